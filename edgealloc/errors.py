@@ -1,0 +1,70 @@
+"""The errors that edgealloc raises: bad input, missing packages, and results asked to raise.
+
+Limits (time, iterations, infeasibility) never raise; they are a :class:`~edgealloc.result.Status`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = ["EdgeallocError", "Fault", "InputError", "MissingPackageError", "StatusError"]
+
+
+class EdgeallocError(Exception):
+    """Base class of every error that edgealloc raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with an input.
+
+    Parameters
+    ----------
+    where
+        What the fault is in: a device name, or a block of the file such as ``uplink``.
+    field
+        Name of the field at fault.
+    value
+        The offending value, as text.
+    allowed
+        What would have been accepted, as text.
+    """
+
+    where: str
+    field: str
+    value: str
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.field} = {self.value}; allowed: {self.allowed}"
+
+
+class InputError(EdgeallocError, ValueError):
+    """An instance, allocation or option is not valid; lists *all* faults, not only the first."""
+
+    MAX_SHOWN = 20
+
+    def __init__(self, subject: str, faults: Iterable[Fault]) -> None:
+        self.subject = subject
+        self.faults = tuple(faults)
+        shown = [f"  - {fault}" for fault in self.faults[: self.MAX_SHOWN]]
+        hidden = len(self.faults) - len(shown)
+        if hidden > 0:
+            shown.append(f"  ... and {hidden} more (see .faults)")
+        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
+        super().__init__("\n".join([f"{subject} has {count}:", *shown]))
+
+
+class MissingPackageError(EdgeallocError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package!r}, which is not installed; "
+            f"install it with: pip install 'edgealloc[{extra}]'"
+        )
+
+
+class StatusError(EdgeallocError, RuntimeError):
+    """Raised by :meth:`Result.raise_for_status` when a result carries no allocation."""

@@ -1,0 +1,458 @@
+"""One allocation instance: devices, adapters, budgets, channel and bound constants, as arrays.
+
+An :class:`Instance` is data only. It is checked once, when it is built, and every fault is reported
+together. Key names, units and meaning follow the file format ``edgealloc-instance/1``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from edgealloc.errors import Fault, InputError
+from edgealloc.units import FloatArray, dbm_to_w
+
+__all__ = ["Access", "AdapterOption", "BoundSpec", "Instance", "Pooling", "Underfit", "UnderfitCurve"]
+
+Access = Literal["fdma", "ofdma", "rb"]
+Underfit = Literal["inverse-keep", "perturbation", "curve"]
+Pooling = Literal["global", "device"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnderfitCurve:
+    """Underfitting term measured at some keep rates; between them it is interpolated by PCHIP.
+
+    Parameters
+    ----------
+    keep
+        Keep rates, strictly increasing, in (0, 1]. Shape [P], P >= 2.
+    value
+        Underfitting term at these rates, dimensionless, non-increasing. Shape [P].
+    """
+
+    keep: FloatArray
+    value: FloatArray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keep", _frozen(self.keep))
+        object.__setattr__(self, "value", _frozen(self.value))
+
+
+@dataclass(frozen=True, slots=True)
+class BoundSpec:
+    """Constants of the generalisation bound (formulation, section 3); all dimensionless.
+
+    Parameters
+    ----------
+    underfit
+        Underfitting term u(s): ``inverse-keep`` 1/s - 1, ``perturbation`` 1 - s^2, or ``curve``.
+    underfit_weight
+        A >= 0, the weight of the underfitting term.
+    pooling
+        ``global``: one stability term for the pooled data; ``device``: one per device, averaged.
+    loss_range, lipschitz, curvature, sparsity_weight
+        C >= 0, eta >= 0, Lam > 0 and lam >= 0 of LoRA Dropout (arXiv 2404.09610, Theorem 4.4).
+    confidence_delta
+        delta in (0, 1); the bound holds with probability 1 - delta.
+    underfit_curve
+        The measured curve, for ``underfit="curve"`` only.
+    """
+
+    underfit: Underfit = "inverse-keep"
+    underfit_weight: float = 0.05
+    pooling: Pooling = "global"
+    loss_range: float = 1.0
+    lipschitz: float = 1.0
+    curvature: float = 0.05
+    sparsity_weight: float = 0.5
+    confidence_delta: float = 0.1
+    underfit_curve: UnderfitCurve | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterOption:
+    """One row of a device's adapter menu (a LoRA rank, a quantisation).
+
+    Parameters
+    ----------
+    label
+        Name shown in results, for example ``r=8``.
+    payload_lora_bits
+        Bits of the whole adapter, replaces the device's ``payload_lora_bits``.
+    cycles_lora
+        Processor cycles of the whole adapter, replaces the device's ``cycles_lora``.
+    underfit_factor
+        Multiplies the device's underfitting term, dimensionless, >= 0.
+    """
+
+    label: str
+    payload_lora_bits: float
+    cycles_lora: float
+    underfit_factor: float = 1.0
+
+
+def _frozen(values: Any) -> FloatArray:
+    """A read-only float64 copy, so that no caller can change an instance after it was checked."""
+    array = np.array(values, dtype=np.float64)
+    array.setflags(write=False)
+    return array
+
+
+# What a per-device array must satisfy: (test on the array, words for the message).
+_Rule = tuple[Callable[[FloatArray], Any], str]
+_POSITIVE: _Rule = (lambda a: np.isfinite(a) & (a > 0), "a finite number > 0")
+_NON_NEGATIVE: _Rule = (lambda a: np.isfinite(a) & (a >= 0), "a finite number >= 0")
+_RATE: _Rule = (lambda a: a > 0, "a number > 0 (bit/s), or null for no downlink time")
+_KEEP: _Rule = (lambda a: (a > 0) & (a <= 1), "a number in (0, 1]")
+
+_DEVICE_RULES: dict[str, _Rule] = {
+    "samples": _POSITIVE,
+    "gain": _NON_NEGATIVE,
+    "power_max_w": _POSITIVE,
+    "energy_j": _POSITIVE,
+    "energy_static_j": _NON_NEGATIVE,
+    "payload_fixed_bits": _NON_NEGATIVE,
+    "payload_lora_bits": _POSITIVE,
+    "cycles_fixed": _NON_NEGATIVE,
+    "cycles_lora": _NON_NEGATIVE,
+    "freq_min_hz": _POSITIVE,
+    "freq_max_hz": _POSITIVE,
+    "capacitance": _NON_NEGATIVE,
+    "downlink_bps": _RATE,
+    "keep_min": _KEEP,
+    "keep_max": _KEEP,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instance:
+    """An allocation instance: K devices share an uplink before a round deadline.
+
+    Arrays are copied and made read-only. Scalars given for a per-device array are broadcast.
+
+    Parameters
+    ----------
+    name
+        Name of the instance.
+    access
+        ``fdma`` (continuous bandwidth), ``rb`` (whole resource blocks) or ``ofdma`` (sub-carriers).
+    bandwidth_hz, noise_psd_dbm_per_hz
+        Uplink bandwidth B in Hz; noise power spectral density N0 in dBm/Hz.
+    latency_s
+        Round deadline T in s.
+    bound
+        Constants of the generalisation bound.
+    samples
+        Local training samples n_k. Shape [K].
+    gain
+        Channel power gain, dimensionless. Shape [K] for FDMA and blocks, [K, M] for OFDMA.
+    power_max_w, energy_j, energy_static_j
+        Transmit power limit in W; energy budget and its static part in J. Shape [K].
+    payload_fixed_bits, payload_lora_bits
+        D0 and D1 of the upload D(s) = D0 + D1 s, in bit. Shape [K].
+    cycles_fixed, cycles_lora
+        W0 and W1 of the local update W(s) = W0 + W1 s, in processor cycles. Shape [K].
+    freq_min_hz, freq_max_hz, capacitance
+        Processor frequency range in Hz; effective switched capacitance kappa in J s^2/cycle^3 (the
+        energy of W cycles at frequency f is kappa f^2 W). Shape [K].
+    downlink_bps
+        Downlink rate in bit/s, ``inf`` where the download takes no time. Shape [K].
+    keep_min, keep_max
+        Range of the keep rate s_k. Shape [K].
+    device_names
+        Names; ``dev-0000`` ... when empty.
+    keep_levels
+        Allowed keep rates per device, or None for a device that may take any rate.
+    adapter_options
+        Adapter menu per device, or None for a device without a menu.
+    block_hz
+        Width of a resource block in Hz, for ``rb`` only.
+    common_keep
+        All devices share one keep rate.
+    exclusion_penalty
+        Not None: devices may be left out at this penalty (formulation, section 4, *Selection*).
+
+    Raises
+    ------
+    InputError
+        Lists every fault, with device name, field, value and what is allowed.
+    """
+
+    name: str
+    access: Access
+    bandwidth_hz: float
+    noise_psd_dbm_per_hz: float
+    latency_s: float
+    bound: BoundSpec
+    samples: FloatArray
+    gain: FloatArray
+    power_max_w: FloatArray
+    energy_j: FloatArray
+    energy_static_j: FloatArray
+    payload_fixed_bits: FloatArray
+    payload_lora_bits: FloatArray
+    cycles_fixed: FloatArray
+    cycles_lora: FloatArray
+    freq_min_hz: FloatArray
+    freq_max_hz: FloatArray
+    capacitance: FloatArray
+    downlink_bps: FloatArray
+    keep_min: FloatArray
+    keep_max: FloatArray
+    device_names: tuple[str, ...] = ()
+    keep_levels: tuple[FloatArray | None, ...] | None = None
+    adapter_options: tuple[tuple[AdapterOption, ...] | None, ...] | None = None
+    block_hz: float | None = None
+    common_keep: bool = False
+    exclusion_penalty: float | None = None
+    _noise_w: float = field(init=False, repr=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        faults: list[Fault] = []
+        gain = np.asarray(self.gain, dtype=np.float64)
+        k = gain.shape[0] if gain.ndim in (1, 2) else 0
+        for key in _DEVICE_RULES:
+            array = np.asarray(getattr(self, key), dtype=np.float64)
+            if key != "gain" and array.ndim == 0:
+                array = np.full(k, float(array))
+            object.__setattr__(self, key, _frozen(array))
+            if key != "gain" and array.shape != (k,):
+                faults.append(Fault("devices", key, f"an array of shape {array.shape}", f"shape ({k},)"))
+        if not self.device_names:
+            width = max(4, len(str(max(k - 1, 0))))
+            names = tuple(f"dev-{i:0{width}d}" for i in range(k))
+            object.__setattr__(self, "device_names", names)
+        if self.keep_levels is not None:
+            levels = tuple(None if v is None else _frozen(np.unique(v)) for v in self.keep_levels)
+            object.__setattr__(self, "keep_levels", None if all(v is None for v in levels) else levels)
+        if self.adapter_options is not None:
+            menus = tuple(None if not v else tuple(v) for v in self.adapter_options)
+            object.__setattr__(self, "adapter_options", None if all(v is None for v in menus) else menus)
+        faults += _scalar_faults(self) + _bound_faults(self.bound)
+        if not faults:  # the per-device checks index by device, so shapes must be right first
+            faults += _device_faults(self)
+        if faults:
+            raise InputError(f"instance {self.name!r}", faults)
+        object.__setattr__(self, "_noise_w", float(dbm_to_w(self.noise_psd_dbm_per_hz)))
+
+    @property
+    def num_devices(self) -> int:
+        """K."""
+        return len(self.samples)
+
+    @property
+    def num_subcarriers(self) -> int | None:
+        """M for OFDMA, otherwise None."""
+        return int(self.gain.shape[1]) if self.access == "ofdma" else None
+
+    @property
+    def noise_psd_w_per_hz(self) -> float:
+        """N0 in W/Hz."""
+        return self._noise_w
+
+    @property
+    def total_samples(self) -> float:
+        """n, the sum of the local samples."""
+        return float(self.samples.sum())
+
+    @property
+    def weights(self) -> FloatArray:
+        """Aggregation weights w_k = n_k / n. Shape [K], sum 1."""
+        return np.asarray(self.samples / self.samples.sum())
+
+    def with_changes(self, **changes: Any) -> Instance:
+        """A copy with some fields replaced, checked like a new instance."""
+        changes.setdefault("name", self.name)
+        return replace(self, **changes)
+
+    def take(self, index: Any) -> Instance:
+        """The instance restricted to, or reordered by, ``index`` over devices."""
+        index = np.arange(self.num_devices)[index]
+        changes: dict[str, Any] = {key: getattr(self, key)[index] for key in _DEVICE_RULES}
+        changes["device_names"] = tuple(self.device_names[i] for i in index)
+        if self.keep_levels is not None:
+            changes["keep_levels"] = tuple(self.keep_levels[i] for i in index)
+        if self.adapter_options is not None:
+            changes["adapter_options"] = tuple(self.adapter_options[i] for i in index)
+        return replace(self, **changes)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Instance):
+            return NotImplemented
+        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return a is not None and b is not None and np.array_equal(a, b)
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, BoundSpec | UnderfitCurve) and type(a) is type(b):
+        return all(_same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+    return bool(a == b)
+
+
+def _check(
+    faults: list[Fault], ok: bool | np.bool_, where: str, field_name: str, value: Any, allowed: str
+) -> None:
+    if not ok:
+        faults.append(Fault(where, field_name, f"{value!r}", allowed))
+
+
+def _scalar_faults(inst: Instance) -> list[Fault]:
+    faults: list[Fault] = []
+    _check(
+        faults, inst.access in ("fdma", "ofdma", "rb"), "instance", "access", inst.access, "fdma, ofdma, rb"
+    )
+    dimensions = 2 if inst.access == "ofdma" else 1
+    shape = "[K, M] (one gain per sub-carrier)" if dimensions == 2 else "[K] (one gain per device)"
+    gain_ok = inst.gain.ndim == dimensions and inst.gain.size > 0
+    _check(
+        faults, gain_ok, "devices", "gain", f"shape {inst.gain.shape}", f"shape {shape}, at least one device"
+    )
+    for key, value in {"bandwidth_hz": inst.bandwidth_hz, "latency_s": inst.latency_s}.items():
+        where = "uplink" if key == "bandwidth_hz" else "instance"
+        _check(faults, np.isfinite(value) and value > 0, where, key, value, "a finite number > 0")
+    noise = inst.noise_psd_dbm_per_hz
+    _check(faults, -400 < noise < 100, "uplink", "noise_psd_dbm_per_hz", noise, "a number in (-400, 100)")
+    if inst.access == "rb":
+        width = inst.block_hz
+        ok = width is not None and np.isfinite(width) and 0 < width <= inst.bandwidth_hz
+        _check(faults, ok, "uplink", "block_hz", width, "a number in (0, bandwidth_hz] for access rb")
+    elif inst.block_hz is not None:
+        _check(faults, False, "uplink", "block_hz", inst.block_hz, "absent unless access is rb")
+    penalty = inst.exclusion_penalty
+    ok = penalty is None or (np.isfinite(penalty) and penalty >= 0)
+    _check(faults, ok, "selection", "exclusion_penalty", penalty, "a finite number >= 0")
+    k = inst.gain.shape[0] if inst.gain.ndim else 0
+    for key in ("device_names", "keep_levels", "adapter_options"):
+        entry = getattr(inst, key)
+        if entry is not None and len(entry) != k:
+            _check(faults, False, "devices", key, f"{len(entry)} entries", f"one per device ({k})")
+    return faults
+
+
+def _bound_faults(spec: BoundSpec) -> list[Fault]:
+    faults: list[Fault] = []
+    kinds = ("inverse-keep", "perturbation", "curve")
+    _check(faults, spec.underfit in kinds, "bound", "underfit", spec.underfit, ", ".join(kinds))
+    _check(faults, spec.pooling in ("global", "device"), "bound", "pooling", spec.pooling, "global, device")
+    for key in ("underfit_weight", "loss_range", "lipschitz", "sparsity_weight"):
+        value = getattr(spec, key)
+        _check(faults, np.isfinite(value) and value >= 0, "bound", key, value, "a finite number >= 0")
+    curvature, delta = spec.curvature, spec.confidence_delta
+    _check(
+        faults,
+        np.isfinite(curvature) and curvature > 0,
+        "bound",
+        "curvature",
+        curvature,
+        "a finite number > 0",
+    )
+    _check(faults, 0 < delta < 1, "bound", "confidence_delta", delta, "a number in (0, 1)")
+    curve = spec.underfit_curve
+    if spec.underfit == "curve" and curve is None:
+        _check(faults, False, "bound", "underfit_curve", None, "keep and value lists when underfit is curve")
+    if curve is not None:
+        _check(
+            faults,
+            spec.underfit == "curve",
+            "bound",
+            "underfit_curve",
+            "given",
+            "null unless underfit is curve",
+        )
+        same = curve.keep.ndim == 1 and curve.keep.shape == curve.value.shape and len(curve.keep) >= 2
+        shapes = f"shapes {curve.keep.shape}, {curve.value.shape}"
+        _check(faults, same, "bound", "underfit_curve", shapes, "two lists of one length >= 2")
+        if same:
+            keep_ok = bool(np.all(np.diff(curve.keep) > 0) and curve.keep[0] > 0 and curve.keep[-1] <= 1)
+            value_ok = bool(np.all(np.isfinite(curve.value)) and np.all(np.diff(curve.value) <= 0))
+            _check(
+                faults, keep_ok, "bound", "underfit_curve.keep", curve.keep.tolist(), "increasing, in (0, 1]"
+            )
+            _check(
+                faults,
+                value_ok,
+                "bound",
+                "underfit_curve.value",
+                curve.value.tolist(),
+                "finite, not increasing",
+            )
+    return faults
+
+
+def _device_faults(inst: Instance) -> list[Fault]:
+    faults: list[Fault] = []
+    names = inst.device_names
+
+    def report(bad: Any, key: str, values: Any, allowed: str) -> None:
+        for i in np.flatnonzero(bad):
+            faults.append(Fault(names[i], key, f"{values[i]}", allowed))
+
+    for key, (test, allowed) in _DEVICE_RULES.items():
+        array = getattr(inst, key)
+        ok = np.asarray(test(array))
+        if array.ndim == 2:
+            for i, m in np.argwhere(~ok):
+                faults.append(Fault(names[i], f"{key}[{m}]", f"{array[i, m]}", allowed))
+        else:
+            report(~ok, key, array, allowed)
+    report(inst.freq_min_hz > inst.freq_max_hz, "freq_min_hz", inst.freq_min_hz, "at most freq_max_hz")
+    report(inst.keep_min > inst.keep_max, "keep_min", inst.keep_min, "at most keep_max")
+    if len(set(names)) < len(names) or not all(names):
+        seen: set[str] = set()
+        for i, name in enumerate(names):
+            if name in seen or not name:
+                faults.append(
+                    Fault(f"device {i}", "name", repr(name), "a non-empty name, different for each device")
+                )
+            seen.add(name)
+    curve = inst.bound.underfit_curve
+    if curve is not None:
+        allowed = f"within the curve's keep range [{curve.keep[0]}, {curve.keep[-1]}]"
+        report(inst.keep_min < curve.keep[0], "keep_min", inst.keep_min, allowed)
+        report(inst.keep_max > curve.keep[-1], "keep_max", inst.keep_max, allowed)
+    for i, levels in enumerate(inst.keep_levels or ()):
+        if levels is not None:
+            inside = len(levels) > 0 and inst.keep_min[i] <= levels[0] and levels[-1] <= inst.keep_max[i]
+            _check(
+                faults, inside, names[i], "keep_levels", levels.tolist(), "numbers in [keep_min, keep_max]"
+            )
+    for i, menu in enumerate(inst.adapter_options or ()):
+        if menu is not None:
+            faults += _menu_faults(names[i], menu)
+    return faults
+
+
+def _menu_faults(name: str, menu: tuple[AdapterOption, ...]) -> list[Fault]:
+    faults: list[Fault] = []
+    labels = [row.label for row in menu]
+    _check(faults, len(set(labels)) == len(labels), name, "adapter_options", labels, "one row per label")
+    for row in menu:
+        where = f"{name}, adapter option {row.label!r}"
+        bits, cycles, factor = row.payload_lora_bits, row.cycles_lora, row.underfit_factor
+        _check(
+            faults, np.isfinite(bits) and bits > 0, where, "payload_lora_bits", bits, "a finite number > 0"
+        )
+        _check(
+            faults, np.isfinite(cycles) and cycles >= 0, where, "cycles_lora", cycles, "a finite number >= 0"
+        )
+        _check(
+            faults,
+            np.isfinite(factor) and factor >= 0,
+            where,
+            "underfit_factor",
+            factor,
+            "a finite number >= 0",
+        )
+    return faults
+
+
+def device_fields() -> Mapping[str, str]:
+    """Names of the per-device arrays and what each allows; the file schema is checked against it."""
+    return {key: allowed for key, (_, allowed) in _DEVICE_RULES.items()}

@@ -1,0 +1,34 @@
+"""Decibels at the edge, SI inside.
+
+Every quantity inside edgealloc is in Hz, s, J, W, bit or cycles. dB and dBm appear only in files,
+on the command line and in the path-loss models.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["FloatArray", "db_to_linear", "dbm_to_w", "linear_to_db", "w_to_dbm"]
+
+FloatArray = NDArray[np.float64]
+
+
+def db_to_linear(value_db: ArrayLike) -> FloatArray:
+    """Power ratio of a value in dB, ``10^(dB/10)``; any shape."""
+    return np.asarray(10.0 ** (np.asarray(value_db, dtype=np.float64) / 10.0))
+
+
+def linear_to_db(ratio: ArrayLike) -> FloatArray:
+    """Value in dB of a power ratio > 0; any shape."""
+    return np.asarray(10.0 * np.log10(np.asarray(ratio, dtype=np.float64)))
+
+
+def dbm_to_w(value_dbm: ArrayLike) -> FloatArray:
+    """Power in W of a power in dBm, ``10^((dBm-30)/10)``; any shape."""
+    return db_to_linear(np.asarray(value_dbm, dtype=np.float64) - 30.0)
+
+
+def w_to_dbm(power_w: ArrayLike) -> FloatArray:
+    """Power in dBm of a power > 0 in W; any shape."""
+    return np.asarray(linear_to_db(power_w) + 30.0)
