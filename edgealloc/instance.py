@@ -305,15 +305,11 @@ def _check(
 
 def _scalar_faults(inst: Instance) -> list[Fault]:
     faults: list[Fault] = []
-    _check(
-        faults, inst.access in ("fdma", "ofdma", "rb"), "instance", "access", inst.access, "fdma, ofdma, rb"
-    )
+    _check(faults, inst.access in ("fdma", "ofdma", "rb"), "instance", "access", inst.access, "fdma, ofdma, rb")
     dimensions = 2 if inst.access == "ofdma" else 1
     shape = "[K, M] (one gain per sub-carrier)" if dimensions == 2 else "[K] (one gain per device)"
     gain_ok = inst.gain.ndim == dimensions and inst.gain.size > 0
-    _check(
-        faults, gain_ok, "devices", "gain", f"shape {inst.gain.shape}", f"shape {shape}, at least one device"
-    )
+    _check(faults, gain_ok, "devices", "gain", f"shape {inst.gain.shape}", f"shape {shape}, at least one device")
     for key, value in {"bandwidth_hz": inst.bandwidth_hz, "latency_s": inst.latency_s}.items():
         where = "uplink" if key == "bandwidth_hz" else "instance"
         _check(faults, np.isfinite(value) and value > 0, where, key, value, "a finite number > 0")
@@ -372,9 +368,7 @@ def _bound_faults(spec: BoundSpec) -> list[Fault]:
         if same:
             keep_ok = bool(np.all(np.diff(curve.keep) > 0) and curve.keep[0] > 0 and curve.keep[-1] <= 1)
             value_ok = bool(np.all(np.isfinite(curve.value)) and np.all(np.diff(curve.value) <= 0))
-            _check(
-                faults, keep_ok, "bound", "underfit_curve.keep", curve.keep.tolist(), "increasing, in (0, 1]"
-            )
+            _check(faults, keep_ok, "bound", "underfit_curve.keep", curve.keep.tolist(), "increasing, in (0, 1]")
             _check(
                 faults,
                 value_ok,
@@ -420,9 +414,7 @@ def _device_faults(inst: Instance) -> list[Fault]:
     for i, levels in enumerate(inst.keep_levels or ()):
         if levels is not None:
             inside = len(levels) > 0 and inst.keep_min[i] <= levels[0] and levels[-1] <= inst.keep_max[i]
-            _check(
-                faults, inside, names[i], "keep_levels", levels.tolist(), "numbers in [keep_min, keep_max]"
-            )
+            _check(faults, inside, names[i], "keep_levels", levels.tolist(), "numbers in [keep_min, keep_max]")
     for i, menu in enumerate(inst.adapter_options or ()):
         if menu is not None:
             faults += _menu_faults(names[i], menu)
@@ -436,12 +428,8 @@ def _menu_faults(name: str, menu: tuple[AdapterOption, ...]) -> list[Fault]:
     for row in menu:
         where = f"{name}, adapter option {row.label!r}"
         bits, cycles, factor = row.payload_lora_bits, row.cycles_lora, row.underfit_factor
-        _check(
-            faults, np.isfinite(bits) and bits > 0, where, "payload_lora_bits", bits, "a finite number > 0"
-        )
-        _check(
-            faults, np.isfinite(cycles) and cycles >= 0, where, "cycles_lora", cycles, "a finite number >= 0"
-        )
+        _check(faults, np.isfinite(bits) and bits > 0, where, "payload_lora_bits", bits, "a finite number > 0")
+        _check(faults, np.isfinite(cycles) and cycles >= 0, where, "cycles_lora", cycles, "a finite number >= 0")
         _check(
             faults,
             np.isfinite(factor) and factor >= 0,
