@@ -24,8 +24,8 @@ from edgealloc.units import FloatArray, db_to_linear
 
 __all__ = [
     "DELAY_PROFILES",
-    "DelayProfile",
     "ComplexArray",
+    "DelayProfile",
     "delay_profile",
     "doppler_hz",
     "draw_rayleigh",
@@ -97,13 +97,13 @@ def delay_profile(name: str, delay_spread_s: float) -> DelayProfile:
     Typical spreads: 10 ns very short, 30 ns short, 100 ns nominal, 300 ns long, 1000 ns very long
     (TR 38.901 Table 7.7.3-1). InputError for an unknown profile or a negative spread.
     """
-    if name not in DELAY_PROFILES or not (np.isfinite(delay_spread_s) and delay_spread_s >= 0.0):
-        faults = (
-            [Fault("fading", "delay_profile", repr(name), ", ".join(DELAY_PROFILES))]
-            if name not in DELAY_PROFILES
-            else [Fault("fading", "delay_spread_s", f"{delay_spread_s}", "a finite number >= 0")]
-        )
-        raise InputError("scenario", faults)
+    faults: list[Fault] = []
+    if name not in DELAY_PROFILES:
+        faults.append(Fault("fading", "delay_profile", repr(name), ", ".join(DELAY_PROFILES)))
+    if not (np.isfinite(delay_spread_s) and delay_spread_s >= 0.0):
+        faults.append(Fault("fading", "delay_spread_s", f"{delay_spread_s}", "a finite number >= 0"))
+    if faults:
+        raise InputError("delay profile", faults)
     delay, power_db = np.array(DELAY_PROFILES[name]).T
     power = db_to_linear(power_db)
     return DelayProfile(name, delay * delay_spread_s, power / power.sum())
@@ -111,7 +111,6 @@ def delay_profile(name: str, delay_spread_s: float) -> DelayProfile:
 
 def draw_rayleigh(shape: int | tuple[int, ...], rng: np.random.Generator) -> ComplexArray:
     """Circular Gaussian amplitudes of unit mean power, independent; any shape."""
-    # Interleaved draws, so that the real and imaginary part of one entry never depend on the shape's tail.
     size = (shape,) if isinstance(shape, int) else shape
     pair = rng.standard_normal((*size, 2)) * np.sqrt(0.5)
     return np.asarray(pair.view(np.complex128)[..., 0])
@@ -160,21 +159,44 @@ def lag_correlation(doppler_hz: ArrayLike, lag_s: ArrayLike) -> FloatArray:
     return np.asarray(j0(2.0 * np.pi * np.asarray(doppler_hz) * np.asarray(lag_s)))
 
 
-def evolve(amplitude: ComplexArray, correlation: ArrayLike, rng: np.random.Generator) -> ComplexArray:
-    """The same links one round later: ``rho h + sqrt(1 - rho^2) w``, ``w`` Gaussian with the mean power of h.
+def evolve(
+    amplitude: ComplexArray, correlation: ArrayLike, rng: np.random.Generator, power: ArrayLike = 1.0
+) -> ComplexArray:
+    """The same Rayleigh links one round later: ``rho h + sqrt((1 - rho^2) P) w`` with ``w`` Gaussian.
 
-    First-order autoregressive: it has the correlation ``rho`` of :func:`lag_correlation` between successive
-    rounds, but ``rho^n`` over n rounds; use :func:`jakes_process` where the longer lags matter. Meant for
-    amplitudes of Rayleigh links; taps keep their profile, because ``w`` is scaled by the mean power per tap.
+    First-order autoregressive: successive rounds have the correlation ``rho``, rounds n apart ``rho^n``;
+    use :func:`jakes_process` where the longer lags matter.
 
     Parameters
     ----------
     amplitude
-        Shape [K], or taps [K, L] (then the power of each tap is measured over the devices).
+        Amplitudes of shape [K], or taps of shape [K, L].
     correlation
-        rho in [-1, 1]; a scalar, or shape [K] (made [K, 1] for taps).
+        rho in [-1, 1], from :func:`lag_correlation`; broadcasts against ``amplitude``.
+    power
+        Mean power P that the amplitudes keep: 1, or ``profile.power`` for taps.
     """
     rho = np.asarray(correlation, dtype=np.float64)
-    if np.any(np.abs(rho) > 1.0):
+    if not np.all(np.abs(rho) <= 1.0):
         raise InputError("fading", [Fault("rounds", "correlation", f"{rho}", "numbers in [-1, 1]")])
-    return np.asarray(rho * amplitude + np.sqrt(1.0 - rho**2) * draw_rayleigh(amplitude.shape, rng))
+    fresh = draw_rayleigh(amplitude.shape, rng) * np.sqrt(power)
+    return np.asarray(rho * amplitude + np.sqrt(1.0 - rho**2) * fresh)
+
+
+def jakes_process(
+    time_s: ArrayLike, doppler_hz: float, links: int, rng: np.random.Generator, paths: int = 32
+) -> ComplexArray:
+    """Amplitudes of Rayleigh links over time, shape [T, links], unit mean power.
+
+    Sum of sinusoids with random angles and phases (Clarke's model as simulated by Zheng and Xiao, IEEE
+    Trans. Commun. 51(6), 2003): over the draws its autocorrelation is exactly ``J0(2 pi f_D lag)``, for any
+    number of ``paths``; only the Gaussian shape of the amplitudes needs many.
+    """
+    time = np.asarray(time_s, dtype=np.float64)[:, None]
+    rotation = rng.uniform(-np.pi, np.pi, size=links)
+    total = np.zeros((time.shape[0], links), dtype=np.complex128)
+    for n in range(paths):  # a loop, so that memory stays at [T, links]
+        angle = (2.0 * np.pi * n + rotation) / paths
+        phase = rng.uniform(-np.pi, np.pi, size=links)
+        total += np.exp(1j * (2.0 * np.pi * doppler_hz * time * np.cos(angle) + phase))
+    return np.asarray(total / np.sqrt(paths))
