@@ -1,0 +1,72 @@
+# From a clone to a proven allocation:  make demo
+# From a clone to passing tests:        make test
+# Both set up .venv first; Python 3.11 or newer and make are all that is needed.
+
+# The first interpreter that is new enough; override with make PYTHON=/path/to/python.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# The trainer's reference numbers belong to this version; see the extra `train` in pyproject.toml.
+TORCH := torch==2.13.0
+WORKERS ?= 2
+
+.PHONY: help demo test test-slow lint format bench clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo       solve a realistic cell with proof; table, bound, gap, pictures in out/"
+	@echo "make test       the default tests (minutes)"
+	@echo "make test-slow  the long tests"
+	@echo "make lint       ruff, mypy --strict, import layers"
+	@echo "make format     rewrite the sources as ruff format wants them"
+	@echo "make bench      benchmarks, results under out/"
+
+demo: $(VENV)/.demo
+	@$(BIN)/edgealloc demo --out out
+
+test: $(VENV)/.test
+	@$(BIN)/python -m pytest -n $(WORKERS)
+
+test-slow: $(VENV)/.test
+	@$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.test
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.bench
+	@$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+# Stamp files: an environment is set up once, and again only when pyproject.toml changes.
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "edgealloc needs Python 3.11 or newer; none was found on PATH" >&2; exit 1; }
+	@echo "setting up $(VENV) with $(PYTHON) (once)" >&2
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	@$(PIP) --editable ".[plot,frame]"
+	@touch $@
+
+# torch first and alone, so that nothing else can choose another version of it
+$(VENV)/.torch: | $(BIN)/python
+	@$(PIP) $(TORCH)
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.torch | $(BIN)/python
+	@$(PIP) $(TORCH) --editable ".[test]"
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml $(VENV)/.test
+	@$(PIP) $(TORCH) --editable ".[bench]"
+	@touch $@
