@@ -1,1 +1,81 @@
-"""edgealloc: provably optimal resource allocation for federated LoRA fine-tuning at the wireless edge."""
+"""edgealloc: provably optimal resource allocation for federated LoRA fine-tuning at the wireless edge.
+
+The public names are imported when they are first used, so that ``import edgealloc`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from edgealloc.api import METHODS, compare, load, solve
+    from edgealloc.errors import EdgeallocError, InputError, MissingPackageError, StatusError
+    from edgealloc.instance import AdapterOption, BoundSpec, Instance, UnderfitCurve
+    from edgealloc.io import save_instance
+    from edgealloc.problem import Problem
+    from edgealloc.result import Allocation, Result, Snapshot, Status
+    from edgealloc.scenario import make_cell
+    from edgealloc.verify import verify, verify_files
+
+_HOME = {
+    "METHODS": "api",
+    "compare": "api",
+    "load": "api",
+    "solve": "api",
+    "EdgeallocError": "errors",
+    "InputError": "errors",
+    "MissingPackageError": "errors",
+    "StatusError": "errors",
+    "AdapterOption": "instance",
+    "BoundSpec": "instance",
+    "Instance": "instance",
+    "UnderfitCurve": "instance",
+    "save_instance": "io",
+    "Problem": "problem",
+    "Allocation": "result",
+    "Result": "result",
+    "Snapshot": "result",
+    "Status": "result",
+    "make_cell": "scenario",
+    "verify": "verify",
+    "verify_files": "verify",
+}
+
+__all__ = [
+    "METHODS",
+    "AdapterOption",
+    "Allocation",
+    "BoundSpec",
+    "EdgeallocError",
+    "InputError",
+    "Instance",
+    "MissingPackageError",
+    "Problem",
+    "Result",
+    "Snapshot",
+    "Status",
+    "StatusError",
+    "UnderfitCurve",
+    "compare",
+    "load",
+    "make_cell",
+    "save_instance",
+    "solve",
+    "verify",
+    "verify_files",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(f"edgealloc.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'edgealloc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -406,6 +406,10 @@ def _device_faults(inst: Instance) -> list[Fault]:
                     Fault(f"device {i}", "name", repr(name), "a non-empty name, different for each device")
                 )
             seen.add(name)
+    if inst.common_keep and inst.exclusion_penalty is None:
+        report(
+            inst.keep_min > inst.keep_max.min(), "keep_min", inst.keep_min, "at most every keep_max (common_keep)"
+        )
     curve = inst.bound.underfit_curve
     if curve is not None:
         allowed = f"within the curve's keep range [{curve.keep[0]}, {curve.keep[-1]}]"

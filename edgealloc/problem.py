@@ -176,11 +176,16 @@ class Problem:
         )
 
     @cached_property
-    def free_objective(self) -> float:
-        """G_free, the minimum of G over the keep ranges with the resource constraints removed."""
+    def free(self) -> tuple[float, FloatArray]:
+        """G_free and keep rates that attain it: the minimum with the resource constraints removed."""
         from edgealloc.free import free_minimum
 
-        return free_minimum(self)[0]
+        return free_minimum(self)
+
+    @property
+    def free_objective(self) -> float:
+        """G_free, the minimum of G over the keep ranges with the resource constraints removed."""
+        return self.free[0]
 
     def objective(
         self,

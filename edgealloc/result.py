@@ -153,14 +153,15 @@ def relative_gap(objective: float, lower_bound: float) -> float:
 def excess_gap(objective: float, lower_bound: float, free_objective: float) -> float:
     """``(UB - LB) / (UB - G_free)``: the gap measured against what resources cost, not against the bound.
 
-    The bound has a large constant part, so a gap relative to G flatters every method. 0 where the
-    allocation already attains the bound's free minimum; ``inf`` without an allocation.
+    The bound has a large constant part, so a gap relative to G flatters every method. 0 where the allocation
+    attains the free minimum to 1e-12, for that proves it optimal; ``inf`` without an allocation.
     """
     if not np.isfinite(objective):
         return float("inf")
-    gap = max(0.0, objective - lower_bound)
     excess = objective - free_objective
-    return gap / excess if excess > 0 else (0.0 if gap == 0.0 else float("inf"))
+    if excess <= 1e-12 * abs(objective):
+        return 0.0
+    return max(0.0, objective - lower_bound) / excess
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,177 @@
+"""The front door: load an instance, solve it, compare methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgealloc.errors import EdgeallocError, Fault, InputError
+from edgealloc.instance import Instance
+from edgealloc.problem import Problem
+from edgealloc.result import Allocation, Result, Snapshot
+
+if TYPE_CHECKING:
+    from edgealloc.solvers.base import Options
+
+__all__ = ["METHODS", "Method", "compare", "load", "solve"]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A solution method and what it takes.
+
+    Parameters
+    ----------
+    name
+        Name for ``solve(method=...)``.
+    summary
+        One line for lists and help texts.
+    takes
+        Whether it solves a problem, judged by the facts that the problem states.
+    needs
+        What ``takes`` asks for, in words.
+    entry
+        ``module:function`` of ``(problem, options) -> Result``, imported when first used.
+    """
+
+    name: str
+    summary: str
+    takes: Callable[[Problem], bool]
+    needs: str
+    entry: str
+
+    def run(self, problem: Problem, options: Options) -> Result:
+        """Solve a problem."""
+        module, function = self.entry.split(":")
+        result: Result = getattr(import_module(module), function)(problem, options)
+        return result
+
+
+def _log_convex(problem: Problem) -> bool:
+    return problem.structure.log_convex
+
+
+# In the order in which ``auto`` tries them.
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "convex",
+            "proven optimum of continuous FDMA by its hidden convexity",
+            _log_convex,
+            "a log-convex problem: access fdma, underfit inverse-keep, no levels, menus or selection",
+            "edgealloc.solvers.convex:solve_convex",
+        ),
+    )
+}
+
+
+def load(path: str | Path) -> Instance:
+    """Read an ``edgealloc-instance/1`` JSON file.
+
+    Raises
+    ------
+    InputError
+        Lists every fault of the file: device, field, value, what is allowed.
+    """
+    from edgealloc.io import load_instance
+
+    return load_instance(path)
+
+
+def as_problem(source: Problem | Instance | str | Path) -> Problem:
+    """The problem of an instance or of an instance file."""
+    if isinstance(source, Problem):
+        return source
+    return Problem(source if isinstance(source, Instance) else load(source))
+
+
+def solve(
+    source: Problem | Instance | str | Path,
+    method: str = "auto",
+    *,
+    rel_gap: float = 1e-4,
+    time_limit: float | None = None,
+    seed: int = 0,
+    warm_start: Allocation | None = None,
+    callback: Callable[[Snapshot], bool | None] | None = None,
+    log: bool = False,
+) -> Result:
+    """Choose dropout rates, spectrum, power and processor frequencies of an instance.
+
+    Parameters
+    ----------
+    source
+        A problem, an instance, or the path of an instance file.
+    method
+        A name from :data:`METHODS`, or ``auto`` for the first exact method that takes the problem.
+    rel_gap
+        Stop when ``(UB - LB) / |UB|`` is at most this.
+    time_limit
+        Wall-clock limit in s. The incumbent and its bound are returned.
+    seed
+        Seed of whatever the method draws at random.
+    warm_start
+        An allocation to start from.
+    callback
+        Called with a :class:`~edgealloc.result.Snapshot` per iteration; a true answer stops the solve.
+    log
+        Log progress at INFO on the logger ``edgealloc``.
+
+    Returns
+    -------
+    Result
+        Its status says what the allocation is. Limits and infeasibility do not raise.
+
+    Raises
+    ------
+    InputError
+        For a bad option, or an unknown method (the nearest known name is in the message).
+    EdgeallocError
+        When the method does not take the problem; the message says why and what to do.
+    """
+    from edgealloc.solvers.base import Options
+
+    problem = as_problem(source)
+    options = Options(rel_gap, time_limit, seed, warm_start, callback, log)
+    return _choose(method, problem).run(problem, options)
+
+
+def _choose(name: str, problem: Problem) -> Method:
+    if name == "auto":
+        for method in METHODS.values():
+            if method.takes(problem):
+                return method
+        why = "; ".join(problem.structure.reasons)
+        known = "; ".join(f"{m.name}: {m.needs}" for m in METHODS.values())
+        raise EdgeallocError(f"no method takes this problem ({why}); there is {known}")
+    if name not in METHODS:
+        raise InputError("options", [Fault("options", "method", repr(name), ", ".join(["auto", *METHODS]))])
+    method = METHODS[name]
+    if not method.takes(problem):
+        why = "; ".join(problem.structure.reasons)
+        raise EdgeallocError(f"method {name!r} takes {method.needs}; this problem is not that: {why}; use 'auto'")
+    return method
+
+
+def compare(
+    source: Problem | Instance | str | Path,
+    methods: Iterable[str] | None = None,
+    *,
+    rel_gap: float = 1e-4,
+    time_limit: float | None = None,
+    seed: int = 0,
+) -> list[Result]:
+    """Solve one instance by several methods, by default all that take it.
+
+    Raises
+    ------
+    InputError, EdgeallocError
+        As :func:`solve`.
+    """
+    problem = as_problem(source)
+    names = [m.name for m in METHODS.values() if m.takes(problem)] if methods is None else list(methods)
+    return [solve(problem, name, rel_gap=rel_gap, time_limit=time_limit, seed=seed) for name in names]

@@ -1,0 +1,7 @@
+"""Solution methods of edgealloc; each takes a :class:`~edgealloc.problem.Problem`, none knows another's file."""
+
+if __name__ != "edgealloc.solvers":
+    raise ImportError(
+        f"this package is edgealloc.solvers, but it was imported as {__name__!r}; install edgealloc "
+        "(pip install -e .) and import edgealloc.solvers, so that it never hides a `solvers` package of yours"
+    )

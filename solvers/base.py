@@ -1,0 +1,122 @@
+"""What every method shares: options, and the control that stops long work with its incumbent."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import FrameType, TracebackType
+
+from edgealloc.errors import Fault, InputError
+from edgealloc.result import Allocation, Snapshot
+
+__all__ = ["Callback", "Control", "Options"]
+
+Callback = Callable[[Snapshot], bool | None]
+
+logger = logging.getLogger("edgealloc")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Options common to all methods.
+
+    Parameters
+    ----------
+    rel_gap
+        Stop when ``(UB - LB) / |UB|`` is at most this.
+    time_limit
+        Wall-clock limit in s, None for none. The incumbent and its bound are returned.
+    seed
+        Seed of whatever a method draws at random.
+    warm_start
+        An allocation to start from.
+    callback
+        Called with a :class:`~edgealloc.result.Snapshot` per iteration; a true answer stops the solve.
+    log
+        Log each snapshot at INFO on the logger ``edgealloc`` (at DEBUG otherwise).
+    """
+
+    rel_gap: float = 1e-4
+    time_limit: float | None = None
+    seed: int = 0
+    warm_start: Allocation | None = None
+    callback: Callback | None = None
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        faults = []
+        if not (math.isfinite(self.rel_gap) and self.rel_gap > 0):
+            faults.append(Fault("options", "rel_gap", repr(self.rel_gap), "a finite number > 0"))
+        if self.time_limit is not None and not self.time_limit > 0:
+            faults.append(Fault("options", "time_limit", repr(self.time_limit), "seconds > 0, or None"))
+        if faults:
+            raise InputError("options", faults)
+
+
+@dataclass
+class Control:
+    """Clock, interrupt and progress of one solve; the only mutable object that methods share.
+
+    Used as a context manager it turns the first Ctrl-C into a request to stop, so that the incumbent is
+    returned; a second Ctrl-C raises as usual. Signals reach the main thread only; elsewhere use a callback.
+    """
+
+    options: Options
+    started: float = field(default_factory=time.perf_counter)
+    reason: str = ""
+    trace: list[Snapshot] = field(default_factory=list)
+    _previous: Callable[[int, FrameType | None], object] | int | None = None
+
+    def __enter__(self) -> Control:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.getsignal(signal.SIGINT)
+            signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self.reason == "interrupted":
+            raise KeyboardInterrupt
+        self.reason = "interrupted"
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time since the start, in s."""
+        return time.perf_counter() - self.started
+
+    def stopped(self) -> bool:
+        """Whether a limit, the user or a callback asks to stop; ``reason`` says which."""
+        limit = self.options.time_limit
+        if not self.reason and limit is not None and self.seconds >= limit:
+            self.reason = "time limit"
+        return bool(self.reason)
+
+    def report(self, snapshot: Snapshot) -> None:
+        """Record a snapshot, log it and show it to the callback."""
+        self.trace.append(snapshot)
+        level = logging.INFO if self.options.log else logging.DEBUG
+        if logger.isEnabledFor(level):
+            logger.log(
+                level,
+                "%s %6d  bound %.10g  incumbent %.10g  gap %.3g  %.2f s  %s",
+                snapshot.method,
+                snapshot.iteration,
+                snapshot.lower_bound,
+                snapshot.objective,
+                snapshot.rel_gap,
+                snapshot.seconds,
+                snapshot.note,
+            )
+        if self.options.callback is not None and self.options.callback(snapshot) and not self.reason:
+            self.reason = "stopped by the callback"

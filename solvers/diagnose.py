@@ -1,0 +1,131 @@
+"""Why an instance has no feasible allocation: which device, which budget, and what would rescue it.
+
+Resources cap keep rates from above only (formulation 5.1), so an instance is infeasible exactly when it is at
+``keep_min``. A device is tried alone with the whole spectrum first; then all together.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from edgealloc.result import Diagnosis
+from edgealloc.solvers.bandwidth import (
+    BLOCKED_BOTH,
+    BLOCKED_DEADLINE,
+    BLOCKED_ENERGY,
+    BLOCKED_POWER,
+    COLUMNS,
+    device_rows,
+    least_bandwidth,
+)
+from edgealloc.solvers.cell import SHRINK, Cell
+from edgealloc.solvers.response import BANDWIDTH
+from edgealloc.units import FloatArray
+
+__all__ = ["diagnose"]
+
+MAX_DEVICES = 20  # a diagnosis each; the rest is counted
+
+# Budget of the instance -> column of the device row, in the order in which remedies are offered.
+_REMEDIES = ("freq_max_hz", "latency_s", "energy_j", "power_max_w")
+_UNITS = {"freq_max_hz": "Hz", "latency_s": "s", "energy_j": "J", "power_max_w": "W", "bandwidth_hz": "Hz"}
+
+
+def diagnose(cell: Cell) -> tuple[Diagnosis, ...]:
+    """Proven reasons why a continuous FDMA instance is infeasible; empty when it is not proved so.
+
+    A device counts as blocked only if it stays so under budgets larger by 1e-12, and the spectrum as too small
+    only if the *proven* least bandwidths exceed it, so that no rounding error makes an instance infeasible.
+    """
+    needed = cell.relaxed_bandwidth_at(cell.low)[BANDWIDTH]
+    alone = np.flatnonzero(needed > cell.bandwidth_hz * (1.0 + 1e-9))
+    if len(alone):
+        rows = device_rows(cell.problem.instance, cell.adapter)
+        findings = [_blocked_device(cell, int(k), rows[k]) for k in alone[:MAX_DEVICES]]
+        if len(alone) > MAX_DEVICES:
+            count = len(alone) - MAX_DEVICES
+            message = f"{count} more devices are infeasible with the whole spectrum at keep_min"
+            findings.append(Diagnosis(None, "latency_s", cell.problem.instance.latency_s, math.inf, message))
+        return tuple(findings)
+    total = cell.least_total_hz(cell.low)
+    if total <= cell.bandwidth_hz:
+        return ()
+    worst = np.argsort(needed)[::-1][:3]
+    names = ", ".join(f"{cell.problem.instance.device_names[k]} ({needed[k]:.4g} Hz)" for k in worst)
+    message = (
+        f"the spectrum is too small even at keep_min: all devices together need {total:.6g} Hz, there are "
+        f"{cell.bandwidth_hz:.6g} Hz; the largest needs are {names}; raise bandwidth_hz to "
+        f"{_round_up(total)} or allow selection"
+    )
+    return (Diagnosis(None, "bandwidth_hz", cell.bandwidth_hz, total, message),)
+
+
+def _blocked_device(cell: Cell, k: int, row: FloatArray) -> Diagnosis:
+    """The finding for a device that is infeasible alone with the whole spectrum."""
+    inst = cell.problem.instance
+    keep = float(inst.keep_min[k])
+    band, *_rest, regime = least_bandwidth(row, keep, 0.0)
+    required = {budget: _least_budget(row, keep, budget, cell.bandwidth_hz) for budget in _REMEDIES}
+    static = float(inst.energy_static_j[k])
+    required["energy_j"] += static
+    available = {budget: float(row[COLUMNS.index(budget)]) for budget in _REMEDIES}
+    available["energy_j"] += static
+    bits = row[0] + row[1] * keep
+    work = row[2] + row[3] * keep
+    name = inst.device_names[k]
+    if inst.gain[k] == 0.0:
+        primary, what = "energy_j", "has no channel (gain 0) and cannot upload at any keep rate"
+    elif regime == BLOCKED_DEADLINE:
+        seconds = bits * row[4] + work / row[COLUMNS.index("freq_max_hz")]
+        primary, what = "latency_s", "cannot finish computing before the deadline at any keep rate"
+        what += f": needs {seconds:.4g} s without the upload, has {inst.latency_s:.4g} s"
+    elif regime == BLOCKED_ENERGY:
+        least = row[6] * row[9] ** 2 * work + row[7] * bits + static
+        primary, what = "energy_j", "has too little energy at any keep rate, spectrum and frequency"
+        what += f": needs more than {least:.4g} J, has {inst.energy_j[k]:.4g} J"
+    elif regime == BLOCKED_BOTH:
+        primary, what = "energy_j", "cannot afford a frequency that meets the deadline at any keep rate"
+    elif regime == BLOCKED_POWER:
+        primary, what = "power_max_w", "cannot upload in the time that is left, with any bandwidth"
+    else:
+        primary, what = "bandwidth_hz", "needs more than the whole spectrum at keep_min"
+        what += f": {band:.4g} Hz of {cell.bandwidth_hz:.4g} Hz"
+        required["bandwidth_hz"], available["bandwidth_hz"] = band, cell.bandwidth_hz
+    order = dict.fromkeys((primary, *required))
+    remedies = [
+        f"raise {budget} to {_round_up(required[budget])} {_UNITS[budget]}"
+        for budget in order
+        if math.isfinite(required[budget]) and required[budget] > available[budget]
+    ]
+    remedies.append("select it out (selection)")
+    message = f"{name} {what}; {', or '.join(remedies)}"
+    return Diagnosis(name, primary, available[primary], required[primary], message)
+
+
+def _round_up(value: float) -> str:
+    """Four significant digits, never below the value, so that the remedy works as printed."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 3)
+    return f"{math.ceil(value / unit) * unit:.4g}"
+
+
+def _least_budget(row: FloatArray, keep: float, budget: str, bandwidth_hz: float) -> float:
+    """Least value of one budget with which the device fits into the spectrum at keep, others unchanged."""
+    column = COLUMNS.index(budget)
+
+    def fits(value: float) -> bool:
+        trial = row.copy()
+        trial[column] = value
+        return bool(least_bandwidth(trial, keep, 0.0)[0] <= bandwidth_hz * (1.0 - SHRINK))
+
+    low = max(float(row[column]), 1e-12)
+    high = 2.0 * low
+    while not fits(high):
+        if high > 1e9 * max(float(row[column]), 1e-3):
+            return math.inf
+        low, high = high, 2.0 * high
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high
