@@ -1,0 +1,94 @@
+"""JSON files: strict reading, atomic writing."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from edgealloc.errors import Fault, InputError
+
+__all__ = ["read_json", "write_json"]
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Parse a JSON file that holds one object.
+
+    Stricter than Python's parser: ``NaN`` and ``Infinity``, which are no JSON, and repeated keys, of which
+    one would be lost silently, are refused.
+
+    Raises
+    ------
+    InputError
+        With one fault when the file cannot be read or is not such a file.
+    """
+    allowed = "a file that holds one JSON object"
+
+    def refuse(value: str) -> InputError:
+        return InputError(str(path), [Fault("file", "content", value, allowed)])
+
+    try:
+        data = json.loads(Path(path).read_bytes(), object_pairs_hook=_object, parse_constant=_no_constant)
+    except OSError as error:
+        raise InputError(str(path), [_path_fault(path, error, "a readable file")]) from None
+    except RecursionError:
+        raise refuse("nested too deeply") from None
+    except ValueError as error:  # malformed JSON, wrong encoding, absurdly long integers
+        raise refuse(f"not JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise refuse(f"a JSON {type(data).__name__}")
+    return data
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = sorted({key for key in keys if keys.count(key) > 1})
+        raise ValueError(f"repeated keys {', '.join(repeated)}")
+    return result
+
+
+def _no_constant(literal: str) -> float:
+    raise ValueError(f"{literal} is not a JSON number")
+
+
+def write_json(data: Mapping[str, Any], path: str | Path) -> Path:
+    """Write an object with one line per top-level key and per device; the file appears whole or not at all."""
+    lines = []
+    for key, value in data.items():
+        text = json.dumps(value, allow_nan=False)
+        if key == "devices" and value:
+            text = "[\n  " + ",\n  ".join(json.dumps(row, allow_nan=False) for row in value) + "\n ]"
+        lines.append(f" {json.dumps(key)}: {text}")
+    return _write_atomically("{\n" + ",\n".join(lines) + "\n}\n", Path(path))
+
+
+def _write_atomically(text: str, path: Path) -> Path:
+    """Write beside the target, flush to disk, then rename: readers see the old file or the new, whole."""
+    target = path.resolve()  # write through a symbolic link instead of replacing it
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_text(text)  # a pipe or a terminal such as /dev/stdout cannot be renamed onto
+        return path
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        with open(temporary, "x", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        allowed = "a file in a folder that exists and can be written"
+        raise InputError(str(path), [_path_fault(path, error, allowed)]) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    return path
+
+
+def _path_fault(path: str | Path, error: OSError, allowed: str) -> Fault:
+    return Fault("file", "path", f"{str(path)!r} ({error.strerror or error})", allowed)
