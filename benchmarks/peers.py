@@ -22,6 +22,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -94,7 +95,7 @@ def solve_ipopt(problem: Problem, time_limit_s: float = 120.0, repeats: int = 1,
     form = LogForm.of(problem)
     started = time.perf_counter()
     program, start, low, high, row_max, scale = _ipopt_program(ca, problem, form)
-    options = {
+    options: dict[str, Any] = {
         "print_time": False,
         "ipopt.print_level": 0,
         "ipopt.sb": "yes",
@@ -114,9 +115,8 @@ def solve_ipopt(problem: Problem, time_limit_s: float = 120.0, repeats: int = 1,
     stats = solver.stats()
     k = problem.instance.num_devices
     point = np.asarray(answer["x"], dtype=np.float64).ravel()[: 5 * k].reshape(5, k)
-    version = ca.__version__
     return PeerRun(
-        peer=f"IPOPT (MUMPS) in CasADi {version}",
+        peer=f"IPOPT (MUMPS) in CasADi {version('casadi')}",
         status=str(stats["return_status"]),
         allocation=allocation_of(problem, *point) if np.all(np.isfinite(point)) else None,
         objective=float(answer["f"]) / scale,
@@ -217,7 +217,6 @@ def solve_scip(
     started = time.perf_counter()
     model.optimize()
     solve_s = time.perf_counter() - started
-    version = f"SCIP {model.version()} in PySCIPOpt {scip.__version__}"
     found = model.getNSols() > 0
     point = np.array([[model.getVal(v) for v in row] for row in points]).T if found else np.zeros((5, 0))
     detail = f"{model.getNTotalNodes()} nodes, gap {rel_gap:g}, feastol {feastol:g}"
@@ -230,7 +229,7 @@ def solve_scip(
         boxed = not (inside and np.min(point[[1, 2, 4]]) > SHARE_LOG[0] + 0.1)
         detail += ", touches SCIP's variable bounds: no dual bound" if boxed else ""
     return PeerRun(
-        peer=version,
+        peer=f"SCIP {model.version()} in PySCIPOpt {version('pyscipopt')}",
         status=str(model.getStatus()),
         allocation=allocation_of(problem, *point) if found else None,
         objective=float(model.getObjVal()) if found else math.nan,
