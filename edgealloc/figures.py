@@ -8,6 +8,7 @@ maps, which people with any colour vision can tell apart. Needs matplotlib (extr
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_allocation", "plot_cell", "plot_subcarriers"]
+__all__ = ["draw", "plot_allocation", "plot_cell", "plot_subcarriers"]
 
 MAX_NAMED = 40  # devices that still get a bar and a name of their own
 # What limits a device, told by its two budgets: (words, colour).
@@ -325,3 +326,26 @@ def plot_subcarriers(result: Result) -> Figure:
     axes.set_ylim(rows - 0.5, -0.5)
     fig.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return fig
+
+
+def draw(
+    result: Result,
+    folder: str | Path,
+    position_m: FloatArray | None = None,
+    line_of_sight: NDArray[np.bool_] | None = None,
+) -> list[Path]:
+    """Write every picture that fits a result into a folder, as PNG files; returns their paths.
+
+    The map of the cell needs positions, the sub-carrier map an OFDMA instance. Raises as the functions above.
+    """
+    folder = Path(folder)
+    figures = {"allocation": plot_allocation(result)}
+    if position_m is not None:
+        figures["cell"] = plot_cell(result, position_m, line_of_sight)
+    if result.problem.instance.access == "ofdma":
+        figures["subcarriers"] = plot_subcarriers(result)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {name: folder / f"{name}.png" for name in figures}
+    for name, figure in figures.items():
+        figure.savefig(paths[name])
+    return list(paths.values())

@@ -12,13 +12,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgealloc.instance import Instance
 from edgealloc.problem import Evaluation
 from edgealloc.result import Allocation, Result
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["BUDGET_WORDS", "allocation_table", "comparison_table", "device_order", "proof_text", "ranges_text"]
+__all__ = [
+    "BUDGET_WORDS",
+    "allocation_table",
+    "cell_text",
+    "comparison_table",
+    "device_order",
+    "proof_text",
+    "ranges_text",
+]
 
 # The binding constraints of `Evaluation.binding` in the words of a reader.
 BUDGET_WORDS = {
@@ -57,6 +66,17 @@ def device_order(allocation: Allocation, limit: int) -> tuple[NDArray[np.intp], 
     return np.argsort(np.where(allocation.selected, allocation.keep, -1.0), kind="stable"), True
 
 
+def cell_text(instance: Instance) -> str:
+    """Devices, spectrum and deadline of an instance in a few words."""
+    band = instance.bandwidth_hz
+    spectrum = f"{band / 1e6:.4g} MHz" if band >= 1e6 else f"{band / 1e3:.4g} kHz"
+    if instance.num_subcarriers is not None:
+        spectrum += f" in {instance.num_subcarriers} sub-carriers"
+    elif instance.block_hz is not None:
+        spectrum += f" in blocks of {instance.block_hz / 1e3:.4g} kHz"
+    return f"{instance.num_devices} devices, {spectrum}, {instance.latency_s:g} s a round"
+
+
 def ranges_text(indices: Sequence[int] | NDArray[np.intp]) -> str:
     """Rising indices as ``0-3, 7, 9-10``; ``-`` for none."""
     runs: list[list[int]] = []
@@ -87,7 +107,7 @@ def allocation_table(result: Result, max_rows: int = 40) -> Table:
     instance = result.problem.instance
     menu = instance.adapter_options is not None
     order, is_sorted = device_order(allocation, max_rows)
-    title = f"{instance.name}: {instance.num_devices} devices, {instance.bandwidth_hz / 1e6:g} MHz"
+    title = f"{instance.name}: {cell_text(instance)}"
     table = Table(
         title=escape(title) + (", by keep rate" if is_sorted else ""),
         title_justify="left",
