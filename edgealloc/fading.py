@@ -13,7 +13,7 @@ Neighbouring sub-carriers are correlated as the delay profile says,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -26,8 +26,10 @@ __all__ = [
     "DELAY_PROFILES",
     "ComplexArray",
     "DelayProfile",
+    "FadingState",
     "delay_profile",
     "doppler_hz",
+    "draw_fading",
     "draw_rayleigh",
     "draw_rician",
     "draw_taps",
@@ -123,11 +125,14 @@ def draw_rician(shape: int | tuple[int, ...], k_factor_db: ArrayLike, rng: np.ra
     is Rayleigh fading, plus infinity no fading.
     """
     size = (shape,) if isinstance(shape, int) else shape
-    with np.errstate(over="ignore"):
-        k = db_to_linear(k_factor_db)
-    ray_share = np.where(np.isinf(k), 1.0, k / (1.0 + np.where(np.isinf(k), 0.0, k)))
+    ray_power = _ray_power(k_factor_db)
     ray = np.exp(2j * np.pi * rng.random(size))
-    return np.asarray(np.sqrt(ray_share) * ray + np.sqrt(1.0 - ray_share) * draw_rayleigh(size, rng))
+    return np.asarray(np.sqrt(ray_power) * ray + np.sqrt(1.0 - ray_power) * draw_rayleigh(size, rng))
+
+
+def _ray_power(k_factor_db: ArrayLike) -> FloatArray:
+    """Share of a unit-power link in its fixed ray, ``K / (1 + K)``; exact at both infinities."""
+    return np.asarray(1.0 / (1.0 + db_to_linear(-np.asarray(k_factor_db, dtype=np.float64))))
 
 
 def draw_taps(profile: DelayProfile, devices: int, rng: np.random.Generator) -> ComplexArray:
@@ -200,3 +205,67 @@ def jakes_process(
         phase = rng.uniform(-np.pi, np.pi, size=links)
         total += np.exp(1j * (2.0 * np.pi * doppler_hz * time * np.cos(angle) + phase))
     return np.asarray(total / np.sqrt(paths))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FadingState:
+    """The small-scale fading of K links at one moment: a fixed ray plus Gaussian taps seen in frequency.
+
+    Parameters
+    ----------
+    ray
+        Amplitude of the line-of-sight ray, the same on all sub-carriers. Shape [K].
+    taps
+        Gaussian amplitudes: one for flat fading, one per tap or, when independent, per sub-carrier. [K, L].
+    tap_power
+        Mean power of the taps, shape [K, L]. With a delay profile ``|ray|^2 + sum_l tap_power = 1``;
+        independent sub-carriers each have ``|ray|^2 + tap_power = 1``.
+    response
+        What each tap adds to each sub-carrier, shape [L, M]; None for independent sub-carriers (L = M).
+    """
+
+    ray: ComplexArray
+    taps: ComplexArray
+    tap_power: FloatArray
+    response: ComplexArray | None
+
+    def power_gain(self) -> FloatArray:
+        """``|h|^2`` on each sub-carrier, of unit mean. Shape [K, M]."""
+        spread = self.taps if self.response is None else self.taps @ self.response
+        return np.asarray(np.square(np.abs(self.ray[:, None] + spread)))
+
+    def next(self, correlation: float, rng: np.random.Generator) -> FadingState:
+        """The state one round later: the ray stays, the taps move by :func:`evolve`."""
+        return replace(self, taps=evolve(self.taps, correlation, rng, self.tap_power))
+
+
+def draw_fading(
+    k_factor_db: FloatArray,
+    rng: np.random.Generator,
+    subcarriers: int = 1,
+    profile: DelayProfile | None = None,
+    spacing_hz: float = 0.0,
+) -> FadingState:
+    """Draw the fading of K links.
+
+    Parameters
+    ----------
+    k_factor_db
+        Rician factor of each link in dB; minus infinity for Rayleigh, plus infinity for no fading. Shape [K].
+    rng
+        Source of randomness.
+    subcarriers, profile, spacing_hz
+        M sub-carriers ``spacing_hz`` apart, correlated by the profile; without a profile independent.
+    """
+    devices = len(k_factor_db)
+    ray_power = _ray_power(k_factor_db)
+    ray = np.sqrt(ray_power) * np.exp(2j * np.pi * rng.random(devices))
+    if profile is None:
+        share, response = np.ones(subcarriers), None
+    else:
+        frequency = np.arange(subcarriers) * spacing_hz
+        share = profile.power
+        response = np.exp(-2j * np.pi * np.outer(profile.delay_s, frequency))
+    tap_power = np.multiply.outer(1.0 - ray_power, share)
+    taps = draw_rayleigh(tap_power.shape, rng) * np.sqrt(tap_power)
+    return FadingState(ray, taps, tap_power, response)
