@@ -45,8 +45,8 @@ class DeviceClass:
 
 
 _CLASSES = (
-    DeviceClass("phone", 3e8, 2.4e9, 20.0, 1e-28, (0.1, 0.2), (2.0, 5.0)),
-    DeviceClass("iot", 3e8, 1.5e9, 10.0, 3e-28, (0.05, 0.1), (6.0, 12.0)),
-    DeviceClass("jetson", 1e8, 6.25e8, 600.0, 2.5e-26, (0.1, 0.2), (3.0, 7.0)),
+    DeviceClass("phone", 3e8, 2.4e9, 20.0, 1e-28, (0.1, 0.2), (2.0, 8.0)),
+    DeviceClass("iot", 3e8, 1.5e9, 10.0, 3e-28, (0.05, 0.1), (5.0, 14.0)),
+    DeviceClass("jetson", 1e8, 6.25e8, 600.0, 2.5e-26, (0.1, 0.2), (3.0, 10.0)),
 )
 DEVICE_CLASSES: Mapping[str, DeviceClass] = MappingProxyType({c.name: c for c in _CLASSES})
