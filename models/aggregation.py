@@ -91,7 +91,7 @@ def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> 
     Parameters
     ----------
     previous
-        The server's adapter before the round, full size; a tensor that no update carries (a frozen A) is kept.
+        The server's adapter before the round, full size; what no update carries (a frozen A) is kept.
     updates
         One per reporting device. With none, the server keeps what it has.
     rule
@@ -120,9 +120,7 @@ def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> 
 
     residual: dict[str, FloatArray] = {}
     if rule.correction != "none":
-        for layer in [
-            name.removesuffix(".lora_B.weight") for name in state if name.endswith(".lora_B.weight")
-        ]:
+        for layer in [name.removesuffix(".lora_B.weight") for name in state if name.endswith(".lora_B.weight")]:
             target = _mean_product(layer, previous, updates, whole, weights, rule)
             a, b = state[a_name(layer)].astype(float), state[b_name(layer)].astype(float)
             if rule.correction == "exact":

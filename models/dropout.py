@@ -38,7 +38,7 @@ class Masks:
         return None
 
     def spread(self, name: str) -> BoolArray | None:
-        """Return the mask of a named tensor shaped to broadcast against it; None for what is never dropped."""
+        """Return the mask of a named tensor, shaped to broadcast against it; None if never dropped."""
         found = self.of(name)
         return None if found is None else np.expand_dims(found[1], 1 - found[0])
 
@@ -126,9 +126,7 @@ def scatter_adapter(slices: State, masks: Masks, base: State | None = None) -> d
             continue
         axis, kept = found
         if piece.shape[axis] != int(kept.sum()):
-            raise ValueError(
-                f"{name}: a slice of shape {piece.shape} does not fit a mask that keeps {kept.sum()}"
-            )
+            raise ValueError(f"{name}: a slice of shape {piece.shape} does not fit a mask that keeps {kept.sum()}")
         size = (piece.shape[0], kept.size) if axis == 1 else (kept.size, piece.shape[1])
         whole = np.zeros(size, dtype=piece.dtype) if base is None else np.array(base[name], dtype=piece.dtype)
         whole[(slice(None), kept) if axis == 1 else kept] = piece
