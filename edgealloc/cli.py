@@ -209,15 +209,17 @@ def _read_positions(path: Path) -> tuple[Any, Any]:
 @main.command("verify", short_help="check a solution file against its instance, with no solver")
 @case_argument
 @click.argument("solution", type=click.Path(path_type=Path))
+@click.option("--rel-gap", type=float, default=1e-4, show_default=True, help="largest gap that `optimal` may have")
 @json_option
-def verify_command(case: Path, solution: Path, as_json: bool) -> None:
+def verify_command(case: Path, solution: Path, rel_gap: float, as_json: bool) -> None:
     """Recompute everything from the two files alone; exit status 1 and a list when anything is broken."""
     from edgealloc.verify import verify_files
 
-    report = verify_files(case, solution)
+    report = verify_files(case, solution, rel_gap=rel_gap)
     if as_json:
-        faults = [str(fault) for fault in report.faults]
-        click.echo(json.dumps({"ok": report.ok, "objective": report.objective, "faults": faults}, indent=1))
+        from dataclasses import asdict
+
+        click.echo(json.dumps({"ok": report.ok, **asdict(report)}, indent=1))
     else:
         click.echo(str(report))
     sys.exit(0 if report.ok else EXIT_INVALID)

@@ -85,18 +85,29 @@ def plot_allocation(result: Result) -> Figure:
         if mine.any():
             label = f"{words} ({int(mine.sum())})"
             for axes, height in ((top, allocation.keep), (middle, band_khz)):
-                axes.bar(position[mine], height[order][mine], 1.0 if grouped else 0.8, color=colour, label=label)
+                if grouped:  # a group is one run of devices, drawn as one outline
+                    edges = np.append(position[mine], position[mine][-1] + 1) - 0.5
+                    axes.stairs(height[order][mine], edges, fill=True, color=colour, label=label)
+                else:
+                    axes.bar(position[mine], height[mine], 0.8, color=colour, label=label)
     absent = position[~allocation.selected[order]]
     if len(absent):
         label = f"left out ({len(absent)})"
         top.scatter(absent, np.full(len(absent), 0.02), marker="x", s=20, color="0.3", label=label)
+    # how much the bound would keep if nothing were scarce: the distance is what scarcity takes
+    ideal = result.problem.free[1][order]
+    style: dict[str, Any] = (
+        {"linestyle": ":", "linewidth": 1} if grouped else {"linestyle": "", "marker": "_", "markersize": 8}
+    )
+    top.plot(position, ideal, color="black", label="unlimited", **style)
     top.set_ylabel("keep rate $s_k = 1 - \\gamma_k$")
     top.set_ylim(0, 1.02)
     top.legend(
         title="device limited by",
         fontsize=8,
         title_fontsize=8,
-        ncols=5,
+        columnspacing=1.2,
+        ncols=6,
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
         frameon=False,
