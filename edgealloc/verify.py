@@ -1,0 +1,215 @@
+"""The independent checker: recomputes everything that a solution claims from two files alone.
+
+It imports no solver and not the problem model: the formulas are written again, from the formulation. An
+agreement of the two is evidence, where a shared line of code would be none.
+
+What it decides: form, names, ranges, levels, menus, selection, spectrum (exactly), latency and energy
+budgets (with certainty, :mod:`edgealloc.verify_budgets`), the objective and every number derived from it,
+and that the status fits. What it cannot decide: that ``lower_bound`` is a lower bound. The two files carry
+no proof of it; the report says so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgealloc.errors import Fault, InputError
+from edgealloc.instance import Instance
+from edgealloc.io import load_instance, solution_from_dict
+from edgealloc.jsonfile import read_json
+from edgealloc.result import Status
+from edgealloc.solution import Solution
+from edgealloc.verify_bound import bound_value, free_bracket
+from edgealloc.verify_budgets import check_budgets, demand_of
+from edgealloc.verify_diagnosis import check_infeasible
+from edgealloc.verify_form import REL_TOL, Findings, check_form, check_ranges, check_spectrum, check_stated_use
+
+__all__ = ["OPTIMAL_GAP", "Report", "verify", "verify_files"]
+
+OPTIMAL_GAP = 1e-4  # the solvers' default: what `optimal` claims unless a tighter or looser gap is passed
+ATTAINED = 1e-12  # so close to G_free in relative terms an objective counts as attaining it
+NO_PROOF = (
+    "lower_bound, and with it optimality, is not proved by this check: the files carry no certificate; "
+    "it is only compared with the objective"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Verdict of the checker.
+
+    Parameters
+    ----------
+    instance, method, status
+        What was judged, as the solution states it.
+    faults
+        Everything that is wrong: device, field, value and what is allowed. Empty: accepted.
+    notes
+        What was proved beyond the claims, and what was left unproved.
+    objective
+        The bound G, recomputed; None without an allocation.
+    devices, in_balls, bits
+        Devices checked; how many budgets needed ball arithmetic, and the highest precision used.
+    """
+
+    instance: str
+    method: str
+    status: str
+    faults: tuple[Fault, ...]
+    notes: tuple[str, ...] = ()
+    objective: float | None = None
+    devices: int = 0
+    in_balls: int = 0
+    bits: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.faults
+
+    def __str__(self) -> str:
+        head = f"{'ACCEPTED' if self.ok else 'REJECTED'}: {self.status} by {self.method} on {self.instance!r}"
+        lines = [head]
+        if self.objective is not None:
+            lines.append(f"  objective recomputed: {self.objective:.12g}")
+            text = f"  budgets of {self.devices} devices decided exactly, {self.in_balls} in ball arithmetic"
+            lines.append(text + (f" with up to {self.bits} bits" if self.in_balls else ""))
+        lines += [f"  wrong: {fault}" for fault in self.faults[: InputError.MAX_SHOWN]]
+        if len(self.faults) > InputError.MAX_SHOWN:
+            lines.append(f"  ... and {len(self.faults) - InputError.MAX_SHOWN} more (see .faults)")
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def verify_files(case: str | Path, solution: str | Path, *, rel_gap: float = OPTIMAL_GAP) -> Report:
+    """Check a solution file against an instance file.
+
+    Parameters
+    ----------
+    case, solution
+        Paths of the two files.
+    rel_gap
+        The gap within which ``optimal`` is accepted.
+
+    Raises
+    ------
+    InputError
+        When the instance is not valid, or a file cannot be read. Faults in the *solution* are findings.
+    """
+    instance, data = load_instance(case), read_json(solution)
+    try:
+        claimed = solution_from_dict(data)
+    except InputError as error:
+        name, method, status = (str(data.get(key, "?")) for key in ("instance", "method", "status"))
+        return Report(name, method, status, error.faults)
+    return verify(instance, claimed, rel_gap=rel_gap)
+
+
+def verify(instance: Instance, solution: Solution, *, rel_gap: float = OPTIMAL_GAP) -> Report:
+    """Check a solution against an instance; see :func:`verify_files`."""
+    found = Findings()
+    notes: list[str] = []
+    stated = (solution.instance_name, solution.method, solution.status.value)
+    if solution.instance_name != instance.name:
+        found.add("solution", "instance", solution.instance_name, f"{instance.name!r}, the name of the instance")
+    if not solution.status.has_allocation:
+        _check_no_allocation(instance, solution, found, notes)
+        return Report(*stated, tuple(found.faults), tuple(notes))
+    check_form(instance, solution, found)
+    if found.faults:  # without sound names and shapes there is nothing to compute
+        return Report(*stated, tuple(found.faults), ("numbers were not recomputed: the form is broken",))
+    demand = demand_of(instance, solution)
+    check_ranges(instance, solution, found)
+    check_spectrum(instance, solution, found)
+    budgets = check_budgets(instance, solution, demand)
+    found.faults += budgets.faults
+    check_stated_use(instance, solution, budgets.rate_bps, budgets.latency_s, budgets.energy_j, found)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        objective = bound_value(instance, solution.keep, solution.selected, demand.underfit_factor)
+    _check_claims(instance, solution, objective, rel_gap, found, notes)
+    notes.append(NO_PROOF)
+    return Report(
+        *stated, tuple(found.faults), tuple(notes), objective, len(solution.keep), budgets.in_balls, budgets.bits
+    )
+
+
+def _check_no_allocation(instance: Instance, solution: Solution, found: Findings, notes: list[str]) -> None:
+    """Status no_solution, infeasible or error: nothing is allocated, and a reason is given."""
+    status = solution.status.value
+    if solution.device_names:
+        found.add("solution", "devices", f"{len(solution.device_names)} devices", f"none for status {status}")
+    for key in ("objective", "rel_gap", "excess_gap"):
+        if getattr(solution, key) is not None:
+            found.add("solution", key, getattr(solution, key), f"null for status {status}")
+    if solution.status is Status.INFEASIBLE:
+        if solution.lower_bound is not None:
+            found.add("solution", "lower_bound", solution.lower_bound, "null for status infeasible")
+        faults, more = check_infeasible(instance, solution.diagnosis)
+        found.faults += faults
+        notes += more
+    else:
+        notes.append(f"status {status} claims nothing about the instance that could be checked")
+
+
+def _check_claims(
+    instance: Instance,
+    solution: Solution,
+    objective: float,
+    allowed_gap: float,
+    found: Findings,
+    notes: list[str],
+) -> None:
+    """Objective, free objective, bound, gaps and status against each other and the recomputed values."""
+    upper, lower, free = solution.objective, solution.lower_bound, solution.free_objective
+    if upper is None or not math.isclose(upper, objective, rel_tol=REL_TOL):
+        found.add("solution", "objective", upper, f"{objective!r}, as recomputed")
+    if free is None:
+        found.add("solution", "free_objective", None, "a number where there is an allocation")
+    else:
+        if not free <= objective + REL_TOL * abs(objective):
+            found.add("solution", "free_objective", free, f"at most the objective {objective!r}")
+        bracket = free_bracket(instance)
+        if bracket is None:
+            notes.append("free_objective was only compared with the objective")
+        else:
+            low, high, accuracy = bracket
+            slack = accuracy * max(abs(low), abs(free))
+            if not low - slack <= free <= high + slack:
+                upto = f" to {high!r}" if math.isfinite(high) else " or more"
+                found.add("solution", "free_objective", free, f"{low!r}{upto}, as recomputed")
+            if not math.isfinite(high):
+                notes.append("free_objective was bounded from below only (the free problem is not convex)")
+    if upper is None:
+        return
+    if lower is not None and lower > upper:
+        found.add("solution", "lower_bound", lower, f"at most the objective {upper!r}")
+    gap = None if lower is None else max(0.0, upper - lower)
+    relative = None if gap is None else gap / (abs(upper) or 1.0)
+    excess = None if free is None else _excess_gap(gap, upper, free)
+    for key, actual in (("rel_gap", relative), ("excess_gap", excess)):
+        stated = getattr(solution, key)
+        if not _same(stated, actual):
+            found.add("solution", key, stated, f"{actual!r}, from objective, lower_bound and free_objective")
+    if solution.status is Status.OPTIMAL and not (
+        relative is not None and relative <= allowed_gap * (1 + REL_TOL)
+    ):
+        found.add("solution", "status", f"optimal with rel_gap {relative!r}", f"a gap of at most {allowed_gap!r}")
+    if solution.diagnosis:
+        found.add("solution", "diagnosis", "given", "none where there is an allocation")
+
+
+def _excess_gap(gap: float | None, upper: float, free: float) -> float | None:
+    """``gap / (UB - G_free)``; 0 where the free minimum is attained to 1e-12, None without a lower bound."""
+    if upper - free <= ATTAINED * abs(upper):
+        return 0.0
+    return None if gap is None else gap / (upper - free)
+
+
+def _same(stated: float | None, actual: float | None) -> bool:
+    if stated is None or actual is None:
+        return stated is actual
+    return math.isclose(stated, actual, rel_tol=REL_TOL, abs_tol=1e-15)
