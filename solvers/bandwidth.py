@@ -32,6 +32,8 @@ from edgealloc.units import FloatArray
 __all__ = ["BLOCKED", "COLUMNS", "device_rows", "least_bandwidth"]
 
 LN2 = math.log(2.0)
+# A Newton step this small, relatively, is the last: convergence is quadratic, so the error left is its square.
+_CLOSE = 3e-8
 
 # Columns of a device row.
 COLUMNS = (
@@ -96,7 +98,7 @@ def device_rows(instance: Instance, adapter: AdapterChoice, shrink: float = 0.0)
     return rows
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def energy_shape(v):  # type: ignore[no-untyped-def]
     """``eps(v) = (exp(v) - 1) / v`` with two derivatives; increasing, convex and log-convex, eps(0) = 1."""
     if v < 0.05:  # series, for the closed forms cancel
@@ -111,7 +113,7 @@ def energy_shape(v):  # type: ignore[no-untyped-def]
     return eps, d1, d2
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def energy_shape_inverse(ratio):  # type: ignore[no-untyped-def]
     """The v >= 0 with eps(v) = ratio >= 1.
 
@@ -125,12 +127,12 @@ def energy_shape_inverse(ratio):  # type: ignore[no-untyped-def]
         eps, d1, _d2 = energy_shape(v)
         step = (math.log(eps) - target) * eps / d1
         v -= step
-        if step <= 1e-15 * v:
+        if step <= _CLOSE * v:
             break
     return max(v, 0.0)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def energy_limited(row, bits, work, v):  # type: ignore[no-untyped-def]
     """Upload energy and energy-limited compute time with their v-derivatives, at fixed keep rate.
 
@@ -149,7 +151,7 @@ def energy_limited(row, bits, work, v):  # type: ignore[no-untyped-def]
     return e, e_v, e_vv, tau, tau_v, tau_vv
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _root(kind, row, bits, work, window, lo, hi, start):  # type: ignore[no-untyped-def]
     """Root in (lo, hi) of a decreasing concave function of v, by Newton inside a shrinking bracket.
 
@@ -174,15 +176,18 @@ def _root(kind, row, bits, work, window, lo, hi, start):  # type: ignore[no-unty
             hi = v
         step = value / slope
         new = v - step
-        if not lo < new < hi:
+        if lo < new < hi:
+            if abs(new - v) <= _CLOSE * v:
+                return new
+        else:
             new = 0.5 * (lo + hi)
-        if abs(new - v) <= 4e-16 * v or hi - lo <= 4e-16 * hi:
-            return new
+            if hi - lo <= 1e-15 * hi:
+                return new
         v = new
     return v
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def best_efficiency(row, keep, v_start):  # type: ignore[no-untyped-def]
     """Efficiency v of least bandwidth at a keep rate, and the limit that sets it.
 
@@ -234,7 +239,7 @@ def best_efficiency(row, keep, v_start):  # type: ignore[no-untyped-def]
     return regime, v
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def least_bandwidth(row, keep, v_start):  # type: ignore[no-untyped-def]
     """Least bandwidth in Hz at a keep rate, with the derivatives of its logarithm in x = log keep.
 

@@ -75,6 +75,9 @@ class Cell:
         term = problem.stability
         kind = 0.0 if problem.pooled else 1.0
         weights = inst.weights
+        low, high = inst.keep_min, inst.keep_max
+        if inst.common_keep:
+            low, high = np.full_like(low, low.max()), np.full_like(high, high.min())
         return cls(
             problem=problem,
             adapter=adapter,
@@ -84,8 +87,8 @@ class Cell:
             weight=weights,
             scale=np.broadcast_to(term.scale, weights.shape).copy(),
             pool=np.array([kind, term.base, term.spread, term.curvature, term.sparsity]),
-            low=np.log(inst.keep_min),
-            high=np.log(inst.keep_max),
+            low=np.log(low),
+            high=np.log(high),
         )
 
     @property
@@ -189,7 +192,7 @@ class Cell:
         inst = self.problem.instance
         keep = np.clip(np.exp(table[X]), inst.keep_min, inst.keep_max)
         work, bits = cycles(inst, self.adapter, keep), payload_bits(inst, self.adapter, keep)
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             freq = np.clip(work / table[COMPUTE], inst.freq_min_hz, inst.freq_max_hz)
         freq = np.where(work > 0.0, freq, inst.freq_min_hz)
         least = self.safe_rows[:, COLUMNS.index("energy_per_bit_j")]

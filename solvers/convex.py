@@ -11,6 +11,7 @@ every iterate also yields an allocation within all budgets, so both bounds hold 
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 
@@ -28,8 +29,7 @@ from edgealloc.units import FloatArray
 
 __all__ = ["solve_convex"]
 
-_MAX_ITERATIONS = 300
-_NEWTON_ITERATIONS = 40  # then bisection of Q around bisection of mu, which cannot fail
+_MAX_ITERATIONS = 1000
 
 
 def solve_convex(problem: Problem, options: Options | None = None) -> Result:
@@ -70,117 +70,172 @@ def solve_convex(problem: Problem, options: Options | None = None) -> Result:
 
 def _solve_prices(cell: Cell, control: Control) -> tuple[Incumbent, int]:
     """Search the prices until the gap is closed, a limit is reached, or rounding stops the search."""
-    options, best = control.options, Incumbent()
     table = new_table(len(cell.low))
     value, keep = cell.problem.free
     q_free = float(cell.weight @ np.square(keep))
     table[X] = np.log(keep)
     unpriced = cell.bandwidth_at(table[X], table[V])
+    best = Incumbent()
     if float(np.sum(unpriced[BANDWIDTH])) <= cell.bandwidth_hz:
+        cell.answer(0.0, q_free, unpriced)  # the free minimum to full precision
         best.improve(cell, 0.0, q_free, unpriced)
         control.report(_snapshot(control, 1, best, "the spectrum is not scarce"))
         return best, 1
-    if options.warm_start is not None and options.warm_start.keep.shape == cell.low.shape:
+    warm = control.options.warm_start
+    if warm is not None and warm.keep.shape == cell.low.shape:
         inst = cell.problem.instance
-        table[X] = np.log(np.clip(options.warm_start.keep, inst.keep_min, inst.keep_max))
+        table[X] = np.log(np.clip(warm.keep, inst.keep_min, inst.keep_max))
     else:
         table[X] = np.minimum(table[X], np.maximum(cell.low, -1.0))
-    search = _PriceSearch(mu=0.2 * value / cell.bandwidth_hz, q=0.5 * q_free, q_high=min(1.0, 1.001 * q_free))
-    watched = options.log or options.callback is not None
-    for iteration in range(1, _MAX_ITERATIONS + 1):
-        cell.answer(search.mu, search.q, table)
-        residual = search.observe(cell, table)
-        stop = control.stopped() or iteration == _MAX_ITERATIONS
-        # A bound and an allocation cost about an answer, so they are taken near convergence or on demand.
-        if residual < 0.01 * math.sqrt(options.rel_gap) or watched or stop:
-            best.improve(cell, search.mu, search.q, table)
-            control.report(_snapshot(control, iteration, best, search.note))
-        if best.gap <= options.rel_gap or stop or control.stopped() or not search.step():
-            break
-    return best, iteration
+    search = _PriceSearch(cell, control, table, best)
+    mu, q = 0.2 * value / cell.bandwidth_hz, 0.5 * q_free
+    try:
+        mu, q = search.newton(mu, q, min(1.0, 1.001 * q_free))
+        search.nested(mu, min(1.0, 1.001 * q_free))
+        search.take_stock()  # the prices came to rest before the equations were met to the last digits
+    except _Stop:
+        pass
+    return best, search.iterations
 
 
 def _snapshot(control: Control, iteration: int, best: Incumbent, note: str) -> Snapshot:
     return Snapshot("convex", control.seconds, iteration, best.lower, best.upper, best.gap, note=note)
 
 
-@dataclass(slots=True, eq=False)
-class _PriceSearch:
-    """Finds (mu, Q) with total bandwidth B and sum w s^2 = Q.
+class _Stop(Exception):
+    """The gap is closed, a limit is reached, or the prices are as good as rounding allows."""
 
-    First Newton on (log mu, Q). Should it not converge, bisection of Q around bisection of log mu: the total
-    falls in mu, and at the mu that meets it sum w s^2 - Q falls in Q, for the dual function is concave.
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    """What the devices' answers to prices (mu, Q) add up to.
+
+    Parameters
+    ----------
+    over
+        log(total bandwidth / B).
+    gain
+        sum w s^2 - Q; 0 for device pooling, which has no Q.
+    jacobian
+        Derivatives (over_y, over_q, gain_y, gain_q) with y = log mu.
     """
 
-    mu: float
-    q: float
-    q_low: float = 0.0
-    q_high: float = 1.0
-    mu_low: float = 0.0
-    mu_high: float = math.inf
-    steps: int = 0
-    miss: tuple[float, float] = (math.inf, math.inf)
-    move: tuple[float, float] = (0.0, 0.0)
-    pooled: bool = True
-    note: str = ""
+    over: float
+    gain: float
+    jacobian: tuple[float, float, float, float]
 
-    def observe(self, cell: Cell, table: FloatArray) -> float:
-        """Take in the devices' answers; returns the larger residual of the two equations."""
-        self.pooled = cell.problem.pooled
+    @property
+    def residual(self) -> float:
+        """Largest residual of the two equations."""
+        return max(abs(self.over), abs(self.gain))
+
+
+@dataclass(slots=True, eq=False)
+class _PriceSearch:
+    """Finds (mu, Q) at which the total bandwidth is B and sum w s^2 is Q."""
+
+    cell: Cell
+    control: Control
+    table: FloatArray
+    best: Incumbent
+    iterations: int = 0
+    settled: int = 0
+    at: tuple[float, float] | None = None
+    prices: tuple[float, float] = (0.0, 0.0)
+
+    def take_stock(self, note: str = "") -> None:
+        """A bound and an allocation from the present answers."""
+        self.best.improve(self.cell, *self.prices, self.table)
+        self.control.report(_snapshot(self.control, self.iterations, self.best, note))
+
+    def probe(self, mu: float, q: float) -> _Response:
+        """Let the devices answer, and take a bound and an allocation where they are worth their cost.
+
+        Raises
+        ------
+        _Stop
+            When the search is over.
+        """
+        cell, table, options = self.cell, self.table, self.control.options
+        pooled = cell.problem.pooled
+        nu = cell.price_of_kept(q)
+        if self.at is not None:  # first-order prediction, from which the devices' Newton methods start
+            table[X] += table[X_MU] * (math.log(mu) - self.at[0]) + table[X_NU] * (nu - self.at[1])
+        cell.answer(mu, q, table)
+        self.at, self.prices = (math.log(mu), nu), (mu, q)
+        self.iterations += 1
         band = table[BANDWIDTH]
         total = float(np.sum(band))
         square = cell.weight * np.exp(2.0 * table[X])
-        kept = float(np.sum(square)) if self.pooled else self.q
         rise = band * table[SLOPE] / total
-        bend = 0.0
-        if self.pooled:
-            step = 1e-6 * self.q
-            bend = (cell.price_of_kept(self.q + step) - cell.price_of_kept(self.q - step)) / (2.0 * step)
-        a, b = float(rise @ table[X_MU]), float(rise @ table[X_NU]) * bend
-        c = 2.0 * float(square @ table[X_MU])
-        d = 2.0 * float(square @ table[X_NU]) * bend - 1.0
-        over, gain = math.log(total / cell.bandwidth_hz), kept - self.q
-        det = a * d - b * c
-        self.miss = (over, gain)
-        aim = over + 1e-13  # a hair below B, so that the answers fit as they are
-        self.move = ((b * gain - d * aim) / det, (c * aim - a * gain) / det) if det > 0.0 else (math.nan, math.nan)
-        self.note = f"bandwidth {total / cell.bandwidth_hz:.6g} of what there is, kept share {kept:.6g}"
-        return max(abs(over), abs(gain))
+        bend, kept = 0.0, q
+        if pooled:
+            step = 1e-6 * q
+            bend = (cell.price_of_kept(q + step) - cell.price_of_kept(q - step)) / (2.0 * step)
+            kept = float(np.sum(square))
+        response = _Response(
+            math.log(total / cell.bandwidth_hz),
+            kept - q,
+            (
+                float(rise @ table[X_MU]),
+                float(rise @ table[X_NU]) * bend,
+                2.0 * float(square @ table[X_MU]),
+                2.0 * float(square @ table[X_NU]) * bend - 1.0,
+            ),
+        )
+        last = self.control.stopped() or self.iterations >= _MAX_ITERATIONS
+        watched = options.log or options.callback is not None
+        if response.residual < 0.01 * math.sqrt(options.rel_gap) or watched or last:
+            self.take_stock(f"bandwidth {total / cell.bandwidth_hz:.6g} of what there is, kept share {kept:.6g}")
+        self.settled = self.settled + 1 if response.residual < 1e-11 else 0
+        if self.best.gap <= options.rel_gap or last or self.control.stopped() or self.settled == 3:
+            raise _Stop
+        return response
 
-    def step(self) -> bool:
-        """Move to the next prices; False when they can no longer move."""
-        self.steps += 1
-        y, dq = self.move
-        if self.steps <= _NEWTON_ITERATIONS and math.isfinite(y) and math.isfinite(dq):
-            mu = self.mu * math.exp(min(max(y, -4.0), 4.0))
-            q = min(max(self.q + (dq if self.pooled else 0.0), 0.3 * self.q), 0.5 * (self.q + self.q_high))
-            moved = mu != self.mu or q != self.q
-            self.mu, self.q = mu, q
-            return moved
-        return self._bisect()
+    def newton(self, mu: float, q: float, q_high: float) -> tuple[float, float]:
+        """Newton on (log mu, Q); returns when three steps in a row bring nothing, for answers have kinks."""
+        least, idle = math.inf, 0
+        while idle < 3:
+            response = self.probe(mu, q)
+            idle = 0 if response.residual < 0.7 * least else idle + 1
+            least = min(least, response.residual)
+            a, b, c, d = response.jacobian
+            over, gain = response.over + 1e-13, response.gain  # a hair below B: the answers then fit as they are
+            det = a * d - b * c
+            if not det > 0.0:
+                break
+            y, dq = (b * gain - d * over) / det, (c * over - a * gain) / det
+            mu *= math.exp(min(max(y, -4.0), 4.0))
+            if self.cell.problem.pooled:
+                q += min(max(dq, -0.7 * q), 0.5 * (q_high - q))
+        return mu, q
 
-    def _bisect(self) -> bool:
-        over, gain = self.miss
-        if over > 0.0:
-            self.mu_low = self.mu
+    def nested(self, mu: float, q_high: float) -> None:
+        """A root in Q around a root in log mu, which cannot fail.
+
+        The total bandwidth falls in mu; at the mu that meets B, sum w s^2 - Q falls in Q, because the dual
+        function stays concave when it is maximised over mu.
+        """
+        from scipy.optimize import brentq  # costs more to import than most instances to solve
+
+        start = math.log(mu)
+
+        def at_best_price(q: float) -> float:
+            nonlocal start
+            low = high = start
+            # answers depend on their starting point in the last digits, so each is asked for once only
+            over = functools.cache(lambda y: self.probe(math.exp(y), q).over)
+            while over(low) < 0.0:
+                low -= 1.0
+            while over(high) > 0.0:
+                high += 1.0
+            start = brentq(over, low, high, xtol=1e-14, rtol=1e-15)
+            return self.probe(math.exp(start), q).gain
+
+        if self.cell.problem.pooled:
+            brentq(at_best_price, 1e-9 * q_high, q_high, xtol=1e-16, rtol=1e-15)
         else:
-            self.mu_high = self.mu
-        if not math.isfinite(self.mu_high):
-            self.mu *= 16.0
-        elif self.mu_low == 0.0:
-            self.mu /= 16.0
-        elif self.mu_high / self.mu_low > 1.0 + 1e-12:
-            self.mu = math.sqrt(self.mu_low * self.mu_high)
-        elif self.pooled and self.q_high - self.q_low > 1e-14:
-            if gain > 0.0:
-                self.q_low = self.q
-            else:
-                self.q_high = self.q
-            self.q = 0.5 * (self.q_low + self.q_high)
-            self.mu_low, self.mu_high = self.mu_low / 4.0, self.mu_high * 4.0
-        else:
-            return False
-        return True
+            at_best_price(q_high)
 
 
 def _finish(

@@ -65,7 +65,7 @@ def diagnose(cell: Cell) -> tuple[Diagnosis, ...]:
 def _blocked_device(cell: Cell, k: int, row: FloatArray) -> Diagnosis:
     """The finding for a device that is infeasible alone with the whole spectrum."""
     inst = cell.problem.instance
-    keep = float(inst.keep_min[k])
+    keep = math.exp(cell.low[k])
     band, *_rest, regime = least_bandwidth(row, keep, 0.0)
     required = {budget: _least_budget(row, keep, budget, cell.bandwidth_hz) for budget in _REMEDIES}
     static = float(inst.energy_static_j[k])

@@ -39,6 +39,7 @@ from edgealloc.solvers.bandwidth import (
     LN2,
     POWER,
     POWER_FREQ_MAX,
+    best_efficiency,
     energy_shape,
     energy_shape_inverse,
     least_bandwidth,
@@ -60,8 +61,8 @@ _PARALLEL_FROM = 2000  # devices; below, starting threads costs more than they s
 
 def _serial_and_parallel(kernel: Callable[..., None]) -> Callable[..., None]:
     """Compile a loop over devices twice, and choose by the number of devices (rows of the first argument)."""
-    serial = njit(cache=True)(kernel)
-    parallel = njit(cache=True, parallel=True)(kernel)
+    serial = njit(cache=True, error_model="numpy")(kernel)
+    parallel = njit(cache=True, parallel=True, error_model="numpy")(kernel)
 
     @functools.wraps(kernel)
     def choose(rows: FloatArray, *rest: object) -> None:
@@ -70,7 +71,7 @@ def _serial_and_parallel(kernel: Callable[..., None]) -> Callable[..., None]:
     return choose
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def share(x, under, weight, nu, pool, scale):  # type: ignore[no-untyped-def]
     """A device's part of the objective at x = log s, with two derivatives.
 
@@ -95,7 +96,7 @@ def share(x, under, weight, nu, pool, scale):  # type: ignore[no-untyped-def]
     return value + gap, first + gap * r, second + gap * (inner2 / (2.0 * inner) - r * r)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _answer(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ignore[no-untyped-def]
     """One device's keep rate at prices: Newton on the derivative of its convex F, inside a bracket."""
     low, high = lo, hi
@@ -118,7 +119,7 @@ def _answer(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ign
         pay = mu * band * slope
         total = f1 + pay
         f2 += mu * band * (curve + slope * slope)
-        if abs(total) <= 1e-13 * (abs(f1) + pay):
+        if abs(total) <= 1e-13 * (under * math.exp(-x) + pay):
             at_bound = False
             break
         if total > 0.0:
@@ -176,9 +177,11 @@ def bandwidths(rows, x, v, out):  # type: ignore[no-untyped-def]
         out[REGIME, k], out[X_MU, k], out[X_NU, k], out[UPLOAD, k], out[COMPUTE, k] = regime, 0.0, 0.0, up, down
 
 
-@njit(cache=True)
-def _floor(row, under, weight, scale, pool, mu, nu, lo, hi, x, v, regime):  # type: ignore[no-untyped-def]
-    """Lower bound of min F over x in [lo, hi] and every feasible v, from a tangent plane at (x, v).
+@njit(cache=True, error_model="numpy")
+def _floor(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ignore[no-untyped-def]
+    """Lower bound of min F over x in [lo, hi] and every feasible v, from a tangent plane at x.
+
+    The plane touches at the best efficiency v for x; the argument v is only a guess of it.
 
     Lagrangian: share + mu exp(theta B1 + (1 - theta) B2) + lam h, where B1 and B2 are the energy- and the
     freq_max-limited piece of log b and h <= 0 is the limit that holds v. theta in [0, 1] and lam >= 0 are
@@ -190,6 +193,9 @@ def _floor(row, under, weight, scale, pool, mu, nu, lo, hi, x, v, regime):  # ty
     if mu == 0.0:
         return value + min(g_x * (lo - x), g_x * (hi - x)) - _ROUNDING * size
     keep = math.exp(x)
+    regime, v = best_efficiency(row, keep, v)
+    if regime >= BLOCKED:
+        return -math.inf
     d_x, w_x = row[_D1] * keep, row[_W1] * keep
     bits, work = row[_D0] + d_x, row[_W0] + w_x
     window = row[_T] - bits * row[_INV_R]
@@ -201,7 +207,7 @@ def _floor(row, under, weight, scale, pool, mu, nu, lo, hi, x, v, regime):  # ty
     tau2, tau2_x = work / row[_FMAX], w_x / row[_FMAX]
     t2, t2_x = window - tau2, window_x - tau2_x
     b2, b2_x, b2_v = math.log(bits * LN2 / (v * t2)), d_x / bits - t2_x / t2, -1.0 / v
-    theta, shake = 0.0, 1.0 + row[_T] / t2
+    theta, loss1, loss2 = 0.0, 0.0, 1.0 + row[_T] / t2  # digits lost to cancellation, as a factor
     b1, b1_x, b1_v, t1, t1_x, t1_v = b2, b2_x, b2_v, t2, t2_x, 0.0
     if regime not in (POWER_FREQ_MAX, FREQ_FIXED):
         tau1 = math.sqrt(row[_KAPPA] * work / left) * work
@@ -211,7 +217,7 @@ def _floor(row, under, weight, scale, pool, mu, nu, lo, hi, x, v, regime):  # ty
         b1, b1_x = math.log(bits * LN2 / (v * t1)), d_x / bits - t1_x / t1
         b1_v = -1.0 / v - t1_v / t1
         theta = 1.0
-        shake += row[_T] / t1 + tau1 / t1 * row[_E] / left
+        loss1 = 1.0 + row[_T] / t1 + (1.0 + tau1 / t1) * row[_E] / left
         if regime == KINK:
             theta = min(max(-b2_v / (b1_v - b2_v), 0.0), 1.0)
     if not (t1 > 0.0 and t2 > 0.0):
@@ -221,7 +227,9 @@ def _floor(row, under, weight, scale, pool, mu, nu, lo, hi, x, v, regime):  # ty
     value += pay
     g_x += pay * (theta * b1_x + (1.0 - theta) * b2_x)
     g_v = pay * (theta * b1_v + (1.0 - theta) * b2_v)
-    size += (1.0 + reach) * pay * shake * (2.0 + abs(theta * b1_x) + abs(b2_x) + abs(log_b))
+    loss = theta * loss1 + (1.0 - theta) * loss2
+    steep = theta * loss1 * abs(b1_x) + (1.0 - theta) * loss2 * abs(b2_x)
+    size += pay * (2.0 + abs(log_b) + loss + reach * (loss + steep))
     if regime in (FREQ_MIN, FREQ_FIXED, POWER, POWER_FREQ_MAX):
         if regime in (FREQ_MIN, FREQ_FIXED):
             heat = row[_KAPPA] * row[_FMIN] ** 2
@@ -229,7 +237,7 @@ def _floor(row, under, weight, scale, pool, mu, nu, lo, hi, x, v, regime):  # ty
             terms = e + heat * work + row[_E]
         else:
             h, h_x, h_v = e - row[_P] * t1, e_x - row[_P] * t1_x, e_v - row[_P] * t1_v
-            terms = e + row[_P] * (row[_T] + row[_T] * shake)
+            terms = e + row[_P] * (row[_T] + max(loss1, loss2) * (row[_T] - min(t1, t2)))
         lam = max(-g_v / h_v, 0.0)
         value += lam * h
         g_x += lam * h_x
@@ -239,7 +247,7 @@ def _floor(row, under, weight, scale, pool, mu, nu, lo, hi, x, v, regime):  # ty
     work_lo = row[_W0] + row[_W1] * math.exp(lo)
     spare = row[_E] - row[_KAPPA] * row[_FMIN] ** 2 * work_lo
     v_max = 1.0001 * energy_shape_inverse(max(spare / (row[_C] * bits_lo), 1.0)) + 1e-9
-    size += abs(g_v) * (v_max + v) + pay * shake * (v_max + v) / v * (2.0 + abs(t1_v) * v / t1)
+    size += (v_max + v) * (abs(g_v) + pay * (theta * loss1 * abs(b1_v) + (1.0 - theta) * loss2 * abs(b2_v)))
     fall_x = min(g_x * (lo - x), g_x * (hi - x))
     fall_v = min(-g_v * v, g_v * (v_max - v))
     return value + fall_x + fall_v - _ROUNDING * size
@@ -264,7 +272,6 @@ def floor_of_answers(rows, under, weight, scale, pool, mu, nu, lo, hi, table, ou
             hi[k],
             table[X, k],
             table[V, k],
-            int(table[REGIME, k]),
         )
 
 
