@@ -350,7 +350,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     alone = [in_fresh_process(k, chosen.seeds[0]) for k in chosen.large]
     cold = None if chosen.no_cold else cold_start(chosen.seeds[0])
     words = sys.argv[1:] if arguments is None else arguments
-    command = " ".join(["python -m benchmarks.fdma_speed", *(w for w in words if "/" not in w)])
+    command = " ".join(["python -m benchmarks.fdma_speed", *(Path(word).name for word in words)])
     text = report(rows, alone, cold, command)
     print(text)
     if chosen.write:
