@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 # The trainer's reference numbers belong to this version; see the extra `train` in pyproject.toml.
 TORCH := torch==2.13.0
 WORKERS ?= 2
@@ -51,7 +51,7 @@ clean:
 # Stamp files: an environment is set up once, and again only when pyproject.toml changes.
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "edgealloc needs Python 3.11 or newer; none was found on PATH" >&2; exit 1; }
-	@echo "setting up $(VENV) with $(PYTHON) (once)" >&2
+	@echo "setting up $(VENV) with $(PYTHON): once, a minute or a few" >&2
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
