@@ -59,11 +59,12 @@ def _no_constant(literal: str) -> float:
 
 def write_json(data: Mapping[str, Any], path: str | Path) -> Path:
     """Write an object with one line per top-level key and per device; the file appears whole or not at all."""
-    lines = []
+    encode, lines = json.JSONEncoder(allow_nan=False).encode, []
     for key, value in data.items():
-        text = json.dumps(value, allow_nan=False)
         if key == "devices" and value:
-            text = "[\n  " + ",\n  ".join(json.dumps(row, allow_nan=False) for row in value) + "\n ]"
+            text = "[\n  " + ",\n  ".join(map(encode, value)) + "\n ]"
+        else:
+            text = encode(value)
         lines.append(f" {json.dumps(key)}: {text}")
     return _write_atomically("{\n" + ",\n".join(lines) + "\n}\n", Path(path))
 
