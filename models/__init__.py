@@ -3,7 +3,7 @@
 The mask, adapter and aggregation modules need numpy only, so a federated-learning system can use them without
 torch; everything that trains imports torch, transformers and peft on first use.
 
-    adapter      what travels: names, shapes and bits of an adapter and its head
+    wire         what travels: names, shapes and bits of an adapter and its head
     dropout      which columns of A and rows of B a device gets in a round; slicing and scattering
     aggregation  how the server merges what comes back
     data         text and image data, splits over devices, label noise
@@ -27,8 +27,7 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "AdapterShape": "adapter",
-    "LoraLayer": "adapter",
+    "AdapterShape": "wire",
     "Masks": "dropout",
     "draw_masks": "dropout",
     "slice_adapter": "dropout",

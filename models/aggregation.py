@@ -16,8 +16,8 @@ from typing import Literal
 
 import numpy as np
 
-from edgealloc.models.adapter import FloatArray, State, a_name, b_name
 from edgealloc.models.dropout import Masks, scatter_adapter
+from edgealloc.models.wire import FloatArray, State, a_name, b_name
 
 
 @dataclass(frozen=True, slots=True)

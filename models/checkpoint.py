@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.models.adapter import FloatArray
+from edgealloc.models.wire import FloatArray
 
 
 @dataclass(frozen=True, slots=True)

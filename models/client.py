@@ -9,22 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgealloc.models.adapter import AdapterShape, State
 from edgealloc.models.aggregation import Aggregation, Update
 from edgealloc.models.cache import Feed
 from edgealloc.models.data import IntArray
-from edgealloc.models.dropout import (
-    Masks,
-    Method,
-    draw_masks,
-    full_masks,
-    masked,
-    pack,
-    round_generator,
-    slice_adapter,
-    unpack,
-)
-from edgealloc.models.lora import AdapterHandle
+from edgealloc.models.dropout import Masks, Method, draw_masks, full_masks, masked, round_generator, slice_adapter
+from edgealloc.models.task import Task
+from edgealloc.models.wire import AdapterShape, State, pack, unpack
 
 _MASKS, _BATCHES = 0, 1  # purposes of a draw, the first part of its key
 
@@ -64,7 +54,7 @@ class FederatedOptions:
     rounds: int = 10
     local_epochs: int = 3
     batch_size: int = 20
-    learning_rate: float = 5e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 0.0
     masks: Method = "exact"
     scaling: Literal["none", "inverted"] = "none"
@@ -88,40 +78,6 @@ class FederatedOptions:
         for name in ("rounds", "local_epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: must be at least 1")
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What is learned: a model, one feed for all its examples, and who holds which.
-
-    Attributes
-    ----------
-    handle
-        The model's adapter; its values at the start of a run are the initial adapter.
-    feed
-        Every example, by index.
-    devices
-        [K] index arrays: the training examples of each device.
-    validation, test
-        Indices of the examples for model choice, and of those for the final word.
-    initial
-        The initial adapter, so that every run starts from the same point.
-    """
-
-    handle: AdapterHandle
-    feed: Feed
-    devices: tuple[IntArray, ...]
-    validation: IntArray
-    test: IntArray
-    initial: State
-
-    def __post_init__(self) -> None:
-        train = np.concatenate(self.devices)
-        for name, held in (("validation", self.validation), ("test", self.test)):
-            if shared := np.intersect1d(train, held).size:
-                raise ValueError(f"{shared} {name} examples are also in training")
-        if shared := np.intersect1d(self.validation, self.test).size:
-            raise ValueError(f"{shared} examples are in both validation and test")
 
 
 @dataclass(frozen=True, slots=True)

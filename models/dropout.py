@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgealloc.models.adapter import WIRE_DTYPES, AdapterShape, FloatArray, State
+from edgealloc.models.wire import AdapterShape, FloatArray, State
 
 BoolArray = NDArray[np.bool_]
 Method = Literal["bernoulli", "exact"]
@@ -140,33 +140,3 @@ def masked(state: State, masks: Masks) -> dict[str, FloatArray]:
         name: value.copy() if (mask := masks.spread(name)) is None else value * mask.astype(value.dtype)
         for name, value in state.items()
     }
-
-
-def pack(slices: State, wire_dtype: str = "float32") -> bytes:
-    """Serialise slices in order as little-endian numbers: the bytes on the wire, nothing else.
-
-    Names, shapes and masks are not sent: both ends know the inventory and draw the same masks.
-    """
-    dtype = WIRE_DTYPES[wire_dtype]
-    return b"".join(np.ascontiguousarray(value, dtype=dtype).tobytes() for value in slices.values())
-
-
-def unpack(wire: bytes, like: State, wire_dtype: str = "float32") -> dict[str, FloatArray]:
-    """Read back what ``pack`` wrote; ``like`` gives names and shapes (its values are not used).
-
-    Raises
-    ------
-    ValueError
-        If the length is not what the shapes need.
-    """
-    dtype = WIRE_DTYPES[wire_dtype]
-    needed = sum(value.size for value in like.values()) * dtype.itemsize
-    if len(wire) != needed:
-        raise ValueError(f"{len(wire)} bytes on the wire, {needed} expected from the masks")
-    flat = np.frombuffer(wire, dtype=dtype).astype(np.float32)
-    out: dict[str, FloatArray] = {}
-    start = 0
-    for name, value in like.items():
-        out[name] = flat[start : start + value.size].reshape(value.shape)
-        start += value.size
-    return out

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgealloc.models.adapter import AdapterShape, FloatArray
 from edgealloc.models.aggregation import aggregate
 from edgealloc.models.checkpoint import Point, Standing, load, save
-from edgealloc.models.client import FederatedOptions, Score, Task, device_round, evaluate
+from edgealloc.models.client import FederatedOptions, Score, device_round, evaluate
+from edgealloc.models.task import Task
+from edgealloc.models.wire import AdapterShape, FloatArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgealloc.errors import MissingPackageError
-from edgealloc.models.adapter import FloatArray, State, canonical_name
+from edgealloc.models.wire import FloatArray, State, canonical_name
 
 if TYPE_CHECKING:
     import torch

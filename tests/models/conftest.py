@@ -85,8 +85,8 @@ def make_model() -> Callable[..., Any]:
 def make_task(make_model: Callable[..., Any]) -> Callable[..., Any]:
     """Return a maker of tiny federated tasks: three devices of unequal size."""
     from edgealloc.models.cache import Feed
-    from edgealloc.models.client import Task
     from edgealloc.models.lora import AdapterHandle
+    from edgealloc.models.task import Task
 
     def make(kind: str = "bert", fast: bool = True, **options: Any) -> Task:
         handle = AdapterHandle.of(make_model(kind, **options))

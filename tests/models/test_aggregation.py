@@ -7,9 +7,10 @@ import itertools
 import numpy as np
 import pytest
 
-from edgealloc.models.adapter import AdapterShape, LoraLayer, a_name, b_name
+from edgealloc.adapter import LoraLayer
 from edgealloc.models.aggregation import Aggregation, Update, aggregate
 from edgealloc.models.dropout import draw_masks, full_masks, slice_adapter
+from edgealloc.models.wire import AdapterShape, a_name, b_name
 
 SHAPE = AdapterShape((LoraLayer("l", 12, 9, 3),), (("cls.weight", (2, 12)),))
 A, B = a_name("l"), b_name("l")

@@ -10,11 +10,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="the trainer's extra is not installed")
 pytest.importorskip("peft", reason="the trainer's extra is not installed")
 
-from edgealloc.models.adapter import AdapterShape  # noqa: E402
 from edgealloc.models.aggregation import Aggregation  # noqa: E402
-from edgealloc.models.client import FederatedOptions, Task, train_locally  # noqa: E402
+from edgealloc.models.client import FederatedOptions, train_locally  # noqa: E402
 from edgealloc.models.dropout import draw_masks, masked, slice_adapter  # noqa: E402
 from edgealloc.models.federated import run  # noqa: E402
+from edgealloc.models.task import Task  # noqa: E402
+from edgealloc.models.wire import AdapterShape  # noqa: E402
 
 SHORT = FederatedOptions(rounds=3, local_epochs=2, batch_size=8, learning_rate=1e-2)
 

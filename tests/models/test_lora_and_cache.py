@@ -8,9 +8,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="the trainer's extra is not installed")
 pytest.importorskip("peft", reason="the trainer's extra is not installed")
 
-from edgealloc.models.adapter import AdapterShape  # noqa: E402
 from edgealloc.models.cache import Feed  # noqa: E402
 from edgealloc.models.lora import AdapterHandle  # noqa: E402
+from edgealloc.models.wire import AdapterShape  # noqa: E402
 
 
 def shaken(handle: AdapterHandle, seed: int = 0) -> dict[str, np.ndarray]:

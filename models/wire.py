@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgealloc.adapter import LoraLayer, read_adapter
+
 FloatArray = NDArray[np.floating]
 State = Mapping[str, FloatArray]
 
@@ -56,16 +58,6 @@ def a_name(layer: str) -> str:
 def b_name(layer: str) -> str:
     """Return the name of a layer's B factor, [n_out, rank]."""
     return f"{layer}.lora_B.weight"
-
-
-@dataclass(frozen=True, slots=True)
-class LoraLayer:
-    """One adapted linear layer: W + scaling * B A with A [rank, n_in] and B [n_out, rank]."""
-
-    name: str
-    n_in: int
-    n_out: int
-    rank: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,22 +113,44 @@ class AdapterShape:
 
         Raises
         ------
-        ValueError
-            If a layer has one factor only, or its factors disagree on the rank.
+        InputError
+            If there is no adapter, or a layer's factors do not form a product B A.
         """
-        shapes = {canonical_name(key): tuple(np.shape(value)) for key, value in state.items()}
-        matches = {key: _LORA.match(key) for key in shapes}
-        names = dict.fromkeys(match["layer"] for match in matches.values() if match)
-        layers = []
-        for name in names:
-            a, b = shapes.get(a_name(name)), shapes.get(b_name(name))
-            if a is None or b is None or len(a) != 2 or len(b) != 2 or a[0] != b[1]:
-                raise ValueError(f"{name}: lora_A {a} and lora_B {b} do not form a product B A")
-            layers.append(LoraLayer(name, n_in=a[1], n_out=b[0], rank=a[0]))
-        head = tuple((key, shapes[key]) for key, match in matches.items() if match is None)
-        return cls(tuple(layers), head, wire_dtype, sends_a)
+        named = {canonical_name(key): value for key, value in state.items()}
+        head = tuple((key, tuple(np.shape(value))) for key, value in named.items() if ".lora_" not in key)
+        return cls(read_adapter(named).layers, head, wire_dtype, sends_a)
 
 
 def canonical_state(state: State) -> dict[str, FloatArray]:
     """Return a copy of a state dict with every key in the spelling that PEFT saves."""
     return {canonical_name(key): np.array(value) for key, value in state.items()}
+
+
+def pack(slices: State, wire_dtype: str = "float32") -> bytes:
+    """Serialise slices in order as little-endian numbers: the bytes on the wire, nothing else.
+
+    Names, shapes and masks are not sent: both ends know the inventory and draw the same masks.
+    """
+    dtype = WIRE_DTYPES[wire_dtype]
+    return b"".join(np.ascontiguousarray(value, dtype=dtype).tobytes() for value in slices.values())
+
+
+def unpack(wire: bytes, like: State, wire_dtype: str = "float32") -> dict[str, FloatArray]:
+    """Read back what ``pack`` wrote; ``like`` gives names and shapes (its values are not used).
+
+    Raises
+    ------
+    ValueError
+        If the length is not what the shapes need.
+    """
+    dtype = WIRE_DTYPES[wire_dtype]
+    needed = sum(value.size for value in like.values()) * dtype.itemsize
+    if len(wire) != needed:
+        raise ValueError(f"{len(wire)} bytes on the wire, {needed} expected from the masks")
+    flat = np.frombuffer(wire, dtype=dtype).astype(np.float32)
+    out: dict[str, FloatArray] = {}
+    start = 0
+    for name, value in like.items():
+        out[name] = flat[start : start + value.size].reshape(value.shape)
+        start += value.size
+    return out
