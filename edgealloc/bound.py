@@ -13,6 +13,7 @@ With ``a = C^2``, ``c = 24 C eta^2`` and ``y = Lam + 2 lam (1 - Q)`` the stabili
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -125,3 +126,10 @@ class StabilityTerm:
         numerator = self.sparsity * self.spread * self.scale
         root = np.sqrt((self.base + self.spread / y) * self.scale)
         return np.asarray(np.divide(numerator, y * y * root, out=np.zeros_like(root), where=root > 0))
+
+    def pooled_slope(self, kept: float) -> float:
+        """As :meth:`slope` for global pooling at one value of Q, without the cost of arrays."""
+        y = self.curvature + 2.0 * self.sparsity * (1.0 - kept)
+        scale = float(self.scale)
+        root = math.sqrt((self.base + self.spread / y) * scale)
+        return self.sparsity * self.spread * scale / (y * y * root) if root > 0.0 else 0.0

@@ -6,6 +6,8 @@ menu the row with the least underfitting counts, and a device may be left out wh
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,7 +42,7 @@ def free_minimum(problem: Problem) -> tuple[float, FloatArray]:
     elif problem.pooled:
         keep = _global_pooling(problem)
     else:
-        keep = _minimise_over_keep(problem, 0.0)
+        keep = _Minimiser.of(problem)(0.0)
     return problem.objective(keep, keep > 0, option), keep
 
 
@@ -54,62 +56,72 @@ def _best_option(problem: Problem) -> NDArray[np.intp]:
     return rows
 
 
-def _factors(problem: Problem) -> FloatArray:
-    return chosen_adapter(problem.instance, _best_option(problem)).underfit_factor
+@dataclass(frozen=True, slots=True, eq=False)
+class _Minimiser:
+    """Minimises ``A f u(s)`` plus the stability share over the keep range of every device.
 
-
-def _minimise_over_keep(problem: Problem, price: FloatArray | float) -> FloatArray:
-    """Argmin over s in the keep range of ``A f u(s) + stability-or-price share``, per device; 0 if left out.
-
-    ``price`` >= 0 is the price on S = s^2 under global pooling; ignored for device pooling, whose own
-    stability term takes its place. Shape [K].
+    Under global pooling the share is ``price s^2`` and devices differ in factor and range only, so equal
+    devices (the usual case) are solved once.
     """
-    inst = problem.instance
-    weight = inst.bound.underfit_weight * _factors(problem)
 
-    def share(keep: FloatArray) -> FloatArray:
-        square = np.square(keep)
-        spread = price * square if problem.pooled else problem.stability.value(square)
-        return np.asarray(weight * problem.underfit.value(keep) + spread)
+    problem: Problem
+    weight: FloatArray
+    low: FloatArray
+    high: FloatArray
 
-    low, high = inst.keep_min, inst.keep_max
-    if problem.underfit.name == "inverse-keep" and problem.pooled:
-        with np.errstate(divide="ignore"):
-            keep = np.clip(np.cbrt(np.divide(weight, 2.0 * np.asarray(price))), low, high)
-    else:
-        if not problem.underfit.log_convex:  # several minima: start from the best grid cell
-            ticks = np.linspace(0.0, 1.0, _GRID)
-            values = np.stack([share(low + tick * (high - low)) for tick in ticks])
-            cell = np.argmin(values, axis=0)
-            left = low + ticks[np.maximum(cell - 1, 0)] * (high - low)
-            right = low + ticks[np.minimum(cell + 1, _GRID - 1)] * (high - low)
+    @classmethod
+    def of(cls, problem: Problem) -> _Minimiser:
+        inst = problem.instance
+        factor = chosen_adapter(inst, _best_option(problem)).underfit_factor
+        table = np.stack([inst.bound.underfit_weight * factor, inst.keep_min, inst.keep_max])
+        if problem.pooled and np.all(table == table[:, :1]):
+            table = table[:, :1]
+        return cls(problem, *table)
+
+    def __call__(self, price: float) -> FloatArray:
+        """Best keep rates, 0 for a device better left out. Shape [K]. ``price`` is for global pooling only."""
+        problem, low, high = self.problem, self.low, self.high
+        inst = problem.instance
+
+        def share(keep: FloatArray) -> FloatArray:
+            square = np.square(keep)
+            spread = price * square if problem.pooled else problem.stability.value(square)
+            return np.asarray(self.weight * problem.underfit.value(keep) + spread)
+
+        if problem.underfit.name == "inverse-keep" and problem.pooled:
+            ratio = np.divide(self.weight, 2.0 * price) if price > 0.0 else np.full_like(low, np.inf)
+            keep = np.clip(np.cbrt(ratio), low, high)
         else:
             left, right = low, high
-        keep = _golden(share, left, right)
-        for end in (low, high):  # golden section never returns an end itself
-            keep = np.where(share(end) <= share(keep), end, keep)
-    if inst.exclusion_penalty is not None:
-        out = np.full_like(keep, inst.bound.underfit_weight * inst.exclusion_penalty)
-        if not problem.pooled:
-            out += problem.stability.value(np.zeros_like(keep))
-        keep = np.where(share(keep) <= out, keep, 0.0)
-    return np.asarray(keep)
+            if not problem.underfit.log_convex:  # several minima: start from the best grid cell
+                ticks = np.linspace(0.0, 1.0, _GRID)
+                cell = np.argmin(np.stack([share(low + tick * (high - low)) for tick in ticks]), axis=0)
+                left = low + ticks[np.maximum(cell - 1, 0)] * (high - low)
+                right = low + ticks[np.minimum(cell + 1, _GRID - 1)] * (high - low)
+            keep = _golden(share, left, right)
+            for end in (low, high):  # golden section never returns an end itself
+                keep = np.where(share(end) <= share(keep), end, keep)
+        if inst.exclusion_penalty is not None:
+            out = np.full_like(keep, inst.bound.underfit_weight * inst.exclusion_penalty)
+            if not problem.pooled:
+                out += problem.stability.value(np.zeros_like(keep))
+            keep = np.where(share(keep) <= out, keep, 0.0)
+        return np.broadcast_to(keep, inst.samples.shape)
 
 
-def _golden(share: object, left: FloatArray, right: FloatArray) -> FloatArray:
+def _golden(share: Callable[[FloatArray], FloatArray], left: FloatArray, right: FloatArray) -> FloatArray:
     """Golden-section minimum of unimodal functions, all devices at once."""
-    assert callable(share)
     ratio = (np.sqrt(5.0) - 1.0) / 2.0
     a, b = left.copy(), right.copy()
     x, y = b - ratio * (b - a), a + ratio * (b - a)
     fx, fy = share(x), share(y)
     for _ in range(42):  # 0.618^42 = 2e-9 of the range, below what a flat minimum resolves
-        lower = fx <= fy
-        a, b = np.where(lower, a, x), np.where(lower, y, b)
-        x_new = b - ratio * (b - a)
-        y_new = a + ratio * (b - a)
-        x, y = x_new, y_new
-        fx, fy = share(x), share(y)
+        left_half = fx <= fy
+        a, b = np.where(left_half, a, x), np.where(left_half, y, b)
+        fresh = np.where(left_half, b - ratio * (b - a), a + ratio * (b - a))
+        value = share(fresh)
+        x, y = np.where(left_half, fresh, y), np.where(left_half, x, fresh)
+        fx, fy = np.where(left_half, value, fy), np.where(left_half, fx, value)
     return np.asarray(np.where(fx <= fy, x, y))
 
 
@@ -134,22 +146,40 @@ def _common_rate(problem: Problem, option: NDArray[np.intp]) -> FloatArray:
 
 
 def _global_pooling(problem: Problem) -> FloatArray:
-    """Bisection on Q: the price gap'(Q) makes devices answer with sum w s^2, which falls as Q grows."""
+    """Root in Q: the price gap'(Q) makes devices answer with sum w s^2, which falls as Q grows."""
     weights = problem.instance.weights
+    minimise = _Minimiser.of(problem)
+
+    def answer(q: float) -> tuple[FloatArray, float]:
+        keep = minimise(problem.stability.pooled_slope(q))
+        return keep, float(weights @ np.square(keep)) - q
+
     low, high = 0.0, 1.0
-    keep_low = keep_high = _minimise_over_keep(problem, float(problem.stability.slope(np.asarray(1.0))))
-    for step in range(64):
-        middle = 0.5 * (low + high) if step else 1.0
-        keep = _minimise_over_keep(problem, float(problem.stability.slope(np.asarray(middle))))
-        if float(weights @ np.square(keep)) >= middle:
-            low, keep_high = middle, keep
-            if step == 0:
-                return keep
+    keep_high, excess_low = answer(low)
+    keep_low, excess_high = answer(high)
+    if excess_high >= 0.0:
+        return keep_low
+    side = 0
+    for _ in range(200):  # Illinois: regula falsi that halves the weight of an end that stays
+        q = low + (high - low) * excess_low / (excess_low - excess_high)
+        if not low < q < high or high - low <= 1e-15:
+            break
+        keep, excess = answer(q)
+        if excess >= 0.0:
+            low, keep_high, excess_low = q, keep, excess
+            excess_high *= 0.5 if side == 1 else 1.0
+            side = 1
         else:
-            high, keep_low = middle, keep
+            high, keep_low, excess_high = q, keep, excess
+            excess_low *= 0.5 if side == -1 else 1.0
+            side = -1
+        if abs(excess) <= 1e-15:
+            break
     # Where answers jump (perturbation, curves, selection), Q lies between two answers: mix their squares.
     square_low, square_high = np.square(keep_low), np.square(keep_high)
     q_low, q_high = float(weights @ square_low), float(weights @ square_high)
+    if q_high - q_low <= 1e-13:
+        return keep_high
     candidates = [keep_low, keep_high]
     if q_high > q_low and problem.instance.exclusion_penalty is None:
         share = np.clip((low - q_low) / (q_high - q_low), 0.0, 1.0)

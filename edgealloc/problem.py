@@ -17,7 +17,7 @@ from edgealloc.bound import StabilityTerm, UnderfitTerm, underfit_term
 from edgealloc.device import chosen_adapter, compute_energy_j, cycles, download_s, payload_bits
 from edgealloc.errors import Fault, InputError
 from edgealloc.instance import Instance
-from edgealloc.radio import fdma_rate_bps, subcarrier_rate_bps
+from edgealloc.radio import fdma_rate_bps, subcarrier_hz, subcarrier_rate_bps
 from edgealloc.result import Allocation
 from edgealloc.units import FloatArray
 
@@ -104,6 +104,18 @@ class Evaluation:
     def feasible(self) -> bool:
         """Whether no budget or range is broken in double precision."""
         return not self.violations
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Use:
+    """What an allocation uses, per device (shape [K]; 0 for a device left out) and in total."""
+
+    payload_bits: FloatArray
+    rate_bps: FloatArray
+    power_w: FloatArray
+    latency_s: FloatArray
+    energy_j: FloatArray
+    bandwidth_hz: float
 
 
 class Problem:
@@ -223,6 +235,30 @@ class Problem:
         InputError
             When an array of the allocation has the wrong shape for this instance.
         """
+        inst, on = self.instance, allocation.selected
+        use = self._use(allocation)
+        underfit, stability = self._terms(np.where(on, allocation.keep, 0.0), on, np.maximum(allocation.option, 0))
+        return Evaluation(
+            objective=underfit + stability,
+            underfit=underfit,
+            stability=stability,
+            payload_bits=use.payload_bits,
+            rate_bps=use.rate_bps,
+            power_w=use.power_w,
+            latency_s=use.latency_s,
+            energy_j=use.energy_j,
+            latency_slack_s=inst.latency_s - use.latency_s,
+            energy_slack_j=inst.energy_j - use.energy_j,
+            bandwidth_hz=use.bandwidth_hz,
+            violations=tuple(self._violations(allocation, use)),
+            binding=self._binding(allocation, use),
+        )
+
+    def violations(self, allocation: Allocation) -> tuple[Violation, ...]:
+        """Only the broken budgets and ranges of :meth:`evaluate`."""
+        return tuple(self._violations(allocation, self._use(allocation)))
+
+    def _use(self, allocation: Allocation) -> _Use:
         inst = self.instance
         self._check_shapes(allocation)
         on = allocation.selected
@@ -233,36 +269,19 @@ class Problem:
         if inst.access == "ofdma":
             assert allocation.owner is not None
             rate, power = subcarrier_rate_bps(inst, allocation.owner, allocation.power_w)
-            bandwidth = np.full(1, inst.bandwidth_hz / inst.gain.shape[1] * np.sum(allocation.owner >= 0))
+            used = subcarrier_hz(inst) * float(np.sum(allocation.owner >= 0))
         else:
             assert allocation.bandwidth_hz is not None
             bandwidth = np.where(on, allocation.bandwidth_hz, 0.0)
             power = np.where(on, allocation.power_w, 0.0)
             rate = fdma_rate_bps(bandwidth, power, inst.gain, inst.noise_psd_w_per_hz)
+            used = float(np.sum(bandwidth))
         with np.errstate(divide="ignore", invalid="ignore"):
             upload = np.where(payload > 0, payload / rate, 0.0)
             compute = np.where(work > 0, work / allocation.freq_hz, 0.0)
         latency = np.where(on, download_s(inst, payload) + compute + upload, 0.0)
-        energy = np.where(
-            on, compute_energy_j(inst, work, allocation.freq_hz) + power * upload + inst.energy_static_j, 0.0
-        )
-        underfit, stability = self._terms(keep, on, np.maximum(allocation.option, 0))
-        used = float(np.sum(bandwidth))
-        return Evaluation(
-            objective=underfit + stability,
-            underfit=underfit,
-            stability=stability,
-            payload_bits=payload,
-            rate_bps=rate,
-            power_w=power,
-            latency_s=latency,
-            energy_j=energy,
-            latency_slack_s=inst.latency_s - latency,
-            energy_slack_j=inst.energy_j - energy,
-            bandwidth_hz=used,
-            violations=tuple(self._violations(allocation, latency, energy, power, used)),
-            binding=self._binding(allocation, latency, energy, power),
-        )
+        energy = compute_energy_j(inst, work, allocation.freq_hz) + power * upload + inst.energy_static_j
+        return _Use(payload, rate, power, latency, np.where(on, energy, 0.0), used)
 
     def _check_shapes(self, allocation: Allocation) -> None:
         k, m = self.instance.num_devices, self.instance.num_subcarriers
@@ -293,10 +312,9 @@ class Problem:
         if faults:
             raise InputError("allocation", faults)
 
-    def _violations(
-        self, allocation: Allocation, latency: FloatArray, energy: FloatArray, power: FloatArray, used: float
-    ) -> list[Violation]:
+    def _violations(self, allocation: Allocation, use: _Use) -> list[Violation]:
         inst = self.instance
+        latency, energy, power, used = use.latency_s, use.energy_j, use.power_w, use.bandwidth_hz
         on, keep, freq = allocation.selected, allocation.keep, allocation.freq_hz
         found: list[Violation] = []
 
@@ -346,10 +364,9 @@ class Problem:
             )
         return found
 
-    def _binding(
-        self, allocation: Allocation, latency: FloatArray, energy: FloatArray, power: FloatArray
-    ) -> tuple[tuple[str, ...], ...]:
+    def _binding(self, allocation: Allocation, use: _Use) -> tuple[tuple[str, ...], ...]:
         inst = self.instance
+        latency, energy, power = use.latency_s, use.energy_j, use.power_w
         share = 1.0 - BINDING_TOLERANCE
         keep, freq = allocation.keep, allocation.freq_hz
         tests = {

@@ -204,38 +204,34 @@ def best_efficiency(row, keep, v_start):  # type: ignore[no-untyped-def]
     spare_slow = row[_E] - row[_KAPPA] * row[_FMIN] ** 2 * work
     if not spare_slow > floor:
         return BLOCKED_ENERGY, 0.0
-    low = 0.0
+    power = row[_P]
     if spare_fast > floor:
-        if spare_fast >= row[_P] * time_fast:  # at freq_max the power limit comes before the energy
-            v = energy_shape_inverse(row[_P] * time_fast / floor)
+        if spare_fast >= power * time_fast:  # at freq_max the power limit comes before the energy
+            v = energy_shape_inverse(power * time_fast / floor)
             return (POWER_FREQ_MAX, v) if v > 0.0 else (BLOCKED_POWER, 0.0)
-        low = energy_shape_inverse(spare_fast / floor)
         if spare_fast == spare_slow:
-            return FREQ_FIXED, low
-        e_v = floor * energy_shape(low)[1]
-        tau = work / row[_FMAX]
-        compute = row[_KAPPA] * row[_FMAX] ** 2 * work
-        if time_fast <= low * tau * 0.5 * e_v / compute:
-            return KINK, low
-    else:
+            return FREQ_FIXED, energy_shape_inverse(spare_fast / floor)
+    else:  # freq_max is out of reach even with unlimited bandwidth
         _e, _e_v, _e_vv, tau, _tau_v, _tau_vv = energy_limited(row, bits, work, 0.0)
         if not window - tau > 0.0:
             return BLOCKED_BOTH, 0.0
-        if not row[_P] * (window - tau) > floor:
+        if not power * (window - tau) > floor:
             return BLOCKED_POWER, 0.0
-    high = energy_shape_inverse(spare_slow / floor)
-    _e, _e_v, _e_vv, tau, tau_v, _tau_vv = energy_limited(row, bits, work, high)
-    slow = work / row[_FMIN]
+    ratio = row[_E] / floor
+    if v_start <= 0.0:  # the efficiency that takes about a third of the energy
+        v_start = math.log1p(0.3 * ratio)
+        v_start += math.log1p(v_start)
+    v = _root(0, row, bits, work, window, 0.0, min(2.0 * math.log(ratio), 2.0 * (ratio - 1.0)), v_start)
+    e, _e_v, _e_vv, tau, _tau_v, _tau_vv = energy_limited(row, bits, work, v)
     regime = STATIONARY
-    if tau < math.inf and window - slow - high * tau_v >= 0.0:
-        regime, v = FREQ_MIN, high
-        power_broken = spare_slow > row[_P] * (window - slow)
-    else:
-        v = _root(0, row, bits, work, window, low, high, v_start)
-        e, _e_v, _e_vv, tau, _tau_v, _tau_vv = energy_limited(row, bits, work, v)
-        power_broken = e > row[_P] * (window - tau)
-    if power_broken:
-        return POWER, _root(1, row, bits, work, window, low, v, v_start)
+    if e < spare_fast:  # more than freq_max would be best
+        regime, v = KINK, energy_shape_inverse(spare_fast / floor)
+        e, tau = spare_fast, work / row[_FMAX]
+    elif e > spare_slow:  # less than freq_min would be best
+        regime, v = FREQ_MIN, energy_shape_inverse(spare_slow / floor)
+        e, tau = spare_slow, work / row[_FMIN]
+    if e > power * (window - tau):
+        return POWER, _root(1, row, bits, work, window, 0.0, v, v_start)
     return regime, v
 
 
@@ -254,13 +250,13 @@ def least_bandwidth(row, keep, v_start):  # type: ignore[no-untyped-def]
 
     Returns
     -------
-    bandwidth_hz, slope, curve, v, upload_s, compute_s, regime
+    bandwidth_hz, slope, curve, v, v_slope, upload_s, compute_s, regime
         ``inf`` bandwidth when no bandwidth suffices; ``slope`` and ``curve`` are d log b / dx and its
-        derivative.
+        derivative, ``v_slope`` is dv / dx.
     """
     regime, v = best_efficiency(row, keep, v_start)
     if regime >= BLOCKED:
-        return math.inf, math.inf, 0.0, 0.0, 0.0, 0.0, regime
+        return math.inf, math.inf, 0.0, 0.0, 0.0, 0.0, 0.0, regime
     d_x = row[_D1] * keep
     bits = row[_D0] + d_x
     w_x = row[_W1] * keep
@@ -313,4 +309,4 @@ def least_bandwidth(row, keep, v_start):  # type: ignore[no-untyped-def]
         v2 = -(h_xx + 2.0 * h_xv * v1 + h_vv * v1 * v1) / h_v
         slope = b_x + b_v * v1
         curve = b_xx + 2.0 * b_xv * v1 + b_vv * v1 * v1 + b_v * v2
-    return bits * LN2 / (v * t), slope, curve, v, t, tau, regime
+    return bits * LN2 / (v * t), slope, curve, v, v1, t, tau, regime

@@ -98,12 +98,12 @@ class Cell:
 
     def price_of_kept(self, q0: float) -> float:
         """nu = gap'(Q0), the price on the kept share Q; 0 for device pooling."""
-        return float(self.problem.stability.slope(np.asarray(q0))) if self.problem.pooled else 0.0
+        return self.problem.stability.pooled_slope(q0) if self.problem.pooled else 0.0
 
-    def answer(self, mu: float, q0: float, table: FloatArray) -> None:
-        """Let all devices answer the prices mu and gap'(q0), in place."""
-        nu = self.price_of_kept(q0)
-        answers(self.safe_rows, self.under, self.weight, self.scale, self.pool, mu, nu, self.low, self.high, table)
+    def answer(self, mu: float, q0: float, table: FloatArray, close: float = 1e-8) -> None:
+        """Let all devices answer the prices mu and gap'(q0), in place; log keep is wrong by about close^2."""
+        nu, rows, low, high = self.price_of_kept(q0), self.safe_rows, self.low, self.high
+        answers(rows, self.under, self.weight, self.scale, self.pool, mu, nu, low, high, close, table)
 
     def lower_bound(self, mu: float, q0: float, table: FloatArray) -> float:
         """Dual value at the prices, minus a margin for every rounding error made on the way to it."""
@@ -204,7 +204,7 @@ class Cell:
             if inst.common_keep:
                 lowered = np.full_like(lowered, lowered.min())
             allocation = replace(allocation, keep=lowered)
-            broken = self.problem.evaluate(allocation).violations
+            broken = self.problem.violations(allocation)
             if not broken:
                 return allocation
         raise EdgeallocError(f"the computed allocation breaks a budget ({broken[0]}); please report the instance")

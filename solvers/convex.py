@@ -140,6 +140,7 @@ class _PriceSearch:
     best: Incumbent
     iterations: int = 0
     settled: int = 0
+    residual: float = math.inf
     at: tuple[float, float] | None = None
     prices: tuple[float, float] = (0.0, 0.0)
 
@@ -161,7 +162,10 @@ class _PriceSearch:
         nu = cell.price_of_kept(q)
         if self.at is not None:  # first-order prediction, from which the devices' Newton methods start
             table[X] += table[X_MU] * (math.log(mu) - self.at[0]) + table[X_NU] * (nu - self.at[1])
-        cell.answer(mu, q, table)
+        # Newton squares the residual: answers need not be better than the prices at which they are given,
+        # nor, for the bound, than the gap asked for.
+        close = min(0.1 * self.residual, 0.03 * math.sqrt(options.rel_gap)) if self.residual < 0.3 else 0.03
+        cell.answer(mu, q, table, max(close, 1e-8))
         self.at, self.prices = (math.log(mu), nu), (mu, q)
         self.iterations += 1
         band = table[BANDWIDTH]
@@ -183,9 +187,10 @@ class _PriceSearch:
                 2.0 * float(square @ table[X_NU]) * bend - 1.0,
             ),
         )
+        self.residual = response.residual
         last = self.control.stopped() or self.iterations >= _MAX_ITERATIONS
         watched = options.log or options.callback is not None
-        if response.residual < 0.01 * math.sqrt(options.rel_gap) or watched or last:
+        if response.residual < options.rel_gap or watched or last:
             self.take_stock(f"bandwidth {total / cell.bandwidth_hz:.6g} of what there is, kept share {kept:.6g}")
         self.settled = self.settled + 1 if response.residual < 1e-11 else 0
         if self.best.gap <= options.rel_gap or last or self.control.stopped() or self.settled == 3:
@@ -200,7 +205,8 @@ class _PriceSearch:
             idle = 0 if response.residual < 0.7 * least else idle + 1
             least = min(least, response.residual)
             a, b, c, d = response.jacobian
-            over, gain = response.over + 1e-13, response.gain  # a hair below B: the answers then fit as they are
+            # Aim a hair below B, at no cost that shows in the gap: the answers then fit as they are.
+            over, gain = response.over + min(1e-9, 1e-3 * self.control.options.rel_gap), response.gain
             det = a * d - b * c
             if not det > 0.0:
                 break

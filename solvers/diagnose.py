@@ -39,6 +39,9 @@ def diagnose(cell: Cell) -> tuple[Diagnosis, ...]:
     A device counts as blocked only if it stays so under budgets larger by 1e-12, and the spectrum as too small
     only if the *proven* least bandwidths exceed it, so that no rounding error makes an instance infeasible.
     """
+    needed = cell.bandwidth_at(cell.low, np.zeros_like(cell.low))[BANDWIDTH]
+    if float(np.sum(needed)) <= cell.bandwidth_hz * (1.0 - 1e-9):
+        return ()
     needed = cell.relaxed_bandwidth_at(cell.low)[BANDWIDTH]
     alone = np.flatnonzero(needed > cell.bandwidth_hz * (1.0 + 1e-9))
     if len(alone):

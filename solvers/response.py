@@ -56,7 +56,7 @@ _EPS = 2.0**-53
 _ROUNDING = 64.0 * _EPS  # each term below is a short chain of operations; 64 units cover it with room
 
 
-_PARALLEL_FROM = 2000  # devices; below, starting threads costs more than they save
+_PARALLEL_FROM = 500  # devices; below, starting threads costs more than they save
 
 
 def _serial_and_parallel(kernel: Callable[..., None]) -> Callable[..., None]:
@@ -97,31 +97,36 @@ def share(x, under, weight, nu, pool, scale):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _answer(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ignore[no-untyped-def]
-    """One device's keep rate at prices: Newton on the derivative of its convex F, inside a bracket."""
+def _answer(row, under, weight, scale, pool, mu, nu, lo, hi, close, x, v):  # type: ignore[no-untyped-def]
+    """One device's keep rate at prices: Newton on the derivative of its convex F, inside a bracket.
+
+    A Newton step below ``close`` is the last; the error left is about its square.
+    """
     low, high = lo, hi
     x = min(max(x, lo), hi)
-    band, slope, curve, up, down, regime = 0.0, 0.0, 0.0, 0.0, 0.0, 0
+    band, slope, curve, v_slope, up, down, regime = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
     f2 = 1.0
     at_bound = True
     for _ in range(80):
-        band, slope, curve, v_new, up, down, regime = least_bandwidth(row, math.exp(x), v)
+        band, slope, curve, v_new, v_slope, up, down, regime = least_bandwidth(row, math.exp(x), v)
         if regime >= BLOCKED:
             high = x
             x = 0.5 * (low + high)
             if x <= low:  # only the lower end is feasible
                 x = low
-                band, slope, curve, v, up, down, regime = least_bandwidth(row, math.exp(x), v)
+                band, slope, curve, v, v_slope, up, down, regime = least_bandwidth(row, math.exp(x), v)
                 break
             continue
         v = v_new
         _f0, f1, f2 = share(x, under, weight, nu, pool, scale)
         pay = mu * band * slope
         total = f1 + pay
-        f2 += mu * band * (curve + slope * slope)
-        if abs(total) <= 1e-13 * (under * math.exp(-x) + pay):
-            at_bound = False
-            break
+        if f1 < 0.0 and pay > 0.0:  # both sides are nearly linear in logarithms
+            new = x - math.log(pay / -f1) / (slope + curve / slope - f2 / f1)
+            f2 += mu * band * (curve + slope * slope)
+        else:
+            f2 += mu * band * (curve + slope * slope)
+            new = x - total / f2
         if total > 0.0:
             if x <= lo:
                 break
@@ -130,11 +135,15 @@ def _answer(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ign
             if x >= hi:
                 break
             low = x
-        if f1 < 0.0 and pay > 0.0:  # both sides are nearly linear in logarithms
-            _s0, _s1, s2 = share(x, under, weight, nu, pool, scale)
-            new = x - math.log(pay / -f1) / (slope + curve / slope - s2 / f1)
-        else:
-            new = x - total / f2
+        dx = new - x
+        if lo <= new <= hi and abs(dx) * (1.0 + abs(slope) + abs(curve)) <= close:
+            # The last step: convergence is quadratic, and a Taylor step carries the answer along.
+            x = new
+            band *= math.exp(dx * (slope + 0.5 * dx * curve))
+            slope += dx * curve
+            v += dx * v_slope
+            at_bound = False
+            break
         if not low < new < high:
             if new >= hi and high == hi and x < hi:
                 new = hi
@@ -142,9 +151,10 @@ def _answer(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ign
                 new = lo
             else:
                 new = 0.5 * (low + high)
-        if abs(new - x) <= 1e-15 * (1.0 + abs(x)):
-            at_bound = False
-            break
+                if high - low <= 1e-15 * (1.0 + abs(x)):
+                    at_bound = False
+                    break
+        v += v_slope * (new - x)
         x = new
     x_mu = 0.0 if at_bound else -mu * band * slope / f2  # with respect to log mu
     x_nu = 0.0 if at_bound else -2.0 * weight * math.exp(2.0 * x) / f2
@@ -152,14 +162,14 @@ def _answer(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ign
 
 
 @_serial_and_parallel
-def answers(rows, under, weight, scale, pool, mu, nu, lo, hi, table):  # type: ignore[no-untyped-def]
+def answers(rows, under, weight, scale, pool, mu, nu, lo, hi, close, table):  # type: ignore[no-untyped-def]
     """Fill the answer table of all devices at prices (mu, nu), starting from what stands in it.
 
     Shapes: rows [K, 12]; under, weight, scale, lo, hi [K]; table [10, K], rows X, V, ... of this module.
     """
     for k in prange(rows.shape[0]):
         found = _answer(
-            rows[k], under[k], weight[k], scale[k], pool, mu, nu, lo[k], hi[k], table[X, k], table[V, k]
+            rows[k], under[k], weight[k], scale[k], pool, mu, nu, lo[k], hi[k], close, table[X, k], table[V, k]
         )
         for i in range(10):
             table[i, k] = found[i]
@@ -172,7 +182,7 @@ def bandwidths(rows, x, v, out):  # type: ignore[no-untyped-def]
     Shapes: rows [K, 12]; x, v [K]; out [10, K].
     """
     for k in prange(rows.shape[0]):
-        band, slope, curve, v_new, up, down, regime = least_bandwidth(rows[k], math.exp(x[k]), v[k])
+        band, slope, curve, v_new, _v_slope, up, down, regime = least_bandwidth(rows[k], math.exp(x[k]), v[k])
         out[X, k], out[V, k], out[BANDWIDTH, k], out[SLOPE, k], out[CURVE, k] = x[k], v_new, band, slope, curve
         out[REGIME, k], out[X_MU, k], out[X_NU, k], out[UPLOAD, k], out[COMPUTE, k] = regime, 0.0, 0.0, up, down
 
