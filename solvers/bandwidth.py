@@ -153,30 +153,31 @@ def energy_limited(row, bits, work, v):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def _root(kind, row, bits, work, window, lo, hi, start):  # type: ignore[no-untyped-def]
-    """Root in (lo, hi) of a decreasing concave function of v, by Newton inside a shrinking bracket.
+    """Root in (lo, hi) of left(v) = right(v), left falling and right rising, by Newton on log(left / right).
 
-    kind 0: t - v tau_v, stationarity of the bandwidth; kind 1: power_max t - e, the power limit.
+    kind 0: t = v tau_v, stationarity of the bandwidth; kind 1: power_max t = e, the power limit. In logarithms
+    both are nearly linear in v, and a shrinking bracket catches every step that is not.
     """
     v = start if lo < start < hi else 0.5 * (lo + hi)
     for _ in range(100):
         e, e_v, _e_vv, tau, tau_v, tau_vv = energy_limited(row, bits, work, v)
-        if tau == math.inf:
-            hi = v
-            v = 0.5 * (lo + hi)
-            continue
-        if kind == 0:
-            value = window - tau - v * tau_v
-            slope = -2.0 * tau_v - v * tau_vv
+        t = window - tau
+        new = math.inf
+        if t > 0.0:
+            if kind == 0:
+                value = math.log(t / (v * tau_v))
+                slope = -tau_v / t - 1.0 / v - tau_vv / tau_v
+            else:
+                value = math.log(row[_P] * t / e)
+                slope = -tau_v / t - e_v / e
+            if value > 0.0:
+                lo = v
+            else:
+                hi = v
+            new = v - value / slope
         else:
-            value = row[_P] * (window - tau) - e
-            slope = -row[_P] * tau_v - e_v
-        if value > 0.0:
-            lo = v
-        else:
             hi = v
-        step = value / slope
-        new = v - step
-        if lo < new < hi:
+        if lo <= new <= hi:
             if abs(new - v) <= _CLOSE * v:
                 return new
         else:

@@ -46,7 +46,7 @@ from edgealloc.solvers.bandwidth import (
 )
 from edgealloc.units import FloatArray
 
-__all__ = ["answers", "bandwidths", "floor_of_answers", "share"]
+__all__ = ["answers", "bandwidths", "floor_of_answers", "share", "tangent"]
 
 # Rows of the answer table.
 X, V, BANDWIDTH, SLOPE, CURVE, REGIME, X_MU, X_NU, UPLOAD, COMPUTE = range(10)
@@ -56,7 +56,7 @@ _EPS = 2.0**-53
 _ROUNDING = 64.0 * _EPS  # each term below is a short chain of operations; 64 units cover it with room
 
 
-_PARALLEL_FROM = 500  # devices; below, starting threads costs more than they save
+_PARALLEL_FROM = 20_000  # devices; below, threads that wait for a busy core cost more than they save
 
 
 def _serial_and_parallel(kernel: Callable[..., None]) -> Callable[..., None]:
@@ -188,10 +188,11 @@ def bandwidths(rows, x, v, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _floor(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ignore[no-untyped-def]
-    """Lower bound of min F over x in [lo, hi] and every feasible v, from a tangent plane at x.
+def tangent(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ignore[no-untyped-def]
+    """A line below F: ``F(y) >= value + slope (y - x) - slack`` for all y in [lo, hi] and every feasible v.
 
-    The plane touches at the best efficiency v for x; the argument v is only a guess of it.
+    The plane touches at the best efficiency v for x; the argument v is only a guess of it. Returns value,
+    slope, slack; value is -inf where no bandwidth suffices at x.
 
     Lagrangian: share + mu exp(theta B1 + (1 - theta) B2) + lam h, where B1 and B2 are the energy- and the
     freq_max-limited piece of log b and h <= 0 is the limit that holds v. theta in [0, 1] and lam >= 0 are
@@ -201,11 +202,11 @@ def _floor(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: igno
     reach = max(hi - x, x - lo)
     size = (1.0 + reach) * (abs(under) * (1.0 + math.exp(-lo)) + abs(value) + abs(g_x))
     if mu == 0.0:
-        return value + min(g_x * (lo - x), g_x * (hi - x)) - _ROUNDING * size
+        return value, g_x, _ROUNDING * size
     keep = math.exp(x)
     regime, v = best_efficiency(row, keep, v)
     if regime >= BLOCKED:
-        return -math.inf
+        return -math.inf, 0.0, 0.0
     d_x, w_x = row[_D1] * keep, row[_W1] * keep
     bits, work = row[_D0] + d_x, row[_W0] + w_x
     window = row[_T] - bits * row[_INV_R]
@@ -231,7 +232,7 @@ def _floor(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: igno
         if regime == KINK:
             theta = min(max(-b2_v / (b1_v - b2_v), 0.0), 1.0)
     if not (t1 > 0.0 and t2 > 0.0):
-        return -math.inf
+        return -math.inf, 0.0, 0.0
     log_b = theta * b1 + (1.0 - theta) * b2
     pay = mu * math.exp(log_b)
     value += pay
@@ -258,9 +259,15 @@ def _floor(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: igno
     spare = row[_E] - row[_KAPPA] * row[_FMIN] ** 2 * work_lo
     v_max = 1.0001 * energy_shape_inverse(max(spare / (row[_C] * bits_lo), 1.0)) + 1e-9
     size += (v_max + v) * (abs(g_v) + pay * (theta * loss1 * abs(b1_v) + (1.0 - theta) * loss2 * abs(b2_v)))
-    fall_x = min(g_x * (lo - x), g_x * (hi - x))
     fall_v = min(-g_v * v, g_v * (v_max - v))
-    return value + fall_x + fall_v - _ROUNDING * size
+    return value, g_x, _ROUNDING * size - fall_v
+
+
+@njit(cache=True, error_model="numpy")
+def _floor(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ignore[no-untyped-def]
+    """Lower bound of min F over x in [lo, hi] and every feasible v, from a tangent plane at x."""
+    value, slope, slack = tangent(row, under, weight, scale, pool, mu, nu, lo, hi, x, v)
+    return value + min(slope * (lo - x), slope * (hi - x)) - slack
 
 
 @_serial_and_parallel
