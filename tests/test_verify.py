@@ -225,7 +225,9 @@ VARIANT_FAULTS: list[tuple[str, dict[str, Any], Callable[[Data], object]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("field", "changes", "corrupt"), VARIANT_FAULTS, ids=lambda v: str(v)[:20])
+@pytest.mark.parametrize(
+    ("field", "changes", "corrupt"), VARIANT_FAULTS, ids=lambda v: None if callable(v) else str(v)[:20]
+)
 def test_a_broken_variant_is_rejected_by_name(make_instance, by_hand, menu, field, changes, corrupt):
     changes = dict(changes)
     if changes.pop("menu", False):
