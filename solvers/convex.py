@@ -188,10 +188,14 @@ class _PriceSearch:
             ),
         )
         self.residual = response.residual
+        note = f"bandwidth {total / cell.bandwidth_hz:.6g} of what there is, kept share {kept:.6g}"
         last = self.control.stopped() or self.iterations >= _MAX_ITERATIONS
-        watched = options.log or options.callback is not None
-        if response.residual < options.rel_gap or watched or last:
-            self.take_stock(f"bandwidth {total / cell.bandwidth_hz:.6g} of what there is, kept share {kept:.6g}")
+        if response.residual < options.rel_gap or last:
+            self.take_stock(note)
+        else:
+            self.control.report(_snapshot(self.control, self.iterations, self.best, note))
+            if self.control.stopped():  # by the callback
+                self.take_stock(note)
         self.settled = self.settled + 1 if response.residual < 1e-11 else 0
         if self.best.gap <= options.rel_gap or last or self.control.stopped() or self.settled == 3:
             raise _Stop
