@@ -61,11 +61,8 @@ def write_json(data: Mapping[str, Any], path: str | Path) -> Path:
     """Write an object with one line per top-level key and per device; the file appears whole or not at all."""
     encode, lines = json.JSONEncoder(allow_nan=False).encode, []
     for key, value in data.items():
-        if key == "devices" and value:
-            text = "[\n  " + ",\n  ".join(map(encode, value)) + "\n ]"
-        else:
-            text = encode(value)
-        lines.append(f" {json.dumps(key)}: {text}")
+        rows = ",\n  ".join(map(encode, value)) if key == "devices" else ""
+        lines.append(f" {encode(key)}: " + (f"[\n  {rows}\n ]" if rows else encode(value)))
     return _write_atomically("{\n" + ",\n".join(lines) + "\n}\n", Path(path))
 
 

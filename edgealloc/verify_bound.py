@@ -17,8 +17,8 @@ from edgealloc.units import FloatArray
 
 __all__ = ["bound_value", "free_bracket"]
 
-CURVE_DEVICES = 2000  # free minima of curves are searched on a grid for at most so many devices
-_GRID = 2049
+CURVE_DEVICES = 500  # free minima of curves are searched on a grid for at most so many devices
+_GRID = 513
 
 
 def bound_value(instance: Instance, keep: FloatArray, selected: NDArray[np.bool_], factor: FloatArray) -> float:
@@ -80,7 +80,7 @@ def free_bracket(instance: Instance) -> tuple[float, float, float] | None:
         instance.common_keep and instance.exclusion_penalty is not None
     ):
         return None
-    accuracy = 1e-5 if curve else 1e-9
+    accuracy = 1e-8 if curve else 1e-9
     if instance.common_keep:
         value = _common_minimum(instance)
         return None if value is None else (value, value, accuracy)
@@ -113,14 +113,14 @@ def _least_shares(instance: Instance, price: float | None) -> tuple[FloatArray, 
         return _overfit(instance, square, instance.samples) if price is None else price * square
 
     if spec.underfit == "curve":
-        # a curve may be negative, where the greatest factor is the best
-        ticks = np.linspace(0.0, 1.0, _GRID)[:, None]
-        keep = instance.keep_min + ticks * (instance.keep_max - instance.keep_min)
-        loss = spec.underfit_weight * np.minimum(low * u(keep), high * u(keep))
-        values = loss + (spread(keep * keep) if price is None else price * keep * keep)
-        best = np.argmin(values, axis=0)
-        column = np.arange(instance.num_devices)
-        value, square = values[best, column], keep[best, column] ** 2
+
+        def share(keep: FloatArray) -> FloatArray:
+            # a curve may be negative, where the greatest factor is the best
+            loss = spec.underfit_weight * np.minimum(low * u(keep), high * u(keep))
+            return np.asarray(loss + spread(keep * keep))
+
+        keep = _grid_minimum(share, instance.keep_min, instance.keep_max)
+        value, square = share(keep), keep * keep
     else:
         if spec.underfit == "perturbation" and price is not None:
             square = np.where(price > weight, least, most)
@@ -136,6 +136,18 @@ def _least_shares(instance: Instance, price: float | None) -> tuple[FloatArray, 
         out = spec.underfit_weight * instance.exclusion_penalty + spread(np.zeros(instance.num_devices))
         value, square = np.minimum(value, out), np.where(out < value, 0.0, square)
     return value, square
+
+
+def _grid_minimum(share: Callable[[FloatArray], FloatArray], low: FloatArray, high: FloatArray) -> FloatArray:
+    """Minimiser of each device's share over [low, high]: a grid, refined twice around its best point."""
+    column, points = np.arange(len(low)), _GRID
+    left, right = low, high
+    for _ in range(3):
+        keep = np.minimum(left + np.linspace(0.0, 1.0, points)[:, None] * (right - left), high)
+        best = np.argmin(share(keep), axis=0)
+        left, right = keep[np.maximum(best - 1, 0), column], keep[np.minimum(best + 1, points - 1), column]
+        points = 65
+    return np.asarray(keep[best, column])
 
 
 def _stationary(instance: Instance, weight: FloatArray, least: FloatArray, most: FloatArray) -> FloatArray:
