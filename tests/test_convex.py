@@ -288,7 +288,15 @@ def test_a_callback_and_ctrl_c_stop_with_the_incumbent() -> None:
     assert len(seen) == 2  # the one that asks to stop, and the state it stopped in
     assert stopped.allocation is not None
     handler = signal.getsignal(signal.SIGINT)
-    interrupted = edgealloc.solve(instance, rel_gap=1e-12, callback=lambda _: signal.raise_signal(signal.SIGINT))
+    pressed: list[Snapshot] = []
+
+    def press_once(snapshot: Snapshot) -> None:
+        if not pressed:
+            signal.raise_signal(signal.SIGINT)
+        pressed.append(snapshot)
+
+    interrupted = edgealloc.solve(instance, rel_gap=1e-12, callback=press_once)
+    assert interrupted.iterations == 1
     assert interrupted.allocation is not None
     assert interrupted.lower_bound <= interrupted.objective
     assert signal.getsignal(signal.SIGINT) is handler
