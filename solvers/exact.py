@@ -1,0 +1,95 @@
+"""Method ``bnb``: chooses the relaxation by access scheme and variant, searches, and makes the result."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from edgealloc.errors import EdgeallocError
+from edgealloc.problem import Problem
+from edgealloc.result import Result, Status, relative_gap
+from edgealloc.solvers.base import Control, Options
+from edgealloc.solvers.bnb import Found, Outcome, branch_and_bound
+from edgealloc.solvers.choices import Choices
+from edgealloc.solvers.log import SearchLog
+from edgealloc.solvers.plans import Plan, plan_allocation, plan_of, plan_value
+from edgealloc.solvers.separable import Separable
+
+__all__ = ["search", "solve_bnb"]
+
+
+def solve_bnb(problem: Problem, options: Options | None = None) -> Result:
+    """Prove the optimum of a problem by branch and bound.
+
+    Parameters
+    ----------
+    problem
+        FDMA or resource blocks with any variant.
+    options
+        Gap, limits, warm start, callback.
+
+    Returns
+    -------
+    Result
+        ``optimal``; ``infeasible`` with its diagnosis; ``feasible`` or ``no_solution`` when a limit came first.
+    """
+    return search(problem, options)[0]
+
+
+def search(problem: Problem, options: Options | None = None) -> tuple[Result, Outcome[Plan] | None]:
+    """As :func:`solve_bnb`, with the search tree; no tree when a diagnosis made the search needless."""
+    options = options or Options()
+    if problem.instance.access == "ofdma":
+        raise EdgeallocError("branch and bound for sub-carriers is not here yet; use access 'fdma' or 'rb'")
+    return _search_separable(problem, options)
+
+
+def _search_separable(problem: Problem, options: Options) -> tuple[Result, Outcome[Plan] | None]:
+    log = SearchLog("bnb", problem.instance.name, options.log)
+    with Control(replace(options, log=False)) as control:
+        choices = Choices.of(problem)
+        relaxation = Separable(choices, options.rel_gap)
+        starts = []
+        plan = plan_of(choices, options.warm_start) if options.warm_start is not None else None
+        if plan is not None:
+            starts.append(Found(plan_value(problem, plan), plan, "W"))
+        outcome = branch_and_bound(relaxation, control, starts=starts, watch=log.row)
+        result = _finish(problem, choices, control, outcome)
+        log.report(result, outcome.tree)
+        return result, outcome
+
+
+def _finish(problem: Problem, choices: Choices, control: Control, outcome: Outcome[Plan]) -> Result:
+    result = Result(
+        problem=problem,
+        method="bnb",
+        status=Status.NO_SOLUTION,
+        objective=math.inf,
+        lower_bound=outcome.lower_bound,
+        free_objective=problem.free_objective,
+        allocation=None,
+        seconds=control.seconds,
+        nodes=outcome.nodes,
+        iterations=outcome.nodes,
+        trace=tuple(control.trace),
+    )
+    if outcome.best is None:
+        if math.isinf(outcome.lower_bound) and outcome.lower_bound > 0:
+            return replace(result, status=Status.INFEASIBLE, message="no choice fits the spectrum")
+        why = control.reason or "the feasible set is thinner than the rounding margin of 1e-12"
+        return replace(result, message=f"no allocation found: {why}; allow more time or relax a budget")
+    allocation = plan_allocation(choices, outcome.best.point)
+    if allocation is None:
+        raise EdgeallocError("the computed allocation breaks a budget; please report the instance")
+    value = plan_value(problem, outcome.best.point)
+    closed = relative_gap(value, outcome.lower_bound) <= control.options.rel_gap
+    why = control.reason or "rounding limits the gap, ask for a larger rel_gap"
+    return replace(
+        result,
+        status=Status.OPTIMAL if closed else Status.FEASIBLE,
+        objective=value,
+        lower_bound=min(outcome.lower_bound, value),
+        allocation=allocation,
+        message="" if closed else f"stopped with a gap: {why}",
+        seconds=control.seconds,
+    )

@@ -1,0 +1,291 @@
+r"""Branch and bound for everything that separates by device: FDMA and resource blocks with every variant.
+
+Devices are coupled by the total bandwidth and, under global pooling, by the kept share only. Two prices
+decouple them (:mod:`edgealloc.solvers.prices`), each then picks one of its pieces
+(:mod:`edgealloc.solvers.pieces`). What the bound lacks has two sources, and the larger is attended to: the
+lines below the pieces (cut the pieces at the answers, for all nodes at once) and the convexification by
+prices (branch on the device whose answers differ most between the sides of the optimal prices).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgealloc.solvers.base import Control
+from edgealloc.solvers.bnb import Found, Relaxation, Relaxed
+from edgealloc.solvers.choices import OUT, Choices, IntArray
+from edgealloc.solvers.pieces import Pieces
+from edgealloc.solvers.plans import Plan, fill_up, mixed_plan, plan_value
+from edgealloc.solvers.prices import Priced, search_prices, stability_constants
+from edgealloc.solvers.rounding import exchange
+from edgealloc.units import FloatArray
+
+__all__ = ["DeviceBox", "DeviceCut", "Separable"]
+
+_LINES_SHARE = 0.3  # pieces are cut while their lines make up more than this share of a node's gap
+_MANY = 200  # devices from which on exchanges are tried at few nodes only
+_EXCHANGES = 64  # moves between two looks at the clock
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCut:
+    """Restricts one device: to some modes (None: any) and to keep rates in [low, high] (0 when left out)."""
+
+    device: int
+    modes: tuple[int, ...] | None = None
+    low: float = 0.0
+    high: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceBox:
+    """All choices that meet the cuts."""
+
+    cuts: tuple[DeviceCut, ...] = ()
+
+    def and_also(self, cut: DeviceCut) -> DeviceBox:
+        """The part of the box that meets one more cut."""
+        return DeviceBox((*self.cuts, cut))
+
+    def holds(self, pieces: Pieces) -> NDArray[np.bool_]:
+        """Which pieces meet the box, at least in part. Shape [N]."""
+        keep = np.ones(len(pieces), dtype=bool)
+        for cut in self.cuts:
+            low, high = np.searchsorted(pieces.device, (cut.device, cut.device + 1))
+            mine = slice(int(low), int(high))
+            left, right = pieces.left[mine], pieces.right[mine]
+            inside = np.where(left == right, (left >= cut.low) & (left <= cut.high), (left < cut.high) & (right > cut.low))
+            if cut.modes is not None:
+                inside &= np.isin(pieces.mode[mine], cut.modes)
+            keep[mine] &= inside
+        return keep
+
+
+@dataclass(slots=True, eq=False)
+class Separable(Relaxation[DeviceBox, Plan]):
+    """FDMA and resource blocks, with levels, menus, selection and any underfitting term; one rate per device.
+
+    The pieces are shared by all nodes and only ever get finer, or fewer by reduced-cost fixing.
+    """
+
+    choices: Choices
+    rel_gap: float
+    pieces: Pieces = field(init=False)
+    term: FloatArray = field(init=False)
+    discarded: float = math.inf
+    calls: int = 0
+
+    def __post_init__(self) -> None:
+        self.pieces = Pieces.root(self.choices)
+        self.term = stability_constants(self.choices.problem)
+
+    def root(self) -> DeviceBox:
+        """Every choice of every device."""
+        return DeviceBox()
+
+    def discarded_bound(self) -> float:
+        """Least bound of the pieces that reduced-cost fixing removed."""
+        return self.discarded
+
+    def relax(
+        self, box: DeviceBox, guess: Any, best: Found[Plan] | None, cutoff: float, control: Control
+    ) -> Relaxed[DeviceBox, Plan]:
+        """Price the devices of a box; see :class:`~edgealloc.solvers.bnb.Relaxation`."""
+        inst = self.choices.problem.instance
+        self.calls += 1
+        prices = guess or (0.2 * self.choices.problem.free_objective / inst.bandwidth_hz, 0.1)
+        bound, found, searched = -math.inf, [], False
+        while True:
+            active = self.pieces.take(box.holds(self.pieces))
+            start = np.searchsorted(active.device, np.arange(inst.num_devices + 1)) * 2
+            if np.any(np.diff(start) == 0):
+                return Relaxed(math.inf)
+            scale = abs(bound) if math.isfinite(bound) else self.choices.problem.free_objective
+            columns = (active.cost.ravel(), active.band.ravel(), active.kept.ravel())
+            tolerance = 0.02 * self.rel_gap * abs(scale) + 1e-300
+            priced = search_prices(start, columns, self.choices.budget_hz, self.term, prices, tolerance, cutoff)
+            bound = max(bound, priced.bound)
+            prices = (priced.mu, priced.q)
+            if bound >= cutoff or control.stopped():
+                break
+            errors, suspect = self._line_errors(active, start, priced)
+            # rough lines first, then an incumbent, then lines as fine as the gap is worth
+            allowed = 1e-3 * abs(bound) if math.isinf(cutoff) and not searched else 0.1 * self.rel_gap * abs(bound)
+            if math.isfinite(cutoff):
+                allowed = max(allowed, _LINES_SHARE * (cutoff - bound))
+            total = float(np.sum(errors))
+            suspect &= (errors > 0.2 * allowed / inst.num_devices)[active.device] & active.divisible
+            if total > allowed and suspect.any():
+                self._cut(box, active, suspect)
+                continue
+            if not searched:
+                searched = True
+                upper = best.value if best else math.inf
+                for plan in self._plans(active, start, priced, upper - bound, control):
+                    value = plan_value(self.choices.problem, plan)
+                    if value < upper:
+                        upper = value
+                        found.append(Found(value, plan, plan.source))
+                cutoff = min(cutoff, upper - self.rel_gap * abs(upper))
+                if not box.cuts:
+                    self._fix(priced, cutoff)
+                continue
+            break
+        if bound >= cutoff:
+            return Relaxed(bound, tuple(found))
+        children, what = self._branch(box, active, start, priced, errors)
+        return Relaxed(bound, tuple(found), children, prices, what)
+
+    def _line_errors(
+        self, active: Pieces, start: IntArray, priced: Priced
+    ) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """By how much lines may understate each device's minimum, shape [K]; and the pieces that do, shape [N]."""
+        low = np.min(active.cost + priced.mu * active.band + priced.nu * active.kept, axis=1)
+        true = active.safe_cost + priced.mu * active.safe_band + priced.nu * self._safe_kept(active)
+        reached = np.minimum.reduceat(np.min(true, axis=1), start[:-1] // 2)
+        finite = np.where(np.isfinite(reached), reached, priced.least)
+        errors = np.maximum(finite - priced.least, 0.0)
+        allowed = 0.25 * errors[active.device]
+        return errors, low < finite[active.device] - allowed
+
+    def _safe_kept(self, pieces: Pieces) -> FloatArray:
+        weights = self.choices.problem.instance.weights
+        return np.asarray(weights[pieces.device][:, None] * np.square(pieces.safe_keep))
+
+    def _cut(self, box: DeviceBox, active: Pieces, suspect: NDArray[np.bool_]) -> None:
+        """Halve the suspect pieces of a box, for all nodes."""
+        which = np.zeros(len(self.pieces), dtype=bool)
+        which[np.flatnonzero(box.holds(self.pieces))[suspect]] = True
+        self.pieces = self.pieces.halved(self.choices, which)
+
+    def _fix(self, priced: Priced, cutoff: float) -> None:
+        """Drop pieces whose reduced cost alone lifts the root bound to the cutoff."""
+        if not math.isfinite(cutoff):
+            return
+        p = self.pieces
+        low = np.min(p.cost + priced.mu * p.band + priced.nu * p.kept, axis=1)
+        forced = priced.bound + (low - priced.least[p.device]) * (1.0 - 1e-12) - 1e-14 * abs(priced.bound)
+        lost = forced >= cutoff
+        if lost.any():
+            self.discarded = min(self.discarded, float(np.min(forced[lost])))
+            self.pieces = p.take(~lost)
+
+    def _plans(
+        self, active: Pieces, start: IntArray, priced: Priced, gap: float, control: Control
+    ) -> list[Plan]:
+        """Feasible plans from a priced box, best first."""
+        k = len(start) - 1
+        if k > _MANY and self.calls > 1 and self.calls % 16:
+            return []
+        plans = []
+        kept = self._safe_kept(active)
+        columns = (active.safe_cost.ravel(), active.safe_band.ravel(), kept.ravel())
+        reduced = columns[0] + priced.mu * columns[1] + priced.nu * columns[2]
+        side = priced.picks[int(np.argmax(priced.share))]
+        slack = gap
+        if k > _MANY and math.isinf(gap):
+            slack = 20.0 * float(np.max(columns[0][side])) / k + 1e-3 * abs(priced.bound)
+        # no better plan uses a column with a larger reduced cost than the gap
+        near = (reduced - np.repeat(priced.least, np.diff(start)) <= slack) & np.isfinite(columns[1])
+        cheapest = np.array([a + int(np.argmin(columns[1][a:b])) for a, b in zip(start[:-1], start[1:], strict=True)])
+        near[cheapest] = True
+        near &= np.isfinite(columns[1])
+        index = np.flatnonzero(near)
+        starts = np.searchsorted(index, start)
+        if np.all(np.diff(starts) > 0):
+            few = tuple(column[index] for column in columns)
+            best_near = reduced[index]
+            pick = np.array([a + int(np.argmin(best_near[a:b])) for a, b in zip(starts[:-1], starts[1:], strict=True)])
+            value = math.inf
+            for _ in range(200):
+                pick, new = exchange(
+                    starts, few, self.choices.budget_hz, self.term, (priced.mu, priced.nu), pick, _EXCHANGES
+                )  # type: ignore[arg-type]
+                if not new < value or control.stopped():
+                    break
+                value = new
+            if math.isfinite(value):
+                at = index[pick]
+                plan = Plan(active.mode[at // 2], active.safe_keep.ravel()[at], columns[1][at], "X")
+                plans.append(fill_up(self.choices, plan, priced))
+        mixed = mixed_plan(self.choices, active, priced)
+        if mixed is not None:
+            plans.append(mixed)
+        return plans
+
+    def _branch(
+        self, box: DeviceBox, active: Pieces, start: IntArray, priced: Priced, errors: FloatArray
+    ) -> tuple[tuple[DeviceBox, ...], str]:
+        """Children of a box: on the device whose picks differ most, by mode first, then by keep rate."""
+        share = priced.share[:, None]
+        spread = np.zeros(len(start) - 1)
+        for column, price in ((active.cost, 1.0), (active.band, priced.mu), (active.kept, priced.nu)):
+            values = column.ravel()[priced.picks]
+            spread += price * np.sum(share * np.abs(values - np.sum(share * values, axis=0)), axis=0)
+        for k in np.argsort(-spread, kind="stable"):
+            if spread[k] <= 1e-16 * abs(priced.bound):
+                break
+            children = self._split(box, active, priced, int(k))
+            if children:
+                return children
+        for k in np.argsort(-errors, kind="stable"):
+            if errors[k] <= 0.0:
+                break
+            children = self._split(box, active, priced, int(k))
+            if children:
+                return children
+        return (), ""
+
+    def _split(self, box: DeviceBox, active: Pieces, priced: Priced, k: int) -> tuple[tuple[DeviceBox, ...], str] | None:
+        """Children that part the picks of device k; None when nothing parts them."""
+        name = self.choices.problem.instance.device_names[k]
+        columns, share = priced.picks[:, k], priced.share
+        used = share > 0.0
+        modes = active.mode[columns // 2]
+        ends = np.stack((active.left, active.right), axis=1).ravel()[columns]
+        mine = active.device == k
+        if len(set(modes[used].tolist())) > 1:
+            first = max(set(modes[used].tolist()), key=lambda m: (float(share[modes == m].sum()), -m))
+            rest = tuple(int(m) for m in np.unique(active.mode[mine]) if m != first)
+            cuts = (DeviceCut(k, (int(first),)), DeviceCut(k, rest))
+            return tuple(box.and_also(cut) for cut in cuts), f"mode of {name}"
+        low, high = float(ends[used].min()), float(ends[used].max())
+        mode = int(modes[used][0])
+        middle = math.sqrt(float(share @ np.square(ends)))
+        same = mine & (active.mode == mode)
+        if low == high:  # one pick: halve its piece
+            piece = int(columns[used][0]) // 2
+            low, high = float(active.left[piece]), float(active.right[piece])
+            middle = math.sqrt(low * high)
+            if mode == OUT or not active.divisible[piece]:
+                return None
+        points = np.unique(np.concatenate((active.left[same], active.right[same])))
+        if np.all(active.left[same] == active.right[same]):  # levels
+            below = points[(points <= middle) & (points < high)]
+            under = float(below[-1]) if len(below) else low
+            over = float(points[points > under][0])
+            cut = 0.5 * (under + over)
+        else:
+            edges = points[(points > low) & (points < high)]
+            if self.choices.block_hz and len(edges):
+                cut = float(edges[np.argmin(np.abs(edges - middle))])
+            else:
+                cut = min(max(middle, low + 0.05 * (high - low)), high - 0.05 * (high - low))
+                if not low < cut < high:
+                    return None
+                self._part_at(k, mode, cut)
+        left, right = DeviceCut(k, None, 0.0, cut), DeviceCut(k, None, cut, 1.0)
+        order = (left, right) if float(share[ends <= cut].sum()) >= 0.5 else (right, left)
+        return tuple(box.and_also(c) for c in order), f"keep rate of {name} at {cut:.6g}"
+
+    def _part_at(self, device: int, mode: int, cut: float) -> None:
+        """Make a cut an edge of the pieces of a mode."""
+        p = self.pieces
+        which = (p.device == device) & (p.mode == mode) & (p.left < cut) & (p.right > cut)
+        if which.any():
+            self.pieces = p.halved(self.choices, which, np.full(int(which.sum()), cut))
