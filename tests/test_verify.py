@@ -250,39 +250,52 @@ def test_a_wrong_menu_row_changes_objective_and_use(make_instance, by_hand, menu
 # ---- budgets, with certainty ----
 
 
-def _latency(instance, solution, k: int) -> arb:
-    """Latency of a device in balls of 400 bits, written once more for this test."""
+def _exact_use(instance, solution, k: int) -> dict[str, arb]:
+    """Latency and energy of a device in balls of 400 bits, written once more for this test."""
+
+    def ball(values) -> arb:
+        return arb(float(values[k]))
+
     with ctx.workprec(400):
         n0 = arb(10) ** ((arb(instance.noise_psd_dbm_per_hz) - 30) / 10)
-        b, p, g = (arb(float(v)) for v in (solution.bandwidth_hz[k], solution.power_w[k], instance.gain[k]))
-        bits = arb(float(instance.payload_fixed_bits[k])) + arb(float(instance.payload_lora_bits[k])) * arb(
-            float(solution.keep[k])
-        )
-        work = arb(float(instance.cycles_fixed[k])) + arb(float(instance.cycles_lora[k])) * arb(
-            float(solution.keep[k])
-        )
-        down = arb(0) if np.isinf(instance.downlink_bps[k]) else bits / arb(float(instance.downlink_bps[k]))
-        rate = b * (1 + p * g / (n0 * b)).log() / arb(2).log()
-        return down + work / arb(float(solution.freq_hz[k])) + bits / rate
+        if instance.access == "ofdma":
+            width = arb(instance.bandwidth_hz) / instance.num_subcarriers
+            pairs = zip(solution.power_w[k], solution.subcarriers[k], strict=True)
+            links = [(width, arb(p), arb(float(instance.gain[k, m]))) for p, m in pairs]
+        else:
+            links = [(ball(solution.bandwidth_hz), arb(solution.power_w[k]), ball(instance.gain))]
+        rate = sum((b * (1 + p * g / (n0 * b)).log() / arb(2).log() for b, p, g in links), arb(0))
+        power = sum((p for _, p, _ in links), arb(0))
+        bits = ball(instance.payload_fixed_bits) + ball(instance.payload_lora_bits) * ball(solution.keep)
+        work = ball(instance.cycles_fixed) + ball(instance.cycles_lora) * ball(solution.keep)
+        freq, down = ball(solution.freq_hz), arb(0)
+        if np.isfinite(instance.downlink_bps[k]):
+            down = bits / ball(instance.downlink_bps)
+        energy = ball(instance.capacitance) * freq**2 * work + power * bits / rate + ball(instance.energy_static_j)
+        return {"latency_s": down + work / freq + bits / rate, "energy_j": energy}
 
 
+@pytest.mark.parametrize("access", ["fdma", "ofdma"])
+@pytest.mark.parametrize("budget", ["latency_s", "energy_j"])
 @pytest.mark.parametrize("k", range(4))
-def test_a_deadline_missed_by_less_than_half_an_ulp_is_rejected(make_instance, by_hand, k):
-    """The deadline is put on the two doubles around the exact latency: one holds, its neighbour does not."""
-    instance = make_instance()
+def test_a_budget_missed_by_less_than_an_ulp_is_rejected(make_instance, by_hand, access, budget, k):
+    """The budget is put on the two doubles around the exact use: the upper one holds, the lower one does not."""
+    instance = make_instance(access)
     solution = Solution.of(by_hand(instance))
-    exact = _latency(instance, solution, k)
+    exact = _exact_use(instance, solution, k)[budget]
     above = below = float(exact.mid())
     while not exact <= above:
         above = math.nextafter(above, math.inf)
     while not exact > below:
         below = math.nextafter(below, -math.inf)
     assert above == math.nextafter(below, math.inf)
-    for deadline, fine in ((above, True), (below, False)):
-        tight = instance.with_changes(latency_s=deadline)
+    for limit, fine in ((above, True), (below, False)):
+        energies = instance.energy_j.copy()
+        energies[k] = limit
+        tight = instance.with_changes(**{budget: limit if budget == "latency_s" else energies})
         check = check_budgets(tight, solution, demand_of(tight, solution))
-        missed = {fault.where for fault in check.faults if fault.field == "latency_s"}
-        assert (instance.device_names[k] not in missed) is fine
+        missed = {(fault.where, fault.field) for fault in check.faults}
+        assert ((instance.device_names[k], budget) not in missed) is fine
         assert check.in_balls >= 1
 
 
@@ -352,16 +365,15 @@ def test_a_true_diagnosis_is_proved(make_instance):
 
 
 def _least_deadline(instance, k: int) -> float:
-    """Least deadline of a device alone, on a dense grid of upload times and frequencies."""
+    """Least deadline of a device alone: the best of many powers, at the frequency that its energy affords."""
     bits = instance.payload_fixed_bits[k] + instance.payload_lora_bits[k] * instance.keep_min[k]
     work = instance.cycles_fixed[k] + instance.cycles_lora[k] * instance.keep_min[k]
     n0, b = instance.noise_psd_w_per_hz, instance.bandwidth_hz
-    power = np.linspace(1e-6, 1, 4001)[:, None] * instance.power_max_w[k]
-    freq = np.linspace(0.1, 1, 40001)[None, :] * instance.freq_max_hz[k]
+    power = np.linspace(1e-4, 1, 20_001) * instance.power_max_w[k]
     upload = bits / (b * np.log2(1 + power * instance.gain[k] / (n0 * b)))
-    energy = instance.capacitance[k] * freq**2 * work + power * upload + instance.energy_static_j[k]
-    time = work / freq + upload + bits / instance.downlink_bps[k]
-    return float(np.min(np.where(energy <= instance.energy_j[k], time, np.inf)))
+    left = instance.energy_j[k] - instance.energy_static_j[k] - power * upload
+    freq = np.minimum(np.sqrt(left / (instance.capacitance[k] * work)), instance.freq_max_hz[k])
+    return float(np.min(work / freq + upload + bits / instance.downlink_bps[k]))
 
 
 @pytest.mark.parametrize(
