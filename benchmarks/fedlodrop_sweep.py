@@ -2,7 +2,7 @@
 
     python benchmarks/fedlodrop_sweep.py --data FOLDER [--plan sst2 ...] [--out FOLDER]
 
-FOLDER holds sst2/, trec/, clinc10/, ... as tab-separated files (train.tsv, and test.tsv or dev.tsv). Runs already in
+FOLDER holds sst2/, trec/, clinc10/ as tab-separated files (train.tsv, and test.tsv or dev.tsv). Runs already in
 OUT/fedlodrop_sweep.jsonl are not repeated, so an interrupted sweep goes on. Writes OUT/fedlodrop_sweep.csv (every
 run, all digits) and OUT/fedlodrop_sweep.md (means over seeds). On one thread; same platform, same bits.
 """

@@ -157,7 +157,7 @@ def train_locally(
                 with _precision(options.precision, task.feed):
                     logits = task.feed.logits(batch)
                 loss = nn.functional.cross_entropy(logits.float(), task.feed.labels[batch])
-                task.handle.model.zero_grad(set_to_none=True)
+                optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 for p, mask_tensor in kept:
                     if p.grad is not None:

@@ -31,7 +31,7 @@ RULES: Mapping[str, FederatedOptions] = {
 Record = dict[str, Any]
 
 
-def run_key(setup: Setup, options: FederatedOptions, dropout: float, seed: int) -> str:
+def run_key(setup: Setup, options: FederatedOptions, dropout: float | str, seed: int) -> str:
     """Return a short hash of everything that a pilot run depends on."""
     facts = json.dumps([setup.identity(), asdict(options), dropout, seed], sort_keys=True)
     return hashlib.sha256(facts.encode()).hexdigest()[:16]
@@ -48,6 +48,16 @@ def read_records(store: Path) -> list[Record]:
         except json.JSONDecodeError:
             break
     return records
+
+
+def append_record(store: Path, record: Record) -> None:
+    """Append one line; a last line that was cut off is removed first."""
+    store.parent.mkdir(parents=True, exist_ok=True)
+    if store.exists() and not store.read_text(encoding="utf-8").endswith("\n"):
+        whole = "".join(json.dumps(r) + "\n" for r in read_records(store))
+        store.write_text(whole, encoding="utf-8")
+    with store.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
 
 
 def sweep(
@@ -99,9 +109,7 @@ def sweep(
                     task = task or build_task(setup, seed, device=device)
                     known[key] = _pilot(task, setup, rule, chosen, dropout, key)
                     if store is not None:
-                        store.parent.mkdir(parents=True, exist_ok=True)
-                        with store.open("a", encoding="utf-8") as file:
-                            file.write(json.dumps(known[key]) + "\n")
+                        append_record(store, known[key])
                 out.append(known[key])
                 if progress is not None:
                     progress(known[key])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ class Setup:
     max_length
         Longest text in tokens.
     lora
-        What is adapted.
+        What is adapted (None: query and value of the last layer for text, every linear layer for the digits).
     """
 
     name: str = "digits"
@@ -103,7 +103,7 @@ class Setup:
     concentration: float | None = None
     label_noise: float = 0.0
     max_length: int = 64
-    lora: LoraSpec = field(default_factory=LoraSpec)
+    lora: LoraSpec | None = None
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the results, without the folders of one machine."""
@@ -114,8 +114,8 @@ class Setup:
         return facts
 
 
-def _text(setup: Setup, seed: int) -> tuple[Examples, int, Any]:
-    """Return training, validation and test examples in this order, the number of classes, and the model."""
+def _text(setup: Setup, seed: int) -> tuple[Examples, int, Any, LoraSpec]:
+    """Return training, validation and test examples in this order, number of classes, model, usual adapter."""
     assert setup.train_file is not None
     source = load_text(setup.train_file)
     rng = round_generator(seed, _SAMPLE)
@@ -133,18 +133,18 @@ def _text(setup: Setup, seed: int) -> tuple[Examples, int, Any]:
         chosen.texts + held.texts, np.concatenate([chosen.labels, held.labels]), chosen.label_names
     )
     backbone = load_backbone(setup.backbone, len(source.label_names), seed)
-    return encode(texts, backbone.tokenizer, setup.max_length), len(source.label_names), backbone.model
+    return encode(texts, backbone.tokenizer, setup.max_length), len(source.label_names), backbone.model, LoraSpec()
 
 
-def _digits(setup: Setup, seed: int) -> tuple[Examples, int, Any]:
-    from edgealloc.models.digits import NEW, digits_backbone, load_digits
+def _digits(setup: Setup, seed: int) -> tuple[Examples, int, Any, LoraSpec]:
+    from edgealloc.models.digits import DIGITS_LORA, NEW, digits_backbone, load_digits
 
     examples = load_digits(NEW)
     if setup.train_size + setup.validation_size >= len(examples):
         raise ValueError(f"there are {len(examples)} images of new digits: too few for {setup}")
     size = min(len(examples), setup.train_size + setup.validation_size + setup.test_size)
     chosen = round_generator(seed, _SAMPLE).permutation(len(examples))[:size]
-    return examples.take(chosen), len(NEW), digits_backbone().model
+    return examples.take(chosen), len(NEW), digits_backbone().model, DIGITS_LORA
 
 
 def build_task(
@@ -165,7 +165,7 @@ def build_task(
     fast
         False trains without the cached path (for comparison).
     """
-    examples, classes, model = (_digits if setup.train_file is None else _text)(setup, seed)
+    examples, classes, model, usual = (_digits if setup.train_file is None else _text)(setup, seed)
     n, held = setup.train_size, setup.validation_size
     noise = round_generator(seed, _NOISE)
     labels = examples.labels.copy()
@@ -179,7 +179,7 @@ def build_task(
         shares = split_iid(sizes, rng)
     else:
         shares = split_dirichlet(labels[:n], sizes, setup.concentration, rng)
-    handle = AdapterHandle.of(add_adapter(model, setup.lora, seed))
+    handle = AdapterHandle.of(add_adapter(model, setup.lora or usual, seed))
     feed = Feed(handle, examples, fast=fast, device=device)
     validation, test = np.arange(n, n + held), np.arange(n + held, len(examples))
     return Task(handle, feed, shares, validation, test, handle.read())

@@ -1,0 +1,73 @@
+"""One page that shows a validation: test loss against rounds, seconds and joules, and the bound's word on it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgealloc.errors import MissingPackageError
+from edgealloc.models.sweep import half_width
+from edgealloc.models.validate import Validation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MARKERS = "osD^vPX*"
+
+
+def plot_validation(validation: Validation, title: str = "") -> Figure:
+    """Draw four panels; lines are means over seeds, bands and bars 95 % confidence intervals.
+
+    The panel of the bound shows, per plan, what G predicted and what was measured. Read its order, not its
+    level: the constants were fitted to pilot runs.
+    """
+    if find_spec("matplotlib") is None:
+        raise MissingPackageError("matplotlib", "plot", "the validation figure")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    axes = figure.subplots(2, 2)
+    names = [row["plan"] for row in validation.table()]
+    panels = (
+        (axes[0, 0], "round", "round"),
+        (axes[0, 1], "seconds", "time in s"),
+        (axes[1, 0], "joules", "energy in J"),
+    )
+    for axis, key, label in panels:
+        for i, name in enumerate(names):
+            _curve(axis, validation, name, key, f"C{i % 10}", _MARKERS[i % len(_MARKERS)])
+        axis.set(xlabel=label, ylabel="test loss in nats")
+        axis.set_xlim(left=0)
+        axis.grid(alpha=0.3)
+    axes[0, 0].legend(fontsize=9)
+    _bound(axes[1, 1], validation)
+    figure.suptitle(title)
+    return figure
+
+
+def _curve(axis: Any, validation: Validation, name: str, key: str, colour: str, marker: str) -> None:
+    records = [r for r in validation.curves if r["plan"] == name and "test_loss" in r]
+    rounds = sorted({r["round"] for r in records})
+    groups = [[r for r in records if r["round"] == number] for number in rounds]
+    x = np.array([group[0][key] for group in groups])
+    mean = np.array([np.mean([r["test_loss"] for r in group]) for group in groups])
+    width = np.nan_to_num([half_width([r["test_loss"] for r in group]) for group in groups])
+    axis.plot(x, mean, color=colour, marker=marker, markersize=4, label=name)
+    axis.fill_between(x, mean - width, mean + width, color=colour, alpha=0.15, linewidth=0)
+
+
+def _bound(axis: Any, validation: Validation) -> None:
+    rows = validation.table()
+    place = np.arange(len(rows))
+    loss = np.array([r["test_loss"] for r in rows])
+    width = np.nan_to_num([r["test_loss_ci95"] for r in rows])
+    axis.errorbar(place - 0.15, loss, width, fmt="o", capsize=3, label="test loss")
+    axis.plot(place - 0.05, [r["bound"] for r in rows], "x", markersize=8, label="bound G")
+    axis.plot(place + 0.05, [r["measured_gap"] for r in rows], "s", markersize=5, label="test - train loss")
+    axis.plot(place + 0.15, [r["stability"] for r in rows], "+", markersize=9, label="stability term of G")
+    axis.set_xticks(place, [r["plan"] for r in rows], rotation=20, ha="right")
+    axis.set(ylabel="nats")
+    axis.grid(alpha=0.3, axis="y")
+    axis.legend(fontsize=9)
