@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -138,9 +137,6 @@ def check_spectrum(instance: Instance, solution: Solution, found: Findings) -> N
         # n blocks of a width that is no whole number of Hz need not be a double: the nearest one counts
         blocks = np.rint(band / instance.block_hz)
         found.each(band != blocks * instance.block_hz, names, "bandwidth_hz", band, "whole resource blocks")
-        there = math.floor(Fraction(instance.bandwidth_hz) / Fraction(instance.block_hz))
-        if blocks.sum() > there:
-            found.add("uplink", "bandwidth_hz", f"{int(blocks.sum())} resource blocks", f"at most {there}")
 
 
 def check_stated_use(

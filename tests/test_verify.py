@@ -344,6 +344,14 @@ def test_doubles_and_balls_agree_within_the_stated_margin(make_instance, by_hand
         assert missed is (factor < 1)
 
 
+def test_numbers_near_underflow_are_not_left_to_doubles(make_instance, by_hand):
+    instance = make_instance(capacitance=1e-300)
+    solution = Solution.of(by_hand(instance))
+    check = check_budgets(instance, solution, demand_of(instance, solution))
+    assert (check.in_balls, check.faults) == (4, ())
+    assert verify(make_instance(), Solution.of(by_hand(make_instance()))).in_balls == 0
+
+
 # ---- results without an allocation ----
 
 
@@ -418,6 +426,18 @@ def test_infeasible_needs_a_diagnosis_and_no_selection(make_instance):
     free = make_instance(exclusion_penalty=1.0, latency_s=4.0)
     report = verify(free, _infeasible(free, Diagnosis("dev-0001", "latency_s", 4.0, 9.0, "")))
     assert [fault.field for fault in report.faults] == ["status"]
+
+
+def test_without_an_allocation_nothing_is_claimed(make_instance):
+    instance = make_instance(latency_s=4.0)
+    finding = Diagnosis("dev-0001", "latency_s", 4.0, _least_deadline(instance, 1), "")
+    sound = _infeasible(instance, finding)
+    for key in ("objective", "lower_bound", "rel_gap", "excess_gap"):
+        report = verify(instance, replace(sound, **{key: 0.5}))
+        assert [(fault.where, fault.field) for fault in report.faults] == [("solution", key)]
+    stopped = replace(sound, status=Status.NO_SOLUTION, diagnosis=(), lower_bound=0.3)
+    assert verify(instance, stopped).ok
+    assert not verify(instance, replace(stopped, objective=0.5)).ok
 
 
 # ---- the public cases ----
