@@ -345,6 +345,15 @@ def test_a_solution_of_another_instance_is_refused(make_instance, by_hand):
         solution.for_instance(make_instance("ofdma"))
 
 
+def test_a_subcarrier_given_twice_is_refused(make_instance, by_hand):
+    instance = make_instance("ofdma")
+    data: Data = json.loads(json.dumps(Solution.of(by_hand(instance)).to_file()))
+    data["devices"][2]["subcarriers"] = [2, 5]  # 5 is the second device's
+    with pytest.raises(InputError) as caught:
+        solution_from_dict(data).for_instance(instance)
+    assert [(f.where, f.field, f.value) for f in caught.value.faults] == [("dev-0002", "subcarriers", "5")]
+
+
 def test_infeasible_is_written_with_its_diagnosis(make_instance, tmp_path):
     problem = Problem(make_instance())
     finding = Diagnosis("dev-0001", "latency_s", 15.0, float("inf"), "no deadline would do")
