@@ -102,6 +102,13 @@ class Choices:
         """w_k of each mode's device. Shape [R]."""
         return self.problem.instance.weights[self.device]
 
+    @property
+    def limit_hz(self) -> float:
+        """What summed bandwidths of a plan may come to, rounding included: blocks are counted, Hz are shaved."""
+        if self.block_hz:
+            return self.budget_hz + 0.5 * self.block_hz
+        return self.budget_hz * (1.0 - 4e-16 * (8.0 + math.sqrt(self.problem.instance.num_devices)))
+
     def weight_of(self, mode: IntArray) -> FloatArray:
         """w_k of the devices of modes, 0 for :data:`OUT`. Shape [N]."""
         return np.where(mode != OUT, self.weight[mode], 0.0)

@@ -128,11 +128,11 @@ def mixed_plan(choices: Choices, active: Pieces, priced: Priced) -> Plan | None:
     keep = np.sqrt(np.sum(weight * np.square(keeps), axis=0) / np.sum(weight, axis=0))
     keep = np.where(mode != OUT, np.maximum(keep, choices.low[np.maximum(mode, 0)]), 0.0)
     plan = Plan(mode, keep, choices.safe_bandwidth(mode, keep), "M")
-    if float(np.sum(plan.band)) <= choices.budget_hz:
+    if float(np.sum(plan.band)) <= choices.limit_hz:
         return fill_up(choices, plan, priced)
     least = np.where(mode != OUT, choices.low[np.maximum(mode, 0)], 0.0)
     small = Plan(mode, least, choices.safe_bandwidth(mode, least), "M")
-    if not float(np.sum(small.band)) <= choices.budget_hz:
+    if not float(np.sum(small.band)) <= choices.limit_hz:
         return None
     return _fitted(choices, small, keep)
 
@@ -157,7 +157,7 @@ def _wanted(choices: Choices, mode: IntArray, keep: FloatArray, nu: float) -> Fl
 
 def _fitted(choices: Choices, plan: Plan, want: FloatArray) -> Plan:
     """The largest common share of the way, in logarithms, from a plan that fits to wanted keep rates."""
-    limit = choices.budget_hz * (1.0 - 4e-16 * (8 + math.sqrt(len(want))))
+    limit = choices.limit_hz
     on = plan.mode != OUT
     ratio = np.log(np.where(on, want / np.where(on, plan.keep, 1.0), 1.0))
 

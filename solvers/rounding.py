@@ -20,7 +20,7 @@ __all__ = ["exchange"]
 def exchange(
     start: IntArray,
     columns: tuple[FloatArray, FloatArray, FloatArray],
-    budget_hz: float,
+    limit_hz: float,
     term: FloatArray,
     prices: tuple[float, float],
     pick: IntArray,
@@ -30,8 +30,10 @@ def exchange(
 
     Parameters
     ----------
-    start, columns, budget_hz, term
+    start, columns, term
         As for :func:`~edgealloc.solvers.prices.search_prices`, of safe columns; a bandwidth may be ``inf``.
+    limit_hz
+        Largest sum of bandwidths.
     prices
         (mu, nu) by which devices are cut back when the picks do not fit.
     pick
@@ -47,8 +49,7 @@ def exchange(
     cost, band, kept = columns
     owner = np.repeat(np.arange(len(start) - 1), np.diff(start))
     chosen = pick.copy()
-    limit = budget_hz * (1.0 - 4e-16 * (8 + math.sqrt(len(chosen))))
-    value = _exchange(start, owner, cost, band, kept, limit, term, prices[0], prices[1], chosen, rounds)
+    value = _exchange(start, owner, cost, band, kept, limit_hz, term, prices[0], prices[1], chosen, rounds)
     return chosen, float(value)
 
 

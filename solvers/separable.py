@@ -112,7 +112,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
             bound = max(bound, priced.bound)
             prices = (priced.mu, priced.q)
             if bound >= cutoff or control.stopped():
-                break
+                return Relaxed(bound, tuple(found))
             errors, suspect = self._line_errors(active, start, priced)
             # rough lines first, then an incumbent, then lines as fine as the gap is worth
             allowed = 1e-3 * abs(bound) if math.isinf(cutoff) and not searched else 0.1 * self.rel_gap * abs(bound)
@@ -136,8 +136,6 @@ class Separable(Relaxation[DeviceBox, Plan]):
                     self._fix(priced, cutoff)
                 continue
             break
-        if bound >= cutoff:
-            return Relaxed(bound, tuple(found))
         children, what = self._branch(box, active, start, priced, errors)
         return Relaxed(bound, tuple(found), children, prices, what)
 
@@ -182,41 +180,51 @@ class Separable(Relaxation[DeviceBox, Plan]):
         k = len(start) - 1
         if k > _MANY and self.calls > 1 and self.calls % 16:
             return []
-        plans = []
         kept = self._safe_kept(active)
         columns = (active.safe_cost.ravel(), active.safe_band.ravel(), kept.ravel())
         reduced = columns[0] + priced.mu * columns[1] + priced.nu * columns[2]
-        side = priced.picks[int(np.argmax(priced.share))]
-        slack = gap
-        if k > _MANY and math.isinf(gap):
-            slack = 20.0 * float(np.max(columns[0][side])) / k + 1e-3 * abs(priced.bound)
-        # no better plan uses a column with a larger reduced cost than the gap
-        near = (reduced - np.repeat(priced.least, np.diff(start)) <= slack) & np.isfinite(columns[1])
-        cheapest = np.array([a + int(np.argmin(columns[1][a:b])) for a, b in zip(start[:-1], start[1:], strict=True)])
-        near[cheapest] = True
-        near &= np.isfinite(columns[1])
-        index = np.flatnonzero(near)
+        # No better plan uses a column whose reduced cost exceeds the gap; the narrowest stay, so that one fits.
+        slack = gap if math.isfinite(gap) or k <= _MANY else 20.0 * float(np.mean(priced.least))
+        near = reduced - np.repeat(priced.least, np.diff(start)) <= slack
+        near[_arg_least(columns[1], start)] = True
+        near[priced.picks.ravel()] = True
+        index = np.flatnonzero(near & np.isfinite(columns[1]))
         starts = np.searchsorted(index, start)
-        if np.all(np.diff(starts) > 0):
-            few = tuple(column[index] for column in columns)
-            best_near = reduced[index]
-            pick = np.array([a + int(np.argmin(best_near[a:b])) for a, b in zip(starts[:-1], starts[1:], strict=True)])
-            value = math.inf
-            for _ in range(200):
-                pick, new = exchange(
-                    starts, few, self.choices.budget_hz, self.term, (priced.mu, priced.nu), pick, _EXCHANGES
-                )  # type: ignore[arg-type]
-                if not new < value or control.stopped():
-                    break
-                value = new
-            if math.isfinite(value):
-                at = index[pick]
-                plan = Plan(active.mode[at // 2], active.safe_keep.ravel()[at], columns[1][at], "X")
-                plans.append(fill_up(self.choices, plan, priced))
+        plans: list[Plan] = []
+        if np.any(np.diff(starts) == 0):
+            return plans
+        few = (columns[0][index], columns[1][index], columns[2][index])
+        # start from both sides of the prices that count most, the picks made safe
+        sides = np.argsort(-priced.share, kind="stable")[: 2 if k <= _MANY else 1]
+        for side in sides:
+            where = np.searchsorted(index, priced.picks[side])
+            kept_pick = index[np.minimum(where, len(index) - 1)] == priced.picks[side]
+            pick = np.where(kept_pick, where, _arg_least(reduced[index], starts))
+            at = index[self._exchanged(starts, few, priced, pick, control)]
+            plan = Plan(active.mode[at // 2], active.safe_keep.ravel()[at], columns[1][at], "X")
+            plans.append(fill_up(self.choices, plan, priced))
         mixed = mixed_plan(self.choices, active, priced)
         if mixed is not None:
             plans.append(mixed)
-        return plans
+        return [plan for plan in plans if math.fsum(plan.band) <= self.choices.problem.instance.bandwidth_hz]
+
+    def _exchanged(
+        self,
+        start: IntArray,
+        columns: tuple[FloatArray, FloatArray, FloatArray],
+        priced: Priced,
+        pick: IntArray,
+        control: Control,
+    ) -> IntArray:
+        """Exchanges between devices until none helps, looking at the clock now and then."""
+        limit = self.choices.limit_hz
+        value = math.inf
+        while not control.stopped():
+            pick, new = exchange(start, columns, limit, self.term, (priced.mu, priced.nu), pick, _EXCHANGES)
+            if not new < value:
+                break
+            value = new
+        return pick
 
     def _branch(
         self, box: DeviceBox, active: Pieces, start: IntArray, priced: Priced, errors: FloatArray
@@ -289,3 +297,10 @@ class Separable(Relaxation[DeviceBox, Plan]):
         which = (p.device == device) & (p.mode == mode) & (p.left < cut) & (p.right > cut)
         if which.any():
             self.pieces = p.halved(self.choices, which, np.full(int(which.sum()), cut))
+
+
+def _arg_least(values: FloatArray, start: IntArray) -> IntArray:
+    """First index of the least value of each group; groups as in ``start``. Shape [K]."""
+    least = np.repeat(np.minimum.reduceat(values, start[:-1]), np.diff(start))
+    hits = np.flatnonzero(values == least)
+    return hits[np.searchsorted(hits, start[:-1])]
