@@ -9,7 +9,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
+from edgealloc.device import chosen_adapter
+from edgealloc.problem import Problem
 from edgealloc.result import Diagnosis
 from edgealloc.solvers.bandwidth import (
     BLOCKED_BOTH,
@@ -24,7 +27,7 @@ from edgealloc.solvers.cell import SHRINK, Cell
 from edgealloc.solvers.response import BANDWIDTH
 from edgealloc.units import FloatArray
 
-__all__ = ["diagnose"]
+__all__ = ["diagnose", "diagnose_problem"]
 
 MAX_DEVICES = 20  # a diagnosis each; the rest is counted
 
@@ -63,6 +66,61 @@ def diagnose(cell: Cell) -> tuple[Diagnosis, ...]:
         f"{_round_up(total)} or allow selection"
     )
     return (Diagnosis(None, "bandwidth_hz", cell.bandwidth_hz, total, message),)
+
+
+def diagnose_problem(problem: Problem) -> tuple[Diagnosis, ...]:
+    """Why a problem with levels, menus or resource blocks is infeasible; a finding in any case.
+
+    Its easiest continuous form, with every device at its least allowed rate in the menu row that needs the least
+    bandwidth, is diagnosed first; what is left is the rounding up to whole blocks, or levels without a common one.
+    """
+    inst = problem.instance
+    k = inst.num_devices
+    levels = inst.keep_levels or (None,) * k
+    least = np.array([low if own is None else own[0] for low, own in zip(inst.keep_min, levels, strict=True)])
+    if inst.common_keep:
+        least = np.full(k, least.max())
+    menus = inst.adapter_options or (None,) * k
+    rows = max((len(menu) for menu in menus if menu), default=1)
+    need, option = np.full(k, math.inf), np.zeros(k, dtype=np.intp)
+    for row in range(rows):
+        trial = np.array([min(row, len(menu) - 1) if menu else 0 for menu in menus], dtype=np.intp)
+        cell = _easiest(problem, least, trial)
+        band = cell.relaxed_bandwidth_at(cell.low)[BANDWIDTH]
+        better = band < need
+        need, option = np.where(better, band, need), np.where(better, trial, option)
+    findings = diagnose(_easiest(problem, least, option))
+    if findings:
+        return findings
+    message = f"the spectrum of {inst.bandwidth_hz:.6g} Hz is too small for the allowed keep rates"
+    required = math.inf
+    if inst.access == "rb" and inst.block_hz is not None:
+        blocks = np.ceil(need / inst.block_hz)
+        there = math.floor(inst.bandwidth_hz / inst.block_hz)
+        required = float(np.sum(blocks) * inst.block_hz)
+        message = (
+            f"too few resource blocks even at the least keep rates: all devices together need {int(np.sum(blocks))} "
+            f"blocks of {inst.block_hz:.6g} Hz, there are {there}; raise bandwidth_hz to {_round_up(required)} or "
+            "allow selection"
+        )
+    elif inst.common_keep and inst.keep_levels is not None:
+        message = "no keep level that all devices share fits the spectrum; change keep_levels or allow selection"
+    return (Diagnosis(None, "bandwidth_hz", inst.bandwidth_hz, required, message),)
+
+
+def _easiest(problem: Problem, least: FloatArray, option: NDArray[np.intp]) -> Cell:
+    """The continuous FDMA cell in which every device keeps ``least`` under one menu row each."""
+    inst = problem.instance
+    adapter = chosen_adapter(inst, option)
+    changes = {"access": "fdma", "block_hz": None, "keep_levels": None, "adapter_options": None}
+    eased = inst.with_changes(
+        **changes,
+        common_keep=False,
+        keep_min=np.minimum(least, inst.keep_max),
+        payload_lora_bits=adapter.payload_lora_bits,
+        cycles_lora=adapter.cycles_lora,
+    )
+    return Cell.of(type(problem)(eased, problem.underfit))
 
 
 def _blocked_device(cell: Cell, k: int, row: FloatArray) -> Diagnosis:

@@ -11,6 +11,8 @@ from edgealloc.result import Result, Status, relative_gap
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.bnb import Found, Outcome, branch_and_bound
 from edgealloc.solvers.choices import Choices
+from edgealloc.solvers.common_rate import CommonRate
+from edgealloc.solvers.diagnose import diagnose_problem
 from edgealloc.solvers.log import SearchLog
 from edgealloc.solvers.plans import Plan, plan_allocation, plan_of, plan_value
 from edgealloc.solvers.separable import Separable
@@ -48,7 +50,8 @@ def _search_separable(problem: Problem, options: Options) -> tuple[Result, Outco
     log = SearchLog("bnb", problem.instance.name, options.log)
     with Control(replace(options, log=False)) as control:
         choices = Choices.of(problem)
-        relaxation = Separable(choices, options.rel_gap)
+        kind = CommonRate if problem.instance.common_keep else Separable
+        relaxation = kind(choices, options.rel_gap)
         starts = []
         plan = plan_of(choices, options.warm_start) if options.warm_start is not None else None
         if plan is not None:
@@ -75,7 +78,9 @@ def _finish(problem: Problem, choices: Choices, control: Control, outcome: Outco
     )
     if outcome.best is None:
         if math.isinf(outcome.lower_bound) and outcome.lower_bound > 0:
-            return replace(result, status=Status.INFEASIBLE, message="no choice fits the spectrum")
+            findings = diagnose_problem(problem)
+            message = "\n".join(finding.message for finding in findings)
+            return replace(result, status=Status.INFEASIBLE, diagnosis=findings, message=message)
         why = control.reason or "the feasible set is thinner than the rounding margin of 1e-12"
         return replace(result, message=f"no allocation found: {why}; allow more time or relax a budget")
     allocation = plan_allocation(choices, outcome.best.point)

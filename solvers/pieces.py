@@ -83,6 +83,19 @@ class Pieces:
         return cls._merge(inside, cls._left_out(choices, outside)) if len(outside) else inside
 
     @classmethod
+    def at(cls, choices: Choices, keep: float) -> Pieces:
+        """All modes at one keep rate, and the devices left out."""
+        levels = choices.problem.instance.keep_levels
+        can = (choices.low <= keep) & (keep <= choices.high)
+        if levels is not None:
+            allowed = np.array([level is None or bool(np.any(level == keep)) for level in levels])
+            can &= allowed[choices.device]
+        mode = np.flatnonzero(can)
+        rate = np.full(len(mode), keep)
+        outside = np.flatnonzero(np.isfinite(choices.out_cost()))
+        return cls._merge(cls._build(choices, mode, rate, rate), cls._left_out(choices, outside))
+
+    @classmethod
     def _none(cls) -> Pieces:
         i, x, y = np.zeros(0, dtype=np.intp), np.zeros(0), np.zeros((0, 2))
         return cls(i, i, x, x, y, y, y, y, y, y)

@@ -10,7 +10,7 @@ prices (branch on the device whose answers differ most between the sides of the 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,26 +44,37 @@ class DeviceCut:
 
 @dataclass(frozen=True, slots=True)
 class DeviceBox:
-    """All choices that meet the cuts."""
+    """All choices that meet the cuts, with the keep rates of all devices that take part in [low, high]."""
 
     cuts: tuple[DeviceCut, ...] = ()
+    low: float = 0.0
+    high: float = 1.0
 
     def and_also(self, cut: DeviceCut) -> DeviceBox:
         """The part of the box that meets one more cut."""
-        return DeviceBox((*self.cuts, cut))
+        return replace(self, cuts=(*self.cuts, cut))
 
     def holds(self, pieces: Pieces) -> NDArray[np.bool_]:
         """Which pieces meet the box, at least in part. Shape [N]."""
         keep = np.ones(len(pieces), dtype=bool)
+        if self.low > 0.0 or self.high < 1.0:
+            keep = (pieces.mode == OUT) | _meets(pieces.left, pieces.right, self.low, self.high)
         for cut in self.cuts:
             low, high = np.searchsorted(pieces.device, (cut.device, cut.device + 1))
             mine = slice(int(low), int(high))
-            left, right = pieces.left[mine], pieces.right[mine]
-            inside = np.where(left == right, (left >= cut.low) & (left <= cut.high), (left < cut.high) & (right > cut.low))
+            inside = _meets(pieces.left[mine], pieces.right[mine], cut.low, cut.high)
             if cut.modes is not None:
                 inside &= np.isin(pieces.mode[mine], cut.modes)
             keep[mine] &= inside
         return keep
+
+
+def _meets(left: FloatArray, right: FloatArray, low: float, high: float) -> NDArray[np.bool_]:
+    """Which intervals meet [low, high] in more than an end that a neighbour has too."""
+    touching = (left <= high) & (right >= low)
+    if low == high:
+        return touching
+    return np.asarray(touching & ((left == right) | ((left < high) & (right > low))))
 
 
 @dataclass(slots=True, eq=False)
@@ -101,10 +112,10 @@ class Separable(Relaxation[DeviceBox, Plan]):
         prices = guess or (0.2 * self.choices.problem.free_objective / inst.bandwidth_hz, 0.1)
         bound, found, searched = -math.inf, [], False
         while True:
-            active = self.pieces.take(box.holds(self.pieces))
+            active = self._active(box)
             start = np.searchsorted(active.device, np.arange(inst.num_devices + 1)) * 2
             if np.any(np.diff(start) == 0):
-                return Relaxed(math.inf)
+                return Relaxed(math.inf, tuple(found))
             scale = abs(bound) if math.isfinite(bound) else self.choices.problem.free_objective
             columns = (active.cost.ravel(), active.band.ravel(), active.kept.ravel())
             tolerance = 0.02 * self.rel_gap * abs(scale) + 1e-300
@@ -126,18 +137,22 @@ class Separable(Relaxation[DeviceBox, Plan]):
             if not searched:
                 searched = True
                 upper = best.value if best else math.inf
-                for plan in self._plans(active, start, priced, upper - bound, control):
+                for plan in self._plans(box, active, start, priced, upper - bound, control):
                     value = plan_value(self.choices.problem, plan)
                     if value < upper:
                         upper = value
                         found.append(Found(value, plan, plan.source))
                 cutoff = min(cutoff, upper - self.rel_gap * abs(upper))
-                if not box.cuts:
+                if box == self.root():
                     self._fix(priced, cutoff)
                 continue
             break
         children, what = self._branch(box, active, start, priced, errors)
         return Relaxed(bound, tuple(found), children, prices, what)
+
+    def _active(self, box: DeviceBox) -> Pieces:
+        """The pieces of a box."""
+        return self.pieces.take(box.holds(self.pieces))
 
     def _line_errors(
         self, active: Pieces, start: IntArray, priced: Priced
@@ -174,12 +189,23 @@ class Separable(Relaxation[DeviceBox, Plan]):
             self.pieces = p.take(~lost)
 
     def _plans(
-        self, active: Pieces, start: IntArray, priced: Priced, gap: float, control: Control
+        self, box: DeviceBox, active: Pieces, start: IntArray, priced: Priced, gap: float, control: Control
     ) -> list[Plan]:
         """Feasible plans from a priced box, best first."""
         k = len(start) - 1
         if k > _MANY and self.calls > 1 and self.calls % 16:
             return []
+        plans = self._rounded(active, start, priced, gap, control)
+        mixed = mixed_plan(self.choices, active, priced)
+        if mixed is not None:
+            plans.append(mixed)
+        return [plan for plan in plans if math.fsum(plan.band) <= self.choices.problem.instance.bandwidth_hz]
+
+    def _rounded(
+        self, active: Pieces, start: IntArray, priced: Priced, gap: float, control: Control
+    ) -> list[Plan]:
+        """Picks of the sides of the prices made safe, fitted and improved by exchanges."""
+        k = len(start) - 1
         kept = self._safe_kept(active)
         columns = (active.safe_cost.ravel(), active.safe_band.ravel(), kept.ravel())
         reduced = columns[0] + priced.mu * columns[1] + priced.nu * columns[2]
@@ -202,11 +228,11 @@ class Separable(Relaxation[DeviceBox, Plan]):
             pick = np.where(kept_pick, where, _arg_least(reduced[index], starts))
             at = index[self._exchanged(starts, few, priced, pick, control)]
             plan = Plan(active.mode[at // 2], active.safe_keep.ravel()[at], columns[1][at], "X")
-            plans.append(fill_up(self.choices, plan, priced))
-        mixed = mixed_plan(self.choices, active, priced)
-        if mixed is not None:
-            plans.append(mixed)
-        return [plan for plan in plans if math.fsum(plan.band) <= self.choices.problem.instance.bandwidth_hz]
+            plans.append(self._filled(plan, priced))
+        return plans
+
+    def _filled(self, plan: Plan, priced: Priced) -> Plan:
+        return fill_up(self.choices, plan, priced)
 
     def _exchanged(
         self,
