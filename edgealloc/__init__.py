@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgealloc.problem import Problem
     from edgealloc.result import Allocation, Result, Snapshot, Status
     from edgealloc.scenario import make_cell
+    from edgealloc.solvers.cvxpy_backend import to_cvxpy
     from edgealloc.verify import verify, verify_files
 
 _HOME = {
@@ -40,6 +41,7 @@ _HOME = {
     "Snapshot": "result",
     "Status": "result",
     "make_cell": "scenario",
+    "to_cvxpy": "solvers.cvxpy_backend",
     "verify": "verify",
     "verify_files": "verify",
 }
@@ -64,6 +66,7 @@ __all__ = [
     "make_cell",
     "save_instance",
     "solve",
+    "to_cvxpy",
     "verify",
     "verify_files",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +34,12 @@ class Method:
     needs
         What ``takes`` asks for, in words.
     entry
-        ``module:function`` of ``(problem, options) -> Result``, imported when first used.
+        ``module:function`` of ``(problem, options) -> Result``, imported when first used. A back end that knows
+        several solvers takes the name of one as a third argument.
+    solver
+        That name; empty for the back end's own choice.
+    chosen
+        Whether ``auto`` and ``compare`` choose the method on their own.
     """
 
     name: str
@@ -42,11 +47,14 @@ class Method:
     takes: Callable[[Problem], bool]
     needs: str
     entry: str
+    solver: str = ""
+    chosen: bool = True
 
     def run(self, problem: Problem, options: Options) -> Result:
         """Solve a problem."""
         module, function = self.entry.split(":")
-        result: Result = getattr(import_module(module), function)(problem, options)
+        named = (self.solver,) if self.solver else ()
+        result: Result = getattr(import_module(module), function)(problem, options, *named)
         return result
 
 
@@ -64,6 +72,14 @@ METHODS: dict[str, Method] = {
             _log_convex,
             "a log-convex problem: access fdma, underfit inverse-keep, no levels, menus or selection",
             "edgealloc.solvers.convex:solve_convex",
+        ),
+        Method(
+            "cvxpy",
+            "any conic solver, cvxpy:CLARABEL for one by name; its point repaired, its bound recomputed",
+            _log_convex,
+            "a log-convex problem",
+            "edgealloc.solvers.cvxpy_backend:solve_cvxpy",
+            chosen=False,
         ),
     )
 }
@@ -143,14 +159,15 @@ def solve(
 def _choose(name: str, problem: Problem) -> Method:
     if name == "auto":
         for method in METHODS.values():
-            if method.takes(problem):
+            if method.chosen and method.takes(problem):
                 return method
         why = "; ".join(problem.structure.reasons)
-        known = "; ".join(f"{m.name}: {m.needs}" for m in METHODS.values())
+        known = "; ".join(f"{m.name}: {m.needs}" for m in METHODS.values() if m.chosen)
         raise EdgeallocError(f"no method takes this problem ({why}); there is {known}")
-    if name not in METHODS:
+    family, _, solver = name.partition(":")
+    if family not in METHODS or (solver and METHODS[family].chosen):
         raise InputError("options", [Fault("options", "method", repr(name), ", ".join(["auto", *METHODS]))])
-    method = METHODS[name]
+    method = replace(METHODS[family], name=name, solver=solver) if solver else METHODS[family]
     if not method.takes(problem):
         why = "; ".join(problem.structure.reasons)
         raise EdgeallocError(f"method {name!r} takes {method.needs}; this problem is not that: {why}; use 'auto'")
@@ -165,7 +182,7 @@ def compare(
     time_limit: float | None = None,
     seed: int = 0,
 ) -> list[Result]:
-    """Solve one instance by several methods, by default all that take it.
+    """Solve one instance by several methods, by default all of our own that take it.
 
     Raises
     ------
@@ -173,5 +190,7 @@ def compare(
         As :func:`solve`.
     """
     problem = as_problem(source)
-    names = [m.name for m in METHODS.values() if m.takes(problem)] if methods is None else list(methods)
+    names = (
+        [m.name for m in METHODS.values() if m.chosen and m.takes(problem)] if methods is None else list(methods)
+    )
     return [solve(problem, name, rel_gap=rel_gap, time_limit=time_limit, seed=seed) for name in names]

@@ -57,7 +57,7 @@ def use_method(monkeypatch: pytest.MonkeyPatch, entry: Any) -> None:
     """Offer ``entry(problem, options)`` as the only method, under the name ``probe``."""
 
     class Probe:
-        name, summary, needs = "probe", "", ""
+        name, summary, needs, chosen = "probe", "", "", True
 
         def takes(self, problem: Problem) -> bool:
             return True
@@ -290,7 +290,7 @@ def test_log_and_progress_change_nothing(case: Path) -> None:
 def test_compare_lists_every_method(case: Path) -> None:
     done = run("compare", case, "--rel-gap", "1e-6")
     assert done.exit_code == 0
-    takers = [m.name for m in api.METHODS.values() if m.takes(Problem(load_instance(case)))]
+    takers = [m.name for m in api.METHODS.values() if m.chosen and m.takes(Problem(load_instance(case)))]
     assert all(name in done.stdout for name in takers)
     rows = json.loads(run("compare", case, "--methods", "convex", "--json").stdout)
     assert [row["method"] for row in rows] == ["convex"]
