@@ -132,7 +132,7 @@ class Problem:
     Raises
     ------
     InputError
-        When ``underfit`` is not finite or increases somewhere on a fine grid of keep rates.
+        When ``underfit`` is not finite, negative or increases somewhere on a fine grid of keep rates.
     """
 
     def __init__(
@@ -358,10 +358,9 @@ class Problem:
         if not used <= inst.bandwidth_hz:
             found.append(Violation(None, "bandwidth_hz", used, inst.bandwidth_hz))
         if inst.access == "rb" and inst.block_hz is not None:
-            blocks = band / inst.block_hz
-            report(
-                on & ~(blocks == np.rint(blocks)), "bandwidth_hz (whole blocks)", band, np.asarray(inst.block_hz)
-            )
+            # n blocks need not be a double, nor its quotient be n: the nearest double to n blocks counts
+            whole = np.rint(band / inst.block_hz) * inst.block_hz
+            report(on & ~(band == whole), "bandwidth_hz (whole blocks)", band, np.asarray(inst.block_hz))
         return found
 
     def _binding(self, allocation: Allocation, use: _Use) -> tuple[tuple[str, ...], ...]:
@@ -392,8 +391,8 @@ def _custom_term(function: Callable[[FloatArray], FloatArray], low: float, high:
     """Wrap a user's u(s); its slope is a central difference, its shape is not known."""
     grid = np.linspace(low, high, 1025)
     sample = np.asarray(function(grid), dtype=np.float64)
-    allowed = "a finite, non-increasing function of an array of keep rates, result of the same shape"
-    if sample.shape != grid.shape or not np.all(np.isfinite(sample)):
+    allowed = "a finite, non-negative, non-increasing function of an array of keep rates, result of the same shape"
+    if sample.shape != grid.shape or not np.all(np.isfinite(sample) & (sample >= 0)):
         raise InputError("problem", [Fault("bound", "underfit", f"shape {sample.shape}", allowed)])
     rise = np.diff(sample)
     if np.any(rise > 1e-12 * (1 + np.abs(sample[:-1]))):
