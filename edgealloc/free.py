@@ -27,9 +27,8 @@ _GRID = 513  # samples of a curve's keep range before the best interval is refin
 def free_minimum(problem: Problem) -> tuple[float, FloatArray]:
     """Least G without resource constraints and the keep rates that attain it (0 for a device left out).
 
-    Exact for ``inverse-keep`` and ``perturbation``. For a curve under global pooling, whose problem is not
-    convex, the value is that of the best point found and so never below the true minimum, which makes the
-    reported excess gap no smaller than it is.
+    Exact, but for curves or selection under global pooling and for selection with one common rate: there
+    the value is that of the convex relaxation, a hair below the minimum, so that no allocation ever beats it.
 
     Returns
     -------
@@ -38,16 +37,15 @@ def free_minimum(problem: Problem) -> tuple[float, FloatArray]:
     """
     option = _best_option(problem)
     if problem.instance.common_keep:
-        keep = _common_rate(problem, option)
-    elif problem.pooled:
-        keep = _global_pooling(problem)
-    else:
-        keep = _Minimiser.of(problem)(0.0)
+        return _common_rate(problem, option)
+    if problem.pooled:
+        return _global_pooling(problem, option)
+    keep = _Minimiser.of(problem)(0.0)
     return problem.objective(keep, keep > 0, option), keep
 
 
 def _best_option(problem: Problem) -> NDArray[np.intp]:
-    """Menu row with the least underfitting factor, 0 where there is no menu. Shape [K]."""
+    """Menu row with the least underfitting factor (the term is never negative), 0 without a menu. Shape [K]."""
     inst = problem.instance
     rows = np.zeros(inst.num_devices, dtype=np.intp)
     for k, menu in enumerate(inst.adapter_options or ()):
@@ -125,27 +123,59 @@ def _golden(share: Callable[[FloatArray], FloatArray], left: FloatArray, right: 
     return np.asarray(np.where(fx <= fy, x, y))
 
 
-def _common_rate(problem: Problem, option: NDArray[np.intp]) -> FloatArray:
-    """One rate for all: a grid over the shared range, refined around its best point."""
+def _common_rate(problem: Problem, option: NDArray[np.intp]) -> tuple[float, FloatArray]:
+    """One rate for all: a grid over the rates, refined around its best point."""
     inst = problem.instance
-    low, high = float(inst.keep_min.max()), float(inst.keep_max.min())
     everybody = np.ones(inst.num_devices)
+    if inst.exclusion_penalty is None:
+        low, high = float(inst.keep_min.max()), float(inst.keep_max.min())
+    else:
+        low, high = float(inst.keep_min.min()), float(inst.keep_max.max())
 
     def value(keep: float) -> float:
-        return problem.objective(keep * everybody, None, option)
+        if inst.exclusion_penalty is None:
+            return problem.objective(keep * everybody, None, option)
+        return _relaxed_selection(problem, option, keep)
 
-    for _ in range(4):
+    for _ in range(5):
         grid = np.linspace(low, high, 65)
-        best = int(np.argmin([value(s) for s in grid]))
+        values = [value(s) for s in grid]
+        best = int(np.argmin(values))
         low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-        keep = float(grid[best])
-    alone = inst.exclusion_penalty is not None and problem.objective(0 * everybody, 0 * everybody > 0) < value(
-        keep
-    )
-    return np.asarray((0.0 if alone else keep) * everybody)
+    return values[best], grid[best] * everybody
 
 
-def _global_pooling(problem: Problem) -> FloatArray:
+def _relaxed_selection(problem: Problem, option: NDArray[np.intp], keep: float) -> float:
+    """Least G at one common rate over who takes part, the last device in part: devices by their factor.
+
+    G is then a convex function of the weight that takes part, and the best weight is found by thirds.
+    """
+    inst = problem.instance
+    loss, out = inst.bound.underfit_weight, inst.exclusion_penalty or 0.0
+    factor = chosen_adapter(inst, option).underfit_factor
+    gain = loss * (factor * float(problem.underfit.value(np.asarray(keep))) - out)
+    if not problem.pooled:
+        gain = gain + problem.stability.value(np.asarray(keep**2)) - problem.stability.value(np.zeros(len(gain)))
+    gain = np.where((inst.keep_min <= keep) & (keep <= inst.keep_max), gain, np.inf)
+    order = np.argsort(gain)
+    order = order[np.isfinite(gain[order])]
+    weight = np.r_[0.0, np.cumsum(inst.weights[order])]
+    saved = np.r_[0.0, np.cumsum((inst.weights * gain)[order])]
+    if not problem.pooled:  # separable: take whoever gains
+        return loss * out + float(inst.weights @ problem.stability.value(np.zeros(len(gain)))) + float(saved.min())
+
+    def value(taken: float) -> float:
+        pooled = float(problem.stability.value(np.asarray(taken * keep**2)))
+        return loss * out + float(np.interp(taken, weight, saved)) + pooled
+
+    a, b = 0.0, float(weight[-1])
+    for _ in range(100):
+        third = (b - a) / 3.0
+        a, b = (a, b - third) if value(a + third) <= value(b - third) else (a + third, b)
+    return min(value(a), value(0.0), value(float(weight[-1])))
+
+
+def _global_pooling(problem: Problem, option: NDArray[np.intp]) -> tuple[float, FloatArray]:
     """Root in Q: the price gap'(Q) makes devices answer with sum w s^2, which falls as Q grows."""
     weights = problem.instance.weights
     minimise = _Minimiser.of(problem)
@@ -158,7 +188,7 @@ def _global_pooling(problem: Problem) -> FloatArray:
     keep_high, excess_low = answer(low)
     keep_low, excess_high = answer(high)
     if excess_high >= 0.0:
-        return keep_low
+        return problem.objective(keep_low, keep_low > 0, option), keep_low
     side = 0
     for _ in range(200):  # Illinois: regula falsi that halves the weight of an end that stays
         q = low + (high - low) * excess_low / (excess_low - excess_high)
@@ -175,15 +205,21 @@ def _global_pooling(problem: Problem) -> FloatArray:
             side = -1
         if abs(excess) <= 1e-15:
             break
-    # Where answers jump (perturbation, curves, selection), Q lies between two answers: mix their squares.
+    # Where answers jump, Q lies between two answers.
     square_low, square_high = np.square(keep_low), np.square(keep_high)
     q_low, q_high = float(weights @ square_low), float(weights @ square_high)
     if q_high - q_low <= 1e-13:
-        return keep_high
-    candidates = [keep_low, keep_high]
-    if q_high > q_low and problem.instance.exclusion_penalty is None:
+        return problem.objective(keep_high, keep_high > 0, option), keep_high
+    if problem.underfit.square_convex and problem.instance.exclusion_penalty is None:
+        # every mixture of the squares is as good: take the one that meets Q
         share = np.clip((low - q_low) / (q_high - q_low), 0.0, 1.0)
-        mixed = np.sqrt(square_low + share * (square_high - square_low))
-        candidates.append(np.clip(mixed, problem.instance.keep_min, problem.instance.keep_max))
-    option = _best_option(problem)
-    return min(candidates, key=lambda keep: problem.objective(keep, keep > 0, option))
+        keep = np.sqrt(square_low + share * (square_high - square_low))
+        keep = np.clip(keep, problem.instance.keep_min, problem.instance.keep_max)
+        return problem.objective(keep, None, option), keep
+    # the dual value: tangent of the stability term at Q plus what the devices make of its slope
+    best = -np.inf
+    for q, keep in ((low, keep_high), (high, keep_low)):
+        price, kept = problem.stability.pooled_slope(q), float(weights @ np.square(keep))
+        under = problem.objective(keep, keep > 0, option) - float(problem.stability.value(np.asarray(kept)))
+        best = max(best, float(problem.stability.value(np.asarray(q))) + under + price * (kept - q))
+    return best, keep_high

@@ -31,7 +31,7 @@ class UnderfitCurve:
     keep
         Keep rates, strictly increasing, in (0, 1]. Shape [P], P >= 2.
     value
-        Underfitting term at these rates, dimensionless, non-increasing. Shape [P].
+        Underfitting term at these rates, dimensionless, >= 0, non-increasing. Shape [P].
     """
 
     keep: FloatArray
@@ -367,7 +367,9 @@ def _bound_faults(spec: BoundSpec) -> list[Fault]:
         _check(faults, same, "bound", "underfit_curve", shapes, "two lists of one length >= 2")
         if same:
             keep_ok = bool(np.all(np.diff(curve.keep) > 0) and curve.keep[0] > 0 and curve.keep[-1] <= 1)
-            value_ok = bool(np.all(np.isfinite(curve.value)) and np.all(np.diff(curve.value) <= 0))
+            value_ok = bool(
+                np.all(curve.value >= 0) and np.all(np.diff(curve.value) <= 0) and curve.value[0] < np.inf
+            )
             _check(faults, keep_ok, "bound", "underfit_curve.keep", curve.keep.tolist(), "increasing, in (0, 1]")
             _check(
                 faults,
