@@ -11,6 +11,8 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 # The trainer's reference numbers belong to this version; see the extra `train` in pyproject.toml.
 TORCH := torch==2.13.0
 WORKERS ?= 2
+# Workers that each start a thread per core fight for the cores, and the tests of the trainer take ten times as long.
+ONE_THREAD := OMP_NUM_THREADS=1
 
 .PHONY: help demo test test-slow lint format bench clean
 .DELETE_ON_ERROR:
@@ -27,10 +29,10 @@ demo: $(VENV)/.demo
 	@$(BIN)/edgealloc demo --out out
 
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest -n $(WORKERS)
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS)
 
 test-slow: $(VENV)/.test
-	@$(BIN)/python -m pytest -m slow
+	@$(ONE_THREAD) $(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.test
 	@$(BIN)/ruff check .
