@@ -288,9 +288,18 @@ def _line(rows, mode, left, right, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
+def _proved_short(row, wide_row, keep, target):  # type: ignore[no-untyped-def]
+    """Whether a bandwidth provably does not suffice for a keep rate."""
+    x = _below(math.log(keep))
+    value, _slope, slack = tangent(row, 0.0, 0.0, 0.0, np.zeros(5), 1.0, 0.0, x, x, x, 0.0)
+    if value == -math.inf:
+        return least_bandwidth(wide_row, math.exp(x), 0.0)[7] >= BLOCKED
+    return value - slack > target * (1.0 + 1e-14)
+
+
+@njit(cache=True, error_model="numpy")
 def _reach(safe_rows, rows, wide_rows, mode, low, high, target, out):  # type: ignore[no-untyped-def]
     """Kernel of :meth:`Choices.reach`: log b is convex in log s, so Newton falls to its root from the right."""
-    none = np.zeros(5)
     for i in range(len(mode)):
         row = safe_rows[mode[i]]
         goal = math.log(target[i])
@@ -326,15 +335,10 @@ def _reach(safe_rows, rows, wide_rows, mode, low, high, target, out):  # type: i
         beyond = high[i]
         step = 0.0
         for n in range(60):
-            keep = math.exp(right + step)
+            keep = math.exp(right + step) if n > 0 or fits == fits else low[i]
             if keep >= high[i]:
                 break
-            x = _below(math.log(keep))
-            value, _slope, slack = tangent(rows[mode[i]], 0.0, 0.0, 0.0, none, 1.0, 0.0, x, x, x, 0.0)
-            proved = value - slack > target[i] * (1.0 + 1e-14)
-            if value == -math.inf:
-                proved = least_bandwidth(wide_rows[mode[i]], math.exp(x), 0.0)[7] >= BLOCKED
-            if proved:
+            if _proved_short(rows[mode[i]], wide_rows[mode[i]], keep, target[i]):
                 beyond = max(keep, low[i])
                 break
             step = 1e-15 * 2.0**n

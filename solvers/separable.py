@@ -159,7 +159,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
     ) -> tuple[FloatArray, NDArray[np.bool_]]:
         """By how much lines may understate each device's minimum, shape [K]; and the pieces that do, shape [N]."""
         low = np.min(active.cost + priced.mu * active.band + priced.nu * active.kept, axis=1)
-        true = active.safe_cost + priced.mu * active.safe_band + priced.nu * self._safe_kept(active)
+        true = _priced(active.safe_cost, active.safe_band, self._safe_kept(active), priced)
         reached = np.minimum.reduceat(np.min(true, axis=1), start[:-1] // 2)
         finite = np.where(np.isfinite(reached), reached, priced.least)
         errors = np.maximum(finite - priced.least, 0.0)
@@ -208,7 +208,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
         k = len(start) - 1
         kept = self._safe_kept(active)
         columns = (active.safe_cost.ravel(), active.safe_band.ravel(), kept.ravel())
-        reduced = columns[0] + priced.mu * columns[1] + priced.nu * columns[2]
+        reduced = _priced(*columns, priced)
         # No better plan uses a column whose reduced cost exceeds the gap; the narrowest stay, so that one fits.
         slack = gap if math.isfinite(gap) or k <= _MANY else 20.0 * float(np.mean(priced.least))
         near = reduced - np.repeat(priced.least, np.diff(start)) <= slack
@@ -323,6 +323,12 @@ class Separable(Relaxation[DeviceBox, Plan]):
         which = (p.device == device) & (p.mode == mode) & (p.left < cut) & (p.right > cut)
         if which.any():
             self.pieces = p.halved(self.choices, which, np.full(int(which.sum()), cut))
+
+
+def _priced(cost: FloatArray, band: FloatArray, kept: FloatArray, priced: Priced) -> FloatArray:
+    """Costs at prices, ``inf`` where no bandwidth suffices, at a price of 0 too."""
+    finite = np.where(np.isfinite(band), band, 0.0)
+    return np.where(np.isfinite(band), cost + priced.mu * finite + priced.nu * kept, math.inf)
 
 
 def _arg_least(values: FloatArray, start: IntArray) -> IntArray:
