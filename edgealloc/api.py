@@ -62,6 +62,10 @@ def _log_convex(problem: Problem) -> bool:
     return problem.structure.log_convex
 
 
+def _one_channel(problem: Problem) -> bool:
+    return problem.instance.access in ("fdma", "rb")
+
+
 # In the order in which ``auto`` tries them.
 METHODS: dict[str, Method] = {
     method.name: method
@@ -72,6 +76,13 @@ METHODS: dict[str, Method] = {
             _log_convex,
             "a log-convex problem: access fdma, underfit inverse-keep, no levels, menus or selection",
             "edgealloc.solvers.convex:solve_convex",
+        ),
+        Method(
+            "bnb",
+            "proven optimum by branch and bound: any underfitting term, levels, menus, selection, blocks, common rate",
+            _one_channel,
+            "access fdma or rb, with every variant",
+            "edgealloc.solvers.exact:solve_bnb",
         ),
         Method(
             "cvxpy",

@@ -29,6 +29,12 @@ _NARROW = 1e-13
 class CommonRate(Separable):
     """A problem whose devices share one keep rate."""
 
+    def __post_init__(self) -> None:
+        Separable.__post_init__(self)
+        box = self.root()
+        self._edge(box.low)
+        self._edge(box.high)
+
     def root(self) -> DeviceBox:
         """Every rate that all devices, or with selection any device, may take."""
         inst = self.choices.problem.instance

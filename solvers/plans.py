@@ -113,7 +113,8 @@ def fill_up(choices: Choices, plan: Plan, priced: Priced) -> Plan:
     if choices.block_hz or not free.any():
         return plan
     want = np.where(free, _wanted(choices, plan.mode, plan.keep, priced.nu), plan.keep)
-    return replace(_fitted(choices, plan, want), source=plan.source)
+    filled = _fitted(choices, plan, want)
+    return filled if plan_value(choices.problem, filled) < plan_value(choices.problem, plan) else plan
 
 
 def mixed_plan(choices: Choices, active: Pieces, priced: Priced) -> Plan | None:
