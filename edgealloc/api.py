@@ -92,6 +92,14 @@ METHODS: dict[str, Method] = {
             "edgealloc.solvers.cvxpy_backend:solve_cvxpy",
             chosen=False,
         ),
+        Method(
+            "scip",
+            "global oracle for every access scheme and variant, far slower than ours; its point repaired",
+            lambda problem: problem.underfit.name in ("inverse-keep", "perturbation"),
+            "underfit inverse-keep or perturbation",
+            "edgealloc.solvers.scip_backend:solve_scip",
+            chosen=False,
+        ),
     )
 }
 

@@ -15,7 +15,7 @@ from enum import Enum
 
 import numpy as np
 
-from edgealloc.problem import Problem
+from edgealloc.problem import Problem, Violation
 from edgealloc.result import Allocation, Diagnosis, Result, Snapshot, Status, relative_gap
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.cell import Cell
@@ -107,7 +107,7 @@ def judge(problem: Problem, point: Allocation, redeal: bool = True) -> Judgement
     OFDMA points are judged by their owners: power on a sub-carrier that another device owns carries nothing.
     """
     seen = problem.evaluate(point)
-    excess = [abs(v.value - v.limit) / abs(v.limit) if v.limit else math.inf for v in seen.violations]
+    excess = [_excess(problem, v) for v in seen.violations]
     repaired = repair(problem, point, redeal)
     return Judgement(
         violation=float(np.max(excess)) if excess else 0.0,
@@ -115,6 +115,16 @@ def judge(problem: Problem, point: Allocation, redeal: bool = True) -> Judgement
         objective=problem.evaluate(repaired).objective if repaired is not None else math.inf,
         allocation=repaired,
     )
+
+
+def _excess(problem: Problem, violation: Violation) -> float:
+    """Relative distance of a value from what is allowed, of a keep rate from its nearest level."""
+    inst, limit = problem.instance, violation.limit
+    if violation.constraint == "keep_levels" and violation.device is not None and inst.keep_levels is not None:
+        levels = inst.keep_levels[inst.device_names.index(violation.device)]
+        assert levels is not None
+        limit = float(levels[np.argmin(np.abs(levels - violation.value))])
+    return abs(violation.value - limit) / abs(limit) if limit else math.inf
 
 
 def certified_floor(problem: Problem, point: Allocation) -> float:
