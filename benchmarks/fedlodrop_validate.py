@@ -113,7 +113,7 @@ def main() -> None:
         )
     (asked.out / f"{name}.md").write_text(table, encoding="utf-8")
     seen.to_frame().to_csv(asked.out / f"{name}.csv", index=False, lineterminator="\n")
-    plot_validation(seen, f"SST-2, {asked.devices} devices, {asked.access}").savefig(
+    plot_validation(seen, f"SST-2, {asked.devices} devices, {asked.access}", calibration.slack).savefig(
         asked.out / f"{name}.png", dpi=100
     )
     print(table)

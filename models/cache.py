@@ -130,7 +130,7 @@ class Feed:
         """Whether the lower layers are passed over."""
         return self._flat is not None
 
-    def _batch(self, index: Tensor) -> dict[str, Tensor]:
+    def batch(self, index: Tensor) -> dict[str, Tensor]:
         """Gather inputs, cut to the longest example of the batch."""
         batch = {name: value[index] for name, value in self._inputs.items()}
         if self._lengths is not None:
@@ -161,7 +161,7 @@ class Feed:
 
     def logits(self, index: Tensor) -> Tensor:
         """Return logits [B, classes] of the examples with these indices."""
-        batch = self._batch(index)
+        batch = self.batch(index)
         if self._flat is None or self._starts is None:
             return self._forward(batch)
         width = batch["attention_mask"].shape[1] if self._lengths is not None else len(self._flat) // len(self)
@@ -215,7 +215,7 @@ class Feed:
         with _hook(self._stack.layers[self._stack.first], stop):
             for chosen in self.by_length(index.cpu().numpy(), 64):
                 try:
-                    self._forward(self._batch(chosen))
+                    self._forward(self.batch(chosen))
                 except _Reached:
                     hidden = seen.pop()
                 for row, example in enumerate(chosen.tolist()):
@@ -233,7 +233,7 @@ class Feed:
         outputs: list[Any] = []
         layer = self._stack.layers[0]
         watch = layer.register_forward_hook(lambda m, a, out: outputs.append(out))
-        plain = self._forward(self._batch(probe))
+        plain = self._forward(self.batch(probe))
         watch.remove()
         self._tuples = isinstance(outputs[0], tuple)
 

@@ -1,11 +1,12 @@
 """The bound's constants, fitted to pilot runs.
 
 C, eta, Lam, lam and A of the bound (formulation, section 3) cannot be measured one by one. Pilot runs at a few
-common keep rates s give the test loss L(s); the constants are chosen so that G(s) matches it:
+common keep rates s give the test loss L(s); the constants are chosen so that G(s) - slack matches it:
 
-    G(s) = A u(s) + sqrt((C^2 + 24 C eta^2 / (Lam + 2 lam (1 - s^2))) / (2 n delta)).
+    G(s) = A u(s) + sqrt((C^2 + 24 C eta^2 / (Lam + 2 lam (1 - s^2))) / (2 n delta)),   slack >= 0.
 
-Only four numbers are identifiable: scaling (eta^2, Lam, lam) together changes nothing, so lam stays fixed. The
+G is an upper bound, so a constant slack above the loss is no fault, and no constant moves its minimiser; it is
+used as far as it improves the fit. Scaling (eta^2, Lam, lam) together changes nothing, so lam stays fixed. The
 constants belong to the rule they were fitted for (masks, scaling, aggregation), and to the pilot's task.
 
 Where neither parametric u fits, u is a curve: what the *training* loss gains by dropout, made monotone.
@@ -26,8 +27,9 @@ from edgealloc.instance import BoundSpec, Instance, UnderfitCurve
 from edgealloc.units import FloatArray
 
 Kind = Literal["inverse-keep", "perturbation", "curve"]
-_STARTS = 24
+_STARTS = 40
 _LOG_RANGE = (np.log(1e-6), np.log(1e3))
+_SLACK_PRICE = 0.003  # residual per nat of slack: enough to choose none where none is needed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,16 +110,23 @@ class Calibration:
         The ``bound`` block.
     pilot
         What it was fitted to.
+    slack
+        How far G lies above the loss at every rate, in nats.
     rms_error
-        Root mean square of G - test loss over the pilot's rates, in nats.
+        Root mean square of G - slack - test loss over the pilot's rates, in nats.
     best_keep
         Minimiser of the fitted G over the pilot's range of rates.
     """
 
     spec: BoundSpec
     pilot: Pilot
+    slack: float
     rms_error: float
     best_keep: float
+
+    def loss(self, keep: ArrayLike) -> FloatArray:
+        """Return the predicted test loss G - slack at common keep rates, for the pilot's samples."""
+        return predict(self.spec, keep, self.pilot.samples, self.pilot.devices) - self.slack
 
     def apply(self, instance: Instance) -> Instance:
         """Return the instance with its ``bound`` block replaced."""
@@ -129,21 +138,26 @@ class Calibration:
         lines = [
             f"rule {p.rule}: underfit {s.underfit}, A = {s.underfit_weight:.4g}, C = {s.loss_range:.4g}, "
             f"eta = {s.lipschitz:.4g}, Lam = {s.curvature:.4g}, lam = {s.sparsity_weight:.4g} (fixed)",
-            f"fit error {self.rms_error:.4f} nats rms; noise of the pilot means "
+            f"slack {self.slack:.4g} nats; fit error {self.rms_error:.4f} nats rms; noise of the pilot means "
             f"{np.sqrt(np.nanmean(p.test_error**2)):.4f}",
             f"best dropout: fitted {1 - self.best_keep:.2f}, measured {1 - p.best_keep:.2f}",
         ]
-        values = predict(s, p.keep, p.samples, p.devices)
+        values = self.loss(p.keep)
         rows = zip(1 - p.keep, p.test_loss, values, strict=True)
-        return "\n".join([*lines, *(f"  dropout {g:.2f}: test loss {y:.3f}, bound {v:.3f}" for g, y, v in rows)])
+        return "\n".join(
+            [*lines, *(f"  dropout {g:.2f}: test loss {y:.3f}, G - slack {v:.3f}" for g, y, v in rows)]
+        )
 
 
 def predict(spec: BoundSpec, keep: ArrayLike, samples: int, devices: int) -> FloatArray:
     """Return G at common keep rates [P] for n samples in K equal shares."""
     rates = np.asarray(keep, dtype=float)
+    return spec.underfit_weight * underfit_term(spec).value(rates) + _gap(spec, rates, samples, devices)
+
+
+def _gap(spec: BoundSpec, rates: FloatArray, samples: int, devices: int) -> FloatArray:
     per_term = samples / devices if spec.pooling == "device" else samples
-    gap = StabilityTerm.of(spec, np.asarray(float(per_term))).value(rates**2)
-    return np.asarray(spec.underfit_weight * underfit_term(spec).value(rates) + gap)
+    return StabilityTerm.of(spec, np.asarray(float(per_term))).value(rates**2)
 
 
 def _curve(pilot: Pilot) -> UnderfitCurve:
@@ -188,29 +202,35 @@ def fit(
         underfit_curve=_curve(pilot) if kind == "curve" else None,
     )
 
+    shape = underfit_term(base).value(pilot.keep)
+
     def spec_of(x: FloatArray) -> BoundSpec:
-        a, c, eta, lam = np.exp(x)
+        a, c, eta, lam = np.exp(x[:4])
         return replace(
             base, underfit_weight=float(a), loss_range=float(c), lipschitz=float(eta), curvature=float(lam)
         )
 
     def residual(x: FloatArray) -> FloatArray:
-        return predict(spec_of(x), pilot.keep, pilot.samples, pilot.devices) - pilot.test_loss
+        spec = spec_of(x)
+        bound = spec.underfit_weight * shape + _gap(spec, pilot.keep, pilot.samples, pilot.devices)
+        return np.append(bound - x[4] - pilot.test_loss, _SLACK_PRICE * x[4])
 
     # C^2 / (2 n delta) is of the order of the squared loss; the others are spread over what C allows.
     size = float(np.max(pilot.test_loss)) * np.sqrt(2 * pilot.samples * confidence_delta)
     centre = np.log([0.1, 0.3 * size, 0.3 * np.sqrt(size), 0.1])
+    top = 5.0 * float(np.max(pilot.test_loss))
+    low, high = np.append(np.full(4, _LOG_RANGE[0]), 0.0), np.append(np.full(4, _LOG_RANGE[1]), top)
     best: Any = None
-    for unit in qmc.Halton(4, scramble=False).random(_STARTS):
-        start = np.clip(centre + 6.0 * (unit - 0.5), *_LOG_RANGE)
-        found = least_squares(residual, start, bounds=_LOG_RANGE, x_scale="jac")
+    for unit in qmc.Halton(5, scramble=False).random(_STARTS):
+        start = np.append(np.clip(centre + 6.0 * (unit[:4] - 0.5), *_LOG_RANGE), 0.2 * top * unit[4])
+        found = least_squares(residual, start, bounds=(low, high), x_scale="jac")
         if best is None or found.cost < best.cost:
             best = found
     spec = spec_of(best.x)
     grid = np.linspace(pilot.keep[0], pilot.keep[-1], 2001)
     values = predict(spec, grid, pilot.samples, pilot.devices)
-    rms = float(np.sqrt(np.mean(np.square(best.fun))))
-    return Calibration(spec, pilot, rms, float(grid[np.argmin(values)]))
+    rms = float(np.sqrt(np.mean(np.square(best.fun[:-1]))))
+    return Calibration(spec, pilot, float(best.x[4]), rms, float(grid[np.argmin(values)]))
 
 
 def calibrate(pilot: Pilot, *, tolerance: float = 0.05, **options: Any) -> Calibration:
@@ -261,7 +281,7 @@ def transfer(calibration: Calibration, other: Pilot) -> Transfer:
     grid = np.linspace(other.keep[0], other.keep[-1], 2001)
     values = predict(calibration.spec, grid, other.samples, other.devices)
     best = float(grid[np.argmin(values)])
-    guess = predict(calibration.spec, other.keep, other.samples, other.devices)
+    guess = predict(calibration.spec, other.keep, other.samples, other.devices) - calibration.slack
     miss = guess - other.test_loss
     return Transfer(
         best,

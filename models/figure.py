@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 _MARKERS = "osD^vPX*"
 
 
-def plot_validation(validation: Validation, title: str = "") -> Figure:
+def plot_validation(validation: Validation, title: str = "", slack: float = 0.0) -> Figure:
     """Draw four panels; lines are means over seeds, bands and bars 95 % confidence intervals.
 
-    The panel of the bound shows, per plan, what G predicted and what was measured. Read its order, not its
-    level: the constants were fitted to pilot runs.
+    The panel of the bound shows, per plan, what was predicted and what was measured; ``slack`` is the
+    calibration's, taken off the bound and its stability term.
     """
     if find_spec("matplotlib") is None:
         raise MissingPackageError("matplotlib", "plot", "the validation figure")
@@ -42,7 +42,7 @@ def plot_validation(validation: Validation, title: str = "") -> Figure:
         axis.set_xlim(left=0)
         axis.grid(alpha=0.3)
     axes[0, 0].legend(fontsize=9)
-    _bound(axes[1, 1], validation)
+    _bound(axes[1, 1], validation, slack)
     figure.suptitle(title)
     return figure
 
@@ -58,15 +58,15 @@ def _curve(axis: Any, validation: Validation, name: str, key: str, colour: str, 
     axis.fill_between(x, mean - width, mean + width, color=colour, alpha=0.15, linewidth=0)
 
 
-def _bound(axis: Any, validation: Validation) -> None:
+def _bound(axis: Any, validation: Validation, slack: float) -> None:
     rows = validation.table()
     place = np.arange(len(rows))
     loss = np.array([r["test_loss"] for r in rows])
     width = np.nan_to_num([r["test_loss_ci95"] for r in rows])
     axis.errorbar(place - 0.15, loss, width, fmt="o", capsize=3, label="test loss")
-    axis.plot(place - 0.05, [r["bound"] for r in rows], "x", markersize=8, label="bound G")
+    axis.plot(place - 0.05, [r["bound"] - slack for r in rows], "x", markersize=8, label="bound G - slack")
     axis.plot(place + 0.05, [r["measured_gap"] for r in rows], "s", markersize=5, label="test - train loss")
-    axis.plot(place + 0.15, [r["stability"] for r in rows], "+", markersize=9, label="stability term of G")
+    axis.plot(place + 0.15, [r["stability"] - slack for r in rows], "+", markersize=9, label="its stability term")
     axis.set_xticks(place, [r["plan"] for r in rows], rotation=20, ha="right")
     axis.set(ylabel="nats")
     axis.grid(alpha=0.3, axis="y")
