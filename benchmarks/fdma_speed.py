@@ -33,11 +33,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.logform import judge
 from benchmarks.peers import PEERS
 from edgealloc.instance import Instance
 from edgealloc.io import instance_hash, load_instance
 from edgealloc.problem import Problem
+from edgealloc.solvers.judge import judge
 
 RESULTS = Path(__file__).parent / "results"
 REL_GAP = 1e-6
