@@ -23,7 +23,7 @@ help:
 	@echo "make test-slow  the long tests"
 	@echo "make lint       ruff, mypy --strict, import layers"
 	@echo "make format     rewrite the sources as ruff format wants them"
-	@echo "make bench      benchmarks, results under out/"
+	@echo "make bench      method convex against IPOPT and SCIP, one run (long; see benchmarks/)"
 
 demo: $(VENV)/.demo
 	@$(BIN)/edgealloc demo --out out
@@ -45,7 +45,7 @@ format: $(VENV)/.test
 	@$(BIN)/ruff format .
 
 bench: $(VENV)/.bench
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.fdma_speed
 
 clean:
 	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -237,11 +237,14 @@ def compare_command(
 ) -> None:
     """Solve one instance by several methods and list them, best bound first."""
     from edgealloc.api import compare, load
+    from edgealloc.progress import Progress
     from edgealloc.report import comparison_table
     from edgealloc.solution import Solution
 
     names = None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
-    results = compare(load(case), names, rel_gap=rel_gap, time_limit=time_limit, seed=seed)
+    instance = load(case)
+    with Progress(f"{instance.name}: {methods or 'every method'}"):
+        results = compare(instance, names, rel_gap=rel_gap, time_limit=time_limit, seed=seed)
     if as_json:
         rows = [Solution.of(result).to_file() for result in results]
         click.echo(json.dumps([{k: v for k, v in row.items() if k != "devices"} for row in rows], indent=1))
