@@ -71,7 +71,9 @@ class Relaxation(ABC, Generic[Box, Point]):
         """The box that holds every feasible point."""
 
     @abstractmethod
-    def relax(self, box: Box, guess: Any, best: Found[Point] | None, cutoff: float, control: Control) -> Relaxed[Box, Point]:
+    def relax(
+        self, box: Box, guess: Any, best: Found[Point] | None, cutoff: float, control: Control
+    ) -> Relaxed[Box, Point]:
         """Bound a box from below.
 
         Parameters
@@ -200,7 +202,9 @@ def branch_and_bound(
         elif node.bound >= cutoff() or not relaxed.children:
             closed = min(closed, node.bound)
             infeasible = math.isinf(node.bound)
-            tree.close(node, Fate.INFEASIBLE if infeasible else Fate.BOUND if node.bound >= cutoff() else Fate.LEAF)
+            tree.close(
+                node, Fate.INFEASIBLE if infeasible else Fate.BOUND if node.bound >= cutoff() else Fate.LEAF
+            )
             current = None
         else:
             tree.close(node, Fate.BRANCHED)

@@ -141,9 +141,7 @@ class Choices:
         count = np.ceil(bandwidth_hz / self.block_hz * (1.0 - 4.0 * _EPS))
         return np.asarray(np.where(np.isfinite(count), count * self.block_hz, np.inf))
 
-    def bandwidth_line(
-        self, mode: IntArray, left: FloatArray, right: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
+    def bandwidth_line(self, mode: IntArray, left: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Lower bounds of b(s) at both ends; in between b lies above their chord in s^2. Shapes [N].
 
         A tangent of the convex b(log s) is linear in log s, which is concave in s^2 and so above the chord.
@@ -199,7 +197,11 @@ class Choices:
             local = type(term)(term.base, term.spread, term.curvature, term.sparsity, scale)
             value, slope = w * local.value(middle), w * local.slope(middle)
             a, b = a + value + slope * (first - middle), b + value + slope * (last - middle)
-        margin = 32.0 * _EPS * (self.under[mode] * (2.0 + 1.0 / left**3 * (last - first) + 1.0 / left) + np.abs(a) + np.abs(b))
+        margin = (
+            32.0
+            * _EPS
+            * (self.under[mode] * (2.0 + 1.0 / left**3 * (last - first) + 1.0 / left) + np.abs(a) + np.abs(b))
+        )
         return a - margin, b - margin
 
     def splits(self, mode: IntArray, left: FloatArray, right: FloatArray) -> FloatArray:
@@ -243,7 +245,9 @@ class Choices:
         e1, e2 = d1 - 2.0 * beta * left, d2 - beta
         b1 = e1 * h / 3.0
         b2 = 2.0 * b1 + e2 * h * h / 3.0
-        drop = np.minimum(np.minimum(b1, b2), 0.0) - 64.0 * _EPS * (np.abs(ua) + np.abs(d1 * h) + np.abs(d2 * h * h))
+        drop = np.minimum(np.minimum(b1, b2), 0.0) - 64.0 * _EPS * (
+            np.abs(ua) + np.abs(d1 * h) + np.abs(d2 * h * h)
+        )
         # a piece that spans a knot gets no more than monotony: its value at the right end
         a, b = np.where(inside, ua + drop, ub), np.where(inside, ub + drop, ub)
         return self.under[mode] * a, self.under[mode] * b

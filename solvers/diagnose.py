@@ -99,8 +99,8 @@ def diagnose_problem(problem: Problem) -> tuple[Diagnosis, ...]:
         there = math.floor(inst.bandwidth_hz / inst.block_hz)
         required = float(np.sum(blocks) * inst.block_hz)
         message = (
-            f"too few resource blocks even at the least keep rates: all devices together need {int(np.sum(blocks))} "
-            f"blocks of {inst.block_hz:.6g} Hz, there are {there}; raise bandwidth_hz to {_round_up(required)} or "
+            "too few resource blocks even at the least keep rates: all devices together need "
+            f"{int(np.sum(blocks))} blocks of {inst.block_hz:.6g} Hz, there are {there}; raise bandwidth_hz to {_round_up(required)} or "
             "allow selection"
         )
     elif inst.common_keep and inst.keep_levels is not None:

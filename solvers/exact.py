@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 from edgealloc.errors import EdgeallocError
 from edgealloc.problem import Problem
@@ -26,7 +27,7 @@ def solve_bnb(problem: Problem, options: Options | None = None) -> Result:
     Parameters
     ----------
     problem
-        FDMA or resource blocks with any variant.
+        FDMA or resource blocks with any variant; OFDMA but for a common keep rate and underfitting curves.
     options
         Gap, limits, warm start, callback.
 
@@ -38,11 +39,13 @@ def solve_bnb(problem: Problem, options: Options | None = None) -> Result:
     return search(problem, options)[0]
 
 
-def search(problem: Problem, options: Options | None = None) -> tuple[Result, Outcome[Plan] | None]:
+def search(problem: Problem, options: Options | None = None) -> tuple[Result, Outcome[Any] | None]:
     """As :func:`solve_bnb`, with the search tree; no tree when a diagnosis made the search needless."""
     options = options or Options()
     if problem.instance.access == "ofdma":
-        raise EdgeallocError("branch and bound for sub-carriers is not here yet; use access 'fdma' or 'rb'")
+        from edgealloc.solvers.ofdma_solve import search_ofdma  # its kernels load only when they are needed
+
+        return search_ofdma(problem, options)
     return _search_separable(problem, options)
 
 

@@ -76,7 +76,7 @@ def report(result: Result, tree: Tree) -> str:
         f"{result.method} on {result.problem.instance.name}: {result.status.value}",
         f"  objective   {result.objective:.12g}",
         f"  dual bound  {result.lower_bound:.12g}",
-        f"  gap         {result.rel_gap:.3g} relative, {result.excess_gap:.3g} of the excess over the free minimum",
+        f"  gap         {result.rel_gap:.3g} relative, {result.excess_gap:.3g} of the excess over the free value",
         f"  nodes       {result.nodes} solved, depth {tree.depth}: {ends}",
         f"  seconds     {result.seconds:.3f}",
     ]
@@ -88,6 +88,10 @@ def write_trace(trace: Iterable[Snapshot], path: str | Path) -> Path:
     lines = []
     for snapshot in trace:
         fields = asdict(snapshot)
-        lines.append(json.dumps({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields.items()}))
+        lines.append(
+            json.dumps(
+                {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields.items()}
+            )
+        )
     Path(path).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return Path(path)

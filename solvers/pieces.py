@@ -162,14 +162,21 @@ class Pieces:
         if choices.block_hz and at is None:
             fewest = np.rint(old.band[:, 0] / choices.block_hz)
             most = np.minimum(old.safe_band[:, 1], choices.budget_hz) / choices.block_hz
-            steps = (old.band[:, 0] == old.band[:, 1]) & (fewest < np.rint(most)) | (old.band[:, 0] < old.band[:, 1])
-            middle = np.maximum(np.floor(0.5 * (np.ceil(old.band[:, 0] / choices.block_hz * (1 - 1e-12)) + most)), 1.0)
+            steps = (old.band[:, 0] == old.band[:, 1]) & (fewest < np.rint(most)) | (
+                old.band[:, 0] < old.band[:, 1]
+            )
+            middle = np.maximum(
+                np.floor(0.5 * (np.ceil(old.band[:, 0] / choices.block_hz * (1 - 1e-12)) + most)), 1.0
+            )
             carry, beyond = choices.reach(old.mode, old.left, old.right, middle * choices.block_hz)
             use = steps & (carry > old.left) & (beyond < old.right)
             cut, fits = np.where(use, beyond, cut), np.where(use, carry, fits)
         cut = np.clip(cut, old.left, old.right)
         ok = (cut > old.left) & (cut < old.right)
-        cut, fits = np.where(ok, cut, np.sqrt(old.left * old.right)), np.where(ok, fits, np.sqrt(old.left * old.right))
+        cut, fits = (
+            np.where(ok, cut, np.sqrt(old.left * old.right)),
+            np.where(ok, fits, np.sqrt(old.left * old.right)),
+        )
         first = Pieces._build(choices, old.mode, old.left, cut, fits)
         second = Pieces._build(choices, old.mode, cut, old.right, old.safe_keep[:, 1])
         return Pieces._merge(self.take(~(which & self.divisible)), first, second)

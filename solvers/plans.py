@@ -127,7 +127,8 @@ def mixed_plan(choices: Choices, active: Pieces, priced: Priced) -> Plan | None:
     same = active.mode[priced.picks // 2] == mode
     weight = np.where(same, priced.share[:, None], 0.0)
     keep = np.sqrt(np.sum(weight * np.square(keeps), axis=0) / np.sum(weight, axis=0))
-    keep = np.where(mode != OUT, np.maximum(keep, choices.low[np.maximum(mode, 0)]), 0.0)
+    own = np.maximum(mode, 0)
+    keep = np.where(mode != OUT, np.clip(keep, choices.low[own], choices.high[own]), 0.0)
     plan = Plan(mode, keep, choices.safe_bandwidth(mode, keep), "M")
     if float(np.sum(plan.band)) <= choices.limit_hz:
         return fill_up(choices, plan, priced)
@@ -150,7 +151,9 @@ def _wanted(choices: Choices, mode: IntArray, keep: FloatArray, nu: float) -> Fl
     best, least = keep, np.full(len(keep), math.inf)
     for part in np.linspace(0.0, 1.0, 33):
         trial = keep + part * np.maximum(high - keep, 0.0)
-        value = choices.true_cost(mode, np.where(mode != OUT, trial, 0.5)) + nu * choices.weight_of(mode) * trial**2
+        value = (
+            choices.true_cost(mode, np.where(mode != OUT, trial, 0.5)) + nu * choices.weight_of(mode) * trial**2
+        )
         better = (value < least) & (mode != OUT)
         best, least = np.where(better, trial, best), np.where(better, value, least)
     return best
@@ -164,6 +167,7 @@ def _fitted(choices: Choices, plan: Plan, want: FloatArray) -> Plan:
 
     def at(part: float) -> Plan:
         keep = np.where(on & (ratio != 0.0), plan.keep * np.exp(part * ratio), plan.keep)
+        keep = np.clip(keep, np.minimum(plan.keep, want), np.maximum(plan.keep, want))  # exp rounds
         return replace(plan, keep=keep, band=choices.safe_bandwidth(plan.mode, keep))
 
     best = at(0.0)

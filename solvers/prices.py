@@ -114,7 +114,9 @@ def _largest(start: IntArray, cost: FloatArray) -> float:
 @njit(cache=True, error_model="numpy")
 def _value(term, q):  # type: ignore[no-untyped-def]
     """gap(Q)."""
-    return math.sqrt((term[0] + term[1] / (term[2] + 2.0 * term[3] * (1.0 - q))) * term[4]) if term[4] > 0.0 else 0.0
+    return (
+        math.sqrt((term[0] + term[1] / (term[2] + 2.0 * term[3] * (1.0 - q))) * term[4]) if term[4] > 0.0 else 0.0
+    )
 
 
 @njit(cache=True, error_model="numpy")
@@ -275,7 +277,11 @@ def _search(start, cost, band, kept, budget, term, guess, tolerance, enough, pic
             q = min(max(square, 0.0), 1.0)  # the answer at one side brackets the optimum from the other
             continue
         # maximise gap(Q) - nu Q + min of the two lines over nu
-        cross = (v_right - k_right * nu_right - v_left + k_left * nu_left) / (k_left - k_right) if k_left > k_right else nu_left
+        cross = (
+            (v_right - k_right * nu_right - v_left + k_left * nu_left) / (k_left - k_right)
+            if k_left > k_right
+            else nu_left
+        )
         if _slope(term, k_left) <= cross:
             new = k_left
         elif _slope(term, k_right) >= cross:
@@ -284,7 +290,11 @@ def _search(start, cost, band, kept, budget, term, guess, tolerance, enough, pic
             new = _tangent_point(term, cross, q_low, q_high)
         new = min(max(new, q_low), q_high)
         at = _slope(term, new)
-        model = _value(term, new) - at * new + min(v_left + k_left * (at - nu_left), v_right + k_right * (at - nu_right))
+        model = (
+            _value(term, new)
+            - at * new
+            + min(v_left + k_left * (at - nu_left), v_right + k_right * (at - nu_right))
+        )
         if model - best <= 0.5 * tolerance or q_high - q_low <= 1e-15:
             break
         q = new if step % 5 != 4 else 0.5 * (q_low + q_high)

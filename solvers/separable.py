@@ -110,12 +110,13 @@ class Separable(Relaxation[DeviceBox, Plan]):
         inst = self.choices.problem.instance
         self.calls += 1
         prices = guess or (0.2 * self.choices.problem.free_objective / inst.bandwidth_hz, 0.1)
-        bound, found, searched = -math.inf, [], False
+        bound, searched_at = -math.inf, math.inf
+        found: list[Found[Plan]] = []
         while True:
             active = self._active(box)
             start = np.searchsorted(active.device, np.arange(inst.num_devices + 1)) * 2
-            if np.any(np.diff(start) == 0):
-                return Relaxed(math.inf, tuple(found))
+            if np.any(np.diff(start) == 0):  # nothing left for a device, but what was discarded
+                return Relaxed(self.discarded, tuple(found))
             scale = abs(bound) if math.isfinite(bound) else self.choices.problem.free_objective
             columns = (active.cost.ravel(), active.band.ravel(), active.kept.ravel())
             tolerance = 0.02 * self.rel_gap * abs(scale) + 1e-300
@@ -126,7 +127,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
                 return Relaxed(bound, tuple(found))
             errors, suspect = self._line_errors(active, start, priced)
             # rough lines first, then an incumbent, then lines as fine as the gap is worth
-            allowed = 1e-3 * abs(bound) if math.isinf(cutoff) and not searched else 0.1 * self.rel_gap * abs(bound)
+            allowed = (1e-3 if math.isinf(cutoff) and math.isinf(searched_at) else 0.1 * self.rel_gap) * abs(bound)
             if math.isfinite(cutoff):
                 allowed = max(allowed, _LINES_SHARE * (cutoff - bound))
             total = float(np.sum(errors))
@@ -134,9 +135,10 @@ class Separable(Relaxation[DeviceBox, Plan]):
             if total > allowed and suspect.any():
                 self._cut(box, active, suspect)
                 continue
-            if not searched:
-                searched = True
+            if total < searched_at and total <= 0.3 * searched_at:  # finer lines than at the last try
+                searched_at = total
                 upper = best.value if best else math.inf
+                upper = min([upper, *(point.value for point in found)])
                 for plan in self._plans(box, active, start, priced, upper - bound, control):
                     value = plan_value(self.choices.problem, plan)
                     if value < upper:
@@ -152,7 +154,8 @@ class Separable(Relaxation[DeviceBox, Plan]):
 
     def _active(self, box: DeviceBox) -> Pieces:
         """The pieces of a box."""
-        return self.pieces.take(box.holds(self.pieces))
+        holds = box.holds(self.pieces)
+        return self.pieces if holds.all() else self.pieces.take(holds)
 
     def _line_errors(
         self, active: Pieces, start: IntArray, priced: Priced
@@ -212,6 +215,10 @@ class Separable(Relaxation[DeviceBox, Plan]):
         # No better plan uses a column whose reduced cost exceeds the gap; the narrowest stay, so that one fits.
         slack = gap if math.isfinite(gap) or k <= _MANY else 20.0 * float(np.mean(priced.least))
         near = reduced - np.repeat(priced.least, np.diff(start)) <= slack
+        if self._convex_modes:  # between a mode's rates the spectrum is filled up continuously
+            near &= False
+            group = np.flatnonzero(np.diff(active.mode * 1.0 + 0.5 * active.device, prepend=np.nan))
+            near[_arg_least(reduced, np.append(2 * group, len(reduced)))] = True
         near[_arg_least(columns[1], start)] = True
         near[priced.picks.ravel()] = True
         index = np.flatnonzero(near & np.isfinite(columns[1]))
@@ -230,6 +237,11 @@ class Separable(Relaxation[DeviceBox, Plan]):
             plan = Plan(active.mode[at // 2], active.safe_keep.ravel()[at], columns[1][at], "X")
             plans.append(self._filled(plan, priced))
         return plans
+
+    @property
+    def _convex_modes(self) -> bool:
+        problem = self.choices.problem
+        return problem.underfit.log_convex and not self.choices.block_hz and problem.instance.keep_levels is None
 
     def _filled(self, plan: Plan, priced: Priced) -> Plan:
         return fill_up(self.choices, plan, priced)
@@ -275,7 +287,9 @@ class Separable(Relaxation[DeviceBox, Plan]):
                 return children
         return (), ""
 
-    def _split(self, box: DeviceBox, active: Pieces, priced: Priced, k: int) -> tuple[tuple[DeviceBox, ...], str] | None:
+    def _split(
+        self, box: DeviceBox, active: Pieces, priced: Priced, k: int
+    ) -> tuple[tuple[DeviceBox, ...], str] | None:
         """Children that part the picks of device k; None when nothing parts them."""
         name = self.choices.problem.instance.device_names[k]
         columns, share = priced.picks[:, k], priced.share

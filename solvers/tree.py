@@ -96,9 +96,13 @@ class Tree:
         graph = nx.DiGraph()
         for node in self.nodes:
             graph.add_node(
-                node.number, depth=node.depth, bound=node.bound, fate=node.fate.value, branched_on=node.branched_on,
+                node.number,
+                depth=node.depth,
+                bound=node.bound,
+                fate=node.fate.value,
+                branched_on=node.branched_on,
                 found=node.found,
-            )  # fmt: skip
+            )
             if node.parent >= 0:
                 graph.add_edge(node.parent, node.number)
         return graph

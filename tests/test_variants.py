@@ -7,7 +7,6 @@ above it is wrong, and so is an optimum that it beats.
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
@@ -114,7 +113,12 @@ class Brute:
         band *= 1 + 1e-11
         if not band <= inst.bandwidth_hz * (1 + 1e-10):
             return None
-        cost = inst.bound.underfit_weight * w * self.factor[row][k] * float(self.problem.underfit.value(np.array(keep)))
+        cost = (
+            inst.bound.underfit_weight
+            * w
+            * self.factor[row][k]
+            * float(self.problem.underfit.value(np.array(keep)))
+        )
         return row, keep, band, cost + self._own(k, keep), w * keep**2
 
     def _own(self, k: int, keep: float) -> float:
@@ -189,7 +193,8 @@ class Brute:
         for zoom in range(zooms):
             every = np.union1d(rates, self.levels()) if zoom == 0 else rates
             values = [
-                self._best_of([self.choices(i, np.array([s])) for i in range(self.inst.num_devices)])[0] for s in every
+                self._best_of([self.choices(i, np.array([s])) for i in range(self.inst.num_devices)])[0]
+                for s in every
             ]
             at = int(np.argmin(values))
             best = min(best, values[at])
