@@ -134,9 +134,13 @@ def _with(tasks: list[_Task], budget: str, value: float) -> list[_Task]:
 
 
 def _least_keep(instance: Instance, k: int) -> float:
-    if instance.common_keep:
-        return float(instance.keep_min.max())  # one rate for all lies above everybody's least
-    levels = instance.keep_levels[k] if instance.keep_levels is not None else None
+    levels = instance.keep_levels or (None,) * instance.num_devices
+    if instance.common_keep:  # one rate for all lies above everybody's least
+        return max(_least_own(instance, i, own) for i, own in enumerate(levels))
+    return _least_own(instance, k, levels[k])
+
+
+def _least_own(instance: Instance, k: int, levels: FloatArray | None) -> float:
     return float(instance.keep_min[k] if levels is None else levels.min())
 
 
