@@ -61,6 +61,10 @@ PLANS: dict[str, Plan] = {
     ),
     "clinc10": Plan("clinc10", "dev.tsv", ("zero-filled",), LOW, replace(_TEXT, name="clinc10")),
     "clinc10-inverted": Plan("clinc10", "dev.tsv", ("inverted",), HIGH, replace(_TEXT, name="clinc10")),
+    # the validation's cell has ten devices: fewer local steps, other constants
+    "sst2-10": Plan(
+        "sst2", "test.tsv", ("zero-filled",), LOW, replace(_TEXT, name="sst2, 10 devices", devices=10)
+    ),
     "rules": Plan(
         "sst2", "test.tsv", ("keepers", "exact", "fair", "ffa", "reset"), (0.3,), replace(_TEXT, name="sst2")
     ),

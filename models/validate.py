@@ -155,18 +155,19 @@ class Validation:
             rows.append(row)
         return rows
 
-    def against(self, reference: str) -> list[Record]:
-        """Return paired differences of test loss to a reference plan (same seeds: same data and batches).
+    def against(self, reference: str, measure: str = "test_loss") -> list[Record]:
+        """Return paired differences to a reference plan (same seeds: same data and batches).
 
-        A plan is better by more than the noise where ``difference + ci95 < 0``.
+        A plan is better by more than the noise where ``difference + ci95 < 0``. With ``best_test_loss`` every plan
+        is judged at its round of least validation loss, as if it had been stopped early.
         """
-        base = {r["seed"]: r["test_loss"] for r in self.finals if r["plan"] == reference}
+        base = {r["seed"]: r[measure] for r in self.finals if r["plan"] == reference}
         if not base:
             raise InputError("validation", [Fault("against", "reference", reference, ", ".join(self._names()))])
         rows = []
         for name in self._names():
             if name != reference:
-                values = [r["test_loss"] - base[r["seed"]] for r in self.finals if r["plan"] == name]
+                values = [r[measure] - base[r["seed"]] for r in self.finals if r["plan"] == name]
                 row = {"plan": name, "difference": float(np.mean(values)), "ci95": half_width(values)}
                 rows.append(row | {"better_in": sum(v < 0 for v in values), "seeds": len(values)})
         return rows
@@ -256,12 +257,13 @@ def _key(plan: Plan, setup: Setup, options: FederatedOptions, samples: FloatArra
 def markdown(validation: Validation) -> str:
     """Render the table of plans, best test loss first."""
     lines = [
-        "| plan | reporting | round s | round J | test loss | 95 % +- | test accuracy | train loss | bound |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| plan | reporting | round s | round J | test loss | 95 % +- | accuracy | train loss | best round | bound |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in sorted(validation.table(), key=lambda row: row["test_loss"]):
         lines.append(
             f"| {r['plan']} | {r['reporting']} | {r['round_s']:.2f} | {r['round_j']:.2f} | {r['test_loss']:.3f} "
-            f"| {r['test_loss_ci95']:.3f} | {r['test_accuracy']:.3f} | {r['train_loss']:.3f} | {r['bound']:.3f} |"
+            f"| {r['test_loss_ci95']:.3f} | {r['test_accuracy']:.3f} | {r['train_loss']:.3f} "
+            f"| {r['best_test_loss']:.3f} | {r['bound']:.3f} |"
         )
     return "\n".join(lines) + "\n"
