@@ -20,6 +20,8 @@ from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageEr
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from edgealloc.result import Result
+
 __all__ = ["main"]
 
 EXIT_INVALID = 1
@@ -128,6 +130,7 @@ def new_command(seed: int, out: Path | None, positions: Path | None, **options: 
 @seed_option
 @click.option("--warm-start", type=click.Path(path_type=Path), help="solution file to start from")
 @click.option("--out", type=out_path, callback=_writable, help="write the solution to this file")
+@click.option("--certificate", type=out_path, callback=_writable, help="write the proof of the bound to this file")
 @click.option("--plot", type=click.Path(path_type=Path, file_okay=False), help="write pictures into this folder")
 @click.option("--positions", type=click.Path(path_type=Path), help="positions from `new`, for the map of the cell")
 @click.option("--log", is_flag=True, help="one line per iteration on standard error")
@@ -140,6 +143,7 @@ def solve_command(
     seed: int,
     warm_start: Path | None,
     out: Path | None,
+    certificate: Path | None,
     plot: Path | None,
     positions: Path | None,
     log: bool,
@@ -178,7 +182,11 @@ def solve_command(
             callback=progress.update,
             log=log,
         )
-    saved = [result.save(out)] if out is not None else []
+    saved: list[Path] = []
+    if certificate is not None:
+        result, saved = _certify(result, rel_gap, certificate)
+    if out is not None:
+        saved.append(result.save(out))
     if plot is not None and result.status.has_allocation:
         from edgealloc.figures import draw
 
@@ -192,6 +200,19 @@ def solve_command(
         for path in saved:
             click.echo(f"written       {path}")
     sys.exit(EXIT_CODES[result.status.value])
+
+
+def _certify(result: Result, rel_gap: float, path: Path) -> tuple[Result, list[Path]]:
+    """The result with its bound as far as it is certified, and the file written; none when there is no proof."""
+    from edgealloc.certificate import save_certificate
+    from edgealloc.solvers.certificate import certified
+
+    try:
+        result, proof = certified(result, rel_gap)
+    except EdgeallocError as error:
+        click.echo(f"no certificate: {error}", err=True)
+        return result, []
+    return result, [save_certificate(proof, path)]
 
 
 def _read_positions(path: Path) -> tuple[Any, Any]:
@@ -209,13 +230,14 @@ def _read_positions(path: Path) -> tuple[Any, Any]:
 @main.command("verify", short_help="check a solution file against its instance, with no solver")
 @case_argument
 @click.argument("solution", type=click.Path(path_type=Path))
+@click.option("--certificate", type=click.Path(path_type=Path), help="proof of the lower bound, from `solve`")
 @click.option("--rel-gap", type=float, default=1e-4, show_default=True, help="largest gap that `optimal` may have")
 @json_option
-def verify_command(case: Path, solution: Path, rel_gap: float, as_json: bool) -> None:
-    """Recompute everything from the two files alone; exit status 1 and a list when anything is broken."""
+def verify_command(case: Path, solution: Path, certificate: Path | None, rel_gap: float, as_json: bool) -> None:
+    """Recompute everything from the files alone; exit status 1 and a list when anything is broken."""
     from edgealloc.verify import verify_files
 
-    report = verify_files(case, solution, rel_gap=rel_gap)
+    report = verify_files(case, solution, certificate, rel_gap=rel_gap)
     if as_json:
         from dataclasses import asdict
 

@@ -5,18 +5,19 @@ agreement of the two is evidence, where a shared line of code would be none.
 
 What it decides: form, names, ranges, levels, menus, selection, spectrum (exactly), latency and energy
 budgets (with certainty, :mod:`edgealloc.verify_budgets`), the objective and every number derived from it,
-and that the status fits. What it cannot decide: that ``lower_bound`` is a lower bound. The two files carry
-no proof of it; the report says so.
+and that the status fits. That ``lower_bound`` is a lower bound takes a third file, a certificate
+(:mod:`edgealloc.verify_certificate`); without one the report says that the bound is not proved.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from edgealloc.certificate import Certificate, certificate_from_dict
 from edgealloc.errors import Fault, InputError
 from edgealloc.instance import Instance
 from edgealloc.io import load_instance, solution_from_dict
@@ -25,15 +26,16 @@ from edgealloc.result import Status
 from edgealloc.solution import Solution
 from edgealloc.verify_bound import bound_value, free_bracket
 from edgealloc.verify_budgets import check_budgets, demand_of
+from edgealloc.verify_certificate import check_certificate
 from edgealloc.verify_diagnosis import check_infeasible
 from edgealloc.verify_form import REL_TOL, Findings, check_form, check_ranges, check_spectrum, check_stated_use
 
-__all__ = ["OPTIMAL_GAP", "Report", "verify", "verify_files"]
+__all__ = ["OPTIMAL_GAP", "Report", "verify", "verify_files", "with_certificate"]
 
 OPTIMAL_GAP = 1e-4  # the solvers' default: what `optimal` claims unless a tighter or looser gap is passed
 ATTAINED = 1e-12  # so close to G_free in relative terms an objective counts as attaining it
 NO_PROOF = (
-    "lower_bound, and with it optimality, is not proved by this check: the files carry no certificate; "
+    "lower_bound, and with it optimality, is not proved by this check: there is no certificate; "
     "it is only compared with the objective"
 )
 
@@ -85,20 +87,24 @@ class Report:
         return "\n".join(lines)
 
 
-def verify_files(case: str | Path, solution: str | Path, *, rel_gap: float = OPTIMAL_GAP) -> Report:
+def verify_files(
+    case: str | Path, solution: str | Path, certificate: str | Path | None = None, *, rel_gap: float = OPTIMAL_GAP
+) -> Report:
     """Check a solution file against an instance file.
 
     Parameters
     ----------
     case, solution
         Paths of the two files.
+    certificate
+        Path of the certificate of the solution's lower bound, if there is one.
     rel_gap
         The gap within which ``optimal`` is accepted.
 
     Raises
     ------
     InputError
-        When the instance is not valid, or a file cannot be read. Faults in the *solution* are findings.
+        When the instance is not valid, or a file cannot be read. Faults in solution and certificate are findings.
     """
     instance, data = load_instance(case), read_json(solution)
     try:
@@ -106,7 +112,28 @@ def verify_files(case: str | Path, solution: str | Path, *, rel_gap: float = OPT
     except InputError as error:
         name, method, status = (str(data.get(key, "?")) for key in ("instance", "method", "status"))
         return Report(name, method, status, error.faults)
-    return verify(instance, claimed, rel_gap=rel_gap)
+    report = verify(instance, claimed, rel_gap=rel_gap)
+    if certificate is None:
+        return report
+    content = read_json(certificate)
+    try:
+        return with_certificate(report, instance, claimed, certificate_from_dict(content))
+    except InputError as error:
+        return replace(report, faults=report.faults + error.faults)
+
+
+def with_certificate(report: Report, instance: Instance, solution: Solution, certificate: Certificate) -> Report:
+    """A report with what a certificate adds: that the solution's lower bound is one, or why it is not proved."""
+    proof = check_certificate(instance, certificate)
+    faults, claimed = list(proof.faults), solution.lower_bound
+    if claimed is None or not claimed <= certificate.lower_bound:
+        allowed = f"at most {certificate.lower_bound!r}, which the certificate is about"
+        faults.append(Fault("solution", "lower_bound", repr(claimed), allowed))
+    notes = tuple(note for note in report.notes if note != NO_PROOF)
+    if not faults:
+        balls = f", {proof.in_balls} of them in ball arithmetic" if proof.in_balls else ""
+        notes += (f"lower_bound proved: at least {proof.lower_bound!r} by {proof.leaves} boxes{balls}",)
+    return replace(report, faults=report.faults + tuple(faults), notes=notes)
 
 
 def verify(instance: Instance, solution: Solution, *, rel_gap: float = OPTIMAL_GAP) -> Report:

@@ -1,0 +1,265 @@
+"""Numbers with proven error bounds, as arrays: intervals in doubles, and balls (Arb, through python-flint).
+
+The checker's formulas are written once and run in both. Intervals first: whole arrays at a time, every
+operation rounded outwards. Sums, products, quotients and square roots of doubles are correctly rounded
+(IEEE 754), so one step of ``nextafter`` encloses them; ``exp``, ``expm1`` and ``log`` of numpy are taken to be
+accurate to 8 units in the last place. Balls where intervals come out too wide to decide.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from flint import arb
+from numpy.typing import NDArray
+
+from edgealloc.units import FloatArray
+
+__all__ = ["Balls", "Intervals", "Number", "sum_below"]
+
+_ULPS = 2.0**-49  # 8 units in the last place, relatively
+_TINY = 1e-320  # covers the absolute error of subnormal results
+
+
+class Number(ABC):
+    """An array of enclosures of real numbers; nan and infinite ends mean that nothing is known."""
+
+    @classmethod
+    @abstractmethod
+    def of(cls, values: Any) -> Self:
+        """Doubles (a scalar or an array), taken as exact."""
+
+    @abstractmethod
+    def lower(self) -> FloatArray:
+        """Doubles that are surely not above; ``-inf`` where nothing is known."""
+
+    @abstractmethod
+    def upper(self) -> FloatArray:
+        """Doubles that are surely not below; ``inf`` where nothing is known."""
+
+    @abstractmethod
+    def __add__(self, other: Any) -> Self: ...
+
+    @abstractmethod
+    def __mul__(self, other: Any) -> Self: ...
+
+    @abstractmethod
+    def __truediv__(self, other: Any) -> Self: ...
+
+    @abstractmethod
+    def __neg__(self) -> Self: ...
+
+    @abstractmethod
+    def exp(self) -> Self:
+        """e^x."""
+
+    @abstractmethod
+    def expm1(self) -> Self:
+        """e^x - 1."""
+
+    @abstractmethod
+    def log(self) -> Self:
+        """Natural logarithm; nothing is known where the argument may be <= 0."""
+
+    @abstractmethod
+    def sqrt(self) -> Self:
+        """Square root; nothing is known where the argument may be negative."""
+
+    @abstractmethod
+    def where(self, mask: NDArray[np.bool_], other: Self) -> Self:
+        """Self where ``mask``, the other elsewhere."""
+
+    @abstractmethod
+    def take(self, index: Any) -> Self:
+        """A selection of the elements."""
+
+    @abstractmethod
+    def total(self) -> Self:
+        """The sum of all elements."""
+
+    def __radd__(self, other: Any) -> Self:
+        return self.__add__(other)
+
+    def __sub__(self, other: Any) -> Self:
+        return self.__add__(-self.of(other))
+
+    def __rsub__(self, other: Any) -> Self:
+        return self.of(other).__add__(-self)
+
+    def __rmul__(self, other: Any) -> Self:
+        return self.__mul__(other)
+
+    def __rtruediv__(self, other: Any) -> Self:
+        return self.of(other).__truediv__(self)
+
+    __array_ufunc__ = None  # numpy arrays leave operators with a Number to it
+
+    def abs_upper(self) -> FloatArray:
+        """Doubles that are surely not below the absolute value."""
+        return np.maximum(np.abs(self.lower()), np.abs(self.upper()))
+
+
+def _down(x: Any) -> Any:
+    return np.nextafter(x, -np.inf)
+
+
+def _up(x: Any) -> Any:
+    return np.nextafter(x, np.inf)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Intervals(Number):
+    """Intervals [lo, hi] of doubles, elementwise."""
+
+    lo: FloatArray
+    hi: FloatArray
+
+    @classmethod
+    def of(cls, values: Any) -> Intervals:
+        if isinstance(values, Intervals):
+            return values
+        exact = np.asarray(values, dtype=np.float64)
+        return cls(exact, exact)
+
+    def lower(self) -> FloatArray:
+        return np.where(np.isnan(self.lo) | np.isnan(self.hi), -np.inf, self.lo)
+
+    def upper(self) -> FloatArray:
+        return np.where(np.isnan(self.lo) | np.isnan(self.hi), np.inf, self.hi)
+
+    def __add__(self, other: Any) -> Intervals:
+        o = Intervals.of(other)
+        return Intervals(_down(self.lo + o.lo), _up(self.hi + o.hi))
+
+    def __neg__(self) -> Intervals:
+        return Intervals(-self.hi, -self.lo)
+
+    def __mul__(self, other: Any) -> Intervals:
+        o = Intervals.of(other)
+        ends = (self.lo * o.lo, self.lo * o.hi, self.hi * o.lo, self.hi * o.hi)
+        low = np.minimum(np.minimum(ends[0], ends[1]), np.minimum(ends[2], ends[3]))
+        high = np.maximum(np.maximum(ends[0], ends[1]), np.maximum(ends[2], ends[3]))
+        return Intervals(_down(low), _up(high))
+
+    def __truediv__(self, other: Any) -> Intervals:
+        o = Intervals.of(other)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            known = (o.lo > 0.0) | (o.hi < 0.0)
+            inverse = Intervals(
+                np.where(known, _down(1.0 / o.hi), np.nan), np.where(known, _up(1.0 / o.lo), np.nan)
+            )
+            return self * inverse
+
+    def _rising(self, function: Callable[[Any], Any], low: float = -np.inf, defined: float = -np.inf) -> Intervals:
+        """A rising function that numpy evaluates to 8 units in the last place, with values above ``low``."""
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            a, b = function(self.lo), function(self.hi)
+            under, over = a - (np.abs(a) * _ULPS + _TINY), b + (np.abs(b) * _ULPS + _TINY)
+        unknown = ~(self.lo > defined)
+        return Intervals(
+            np.where(unknown, np.nan, np.maximum(_down(under), low)), np.where(unknown, np.nan, _up(over))
+        )
+
+    def exp(self) -> Intervals:
+        return self._rising(np.exp, 0.0)
+
+    def expm1(self) -> Intervals:
+        return self._rising(np.expm1, -1.0)
+
+    def log(self) -> Intervals:
+        return self._rising(np.log, defined=0.0)
+
+    def sqrt(self) -> Intervals:
+        with np.errstate(invalid="ignore"):
+            return Intervals(np.maximum(_down(np.sqrt(self.lo)), 0.0), _up(np.sqrt(self.hi)))
+
+    def where(self, mask: NDArray[np.bool_], other: Intervals) -> Intervals:
+        return Intervals(np.where(mask, self.lo, other.lo), np.where(mask, self.hi, other.hi))
+
+    def take(self, index: Any) -> Intervals:
+        return Intervals(self.lo[index], self.hi[index])
+
+    def total(self) -> Intervals:
+        low, high = math.fsum(self.lo.tolist()), math.fsum(self.hi.tolist())  # correctly rounded
+        return Intervals(_down(np.asarray(low)), _up(np.asarray(high)))
+
+
+_ball: Callable[[Any], Any] = np.vectorize(arb, otypes=[object])
+_below: Callable[[Any], Any] = np.vectorize(lambda x: _end(x, -1), otypes=[np.float64])
+_above: Callable[[Any], Any] = np.vectorize(lambda x: _end(x, 1), otypes=[np.float64])
+
+
+def _end(x: Any, side: int) -> float:
+    """A double beyond one end of a ball."""
+    if not x.is_finite():
+        return side * math.inf
+    return math.nextafter(float((x.lower() if side < 0 else x.upper()).mid()), side * math.inf)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Balls(Number):
+    """Arb balls at the working precision of python-flint, as an array of objects."""
+
+    values: NDArray[np.object_]
+
+    @classmethod
+    def of(cls, values: Any) -> Balls:
+        if isinstance(values, Balls):
+            return values
+        return cls(np.asarray(_ball(np.asarray(values, dtype=np.float64)), dtype=object))
+
+    def lower(self) -> FloatArray:
+        return np.asarray(_below(self.values))
+
+    def upper(self) -> FloatArray:
+        return np.asarray(_above(self.values))
+
+    def __add__(self, other: Any) -> Balls:
+        return Balls(np.asarray(self.values + Balls.of(other).values, dtype=object))
+
+    def __neg__(self) -> Balls:
+        return Balls(np.asarray(-self.values, dtype=object))
+
+    def __mul__(self, other: Any) -> Balls:
+        return Balls(np.asarray(self.values * Balls.of(other).values, dtype=object))
+
+    def __truediv__(self, other: Any) -> Balls:
+        return Balls(np.asarray(self.values / Balls.of(other).values, dtype=object))
+
+    def _each(self, name: str) -> Balls:
+        return Balls(np.asarray(np.vectorize(lambda x: getattr(x, name)(), otypes=[object])(self.values)))
+
+    def exp(self) -> Balls:
+        return self._each("exp")
+
+    def expm1(self) -> Balls:
+        return self._each("expm1")
+
+    def log(self) -> Balls:
+        return self._each("log")
+
+    def sqrt(self) -> Balls:
+        return self._each("sqrt")
+
+    def where(self, mask: NDArray[np.bool_], other: Balls) -> Balls:
+        return Balls(np.asarray(np.where(mask, self.values, other.values), dtype=object))
+
+    def take(self, index: Any) -> Balls:
+        return Balls(np.asarray(self.values[index], dtype=object))
+
+    def total(self) -> Balls:
+        return Balls(np.asarray(sum(self.values.ravel().tolist(), arb(0)), dtype=object))
+
+
+def sum_below(values: FloatArray) -> float:
+    """A double not above the exact sum: :func:`math.fsum` is correctly rounded."""
+    if np.any(np.isneginf(values)) or np.any(np.isnan(values)):
+        return -math.inf
+    if np.any(np.isposinf(values)):
+        return math.inf
+    return math.nextafter(math.fsum(values.tolist()), -math.inf)

@@ -1,0 +1,217 @@
+"""Writes certificates: the proof of a result's lower bound, for the checker that shares no code with us.
+
+The planes are those of :func:`edgealloc.solvers.response.tangent`, given by the point where they touch and by
+their multipliers; a worse plane proves less, never something wrong. The proof is checked before it is handed
+out, by :mod:`edgealloc.verify_certificate`, and where it proves a few units in the last place less than the
+result claims, the result is lowered, not the standard.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numba import njit
+
+from edgealloc.certificate import Certificate, Node, Pieces, Planes
+from edgealloc.errors import EdgeallocError
+from edgealloc.problem import Problem
+from edgealloc.result import Result, Status
+from edgealloc.solvers.bandwidth import (
+    _C,
+    _D0,
+    _D1,
+    _E,
+    _FMAX,
+    _INV_R,
+    _KAPPA,
+    _P,
+    _T,
+    _W0,
+    _W1,
+    BLOCKED,
+    FREQ_FIXED,
+    FREQ_MIN,
+    KINK,
+    POWER,
+    POWER_FREQ_MAX,
+    best_efficiency,
+    energy_shape,
+)
+from edgealloc.solvers.cell import Cell
+from edgealloc.solvers.response import X, new_table
+from edgealloc.units import FloatArray
+from edgealloc.verify_certificate import check_certificate
+
+__all__ = ["certified", "planes_at"]
+
+
+def certified(result: Result, rel_gap: float = 1e-4) -> tuple[Result, Certificate]:
+    """A result with the certificate of its lower bound.
+
+    Parameters
+    ----------
+    result
+        A result of method ``convex`` that has an allocation.
+    rel_gap
+        What the status ``optimal`` stands for.
+
+    Returns
+    -------
+    result, certificate
+        The result's bound is the one proved: a hair lower than given where rounding costs the proof a few digits.
+
+    Raises
+    ------
+    EdgeallocError
+        When there is no bound to prove, or the method leaves no proof.
+    """
+    if not (result.status.has_allocation and math.isfinite(result.lower_bound)):
+        raise EdgeallocError(
+            f"a result with status {result.status.value} has no lower bound that could be certified"
+        )
+    if result.method != "convex":
+        raise EdgeallocError(f"method {result.method!r} leaves no certificate; use method 'convex'")
+    common = result.problem.instance.common_keep
+    certificate = _common(result) if common else _of_prices(result)
+    proof = check_certificate(result.problem.instance, certificate)
+    if proof.faults:
+        lower = proof.lower_bound - 1e-15 * abs(proof.lower_bound)
+        if not math.isfinite(lower):
+            raise EdgeallocError(f"the certificate does not hold ({proof.faults[0]}); please report the instance")
+        certificate = replace(certificate, lower_bound=lower)
+        result = replace(result, lower_bound=lower)
+        if result.status is Status.OPTIMAL and not result.rel_gap <= rel_gap:
+            message = f"the certificate proves a gap of {result.rel_gap:.3g} only"
+            result = replace(result, status=Status.FEASIBLE, message=message)
+    return result, certificate
+
+
+def _of_prices(result: Result) -> Certificate:
+    """One box, one piece per device: the whole keep range, touched where the device answers the prices."""
+    problem, cell = result.problem, Cell.of(result.problem)
+    inst = problem.instance
+    mu, q = result.prices["spectrum_per_hz"], result.prices["kept_share"]
+    keep = np.asarray(problem.free[1])
+    if mu > 0.0:
+        table = new_table(inst.num_devices)
+        table[X] = np.log(result.allocation.keep) if result.allocation is not None else table[X]
+        cell.answer(mu, q, table)
+        keep = np.clip(np.exp(table[X]), inst.keep_min, inst.keep_max)
+    planes = planes_at(cell.rows, keep) if mu > 0.0 else _no_planes(keep)
+    pieces = _one_each(inst.keep_min, inst.keep_max, planes)
+    return Certificate(inst.name, "prices", result.lower_bound, pieces, (Node(-1, None, mu, q),))
+
+
+def _common(result: Result) -> Certificate:
+    """The least rate above the one found at which the planes prove that the spectrum is too small."""
+    problem, cell = result.problem, Cell.of(result.problem)
+    inst = problem.instance
+    low, high, count = float(inst.keep_min.max()), float(inst.keep_max.min()), inst.num_devices
+    assert result.allocation is not None
+    found, free = float(result.allocation.keep[0]), _common_free(problem, low, high)
+    nothing = _one_each(np.zeros(0), np.zeros(0), _no_planes(np.zeros(0)))
+    best = Certificate(inst.name, "common-rate", result.lower_bound, nothing, cap=None, touch=free)
+    if not check_certificate(inst, best).faults:
+        return best  # the spectrum does not bind
+
+    def capped(cap: float) -> Certificate | None:
+        at = np.full(count, cap)
+        pieces = _one_each(at, at, planes_at(cell.rows, at))
+        trial = replace(best, pieces=pieces, cap=cap, touch=min(free, cap))
+        return None if any(f.field == "cap" for f in check_certificate(inst, trial).faults) else trial
+
+    steps = [0.0, *(1e-15 * 4.0**i for i in range(20))]
+    for short, enough in zip([0.0, *steps], steps, strict=False):
+        trial = capped(min(found * (1.0 + enough), high))
+        if trial is None:
+            continue
+        for _ in range(8):  # the bound falls with the cap: the least that can be proved
+            middle = 0.5 * (short + enough)
+            nearer = capped(min(found * (1.0 + middle), high))
+            short, enough = (middle, enough) if nearer is None else (short, middle)
+            trial = nearer or trial
+        return trial
+    return best
+
+
+def _common_free(problem: Problem, low: float, high: float) -> float:
+    """The common rate of least G, polished: the derivative at it is what the bound loses."""
+    lo, hi = math.log(low), math.log(high)
+    inst = problem.instance
+    under = inst.bound.underfit_weight
+
+    def slope(x: float) -> float:
+        s = math.exp(x)
+        square = s * s
+        if problem.pooled:
+            rise = problem.stability.pooled_slope(square)
+        else:
+            rise = math.fsum((inst.weights * problem.stability.slope(np.full(inst.num_devices, square))).tolist())
+        return 2.0 * square * rise - under / s
+
+    for _ in range(80):
+        middle = 0.5 * (lo + hi)
+        lo, hi = (lo, middle) if slope(middle) > 0.0 else (middle, hi)
+    return min(max(math.exp(0.5 * (lo + hi)), low), high)
+
+
+def _one_each(left: FloatArray, right: FloatArray, line: Planes) -> Pieces:
+    """One piece per device."""
+    count = len(left)
+    return Pieces(np.arange(count), np.zeros(count, dtype=np.intp), left, right, line)
+
+
+def _no_planes(keep: FloatArray) -> Planes:
+    zero = np.zeros_like(keep)
+    return Planes(keep, zero, zero, np.zeros(len(keep), dtype=np.intp), zero)
+
+
+def planes_at(rows: FloatArray, keep: FloatArray) -> Planes:
+    """Planes that touch the least bandwidth at keep rates; none where no bandwidth suffices.
+
+    Parameters
+    ----------
+    rows
+        Kernel rows, see :func:`edgealloc.solvers.bandwidth.device_rows`. Shape [N, 12].
+    keep
+        Keep rates. Shape [N].
+    """
+    out = np.zeros((4, len(keep)))
+    _planes(rows, keep, out)
+    return Planes(keep, out[0], out[1], out[2].astype(np.intp), out[3])
+
+
+@njit(cache=True, error_model="numpy")
+def _planes(rows, keep, out):  # type: ignore[no-untyped-def]
+    """Kernel of :func:`planes_at`: efficiency, mix, limit and multiplier; flat in the efficiency at the touch."""
+    for i in range(len(keep)):
+        row = rows[i]
+        regime, v = best_efficiency(row, keep[i], 0.0)
+        if regime >= BLOCKED:
+            continue
+        bits, work = row[_D0] + row[_D1] * keep[i], row[_W0] + row[_W1] * keep[i]
+        window = row[_T] - bits * row[_INV_R]
+        eps, eps1, _eps2 = energy_shape(v)
+        e, e_v = row[_C] * bits * eps, row[_C] * bits * eps1
+        t, t_v, mix = window - work / row[_FMAX], 0.0, 0.0
+        if regime not in (POWER_FREQ_MAX, FREQ_FIXED):
+            spare = row[_E] - e
+            tau = math.sqrt(row[_KAPPA] * work / spare) * work
+            t, t_v, mix = window - tau, -tau * 0.5 * e_v / spare, 1.0
+            slope = -1.0 / v - t_v / t
+            if regime == KINK:
+                mix = min(max((1.0 / v) / (slope + 1.0 / v), 0.0), 1.0)
+        if not t > 0.0:
+            continue
+        band = bits * math.log(2.0) / (v * t)
+        slope = band * (-1.0 / v - mix * t_v / t)
+        limit, lam = 0, 0.0
+        if regime in (FREQ_MIN, FREQ_FIXED):
+            limit, lam = 1, -slope / e_v
+        elif regime == POWER:
+            limit, lam = 2, -slope / (e_v - row[_P] * t_v)
+        elif regime == POWER_FREQ_MAX:
+            limit, lam = 3, -slope / e_v
+        out[0, i], out[1, i], out[2, i], out[3, i] = v, mix, limit, max(lam, 0.0)

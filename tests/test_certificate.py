@@ -1,0 +1,340 @@
+"""Certificates: what solvers prove is proved again without them, and nothing that is corrupted passes."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from flint import ctx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.random_instances import random_fdma
+
+from edgealloc import solve
+from edgealloc.certificate import Certificate, certificate_from_dict, save_certificate, seal
+from edgealloc.cli import main
+from edgealloc.errors import InputError
+from edgealloc.instance import BoundSpec, Instance
+from edgealloc.io import load_instance, save_instance
+from edgealloc.result import Result, Status
+from edgealloc.solvers.certificate import certified
+from edgealloc.verify import verify_files
+from edgealloc.verify_certificate import check_certificate
+from edgealloc.verify_certificate_numbers import Balls, Intervals
+
+CONVEX = [
+    "fdma-2-s1", "fdma-5-s2", "fdma-10-s1", "fdma-10-ample-s1", "fdma-20-s2", "fdma-20-device-s1",
+    "fdma-20-head-downlink-s1", "fdma-100-s1", "fdma-1000-s1",
+]  # fmt: skip
+Change = Callable[[dict[str, Any]], None]
+
+
+def tight(make: Callable[..., Instance], **changes: Any) -> Instance:
+    """An instance whose spectrum, energy and power bind."""
+    scarce = {"bandwidth_hz": 1e4, "energy_j": np.array([1.0, 1.1, 1.2, 3.0]), "latency_s": 16.0}
+    return make(devices=4, **{**scarce, **changes})
+
+
+def proved(instance: Instance, rel_gap: float = 1e-9) -> tuple[Result, Certificate]:
+    """The optimum with its certificate, by way of its file."""
+    result = solve(instance, "convex", rel_gap=rel_gap)
+    assert result.status is Status.OPTIMAL
+    lowered, certificate = certified(result, rel_gap)
+    assert result.lower_bound - 1e-11 * abs(result.lower_bound) <= lowered.lower_bound <= result.lower_bound
+    return lowered, certificate_from_dict(json.loads(json.dumps(certificate.to_file())))
+
+
+@pytest.mark.parametrize("name", CONVEX)
+def test_public_cases_are_proved(cases: Path, name: str) -> None:
+    instance = load_instance(cases / f"{name}.json")
+    result, certificate = proved(instance)
+    proof = check_certificate(instance, certificate)
+    assert not proof.faults
+    assert result.lower_bound <= proof.lower_bound <= result.objective
+
+
+@pytest.mark.parametrize("pooling", ["global", "device"])
+@pytest.mark.parametrize("common", [False, True])
+@pytest.mark.parametrize("scarce", [False, True])
+def test_every_form_of_the_convex_method(make_instance: Any, pooling: Any, common: bool, scarce: bool) -> None:
+    changes = {} if scarce else {"bandwidth_hz": 1e9}
+    instance = tight(make_instance, bound=BoundSpec(pooling=pooling), common_keep=common, **changes)
+    result, certificate = proved(instance)
+    assert certificate.kind == ("common-rate" if common else "prices")
+    assert check_certificate(instance, certificate).lower_bound <= result.objective
+
+
+def test_random_instances_are_proved() -> None:
+    """Budgets over orders of magnitude, every limit binding somewhere: no proof exceeds a feasible objective."""
+    count, limits = 0, set[int]()
+    for seed in range(250):
+        instance = random_fdma(np.random.default_rng(seed), common_keep=seed % 3 == 0)
+        result = solve(instance, "convex", rel_gap=1e-9)
+        if not result.status.has_allocation:
+            continue
+        lowered, certificate = certified(result, 1e-9)
+        proof = check_certificate(instance, certificate)
+        assert not proof.faults
+        assert lowered.lower_bound >= result.lower_bound * (1 - 1e-10)
+        assert proof.lower_bound <= result.objective
+        count += 1
+        limits |= set(certificate.pieces.line.limit.tolist())
+    assert count >= 30
+    assert limits == {0, 1, 2, 3}
+
+
+def test_a_hopeful_bound_is_not_proved(make_instance: Any) -> None:
+    """A bound above the optimum by a tenth of the gap has no certificate."""
+    instance = tight(make_instance)
+    result, certificate = proved(instance)
+    hopeful = replace(certificate, lower_bound=result.objective * (1 + 1e-12))
+    assert check_certificate(instance, hopeful).faults
+
+
+def test_infeasible_results_leave_no_certificate(make_instance: Any) -> None:
+    result = solve(make_instance(latency_s=3.0), "convex")
+    with pytest.raises(Exception, match="no lower bound"):
+        certified(result)
+
+
+# -- corruption -------------------------------------------------------------------------------------------------
+
+
+def put(*path: Any, by: Any) -> Change:
+    """Change one entry; a function is applied to the old value."""
+
+    def change(data: dict[str, Any]) -> None:
+        at: Any = data
+        for key in path[:-1]:
+            at = at[key]
+        at[path[-1]] = by(at[path[-1]]) if callable(by) else by
+
+    return change
+
+
+def lose(*path: Any) -> Change:
+    """Remove one entry."""
+
+    def change(data: dict[str, Any]) -> None:
+        at: Any = data
+        for key in path[:-1]:
+            at = at[key]
+        del at[path[-1]]
+
+    return change
+
+
+def lose_device(data: dict[str, Any]) -> None:
+    pieces = data["pieces"]
+    for part in (pieces, pieces["line"]):
+        for values in part.values():
+            if isinstance(values, list):
+                del values[0]
+
+
+PRICES: dict[str, Change] = {
+    "format": put("format", by="edgealloc-certificate/2"),
+    "unknown kind": put("kind", by="faith"),
+    "wrong kind": put("kind", by="common-rate"),
+    "other instance": put("instance", by="another"),
+    "bound raised by 1e-9": put("lower_bound", by=lambda x: x * (1 + 1e-9)),
+    "bound not a number": put("lower_bound", by="0.4"),
+    "bound missing": lose("lower_bound"),
+    "price raised": put("nodes", 0, "price_per_hz", by=lambda x: 1.01 * x),
+    "price lowered": put("nodes", 0, "price_per_hz", by=lambda x: 0.99 * x),
+    "price negative": put("nodes", 0, "price_per_hz", by=lambda x: -x),
+    "price missing": lose("nodes", 0, "price_per_hz"),
+    "kept share moved": put("nodes", 0, "kept_share", by=lambda x: 1.01 * x),
+    "kept share above 1": put("nodes", 0, "kept_share", by=1.5),
+    "no tree": put("nodes", by=[]),
+    "root with a parent": put("nodes", 0, "parent", by=0),
+    "leaf without proof": put("nodes", by=lambda n: [{"parent": -1}]),
+    "a device lost": lose_device,
+    "device number out of range": put("pieces", "device", 0, by=4),
+    "device twice": put("pieces", "device", 0, by=1),
+    "option that does not exist": put("pieces", "option", 0, by=1),
+    "left out without selection": put("pieces", "option", 0, by=-1),
+    "left end moved in": put("pieces", "left", 1, by=lambda x: math.nextafter(x, 1.0) + 1e-15),
+    "right end moved in": put("pieces", "right", 1, by=lambda x: x - 1e-15),
+    "ends swapped": lambda d: d["pieces"].update(left=d["pieces"]["right"], right=d["pieces"]["left"]),
+    "touch moved": put("pieces", "line", "touch", 0, by=lambda x: 0.99 * x),
+    "touch zero": put("pieces", "line", "touch", 0, by=0.0),
+    "touch negative": put("pieces", "line", "touch", 0, by=-0.3),
+    "efficiency moved": put("pieces", "line", "efficiency", 0, by=lambda x: 1.01 * x),
+    "efficiency huge": put("pieces", "line", "efficiency", 0, by=1e6),
+    "efficiency negative": put("pieces", "line", "efficiency", 0, by=lambda x: -x),
+    "plane removed": put("pieces", "line", "efficiency", 0, by=0.0),
+    "mix above 1": put("pieces", "line", "mix", 0, by=1.5),
+    "mix below 0": put("pieces", "line", "mix", 0, by=-0.5),
+    "mix moved": put("pieces", "line", "mix", 0, by=0.3),
+    "limit unknown": put("pieces", "line", "limit", 0, by=7),
+    "multiplier negative": lambda d: d["pieces"]["line"].update(limit=[1] * 4, multiplier=[-1e3] * 4),
+    "multiplier huge": lambda d: d["pieces"]["line"].update(limit=[1] * 4, multiplier=[1e9] * 4),
+    "column missing": lose("pieces", "line", "mix"),
+    "column too short": lose("pieces", "left", 0),
+    "column with text": put("pieces", "left", 0, by="0.05"),
+    "column with a truth value": put("pieces", "left", 0, by=True),
+    "blocks where there are none": lambda d: d["pieces"].update(start=d["pieces"]["line"]),
+    "round with a piece that does not exist": put("rounds", by=[{"price_per_hz": 1.0, "kept_share": 0.1, "pieces": [9]}]),
+    "round that drops a device": put("rounds", by=[{"price_per_hz": 0.0, "kept_share": 0.1, "pieces": [0]}]),
+    "unknown key": put("note", by="trust me"),
+}  # fmt: skip
+
+COMMON: dict[str, Change] = {
+    "cap lowered": put("cap", by=lambda x: 0.999 * x),
+    "cap raised": put("cap", by=lambda x: 1.001 * x),
+    "cap removed": put("cap", by=None),
+    "touch moved": put("touch", by=lambda x: 0.9 * x),
+    "touch out of range": put("touch", by=2.0),
+    "touch missing": lose("touch"),
+    "a device lost": lose_device,
+    "device twice": put("pieces", "device", 0, by=1),
+    "plane begins beyond the cap": put("pieces", "left", 0, by=1.0),
+    "efficiency moved": put("pieces", "line", "efficiency", 0, by=lambda x: 1.01 * x),
+    "bound raised by 1e-9": put("lower_bound", by=lambda x: x * (1 + 1e-9)),
+    "called prices": put("kind", by="prices"),
+}
+
+
+def refused(instance: Instance, data: dict[str, Any]) -> bool:
+    """Whether the checker rejects a certificate object, by form or by proof."""
+    try:
+        return bool(check_certificate(instance, certificate_from_dict(data)).faults)
+    except InputError:
+        return True
+
+
+@pytest.fixture(scope="module")
+def honest(make_instance: Any) -> dict[str, tuple[Instance, dict[str, Any]]]:
+    """An accepted certificate of each kind, as JSON objects."""
+    found = {}
+    for kind, common in (("prices", False), ("common-rate", True)):
+        instance = tight(make_instance, common_keep=common)
+        data = json.loads(json.dumps(proved(instance)[1].to_file()))
+        assert not refused(instance, data)
+        found[kind] = (instance, data)
+    return found
+
+
+@pytest.mark.parametrize("what", sorted(PRICES))
+def test_corrupted_prices_are_refused(honest: Any, what: str) -> None:
+    _refuses(*honest["prices"], PRICES[what])
+
+
+@pytest.mark.parametrize("what", sorted(COMMON))
+def test_corrupted_common_rates_are_refused(honest: Any, what: str) -> None:
+    _refuses(*honest["common-rate"], COMMON[what])
+
+
+def _refuses(instance: Instance, data: dict[str, Any], change: Change) -> None:
+    """With the checksum made good again: the mathematics must find it, not the seal."""
+    bad = copy.deepcopy(data)
+    change(bad)
+    assert bad != data
+    bad["sha256"] = seal(bad)
+    assert refused(instance, bad)
+
+
+def test_any_flipped_digit_breaks_the_seal(honest: Any) -> None:
+    instance, data = honest["prices"]
+    text = json.dumps(data)
+    places = [i for i, c in enumerate(text) if c.isdigit()]
+    for i in places[:: max(1, len(places) // 200)]:
+        flipped = text[:i] + str((int(text[i]) + 1) % 10) + text[i + 1 :]
+        try:
+            changed = json.loads(flipped)
+        except ValueError:
+            continue
+        assert changed == data or refused(instance, changed), flipped[max(0, i - 20) : i + 20]
+
+
+@pytest.mark.parametrize(
+    ("field", "factor"),
+    [("bandwidth_hz", 1.01), ("latency_s", 1.01), ("energy_j", 1.01), ("gain", 1.05), ("power_max_w", 4.0), ("capacitance", 0.9)],
+)  # fmt: skip
+def test_an_easier_instance_is_not_covered(honest: Any, field: str, factor: float) -> None:
+    """The certificate of an instance does not prove its bound for one with more resources."""
+    instance, data = honest["prices"]
+    easier = replace(instance, **{field: getattr(instance, field) * factor})
+    assert refused(easier, data) or solve(easier, "convex", rel_gap=1e-9).objective >= data["lower_bound"]
+
+
+# -- numbers ----------------------------------------------------------------------------------------------------
+
+reals = st.floats(-1e6, 1e6, allow_subnormal=False)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(reals, reals), min_size=1, max_size=5))
+def test_intervals_hold_what_balls_say(pairs: list[tuple[float, float]]) -> None:
+    """Every operation: the ball, which is narrower at 300 bits, lies inside the interval."""
+    x, y = np.array(pairs).T
+    with ctx.workprec(300), np.errstate(all="ignore"):
+        results = []
+        for kind in (Intervals, Balls):
+            a, b = kind.of(x), kind.of(y)
+            c = a * a + 1.0
+            results.append([a + b, a - b, a * b, a / b, -a, c.log(), c.sqrt(), (a / 1e5).exp(), (a / 1e5).expm1(), 2.0 - a, 1.0 / a, a.total()])  # fmt: skip
+        for interval, ball in zip(*results, strict=True):
+            assert np.all(interval.lower() <= ball.upper())
+            assert np.all(interval.upper() >= ball.lower())
+            middle = [float(v.mid()) for v in np.ravel(ball.values) if v.is_finite()]
+            inside = np.isfinite(ball.lower()).ravel()
+            assert np.all(np.ravel(interval.lower())[inside] <= middle)
+            assert np.all(np.ravel(interval.upper())[inside] >= middle)
+
+
+def test_what_is_not_known_is_infinite() -> None:
+    for kind in (Intervals, Balls):
+        with np.errstate(all="ignore"):
+            values = kind.of([1.0, -1.0, 0.0])
+            for unknown in ((values - 1.0).log().take([0, 1]), 1.0 / (values * 0.0), values.log().take([1, 2])):
+                assert np.all(np.isneginf(unknown.lower()))
+                assert np.all(np.isposinf(unknown.upper()))
+
+
+# -- command line -----------------------------------------------------------------------------------------------
+
+
+def test_command_line(make_instance: Any, tmp_path: Path) -> None:
+    case, solution, proof = (tmp_path / f"{name}.json" for name in ("case", "solution", "proof"))
+    save_instance(tight(make_instance), case)
+    runner = CliRunner()
+    made = runner.invoke(main, ["solve", str(case), "--out", str(solution), "--certificate", str(proof)])
+    assert made.exit_code == 0, made.output
+    fine = runner.invoke(main, ["verify", str(case), str(solution), "--certificate", str(proof)])
+    assert fine.exit_code == 0
+    assert "lower_bound proved" in fine.output
+    data = json.loads(proof.read_text())
+    data["nodes"][0]["price_per_hz"] *= 1.1
+    proof.write_text(json.dumps(data))
+    damaged = runner.invoke(main, ["verify", str(case), str(solution), "--certificate", str(proof)])
+    assert damaged.exit_code == 1
+    assert "sha256" in damaged.output
+    data["sha256"] = seal(data)
+    proof.write_text(json.dumps(data))
+    forged = runner.invoke(main, ["verify", str(case), str(solution), "--certificate", str(proof)])
+    assert forged.exit_code == 1
+    assert "nodes[0]" in forged.output
+
+
+def test_a_solution_may_not_claim_more_than_its_certificate(make_instance: Any, tmp_path: Path) -> None:
+    instance = tight(make_instance)
+    result, certificate = proved(instance)
+    case, solution, proof = (tmp_path / f"{name}.json" for name in ("case", "solution", "proof"))
+    save_instance(instance, case)
+    result.save(solution)
+    weaker = replace(certificate, lower_bound=certificate.lower_bound * (1 - 1e-6))
+    save_certificate(weaker, proof)
+    report = verify_files(case, solution, proof)
+    assert [fault.field for fault in report.faults] == ["lower_bound"]
+    save_certificate(certificate, proof)
+    assert verify_files(case, solution, proof).ok
