@@ -92,6 +92,12 @@ def diagnose_problem(problem: Problem) -> tuple[Diagnosis, ...]:
     findings = diagnose(_easiest(problem, least, option))
     if findings:
         return findings
+    if inst.common_keep and not all(own is None or float(least[0]) in own for own in levels):
+        message = (
+            "common_keep needs a keep level that all devices share, and none that they share fits the "
+            "spectrum; give them keep_levels in common or allow selection"
+        )
+        return (Diagnosis(None, "keep_levels", 0.0, math.inf, message),)
     message = f"the spectrum of {inst.bandwidth_hz:.6g} Hz is too small for the allowed keep rates"
     required = math.inf
     if inst.access == "rb" and inst.block_hz is not None:
@@ -100,11 +106,9 @@ def diagnose_problem(problem: Problem) -> tuple[Diagnosis, ...]:
         required = float(np.sum(blocks) * inst.block_hz)
         message = (
             "too few resource blocks even at the least keep rates: all devices together need "
-            f"{int(np.sum(blocks))} blocks of {inst.block_hz:.6g} Hz, there are {there}; raise bandwidth_hz to {_round_up(required)} or "
-            "allow selection"
+            f"{int(np.sum(blocks))} blocks of {inst.block_hz:.6g} Hz, there are {there}; raise bandwidth_hz to "
+            f"{_round_up(required)} or allow selection"
         )
-    elif inst.common_keep and inst.keep_levels is not None:
-        message = "no keep level that all devices share fits the spectrum; change keep_levels or allow selection"
     return (Diagnosis(None, "bandwidth_hz", inst.bandwidth_hz, required, message),)
 
 

@@ -225,6 +225,16 @@ def test_infeasible_blocks_are_diagnosed(make_instance: MakeInstance) -> None:
     assert solve(instance.with_changes(exclusion_penalty=2.0), "bnb").status is Status.OPTIMAL
 
 
+def test_levels_without_a_common_one_are_diagnosed(make_instance: MakeInstance) -> None:
+    instance = make_instance(devices=2, common_keep=True, keep_levels=([0.1, 0.2], [0.15, 0.3]))
+    result = solve(instance, "bnb")
+    assert result.status is Status.INFEASIBLE
+    assert "keep level that all devices share" in result.message
+    shared = solve(instance.with_changes(keep_levels=([0.1, 0.2], [0.15, 0.2])), "bnb")
+    assert shared.allocation is not None
+    assert set(shared.allocation.keep) == {0.2}
+
+
 def test_public_cases(cases: Path) -> None:
     references = json.loads((cases / "references.json").read_text())
     for name in (
