@@ -1,0 +1,139 @@
+"""Boxes of the OFDMA search tree: which sub-carriers, menu rows and keep rates a device may still take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgealloc.solvers.ofdma_cell import OfdmaCell
+from edgealloc.solvers.ofdma_master import Master
+from edgealloc.solvers.ofdma_pricing import Mode
+from edgealloc.units import FloatArray
+
+__all__ = ["OfdmaBox", "Region", "split"]
+
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+_INTEGRAL = 1e-6  # weights this close to 0 or 1 count as such; a wrong guess only costs a node
+
+
+@dataclass(frozen=True, slots=True)
+class OfdmaBox:
+    """All assignments that meet the restrictions.
+
+    Parameters
+    ----------
+    owners
+        (device, sub-carrier, 1 or 0): the device owns it, or does not.
+    modes
+        (device, modes allowed; -1 for being left out).
+    keeps
+        (device, least, greatest keep rate), for devices with keep levels.
+    """
+
+    owners: tuple[tuple[int, int, int], ...] = ()
+    modes: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    keeps: tuple[tuple[int, float, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """A box as arrays.
+
+    Parameters
+    ----------
+    fixed
+        1 owned, 0 not, -1 open. Shape [K, M].
+    modes
+        Modes allowed, as pricing takes them; None where not. Length I.
+    out
+        Which devices may be left out. Shape [K].
+    low, high
+        Keep range of each device. Shape [K].
+    """
+
+    fixed: IntArray
+    modes: tuple[Mode | None, ...]
+    out: BoolArray
+    low: FloatArray
+    high: FloatArray
+
+    @classmethod
+    def of(cls, cell: OfdmaCell, box: OfdmaBox) -> Region:
+        """The arrays of a box."""
+        fixed = np.full((cell.devices, cell.subcarriers), -1, np.int64)
+        out = np.isfinite(cell.out)
+        for k, m, own in box.owners:
+            if own:
+                fixed[:, m] = 0
+                out[k] = False  # a device left out owns nothing
+            fixed[k, m] = own
+        allowed = np.ones(len(cell.device), bool)
+        for k, some in box.modes:
+            mine = np.arange(cell.start[k], cell.start[k + 1])
+            allowed[mine] &= np.isin(mine, some)
+            out[k] &= -1 in some
+        low, high = np.zeros(cell.devices), np.ones(cell.devices)
+        for k, least, greatest in box.keeps:
+            low[k], high[k] = max(low[k], least), min(high[k], greatest)
+        modes: list[Mode | None] = []
+        for i, k in enumerate(cell.device):
+            levels = cell.levels[i]
+            levels = levels[~np.isnan(levels)]
+            inside = levels[(levels >= low[k]) & (levels <= high[k])]
+            if not allowed[i] or (len(levels) and not len(inside)):
+                modes.append(None)
+            else:
+                modes.append(Mode(cell.rows[i], cell.objective, inside, cell.inv_a[k], cell.log2_a[k]))
+        return cls(fixed, tuple(modes), out, low, high)
+
+    def usable(self, master: Master) -> BoolArray:
+        """Which columns of the master lie in the box. Shape [N]."""
+        n = master.count
+        device, mode, mask, keep = master.device[:n], master.mode[:n], master.mask[:n], master.keep[:n]
+        fixed = self.fixed[device]
+        good = ~(((fixed == 1) & ~mask) | ((fixed == 0) & mask)).any(axis=1)
+        permitted = np.array([m is not None for m in self.modes])
+        inside = permitted[mode] & (keep >= self.low[device]) & (keep <= self.high[device])
+        return np.asarray(good & np.where(mode < 0, self.out[device], inside))
+
+
+def split(cell: OfdmaCell, box: OfdmaBox, master: Master, x: FloatArray) -> tuple[tuple[OfdmaBox, ...], str]:
+    """Children of a box that part the columns which the master mixes; none when it mixes nothing that matters.
+
+    In this order: the owner of a sub-carrier, the mode of a device, the keep level of a device. (A mixture of
+    continuous keep rates on one set is no better than their mean: the share is convex in s^2.)
+    """
+    used = np.flatnonzero(x > _INTEGRAL)
+    names = cell.problem.instance.device_names
+    weight = np.zeros((cell.devices, cell.subcarriers))
+    np.add.at(weight, master.device[used], x[used, None] * master.mask[used])
+    part = np.abs(weight - np.round(weight))
+    if part.max() > _INTEGRAL:
+        k, m = (int(i) for i in np.unravel_index(np.argmax(part), part.shape))
+        children = tuple(replace(box, owners=(*box.owners, (k, m, own))) for own in (1, 0))
+        return children, f"sub-carrier {m} to {names[k]}"
+    for k in range(cell.devices):
+        mine = used[master.device[used] == k]
+        modes = sorted({int(i) for i in master.mode[mine]})
+        if len(modes) > 1:
+            first = max(modes, key=lambda i: (float(x[mine][master.mode[mine] == i].sum()), -i))
+            rest = tuple(i for i in (-1, *range(cell.start[k], cell.start[k + 1])) if i != first)
+            boxes = tuple(replace(box, modes=(*box.modes, (k, some))) for some in ((first,), rest))
+            return boxes, f"mode of {names[k]}"
+    for k in range(cell.devices):
+        mine = used[master.device[used] == k]
+        keeps = master.keep[mine]
+        if len(mine) == 0 or master.mode[mine[0]] < 0 or keeps.max() == keeps.min():
+            continue
+        if not np.isnan(cell.levels[master.mode[mine[0]]]).all():
+            values = np.unique(cell.levels[cell.start[k] : cell.start[k + 1]])
+            values = values[~np.isnan(values)]
+            middle = float(x[mine] @ keeps / x[mine].sum())
+            at = float(values[(values <= middle) & (values < keeps.max())][-1])
+            after = float(values[values > at][0])
+            boxes = tuple(replace(box, keeps=(*box.keeps, (k, *ends))) for ends in ((0.0, at), (after, 1.0)))
+            return boxes, f"keep level of {names[k]} at {at:.6g}"
+    return (), ""

@@ -1,0 +1,340 @@
+"""An OFDMA problem as arrays for the compiled kernels, and the way back from assignments to allocations.
+
+The rows come twice: with budgets larger by a few units in the last place, for lower bounds, and smaller by
+:data:`SHRINK`, for whatever becomes an allocation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgealloc.errors import EdgeallocError
+from edgealloc.problem import Problem
+from edgealloc.radio import subcarrier_hz
+from edgealloc.result import Allocation
+from edgealloc.solvers.ofdma_device import (
+    BAND,
+    BIT0,
+    BIT1,
+    CYC0,
+    CYC1,
+    DEADLINE,
+    DOWN,
+    ENERGY,
+    EPS,
+    FMAX,
+    FMIN,
+    LN2,
+    PMAX,
+    ROW,
+    SMAX,
+    SMIN,
+    UNDER,
+    keep_cap,
+    stability,
+    stability_slope,
+)
+from edgealloc.solvers.ofdma_local import best_keeps
+from edgealloc.units import FloatArray
+
+__all__ = ["SHRINK", "Assignment", "OfdmaCell", "takes_ofdma"]
+
+IntArray = NDArray[np.int64]
+
+# Budgets are reduced by this share where allocations are computed, so that rounding cannot break the true ones.
+SHRINK = 1e-12
+_OUTWARD = 16.0 * EPS  # the units in the last place by which products and quotients of the input may be off
+
+
+def takes_ofdma(problem: Problem) -> str:
+    """Why branch and bound over sub-carriers does not take an OFDMA problem; empty when it does."""
+    if problem.instance.common_keep:
+        return "one keep rate for all devices (common_keep) couples them beyond sub-carriers; use separate rates"
+    if problem.underfit.name not in ("inverse-keep", "perturbation"):
+        return (
+            f"underfitting term {problem.underfit.name!r}: its bounds over keep-rate intervals are not written yet"
+        )
+    return ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assignment:
+    """Owner of each sub-carrier (-1: none), mode of each device (-1: left out), keep rates (0 there)."""
+
+    owner: IntArray
+    mode: IntArray
+    keep: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OfdmaCell:
+    """Arrays of one problem. A *mode* is a device with one row of its menu.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    device, option
+        Device and menu row (-1 without a menu) of each mode. Shape [I].
+    start
+        Modes of device k: start[k] to start[k + 1] - 1. Shape [K + 1].
+    rows, safe_rows
+        Mode rows with budgets rounded up, and shrunk. Shape [I, 17].
+    objective
+        See :mod:`edgealloc.solvers.ofdma_device`. Shape [6].
+    levels
+        Allowed keep rates of each mode, padded with nan. Shape [I, J].
+    out
+        Share of a device left out, inf where that is not allowed. Shape [K].
+    inv_a, log2_a, order
+        1 / a in W of each device's sub-carriers in increasing order, its negative binary logarithm, and which
+        sub-carriers they are. Shapes [K, M].
+    scale
+        1 / (2 n delta) of the pooled data.
+    size
+        Size of the objective, for tolerances.
+    counting
+        The objective is only the number of devices left out.
+    """
+
+    problem: Problem
+    device: IntArray
+    option: IntArray
+    start: IntArray
+    rows: FloatArray
+    safe_rows: FloatArray
+    objective: FloatArray
+    levels: FloatArray
+    out: FloatArray
+    inv_a: FloatArray
+    log2_a: FloatArray
+    order: IntArray
+    scale: float
+    size: float
+    counting: bool = False
+
+    @classmethod
+    def of(cls, problem: Problem) -> OfdmaCell:
+        """The arrays of a problem."""
+        inst, bound = problem.instance, problem.instance.bound
+        why = takes_ofdma(problem)
+        if why:
+            raise EdgeallocError(f"branch and bound over sub-carriers does not take this problem: {why}")
+        modes = [
+            (k, j if menu else -1)
+            for k in range(inst.num_devices)
+            for menu in [inst.adapter_options[k] if inst.adapter_options else None]
+            for j in range(len(menu or (None,)))
+        ]
+        device = np.array([k for k, _j in modes])
+        option = np.array([j for _k, j in modes])
+        rows = np.stack([_row(problem, k, j) for k, j in modes])
+        safe = rows.copy()
+        for column in (DEADLINE, PMAX):
+            safe[:, column] *= 1.0 - SHRINK
+            rows[:, column] *= 1.0 + _OUTWARD
+        safe[:, ENERGY] -= SHRINK * inst.energy_j[device]
+        rows[:, ENERGY] += _OUTWARD * inst.energy_j[device]
+        given = [inst.keep_levels[k] if inst.keep_levels else None for k in device]
+        levels = np.full((len(modes), max((len(v) for v in given if v is not None), default=0)), np.nan)
+        for i, values in enumerate(given):
+            if values is not None:
+                levels[i, : len(values)] = values
+                rows[i, [SMIN, SMAX]] = safe[i, [SMIN, SMAX]] = values[0], values[-1]
+        term = problem.stability
+        pooled = np.asarray(term.scale) if problem.pooled else np.asarray(0.0)
+        own = np.zeros(inst.num_devices) if problem.pooled else term.value(np.zeros(inst.num_devices))
+        out = np.full(inst.num_devices, np.inf)
+        if inst.exclusion_penalty is not None:
+            out = inst.weights * (bound.underfit_weight * inst.exclusion_penalty + own)
+        with np.errstate(divide="ignore"):
+            inv = inst.noise_psd_w_per_hz * subcarrier_hz(inst) / inst.gain * (1.0 - _OUTWARD)
+            order = np.argsort(inv, axis=1, kind="stable")
+            inv = np.ascontiguousarray(np.take_along_axis(inv, order, axis=1))
+            log2 = -np.log2(inv)
+        return cls(
+            problem=problem,
+            device=device,
+            option=option,
+            start=np.searchsorted(device, np.arange(inst.num_devices + 1)),
+            rows=rows,
+            safe_rows=safe,
+            objective=np.array(
+                [
+                    float(problem.underfit.name == "perturbation"),
+                    float(not problem.pooled),
+                    term.base,
+                    term.spread,
+                    term.curvature + 2.0 * term.sparsity,
+                    2.0 * term.sparsity,
+                ]
+            ),
+            levels=levels,
+            out=out,
+            inv_a=inv,
+            log2_a=log2,
+            order=order,
+            scale=float(pooled),
+            size=max(abs(problem.free_objective), 1e-300),
+        )
+
+    def feasibility(self) -> OfdmaCell:
+        """The same devices, to leave as few out as possible: least keep rates, cost 1 for each left out."""
+        rows, safe = self.rows.copy(), self.safe_rows.copy()
+        for table in (rows, safe):
+            table[:, UNDER] = 0.0
+            table[:, SMAX] = table[:, SMIN]
+        objective = self.objective.copy()
+        objective[1:4] = 1.0, 0.0, 0.0  # each device has its own stability term, which is zero
+        levels = np.full((len(rows), 0), np.nan)
+        return replace(
+            self,
+            rows=rows,
+            safe_rows=safe,
+            objective=objective,
+            levels=levels,
+            out=np.ones(len(self.out)),
+            size=1.0,
+            counting=True,
+        )
+
+    @property
+    def devices(self) -> int:
+        """K."""
+        return len(self.inv_a)
+
+    @property
+    def subcarriers(self) -> int:
+        """M."""
+        return int(self.inv_a.shape[1])
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a stability term of the pooled data couples the devices."""
+        return bool(self.objective[1] == 0.0 and (self.objective[2] > 0.0 or self.objective[3] > 0.0))
+
+    def gap(self, kept: float) -> float:
+        """Stability term of the pooled data at a kept share."""
+        return float(stability(kept, self.objective, self.scale))
+
+    def gap_slope(self, kept: float) -> float:
+        """Its derivative, a price on w s^2."""
+        return float(stability_slope(kept, self.objective, self.scale)) if self.pooled else 0.0
+
+    def cap(self, mode: int, mask: NDArray[np.bool_], safe: bool = False) -> tuple[float, float]:
+        """(Largest keep rate, water level in W) of a mode on a set of sub-carriers, shape [M]."""
+        k = self.device[mode]
+        used = mask[self.order[k]].astype(float)
+        row = (self.safe_rows if safe else self.rows)[mode]
+        cap, level = keep_cap(row, self.inv_a[k], self.log2_a[k], used)
+        return float(cap), float(level)
+
+    def keeps(self, owner: IntArray, mode: IntArray) -> Assignment | None:
+        """The best keep rates of an assignment with given modes; None when a device in it has none."""
+        on = np.flatnonzero(mode >= 0)
+        keep = np.zeros(self.devices)
+        if len(on):
+            caps = np.array([self.cap(int(mode[k]), owner == k, safe=True)[0] for k in on])
+            rows = self.safe_rows[mode[on]]
+            if np.any(caps < rows[:, SMIN]):
+                return None
+            levels = self.levels[mode[on]]
+            best = np.clip(
+                best_keeps(rows, self.objective, levels, caps, self.scale), rows[:, SMIN], rows[:, SMAX]
+            )
+            for i in np.flatnonzero(
+                ~np.isnan(levels).all(axis=1)
+            ):  # exactly the level, whatever squaring did to it
+                best[i] = levels[i, np.nanargmin(np.abs(levels[i] - best[i]))]
+            keep[on] = best
+        return Assignment(np.where((owner >= 0) & (mode[owner] >= 0), owner, -1), mode, keep)
+
+    def with_keeps(self, owner: IntArray, mode: IntArray, keep: FloatArray) -> Assignment | None:
+        """An assignment with given keep levels; None when there are none or some set does not carry its level."""
+        on = np.flatnonzero(mode >= 0)
+        if not self.levels.shape[1] or np.isnan(self.levels[mode[on]]).all(axis=1).any():
+            return None
+        if any(self.cap(int(mode[k]), owner == k, safe=True)[0] < keep[k] for k in on):
+            return None
+        return Assignment(np.where((owner >= 0) & (mode[owner] >= 0), owner, -1), mode, keep)
+
+    def value(self, plan: Assignment) -> float:
+        """Objective of an assignment."""
+        if self.counting:
+            return float(np.sum(plan.mode < 0))
+        option = np.where(plan.mode >= 0, self.option[plan.mode], -1)
+        return self.problem.objective(plan.keep, plan.mode >= 0, np.maximum(option, 0))
+
+    def allocation(self, plan: Assignment) -> Allocation:
+        """Powers and frequencies that carry an assignment; breaks no budget."""
+        inst = self.problem.instance
+        keep, freq = plan.keep.copy(), inst.freq_min_hz.copy()
+        power, owner = np.zeros(self.subcarriers), np.full(self.subcarriers, -1)
+        for k in np.flatnonzero(plan.mode >= 0):
+            row = self.safe_rows[plan.mode[k]]
+            _cap, level = self.cap(int(plan.mode[k]), plan.owner == k, safe=True)
+            mine = np.flatnonzero(plan.owner == k)
+            inverse = np.full(self.subcarriers, np.inf)
+            inverse[self.order[k]] = self.inv_a[k]
+            mine = mine[inverse[mine] < level]
+            owner[mine] = k
+            power[mine] = level - inverse[mine]
+            rate = row[BAND] / LN2 * math.fsum(np.log(level / inverse[mine]))
+            bits, work = row[BIT0] + row[BIT1] * keep[k], row[CYC0] + row[CYC1] * keep[k]
+            time = row[DEADLINE] - bits * (row[DOWN] + 1.0 / rate)
+            freq[k] = min(max(row[FMIN], work / time if time > 0.0 else row[FMAX]), row[FMAX])
+        option = np.where(plan.mode >= 0, self.option[plan.mode], -1)
+        return Allocation(
+            keep=keep, freq_hz=freq, power_w=power, owner=owner, selected=plan.mode >= 0, option=option
+        )
+
+    def assignment(self, allocation: Allocation) -> Assignment | None:
+        """The assignment of an allocation, with the best keep rates; None when its owners cannot carry it."""
+        owner = allocation.owner
+        if owner is None or owner.shape != (self.subcarriers,) or allocation.keep.shape != (self.devices,):
+            return None
+        if np.any(~allocation.selected) and not np.all(np.isfinite(self.out[~allocation.selected])):
+            return None
+        sizes = np.diff(self.start)
+        rows = np.where(allocation.option >= 0, allocation.option, 0)
+        if np.any(rows >= sizes) or np.any(owner >= self.devices):
+            return None
+        mode = np.where(allocation.selected, self.start[:-1] + rows, -1)
+        return self.keeps(np.asarray(owner, dtype=np.int64), mode)
+
+
+def _row(problem: Problem, k: int, option: int) -> FloatArray:
+    """The row of one mode, see :mod:`edgealloc.solvers.ofdma_device`. Shape [17]."""
+    inst = problem.instance
+    bits, cycles, factor = inst.payload_lora_bits[k], inst.cycles_lora[k], 1.0
+    if option >= 0 and inst.adapter_options is not None:
+        chosen = (inst.adapter_options[k] or ())[option]
+        bits, cycles, factor = chosen.payload_lora_bits, chosen.cycles_lora, chosen.underfit_factor
+    own = 0.0 if problem.pooled else float(np.asarray(problem.stability.scale)[k])
+    row = np.array(
+        [
+            inst.latency_s,
+            inst.energy_j[k] - inst.energy_static_j[k],
+            inst.capacitance[k],
+            inst.cycles_fixed[k],
+            cycles,
+            inst.freq_min_hz[k],
+            inst.freq_max_hz[k],
+            inst.payload_fixed_bits[k],
+            bits,
+            1.0 / inst.downlink_bps[k],
+            inst.power_max_w[k],
+            inst.keep_min[k],
+            inst.keep_max[k],
+            inst.weights[k],
+            inst.bound.underfit_weight * inst.weights[k] * factor,
+            own,
+            subcarrier_hz(inst),
+        ]
+    )
+    assert row.shape == (ROW,)
+    return row

@@ -1,0 +1,183 @@
+"""Primal side: descent by moving and swapping sub-carriers between devices, at a price on the kept share."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from edgealloc.solvers.ofdma_device import (
+    POOLED,
+    SMIN,
+    WEIGHT,
+    best_share,
+    free_keep,
+    keep_cap,
+    share,
+    stability,
+    stability_slope,
+)
+
+__all__ = ["best_keeps", "descend", "set_cost"]
+
+
+@njit(cache=True, error_model="numpy")
+def set_cost(rows, obj, nu, free, levels, start, out, inv_a, log2_a, order, owner, k, penalty, work):  # type: ignore[no-untyped-def]
+    """(Least priced share of device k on the sub-carriers with owner[m] == k, its mode, its keep rate).
+
+    rows [I, 17], free [I], levels [I, J] padded with nan; the modes of device k are start[k]:start[k + 1]. ``out``
+    [K] is the cost of leaving a device out (mode -1). A set that carries nothing costs ``penalty``, less for a
+    higher cap.
+    """
+    n = 0
+    for j in range(order.shape[1]):
+        if owner[order[k, j]] == k:
+            work[0, n], work[1, n], work[2, n] = inv_a[k, j], log2_a[k, j], 1.0
+            n += 1
+    best, mode, keep = out[k], -1, 0.0
+    for i in range(start[k], start[k + 1]):
+        cap = keep_cap(rows[i], work[0, :n], work[1, :n], work[2, :n])[0]
+        count = 0
+        while count < levels.shape[1] and not np.isnan(levels[i, count]):
+            count += 1
+        value, s = best_share(rows[i], obj, nu, free[i], levels[i, :count], cap)
+        if value == np.inf:
+            value = penalty * (1.0 + rows[i, SMIN] - cap)
+        if value < best:
+            best, mode, keep = value, i, s
+    return best, mode, keep
+
+
+@njit(cache=True, error_model="numpy")
+def descend(  # type: ignore[no-untyped-def]
+    rows, obj, nu, free, levels, start, out, inv_a, log2_a, order, owner, cost, penalty, least, first, last, swap
+):  # fmt: skip
+    """Improve an assignment through the sub-carriers first..last-1; True if something improved.
+
+    Each is moved to the device that gains most (``swap`` false) or swapped with another (``swap`` true). owner [M]
+    and cost [K] are changed; gains below ``least`` do not count.
+    """
+    n_dev, m_all = order.shape
+    work = np.empty((3, m_all))
+    improved = False
+    for m in range(first, last):
+        k1 = owner[m]
+        if not swap:
+            owner[m] = -1
+            c1, loss = 0.0, 0.0
+            if k1 >= 0:
+                c1 = set_cost(
+                    rows, obj, nu, free, levels, start, out, inv_a, log2_a, order, owner, k1, penalty, work
+                )[0]  # fmt: skip
+                loss = c1 - cost[k1]
+            best, best_k, best_c = -least, -1, 0.0
+            for k2 in range(n_dev):
+                if k2 == k1:
+                    continue
+                owner[m] = k2
+                c2 = set_cost(
+                    rows, obj, nu, free, levels, start, out, inv_a, log2_a, order, owner, k2, penalty, work
+                )[0]  # fmt: skip
+                if loss + c2 - cost[k2] < best:
+                    best, best_k, best_c = loss + c2 - cost[k2], k2, c2
+            if best_k >= 0:
+                owner[m] = best_k
+                if k1 >= 0:
+                    cost[k1] = c1
+                cost[best_k] = best_c
+                improved = True
+            else:
+                owner[m] = k1
+            continue
+        for other in range(m + 1, m_all):
+            k1, k2 = owner[m], owner[other]
+            if k1 == k2 or k1 < 0 or k2 < 0:
+                continue
+            owner[m], owner[other] = k2, k1
+            c1 = set_cost(rows, obj, nu, free, levels, start, out, inv_a, log2_a, order, owner, k1, penalty, work)[
+                0
+            ]
+            if c1 - cost[k1] < cost[k2]:
+                c2 = set_cost(
+                    rows, obj, nu, free, levels, start, out, inv_a, log2_a, order, owner, k2, penalty, work
+                )[0]  # fmt: skip
+                if c1 + c2 - cost[k1] - cost[k2] < -least:
+                    cost[k1], cost[k2] = c1, c2
+                    improved = True
+                    continue
+            owner[m], owner[other] = k1, k2
+    return improved
+
+
+@njit(cache=True, error_model="numpy")
+def _pooled_choice(rows, obj, nu, levels, caps, squares):  # type: ignore[no-untyped-def]
+    """squares[k] = s_k^2 of the best keep rates under caps at price nu; returns sum_k w_k s_k^2."""
+    pooled = 0.0
+    for k in range(rows.shape[0]):
+        count = 0
+        while count < levels.shape[1] and not np.isnan(levels[k, count]):
+            count += 1
+        s = best_share(rows[k], obj, nu, free_keep(rows[k], obj, nu), levels[k, :count], caps[k])[1]
+        squares[k] = s * s
+        pooled += rows[k, WEIGHT] * s * s
+    return pooled
+
+
+@njit(cache=True, error_model="numpy")
+def best_keeps(rows, obj, levels, caps, scale):  # type: ignore[no-untyped-def]
+    """Keep rates [K] with the least objective under caps that allow some rate; ``scale`` is 1 / (2 n delta).
+
+    Exact for continuous rates: the pooled problem is convex in s_k^2, so one price decides, by bisection, and
+    where the answer jumps both sides are mixed until the price fits. With levels a descent over devices follows.
+    """
+    n_dev = rows.shape[0]
+    left, right = np.empty(n_dev), np.empty(n_dev)
+    if obj[POOLED] == 1.0:
+        _pooled_choice(rows, obj, 0.0, levels, caps, left)
+        return np.sqrt(left)
+    lo, hi = 0.0, stability_slope(1.0, obj, scale)
+    _pooled_choice(rows, obj, lo, levels, caps, left)
+    _pooled_choice(rows, obj, hi, levels, caps, right)
+    trial = np.empty(n_dev)
+    for _ in range(60):
+        nu = 0.5 * (lo + hi)
+        if stability_slope(_pooled_choice(rows, obj, nu, levels, caps, trial), obj, scale) > nu:
+            lo = nu
+            left[:] = trial
+        else:
+            hi = nu
+            right[:] = trial
+    if levels.shape[1] == 0 or np.all(np.isnan(levels)):
+        mix_lo, mix_hi = 0.0, 1.0
+        for _ in range(60):
+            mix = 0.5 * (mix_lo + mix_hi)
+            if stability_slope(np.sum(rows[:, WEIGHT] * ((1.0 - mix) * left + mix * right)), obj, scale) > hi:
+                mix_lo = mix
+            else:
+                mix_hi = mix
+        return np.minimum(caps, np.sqrt((1.0 - mix_hi) * left + mix_hi * right))
+    best = np.inf
+    keeps = np.sqrt(right)
+    for side in range(2):
+        s = np.sqrt(left if side == 0 else right)
+        for _ in range(50):
+            moved = False
+            for k in range(n_dev):
+                rest = np.sum(rows[:, WEIGHT] * s * s) - rows[k, WEIGHT] * s[k] * s[k]
+                now = share(rows[k], obj, 0.0, s[k]) + stability(rest + rows[k, WEIGHT] * s[k] * s[k], obj, scale)
+                for i in range(levels.shape[1]):
+                    if np.isnan(levels[k, i]) or levels[k, i] > caps[k]:
+                        continue
+                    kept = rest + rows[k, WEIGHT] * levels[k, i] * levels[k, i]
+                    new = share(rows[k], obj, 0.0, levels[k, i]) + stability(kept, obj, scale)
+                    if new < now - 1e-15 * abs(now):
+                        now, moved = new, True
+                        s[k] = levels[k, i]
+            if not moved:
+                break
+        value = stability(np.sum(rows[:, WEIGHT] * s * s), obj, scale)
+        for k in range(n_dev):
+            value += share(rows[k], obj, 0.0, s[k])
+        if value < best:
+            best = value
+            keeps = s
+    return keeps

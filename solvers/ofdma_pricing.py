@@ -1,0 +1,164 @@
+"""Pricing of one device: sets of sub-carriers with a small priced share, and a proof that none is smaller.
+
+The share of a set is non-convex in one scalar only, the keep rate. So the keep range is branched on: intervals
+wait by their cut bound, the lowest first; a search over sets that does not end soon is given up and its interval
+split.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgealloc.solvers.base import Control
+from edgealloc.solvers.ofdma_cuts import LEVEL_STEPS, make_cuts, relaxed_level
+from edgealloc.solvers.ofdma_device import BAND, SMAX, SMIN, free_keep, profits
+from edgealloc.solvers.ofdma_search import DEPTH, FOUND, LEAVES, NODES, open_search, run_search
+from edgealloc.units import FloatArray
+
+__all__ = ["Ask", "Mode", "Priced", "price_mode"]
+
+BoolArray = NDArray[np.bool_]
+
+SETS = 10  # the last so many finds are kept
+_FIRST_NODES = 400  # enough for most searches
+_SPLIT = 1.2  # the middle interval reaches so far to both sides of the relaxed keep rate; narrower when deeper
+_NARROW = 1.004  # intervals are not split below this ratio
+_CHUNK = 300_000  # nodes between two looks at the clock, well below a second
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mode:
+    """A device with one row of its menu, sub-carriers in the order of increasing 1/a.
+
+    Parameters
+    ----------
+    row, objective
+        See :mod:`edgealloc.solvers.ofdma_device`. Shapes [17], [6].
+    levels
+        Allowed keep rates; empty for any. Shape [J].
+    inv_a, log2_a
+        1/a in W, inf without a channel, and its negative binary logarithm. Shape [M].
+    """
+
+    row: FloatArray
+    objective: FloatArray
+    levels: FloatArray
+    inv_a: FloatArray
+    log2_a: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ask:
+    """What to price: prices, fixings and how hard to try.
+
+    Parameters
+    ----------
+    mu, fixed
+        Prices of the sub-carriers; 1 in, 0 out, -1 open; both in the order of the mode. Shape [M].
+    nu
+        Price of w s^2.
+    threshold
+        Only sets below it are of interest.
+    step
+        A set is worth reporting if it is lower than the last by this much; the bound may lose as much.
+    tolerance
+        Accuracy of the cuts.
+    max_nodes
+        Nodes of one search in a narrow interval; beyond, its root bound stands.
+    """
+
+    mu: FloatArray
+    fixed: NDArray[np.int64]
+    nu: float
+    threshold: float
+    step: float
+    tolerance: float
+    max_nodes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Priced:
+    """The answer: a proven bound of every priced share, the sets found (rank order of the mode), the water level.
+
+    ``exact`` says that no search was given up; ``nodes`` and ``leaves`` count the searches.
+    """
+
+    bound: float
+    sets: tuple[BoolArray, ...]
+    level: float
+    exact: bool
+    nodes: int
+    leaves: int
+
+
+def price_mode(mode: Mode, ask: Ask, level: float, control: Control) -> Priced:
+    """Price one mode, starting from a water level."""
+    row, objective, levels = mode.row, mode.objective, mode.levels
+    free = float(row[SMAX]) if levels.size else float(free_keep(row, objective, ask.nu))
+    sets, values = np.zeros((SETS, len(ask.mu)), bool), np.zeros(SETS)
+    counts = np.zeros(5, np.int64)
+    state = np.array([ask.threshold, math.inf])
+    pi = np.empty_like(ask.mu)
+    heap = [(-math.inf, 0, float(row[SMIN]), free, 0)]
+    serial, exact, first_level = 1, True, level
+    while heap:
+        inherited, _serial, low, high, depth = heapq.heappop(heap)
+        if inherited > state[0]:
+            state[1] = min(state[1], inherited)
+            break  # the others are no lower
+        if control.stopped():
+            state[1], exact = min(state[1], inherited), False
+            break
+        om, keep = relaxed_level(row, objective, ask.nu, low, high, mode.inv_a, mode.log2_a, ask.mu, level)
+        if depth == 0:
+            first_level = om
+        narrow = high <= low * _NARROW
+        n_level = (1, 3, LEVEL_STEPS.size)[min(depth, 2)]
+        ratios = (1, 2, 3)[min(depth, 2)]
+        a, bp = make_cuts(
+            row, objective, ask.nu, low, high, levels, mode.inv_a, ask.mu, om, n_level, ratios, ask.tolerance
+        )
+        base, worth, order, taken, floor, root, closed = open_search(a, bp, ask.mu, ask.fixed, state[0])
+        state[1] = min(state[1], floor)
+        if closed:
+            continue
+        root = max(root, inherited)
+        profits(row[BAND], om, mode.inv_a, pi)
+        bound = np.empty((len(order) + 1, len(base)))
+        bound[0] = base
+        tried, whole = np.zeros(len(order) + 1, np.int64), np.empty((3, len(pi)))
+        counts[DEPTH] = 0
+        limit = ask.max_nodes if narrow else _FIRST_NODES * 4 ** min(depth, 4)
+        before, done = counts[NODES], False
+        saved = state[1]
+        while not done and counts[NODES] - before < limit and not control.stopped():
+            done = run_search(
+                row, objective, ask.nu, free, levels, mode.inv_a, mode.log2_a, ask.mu, pi, om,
+                worth, order, taken, bound, tried, whole, counts, state,
+                ask.step, min(limit, _CHUNK), sets, values,
+            )  # fmt: skip
+        if done:
+            continue
+        if narrow or control.stopped():
+            state[1], exact = min(saved, root), False
+            continue
+        state[1] = saved
+        ratio = _SPLIT ** (1.0 / (1 + depth))
+        left, right = max(low, keep / ratio), min(high, keep * ratio)
+        edges = [low, left, right, high] if low < left or right < high else [low, math.sqrt(low * high), high]
+        for x, y in itertools.pairwise(edges):
+            if x < y:
+                heapq.heappush(heap, (root, serial, x, y, depth + 1))
+                serial += 1
+    for entry in heap:  # left over after a break
+        state[1] = min(state[1], entry[0])
+    count = min(int(counts[FOUND]), SETS)
+    return Priced(
+        float(state[1]), tuple(sets[:count]), first_level, exact, int(counts[NODES]), int(counts[LEAVES])
+    )  # fmt: skip

@@ -1,0 +1,331 @@
+r"""OFDMA as branch and bound sees it: column generation over (device, set of sub-carriers) with exact pricing.
+
+Any prices mu >= 0 of sub-carriers and nu of sum_k w_k s_k^2 give the bound (weak duality)
+
+.. math:: \min_Q [\mathrm{gap}(Q) - \nu Q]
+          + \sum_k \min_S [\mathrm{share}_\nu(\mathrm{cap}_k(S)) + \mu(S)] - \sum_m \mu_m,
+
+whatever the master and its duals were: it holds at every moment, and when stopped early.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgealloc.result import Snapshot, relative_gap
+from edgealloc.solvers.base import Control
+from edgealloc.solvers.bnb import Found, Relaxation, Relaxed
+from edgealloc.solvers.ofdma_box import OfdmaBox, Region, split
+from edgealloc.solvers.ofdma_cell import Assignment, OfdmaCell
+from edgealloc.solvers.ofdma_device import EPS, SMAX, WEIGHT, best_share, free_keep, share
+from edgealloc.solvers.ofdma_master import Master, MasterPoint
+from edgealloc.solvers.ofdma_pricing import Ask, price_mode
+from edgealloc.solvers.ofdma_start import improved, price_guess
+from edgealloc.units import FloatArray
+
+__all__ = ["Ofdma"]
+
+BoolArray = NDArray[np.bool_]
+
+_SMOOTH = 0.3  # weight of the best prices so far in the next prices
+_BOX, _SHRINK = 0.3, 0.9  # half width of the price box over the mean price; its shrinking after a step that failed
+_LOCAL_EVERY = 8  # rounds between two descents from the master's weights
+_CUT_TOLERANCE = 1e-7
+_MAX_NODES = 1_000_000  # of one search in a narrow keep interval, before its root bound has to do
+_NO_SET = 1e3  # cost of the fallback column over the size of the objective
+_STEP_SHARE = 0.1  # what pricing may leave undecided, as a share of the gap
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prices:
+    """Prices of sub-carriers [M] and of the kept share, water levels of the modes [I]; children inherit them."""
+
+    mu: FloatArray
+    nu: float
+    levels: FloatArray
+
+
+@dataclass(slots=True, eq=False)
+class Ofdma(Relaxation[OfdmaBox, Assignment]):
+    """Sub-carrier assignment with levels, menus and selection; the columns are shared by all nodes.
+
+    Parameters
+    ----------
+    cell
+        The problem as arrays.
+    rel_gap
+        The gap that is asked for; pricing is no finer than that needs.
+    first
+        An assignment to read the first prices from; need not be feasible for all devices.
+    watch
+        Given a snapshot per round at the root.
+    """
+
+    cell: OfdmaCell
+    rel_gap: float
+    first: Assignment
+    watch: Callable[[Snapshot], None] | None = None
+    master: Master = field(init=False)
+    rounds: int = 0
+    searched: int = 0
+
+    def __post_init__(self) -> None:
+        cell = self.cell
+        top = max(cell.size, float(np.max(cell.out, initial=0.0, where=np.isfinite(cell.out))))
+        pooled = (cell.gap, cell.gap_slope) if cell.pooled else None
+        self.master = Master(cell.devices, cell.subcarriers, pooled, _NO_SET * top, cell.size)
+        # one tangent bounds the master
+        self.master.add_tangent(float(cell.problem.instance.weights @ np.square(self.first.keep)))
+
+    def root(self) -> OfdmaBox:
+        """Every assignment."""
+        return OfdmaBox()
+
+    def relax(
+        self, box: OfdmaBox, guess: Prices | None, best: Found[Assignment] | None, cutoff: float, control: Control
+    ) -> Relaxed[OfdmaBox, Assignment]:
+        """Generate columns until the box is closed, solved or time is up."""
+        node = _Node(self, box, best, cutoff, control)
+        prices = guess or self._first_prices(node)
+        children: tuple[OfdmaBox, ...] = ()
+        what = ""
+        point = node.generate(prices)
+        if point is not None and node.bound < node.cutoff:
+            children, what = split(self.cell, box, self.master, point.x)
+        bound = math.inf if self.cell.counting and node.bound > 1e-7 else node.bound
+        return Relaxed(bound, tuple(node.found), children, node.prices, what)
+
+    def _first_prices(self, node: _Node) -> Prices:
+        cell, plan = self.cell, self.first
+        if cell.counting:
+            first = np.where(np.isfinite(cell.inv_a[:, 0]), cell.inv_a[:, 0], 1.0)
+            mu = np.full(cell.subcarriers, 0.5 * cell.devices / cell.subcarriers)
+            prices = Prices(mu, 0.0, 4.0 * first[cell.device])
+        else:
+            nu = cell.gap_slope(float(cell.problem.instance.weights @ np.square(plan.keep)))
+            mu, levels = price_guess(cell, plan, nu)
+            prices = Prices(mu, nu, levels)
+        for k in range(cell.devices):
+            if np.isfinite(cell.out[k]):
+                self.master.add(k, -1, np.zeros(cell.subcarriers, bool), float(cell.out[k]), 0.0, 0.0)
+        self.add_plan(plan)
+        return prices
+
+    def add_plan(self, plan: Assignment) -> None:
+        """The columns of an assignment."""
+        for k in np.flatnonzero(plan.mode >= 0):
+            self.add_column(int(plan.mode[k]), plan.owner == k, float(plan.keep[k]))
+
+    def add_column(self, mode: int, mask: BoolArray, keep: float) -> bool:
+        """The column of a mode with a set of sub-carriers [M] and a keep rate."""
+        row = self.cell.rows[mode]
+        cost = float(share(row, self.cell.objective, 0.0, keep))
+        return self.master.add(
+            int(self.cell.device[mode]), mode, mask, cost, float(row[WEIGHT]) * keep * keep, keep
+        )
+
+
+class _Node:
+    """Column generation in one box; all of its state."""
+
+    def __init__(
+        self, owner: Ofdma, box: OfdmaBox, best: Found[Assignment] | None, cutoff: float, control: Control
+    ) -> None:
+        self.owner, self.cell, self.master, self.control = owner, owner.cell, owner.master, control
+        self.is_root = box == OfdmaBox()
+        self.region = Region.of(owner.cell, box)
+        self.upper = math.inf if best is None else best.value
+        self.cutoff = cutoff
+        self.found: list[Found[Assignment]] = []
+        self.bound = -math.inf
+        if self.cell.counting:
+            self.bound = 0.0
+        elif owner.cell.problem.underfit.square_convex:
+            free = owner.cell.problem.free_objective
+            self.bound = free - 1e-9 * abs(free)  # G_free is computed to far more than nine digits
+        self.prices = Prices(np.zeros(0), 0.0, np.zeros(0))
+        self.exact = True
+
+    def generate(self, prices: Prices) -> MasterPoint | None:
+        """Rounds of pricing and master until the box is closed; the last point of the master if it is to split."""
+        cell, control, rel_gap = self.cell, self.control, self.owner.rel_gap
+        self.prices = prices
+        delta = _BOX * max(float(prices.mu.mean()), 1e-9 * cell.size)
+        slack, at_dual, max_nodes = False, False, _MAX_NODES
+        best_value = -math.inf
+        lp = math.inf
+        point: MasterPoint | None = None
+        rounds = 0
+        levels = prices.levels.copy()
+        while self.bound < self.cutoff and not control.stopped():
+            gap = min(self.upper, lp) - max(self.bound, best_value)
+            step = _STEP_SHARE * max(gap, 0.0) if gap < math.inf else 1e-3 * cell.size
+            least = 0.02 * rel_gap * abs(self.upper if self.upper < math.inf else cell.size)
+            finest = step <= least
+            step = max(step, least) / cell.devices
+            value, added = self._price(prices, levels, step, max_nodes)
+            rounds += 1
+            self.owner.rounds += 1
+            if value > best_value:
+                best_value = value
+                self.bound = max(self.bound, value)
+                self.prices = Prices(prices.mu, prices.nu, levels.copy())
+                delta *= 1.0 if slack else 1.2
+            else:
+                delta = max(delta * _SHRINK, 1e-9 * cell.size)
+            self._report()
+            if self.bound >= self.cutoff or control.stopped():
+                break
+            self.master.allow(self.region.usable(self.master))
+            self.master.set_box(np.maximum(self.prices.mu - delta, 0.0), self.prices.mu + delta)
+            point = self._solve_master()
+            if point is None:
+                break
+            slack = point.slack
+            lp = point.value if slack else lp
+            self._offer_plans(point, rounds)
+            if self.bound >= self.cutoff:
+                break
+            if slack and lp - self.bound <= 0.05 * rel_gap * abs(min(lp, self.upper)):
+                return point
+            if at_dual and added == 0 and self.exact and finest:
+                return (
+                    point  # no column prices out at the master's own prices: what is left is rounding and the step
+                )
+            if not self.exact and added == 0:
+                max_nodes = min(4 * max_nodes, 10**12)
+            pure = added == 0
+            at_dual = pure and slack
+            if pure and not slack:
+                delta *= 2.0
+            keep = 0.0 if pure else _SMOOTH
+            mu = keep * self.prices.mu + (1.0 - keep) * point.mu
+            prices = Prices(mu, keep * self.prices.nu + (1.0 - keep) * point.nu, levels)
+        return None
+
+    def _price(self, prices: Prices, levels: FloatArray, step: float, max_nodes: int) -> tuple[float, int]:
+        """(Bound at the prices, columns added); water levels are updated."""
+        cell, master, region = self.cell, self.master, self.region
+        n = master.count
+        usable = region.usable(master)
+        priced = master.cost[:n] + prices.nu * master.kept[:n] + master.mask[:n] @ prices.mu
+        threshold = np.full(cell.devices, _NO_SET * cell.size)
+        np.minimum.at(threshold, master.device[:n][usable], priced[usable])
+        least = np.full(cell.devices, np.inf)
+        self.exact = True
+        added = 0
+        for k in range(cell.devices):
+            limit = float(threshold[k])
+            if region.out[k]:
+                least[k] = cell.out[k]
+                limit = min(limit, float(cell.out[k]))
+            mu = prices.mu[cell.order[k]]
+            for i in range(cell.start[k], cell.start[k + 1]):
+                mode = region.modes[i]
+                if mode is None:
+                    continue
+                fixed = region.fixed[k][cell.order[k]]
+                ask = Ask(mu, fixed, prices.nu, limit - step, step, _CUT_TOLERANCE * cell.size, max_nodes)
+                answer = price_mode(mode, ask, float(levels[i]), self.control)
+                levels[i] = answer.level
+                least[k] = min(least[k], answer.bound)
+                self.exact &= answer.exact
+                self.owner.searched += answer.nodes
+                for ranks in answer.sets:
+                    mask = np.zeros(cell.subcarriers, bool)
+                    mask[cell.order[k]] = ranks
+                    added += self._add(i, mask, prices.nu)
+                if self.control.stopped():
+                    return -math.inf, added
+        terms = [self._conjugate(prices.nu), *least, *(-prices.mu)]
+        if math.inf in terms:
+            return math.inf, added
+        # The last sum is exact; each of its terms carries its own margin but for the rounding of the prices' sum.
+        return math.fsum(terms) - 64.0 * EPS * math.fsum(abs(term) for term in terms), added
+
+    def _add(self, i: int, mask: BoolArray, nu: float) -> int:
+        cell, mode = self.cell, self.region.modes[i]
+        assert mode is not None
+        free = float(mode.row[SMAX]) if len(mode.levels) else float(free_keep(mode.row, cell.objective, nu))
+        value, keep = best_share(mode.row, cell.objective, nu, free, mode.levels, cell.cap(i, mask)[0])
+        return int(value < math.inf and self.owner.add_column(i, mask, float(keep)))
+
+    def _conjugate(self, nu: float) -> float:
+        """Lower bound of gap(Q) - nu Q over Q in [0, 1], by a tangent near the best Q."""
+        cell = self.cell
+        if not cell.pooled:
+            return 0.0
+        lo, hi = 0.0, 1.0
+        for _ in range(60):
+            q = 0.5 * (lo + hi)
+            if cell.gap_slope(q) > nu:
+                hi = q
+            else:
+                lo = q
+        q = lo if lo == 0.0 else hi
+        lean = cell.gap_slope(q) - nu
+        value = cell.gap(q) - nu * q + min(-lean * q, lean * (1.0 - q))
+        return value - 64.0 * EPS * (cell.gap(q) + nu + abs(lean))
+
+    def _solve_master(self) -> MasterPoint | None:
+        limit = self.control.options.time_limit
+        left = math.inf if limit is None else limit - self.control.seconds
+        point = self.master.solve(left)
+        for _ in range(30):  # until the stability term is tangent where the master stands
+            if point is None or not self.master.add_tangent(
+                float(point.x @ self.master.kept[: self.master.count])
+            ):
+                break
+            if self.control.stopped():
+                return None
+            point = self.master.solve(left)
+        return point
+
+    def _offer_plans(self, point: MasterPoint, rounds: int) -> None:
+        """Assignments near the master's point: its own if integral, now and then a descent from its weights."""
+        cell, master = self.cell, self.master
+        used = np.flatnonzero(point.x > 1e-6)
+        weight = np.zeros((cell.devices, cell.subcarriers))
+        np.add.at(weight, master.device[used], point.x[used, None] * master.mask[used])
+        integral = bool(np.abs(weight - np.round(weight)).max() < 1e-6)
+        if not (integral and point.slack) and rounds % _LOCAL_EVERY:
+            return
+        owner = np.where(weight.max(axis=0) > 1e-6, np.argmax(weight, axis=0), -1)
+        if integral:
+            mode, keep = np.full(cell.devices, -1), np.zeros(cell.devices)
+            for c in used[np.argsort(point.x[used], kind="stable")]:  # the heaviest column of a device last
+                mode[master.device[c]], keep[master.device[c]] = master.mode[c], master.keep[c]
+            plan = cell.keeps(owner, mode)
+            self._offer(plan, "L")
+            self._offer(cell.with_keeps(owner, mode, keep), "L")  # with levels the master may know better rates
+        if not integral or plan is None:
+            plan = improved(cell, np.where(owner < 0, 0, owner), self.prices.nu, self.control)
+            self._offer(plan, "X")
+            if plan is not None:
+                self.owner.add_plan(plan)
+
+    def _offer(self, plan: Assignment | None, source: str) -> None:
+        if plan is None:
+            return
+        value = self.cell.value(plan)
+        if value < self.upper:
+            self.upper = value
+            self.found.append(Found(value, plan, source))
+            self.cutoff = min(self.cutoff, value - self.owner.rel_gap * abs(value))
+
+    def _report(self) -> None:
+        """A snapshot of a round at the root, where the bound of the node is that of the search."""
+        if not self.is_root or self.cell.counting:
+            return
+        bound, count = min(self.bound, self.upper), self.owner.rounds
+        snapshot = Snapshot(
+            "bnb", self.control.seconds, count, bound, self.upper, relative_gap(self.upper, bound), 0, 1
+        )
+        self.control.report(snapshot)
+        if self.owner.watch is not None:
+            self.owner.watch(snapshot)

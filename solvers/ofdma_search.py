@@ -1,0 +1,194 @@
+"""Depth-first search over the sub-carrier sets of one device, resumable.
+
+Each node adds one vector of cut bounds (:mod:`edgealloc.solvers.ofdma_cuts`). A leaf is a whole set: first one
+water level is asked whether the set can carry the keep rate that would beat the threshold, then its exact cap
+decides. Whatever is cut off lowers ``floor``, so that the floor bounds every set when the search is complete.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from edgealloc.solvers.ofdma_device import (
+    EPS,
+    SMIN,
+    best_share,
+    keep_at_share,
+    keep_cap,
+    proven_keep,
+    psi,
+)
+
+__all__ = ["open_search", "run_search"]
+
+DEPTH, FOUND, NODES, LEAVES, CAPS = range(5)  # integer state
+THRESHOLD, FLOOR = range(2)  # float state
+LEAF_WORK = 20  # a leaf costs about as much as so many nodes
+
+
+@njit(cache=True, error_model="numpy")
+def open_search(a, bp, mu, fixed, threshold):  # type: ignore[no-untyped-def]
+    """Settle the sub-carriers that one cut alone decides, and order the others.
+
+    Parameters
+    ----------
+    a, bp
+        Cuts, shapes [L] and [L, M].
+    mu, fixed
+        Prices; 1 in, 0 out, -1 open. Shapes [M].
+    threshold
+        Sets above it are of no interest.
+
+    Returns
+    -------
+    base [L], worth [M, L], order [N], taken [M], floor, root, closed
+        Cut bounds before branching and mu_m - b pi_m, the cut with the highest root bound first; the open
+        sub-carriers, those in, the least bound cut off, the bound of all sets, and whether nothing is left.
+    """
+    n_cut, m_all = bp.shape
+    base = a.copy()
+    worth = np.empty((m_all, n_cut))
+    for m in range(m_all):
+        for i in range(n_cut):
+            worth[m, i] = mu[m] - bp[i, m]
+            if fixed[m] == 1:
+                base[i] += worth[m, i]
+            elif fixed[m] == -1:
+                base[i] += min(0.0, worth[m, i])
+    lead = int(np.argmax(base))
+    root = base[lead]
+    base[lead], base[0] = base[0], root
+    for m in range(m_all):
+        worth[m, lead], worth[m, 0] = worth[m, 0], worth[m, lead]
+    if root > threshold:
+        return base, worth, np.empty(0, np.int64), np.zeros(m_all, np.bool_), root, root, True
+    opened = np.empty(m_all, np.int64)
+    n_open = 0
+    taken = np.zeros(m_all, np.bool_)
+    floor = np.inf
+    closed = False
+    for m in range(m_all):
+        if fixed[m] == 1:
+            taken[m] = True
+        elif fixed[m] == -1:
+            inside, outside = -np.inf, -np.inf
+            for i in range(n_cut):
+                inside = max(inside, base[i] + max(0.0, worth[m, i]))
+                outside = max(outside, base[i] + max(0.0, -worth[m, i]))
+            if inside > threshold:
+                floor = min(floor, inside)
+                for i in range(n_cut):
+                    base[i] += max(0.0, -worth[m, i])
+                if outside > threshold:
+                    floor = min(floor, outside)
+                    closed = True
+                    break
+            elif outside > threshold:
+                floor = min(floor, outside)
+                taken[m] = True
+                for i in range(n_cut):
+                    base[i] += max(0.0, worth[m, i])
+            else:
+                opened[n_open] = m
+                n_open += 1
+    key = np.empty(n_open)
+    for i in range(n_open):
+        key[i] = -abs(worth[opened[i], 0])
+    order = opened[:n_open][np.argsort(key, kind="mergesort")]
+    return base, worth, order, taken, floor, root, closed
+
+
+@njit(cache=True, error_model="numpy")
+def _leaf(  # type: ignore[no-untyped-def]
+    row, obj, nu, free, levels, inv_a, log2_a, mu, pi, level, taken, threshold, whole, counts
+):  # fmt: skip
+    """(Priced share, proven lower bound of it) of a set; (inf, bound) once it is known to exceed the threshold."""
+    n = 0
+    paid, profit = 0.0, 0.0
+    for m in range(taken.size):
+        if taken[m]:
+            whole[0, n], whole[1, n], whole[2, n] = inv_a[m], log2_a[m], 1.0
+            n += 1
+            paid += mu[m]
+            profit += pi[m]
+    best = best_share(row, obj, nu, free, levels, np.inf)[0] + paid
+    best -= (n + 64.0) * EPS * (abs(best) + paid)
+    if best > threshold:
+        return np.inf, best
+    if levels.size == 0:
+        s = keep_at_share(row, obj, nu, row[SMIN], threshold - paid + (n + 64.0) * EPS * paid)
+        if psi(row, level, s) > profit * (1.0 + (n + 64.0) * EPS) + 1e-12 * profit:
+            return np.inf, threshold if s > row[SMIN] else np.inf
+    counts[CAPS] += 1
+    cap, at = keep_cap(row, whole[0, :n], whole[1, :n], whole[2, :n])
+    value = best_share(row, obj, nu, free, levels, cap)[0] + paid
+    low = best_share(row, obj, nu, free, levels, proven_keep(row, whole[0, :n], cap, at))[0] + paid
+    return value, low - (n + 64.0) * EPS * (abs(low) + paid) if low < np.inf else np.inf
+
+
+@njit(cache=True, error_model="numpy")
+def run_search(  # type: ignore[no-untyped-def]
+    row, obj, nu, free, levels, inv_a, log2_a, mu, pi, level,
+    worth, order, taken, bound, tried, whole, counts, state, step, work, sets, values,
+):  # fmt: skip
+    """Search on for about ``work`` nodes; True when the search is complete.
+
+    ``bound`` [N + 1, L] (row 0: the base), ``tried`` [N + 1], ``taken`` [M], ``counts`` [5] and ``state`` [2]
+    carry the search from call to call. A set below the threshold lowers the threshold to its value less ``step``;
+    the last such sets stand in the ring ``sets`` [R, M], ``values`` [R].
+    """
+    n_open, n_cut = order.size, bound.shape[1]
+    depth = counts[DEPTH]
+    spent = 0
+    while depth >= 0:
+        if depth == n_open:
+            counts[LEAVES] += 1
+            spent += LEAF_WORK
+            value, low = _leaf(
+                row, obj, nu, free, levels, inv_a, log2_a, mu, pi, level, taken, state[THRESHOLD], whole, counts
+            )  # fmt: skip
+            state[FLOOR] = min(state[FLOOR], low)
+            if value <= state[THRESHOLD]:
+                ring = counts[FOUND] % values.size
+                sets[ring] = taken
+                values[ring] = value
+                counts[FOUND] += 1
+                state[THRESHOLD] = value - step
+            depth -= 1
+            continue
+        if tried[depth] == 2:
+            tried[depth] = 0
+            taken[order[depth]] = False
+            depth -= 1
+            continue
+        if spent >= work:
+            counts[DEPTH] = depth
+            return False
+        m = order[depth]
+        take = worth[m, 0] < 0.0
+        if tried[depth] == 1:
+            take = not take
+        tried[depth] += 1
+        counts[NODES] += 1
+        spent += 1
+        taken[m] = take
+        top = -np.inf
+        if take:
+            for i in range(n_cut):
+                x = bound[depth, i] + max(0.0, worth[m, i])
+                bound[depth + 1, i] = x
+                top = max(top, x)
+        else:
+            for i in range(n_cut):
+                x = bound[depth, i] + max(0.0, -worth[m, i])
+                bound[depth + 1, i] = x
+                top = max(top, x)
+        if top <= state[THRESHOLD]:
+            depth += 1
+            if depth < n_open:
+                tried[depth] = 0
+        else:
+            state[FLOOR] = min(state[FLOOR], top)
+    counts[DEPTH] = -1
+    return True
