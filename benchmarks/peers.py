@@ -202,18 +202,16 @@ def solve_scip(
     model.optimize()
     solve_s = time.perf_counter() - started
     found = model.getNSols() > 0
-    detail, boxed = out.remark(terms) if found else ("", False)
-    detail = f"{model.getNTotalNodes()} nodes, gap {rel_gap:g}, feastol {feastol:g}, {detail}"
-    detail += ", touches SCIP's variable bounds: no dual bound" if boxed else ""
+    short = f", {terms} terms, upload energy short by {out.shortfall(terms):.1g}" if found else ""
     return PeerRun(
         peer=f"SCIP {model.version()} in PySCIPOpt {version('pyscipopt')}",
         status=str(model.getStatus()),
         allocation=out.point() if found else None,
         objective=float(model.getObjVal()) / out.scale if found else math.nan,
-        lower_bound=-math.inf if boxed else float(model.getDualbound()) / out.scale,
+        lower_bound=float(model.getDualbound()) / out.scale,
         build_s=build_s,
         solve_s=solve_s,
-        detail=detail,
+        detail=f"{model.getNTotalNodes()} nodes, gap {rel_gap:g}, feastol {feastol:g}{short}",
     )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgealloc.result import Allocation, Result, Snapshot, Status
     from edgealloc.scenario import make_cell
     from edgealloc.solvers.cvxpy_backend import to_cvxpy
+    from edgealloc.solvers.pyomo_model import to_pyomo
     from edgealloc.verify import verify, verify_files
 
 _HOME = {
@@ -42,6 +43,7 @@ _HOME = {
     "Status": "result",
     "make_cell": "scenario",
     "to_cvxpy": "solvers.cvxpy_backend",
+    "to_pyomo": "solvers.pyomo_model",
     "verify": "verify",
     "verify_files": "verify",
 }
@@ -67,6 +69,7 @@ __all__ = [
     "save_instance",
     "solve",
     "to_cvxpy",
+    "to_pyomo",
     "verify",
     "verify_files",
 ]

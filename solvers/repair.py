@@ -26,9 +26,9 @@ MARGIN = 1e-12  # share of each budget left unused, to absorb rounding in evalua
 def repair(problem: Problem, point: Allocation, redeal: bool = True) -> Allocation | None:
     """Shave keep rates until the point breaks no budget; owners, frequencies and choices stay.
 
-    Shares of the spectrum and powers are scaled down to what there is, never up. Where keep rates are discrete
-    or common to all, a hair's violation would cost a whole step; with ``redeal`` the point's own keep rates are
-    therefore also tried on the least bandwidths that carry them.
+    Shares of the spectrum and powers are scaled down to what there is, never up. A hair's violation can cost a
+    device at ``keep_min`` everything, and a whole step where keep rates are discrete or common; with ``redeal``
+    the point's own keep rates are then also tried on the least bandwidths that carry them (FDMA and blocks).
 
     Returns
     -------
@@ -45,7 +45,8 @@ def repair(problem: Problem, point: Allocation, redeal: bool = True) -> Allocati
         point, selected=on, keep=_allowed(problem, np.clip(point.keep, inst.keep_min, inst.keep_max), on)
     )
     found = [_shaved(problem, point)]
-    if redeal and inst.access != "ofdma" and (inst.keep_levels is not None or inst.common_keep):
+    coarse = found[0] is None or inst.keep_levels is not None or inst.common_keep
+    if redeal and inst.access != "ofdma" and coarse:
         found.append(_redealt(problem, point))
     fits = [a for a in found if a is not None and problem.evaluate(a).feasible]
     return min(fits, key=lambda a: problem.evaluate(a).objective, default=None)

@@ -24,14 +24,10 @@ from edgealloc.result import Allocation
 from edgealloc.solvers.logform import LogForm, allocation_of, mean_exponential, quadrature_error
 from edgealloc.units import FloatArray
 
-__all__ = ["TERMS", "ScipModel", "build", "takes_scip"]
+__all__ = ["TERMS", "V_MAX", "ScipModel", "build", "takes_scip"]
 
 TERMS = 10  # of the quadrature: eps(v) to 1e-10 up to v = 12, and each costs SCIP an auxiliary variable
-# SCIP needs bounds. These are far outside of what a cell uses; a point that touches them is reported as such and
-# its dual bound discarded, for a bound under a restriction bounds nothing.
-SHARE_LOG = (-30.0, 0.0)  # log t/T, log e/E, log b/B
-NATS = (1e-5, 40.0)  # v: up to 58 bit/s/Hz
-TINY = math.exp(SHARE_LOG[0] + 1.0)  # bandwidth, as a share of B, that a device left out may hold
+V_MAX = 60.0  # nats, 87 bit/s/Hz: no device comes near, and energy bounds v first in any sensible cell
 
 
 def takes_scip(problem: Problem) -> bool:
@@ -96,18 +92,17 @@ class ScipModel:
             **changes, power_w=np.where(on, plain.power_w, np.zeros(k)), bandwidth_hz=np.where(on, band, 0.0)
         )
 
-    def remark(self, terms: int) -> tuple[str, bool]:
-        """How exact the model was at its point, and whether the point touches an artificial bound."""
-        value, on = self.model.getVal, [s is None or self.model.getVal(s) > 0.5 for s in self.selected]
-        used = [row for row, here in zip(self.shares, on, strict=True) if here]
-        touch = any(
-            value(v) < SHARE_LOG[0] + 0.1 for row in used for v in (row[1], row[2], row[4]) if v is not None
-        )
-        if not self.efficiency:
-            return "", touch
-        v = np.array([value(v) for v, here in zip(self.efficiency, on, strict=True) if here] or [1.0])
-        touch = touch or bool(v.min() < 1.1 * NATS[0] or v.max() > 0.9 * NATS[1])
-        return f"rate rows short by {quadrature_error(v, terms):.1g}", touch
+    @property
+    def values_of_v(self) -> FloatArray:
+        """Spectral efficiencies of the devices that take part, in nats; empty with sub-carriers."""
+        value = self.model.getVal
+        pairs = zip(self.efficiency, self.selected, strict=False)
+        return np.array([value(v) for v, s in pairs if s is None or value(s) > 0.5])
+
+    def shortfall(self, terms: int) -> float:
+        """Largest share by which the quadrature underrates the upload energy at SCIP's point."""
+        v = self.values_of_v
+        return quadrature_error(v, terms) if len(v) else 0.0
 
 
 def build(problem: Problem, terms: int = TERMS) -> ScipModel:
@@ -142,6 +137,7 @@ class _Builder:
     terms: int
     forms: list[LogForm] = field(default_factory=list)
     squares: list[Any] = field(default_factory=list)
+    bands: list[Any] = field(default_factory=list)
 
     def variable(self, low: float, high: float, kind: str = "C", cost: float = 0.0) -> Any:
         return self.out.model.addVar(lb=float(low), ub=float(high), vtype=kind, obj=cost)
@@ -173,7 +169,6 @@ class _Builder:
         """Rows of one device: choices, latency, energy, power, rate, loss."""
         inst, form, exp = self.problem.instance, self.forms[0], self.scip.exp
         x, phi = self.variable(form.x_min[k], form.x_max[k]), self.variable(form.phi_min[k], 0.0)
-        tau, eps = self.variable(*SHARE_LOG), self.variable(*SHARE_LOG)
         selected = None if inst.exclusion_penalty is None else self.variable(0, 1, "B")
         out = 0.0 if selected is None else 1.0 - selected  # 1 for a device left out: its rows go slack
         menu = inst.adapter_options[k] if inst.adapter_options else None
@@ -188,6 +183,16 @@ class _Builder:
         if common is not None:
             self.row(x - common <= 20.0 * out)
             self.row(common - x <= 20.0 * out)
+        # bits = log(D(s) ln 2 / (T B)), linear in x where nothing but the adapter is uploaded
+        nats = self._row("nats", k)
+        fixed = math.log(form.head[k]) + nats[0] if form.head[k] > 0 else -math.inf
+        ends = np.logaddexp(fixed, [nats.min() + form.x_min[k], nats.max() + form.x_max[k]])
+        bits = x + self._linear(pick, nats)
+        if form.head[k] > 0:
+            lora, bits = bits, self.variable(ends[0], ends[1] + 1e-6)
+            self.row(exp(fixed - bits) + exp(lora - bits) <= 1.0)
+        rate = self._subcarriers if inst.access == "ofdma" else self._band
+        tau, eps, beta = rate(k, bits, ends, out)
         latency, energy, most = exp(tau), exp(eps), 1.0
         for c, heat, exponent, warmth in (
             (form.compute_fixed[k], form.energy_fixed[k], -phi, 2 * phi),
@@ -199,15 +204,7 @@ class _Builder:
             most += float(np.max(c) + np.max(heat))
         self.row(latency <= 1.0 - form.download_fixed[k] + (most + form.download_fixed[k]) * out)
         self.row(energy <= 1.0 + most * out)
-        # bits = log(D(s) ln 2 / (T B)), linear in x where nothing but the adapter is uploaded
-        nats = self._row("nats", k)
-        bits = x + self._linear(pick, nats)
-        if form.head[k] > 0:
-            fixed = math.log(form.head[k]) + nats[0]
-            lora, bits = bits, self.variable(fixed, math.log(math.exp(fixed) + math.exp(nats.max())) + 1e-6)
-            self.row(exp(fixed - bits) + exp(lora - bits) <= 1.0)
-        rate = self._subcarriers if inst.access == "ofdma" else self._band
-        self.out.shares.append((x, tau, eps, phi, rate(k, tau, eps, bits, out)))
+        self.out.shares.append((x, tau, eps, phi, beta))
         self.out.selected.append(selected)
         self.out.option.append(pick)
         self._loss(k, x, selected, pick)
@@ -232,47 +229,59 @@ class _Builder:
             return float(values[0]) * self.scip.exp(exponent)
         return self.scip.exp(exponent + self._linear(pick, np.log(np.maximum(values, 1e-13 * values.max()))))
 
-    def _band(self, k: int, tau: Any, eps: Any, bits: Any, out: Any) -> Any:
-        """FDMA and blocks: Shannon's rate with its energy; returns log b / B."""
+    # Variables get the bounds that the rows imply, no others. A device left out rests at tau = eps = beta = 0 and
+    # v = 1, and its rows are slack by just what that takes: large constants make SCIP wrong (docs/backends.md).
+
+    def _band(self, k: int, bits: Any, ends: FloatArray, out: Any) -> tuple[Any, Any, Any]:
+        """FDMA and blocks: Shannon's rate with its energy; returns tau, eps, beta."""
         inst, form, exp = self.problem.instance, self.forms[0], self.scip.exp
-        beta, v = self.variable(*SHARE_LOG), self.variable(*NATS)
-        slack = 100.0 * out  # more than any exponent reaches within the bounds of the variables
-        self.row(eps - tau <= -form.power[k] + slack)
-        self.row(bits - tau - beta - slack <= self.scip.log(v))
+        snr, power = float(form.snr[k]), float(form.power[k])
+        reserve = max(
+            snr - ends[0], 0.0
+        )  # log of the energy budget over the least upload energy; eps(v) >= e^(v/2)
+        v = self.variable(min(1.0, math.exp(ends[0])), min(max(1.0, 2.0 * reserve), V_MAX) + 1e-3)
+        least = ends[0] - math.log(v.getUbOriginal()) - 1e-3
+        tau, beta = self.variable(min(least, 0.0), 0.0), self.variable(min(least, 0.0), 0.0)
+        eps = self.variable(min(ends[0] - snr - 1e-3, 0.0), 0.0)
+        self.row(eps - tau + power <= max(power, 0.0) * out)
+        self.row(bits - tau - beta - max(ends[1], 0.0) * out <= self.scip.log(v))
         nodes, logs = mean_exponential(self.terms)
-        cost = bits - float(form.snr[k]) - eps - slack
+        cost = bits - snr - eps - max(ends[1] - snr + 1.0, 0.0) * out
         self.row(self.sum(exp(float(u) * v + (cost + float(w))) for u, w in zip(nodes, logs, strict=True)) <= 1.0)
         if inst.block_hz is not None:
             most = math.floor(Fraction(inst.bandwidth_hz) / Fraction(inst.block_hz))
-            blocks = self.variable(0, most, "I")
-            self.row(exp(beta) <= inst.block_hz / inst.bandwidth_hz * blocks + TINY)
-            self.out.blocks.append(blocks)
+            self.out.blocks.append(self.variable(0, most, "I"))
+            self.row(exp(beta) <= inst.block_hz / inst.bandwidth_hz * self.out.blocks[-1] + out)
+        else:
+            self.bands.append(self.variable(0.0, 1.0))
+            self.row(exp(beta) <= self.bands[-1] + out)
         self.out.efficiency.append(v)
-        return beta
+        return tau, eps, beta
 
-    def _subcarriers(self, k: int, tau: Any, eps: Any, bits: Any, out: Any) -> None:
+    def _subcarriers(self, k: int, bits: Any, ends: FloatArray, out: Any) -> tuple[Any, Any, None]:
         """Own sub-carriers: a concave rate, and the one row that is not convex, power times time below energy."""
         inst, form = self.problem.instance, self.forms[0]
-        width_hz = subcarrier_hz(inst)
-        snr = inst.power_max_w[k] * inst.gain[k] / (inst.noise_psd_w_per_hz * width_hz)
+        snr = inst.power_max_w[k] * inst.gain[k] / (inst.noise_psd_w_per_hz * subcarrier_hz(inst))
+        full = np.log1p(snr) / len(snr)  # rate of each sub-carrier at full power, in nats times B
         own = [self.variable(0, 1, "B") for _ in snr]
         power = [self.variable(0.0, 1.0) for _ in snr]
-        parts = []
-        for c, q, s in zip(own, power, snr, strict=True):
+        parts = [self.variable(0.0, r) for r in full]
+        for c, q, r, s, most in zip(own, power, parts, snr, full, strict=True):
             self.row(q <= c)
-            r = self.variable(0.0, math.log1p(s) / len(snr))
-            if s > 0.0:
-                self.row(r <= self.scip.log(1.0 + float(s) * q) * (1.0 / len(snr)))
-                self.row(r <= math.log1p(s) / len(snr) * c)
-            parts.append(r)
-        total, used = self.variable(1e-12, 100.0), self.variable(0.0, 1.0)
-        self.row(total <= self.sum(parts) + 1e-12)
+            self.row(r <= self.scip.log(1.0 + float(s) * q) * (1.0 / len(snr)))
+            self.row(r <= float(most) * c)
+        least = math.exp(ends[0])  # of the rate, for the upload takes no longer than the deadline
+        total = self.variable(0.999 * least, max(float(full.sum()), least) + 1e-6)
+        tau = self.variable(min(ends[0] - math.log(max(float(full.sum()), least)) - 1e-3, 0.0), 0.0)
+        eps = self.variable(min(ends[0] - float(form.snr[k]) - 1e-3, 0.0), 0.0)
+        used = self.variable(0.0, 1.0)
+        self.row(total <= self.sum(parts) + least * out)
         self.row(self.sum(power) <= used)
-        slack = 100.0 * out
-        self.row(bits - tau - slack <= self.scip.log(total))
-        self.row(used <= self.scip.exp(eps - tau + float(form.power[k])) + 1.0 * out)
+        self.row(bits - tau - (ends[1] - ends[0] + 0.1) * out <= self.scip.log(total))
+        self.row(used <= self.scip.exp(eps - tau + float(form.power[k])) + out)
         self.out.owner.append(own)
         self.out.power.append(power)
+        return tau, eps, None
 
     def _loss(self, k: int, x: Any, selected: Any, pick: list[Any] | None) -> None:
         """Underfitting, and the square of the keep rate, of a device that may be left out."""
@@ -307,12 +316,7 @@ class _Builder:
             most = math.floor(Fraction(inst.bandwidth_hz) / Fraction(inst.block_hz or 1.0))
             self.row(self.sum(out.blocks) <= most)
         else:
-            self.row(self.sum(self.scip.exp(share[4]) for share in out.shares) <= 1.0 + self._tiny)
-
-    @property
-    def _tiny(self) -> float:
-        """Share of the band that devices left out hold all together."""
-        return TINY * len(self.out.shares) if self.problem.instance.exclusion_penalty is not None else 0.0
+            self.row(self.sum(self.bands) <= 1)
 
     def _stability(self) -> None:
         """``sqrt(base + spread / y)``, y = Lam + 2 lam (1 - sum w s^2), as posynomials of log y and log gap."""
