@@ -2,8 +2,9 @@
 
     python benchmarks/fedlodrop_validate.py --data FOLDER --methods convex [--access fdma] [--out FOLDER]
 
-The bound's constants are fitted to pilot runs in OUT/fedlodrop_sweep.csv (zero-filled). Payloads are those of the adapter that is trained (MiniLM-L6, query and value of the last layer, rank 8, 32 bit), and the
-cell's samples are its training set. Finished runs are kept in OUT/fedlodrop_validate.jsonl. Writes
+The bound's constants are fitted to pilot runs in OUT/fedlodrop_sweep.csv (zero-filled). Payloads are those of
+the adapter that is trained (MiniLM-L6, query and value of the last layer, rank 8, 32 bit), and the cell's
+samples are its training set. Finished runs are kept in OUT/fedlodrop_validate.jsonl. Writes
 OUT/fedlodrop_validate_ACCESS.{csv,md,png}.
 """
 

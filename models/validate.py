@@ -257,7 +257,7 @@ def _key(plan: Plan, setup: Setup, options: FederatedOptions, samples: FloatArra
 def markdown(validation: Validation) -> str:
     """Render the table of plans, best test loss first."""
     lines = [
-        "| plan | reporting | round s | round J | test loss | 95 % +- | accuracy | train loss | best round | bound |",
+        "| plan | reporting | round s | round J | test loss | 95 % +- | accuracy | train | best round | bound |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in sorted(validation.table(), key=lambda row: row["test_loss"]):
