@@ -101,6 +101,14 @@ METHODS: dict[str, Method] = {
             chosen=False,
         ),
         Method(
+            "highs",
+            "mixed-integer linear programs of proven lines, refined; takes linear side constraints",
+            _one_channel,
+            "access fdma or rb, with every variant",
+            "edgealloc.solvers.highs_backend:solve_highs",
+            chosen=False,
+        ),
+        Method(
             "scip",
             "global oracle for every access scheme and variant, far slower than ours; its point repaired",
             lambda problem: problem.underfit.name in ("inverse-keep", "perturbation"),
