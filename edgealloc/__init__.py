@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from edgealloc.io import save_instance
     from edgealloc.problem import Problem
     from edgealloc.result import Allocation, Result, Snapshot, Status
-    from edgealloc.scenario import make_cell
+    from edgealloc.scenario import CellOptions, make_cell
     from edgealloc.solvers.cvxpy_backend import to_cvxpy
     from edgealloc.solvers.pyomo_model import to_pyomo
-    from edgealloc.verify import verify, verify_files
+    from edgealloc.verify import verify_files
 
 _HOME = {
     "METHODS": "api",
@@ -41,10 +41,10 @@ _HOME = {
     "Result": "result",
     "Snapshot": "result",
     "Status": "result",
+    "CellOptions": "scenario",
     "make_cell": "scenario",
     "to_cvxpy": "solvers.cvxpy_backend",
     "to_pyomo": "solvers.pyomo_model",
-    "verify": "verify",
     "verify_files": "verify",
 }
 
@@ -53,6 +53,7 @@ __all__ = [
     "AdapterOption",
     "Allocation",
     "BoundSpec",
+    "CellOptions",
     "EdgeallocError",
     "InputError",
     "Instance",
@@ -70,7 +71,6 @@ __all__ = [
     "solve",
     "to_cvxpy",
     "to_pyomo",
-    "verify",
     "verify_files",
 ]
 

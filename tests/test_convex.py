@@ -18,6 +18,7 @@ from edgealloc.result import Snapshot
 from edgealloc.solution import Solution
 from edgealloc.solvers import response
 from edgealloc.solvers.cell import Cell
+from edgealloc.verify import verify
 from tests.random_instances import random_fdma
 
 FDMA_OPTIMA = [
@@ -29,7 +30,7 @@ FDMA_OPTIMA = [
 
 def accepted(result: Result) -> bool:
     """Whether the independent checker accepts the solution as its file would state it."""
-    report = edgealloc.verify(result.problem.instance, Solution.of(result))
+    report = verify(result.problem.instance, Solution.of(result))
     assert report.ok, str(report)
     return report.ok
 

@@ -1,0 +1,57 @@
+"""The public names: all there, none shadowed by a module, cheap to import; the method table is honest."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import edgealloc
+from edgealloc.api import METHODS
+from edgealloc.errors import EdgeallocError, InputError
+from edgealloc.problem import Problem
+from tests.conftest import MakeInstance
+
+
+def test_every_public_name_is_there() -> None:
+    for name in edgealloc.__all__:
+        assert getattr(edgealloc, name) is not None
+    assert set(edgealloc.__all__) <= set(dir(edgealloc))
+    with pytest.raises(AttributeError, match="no attribute 'solvve'"):
+        edgealloc.solvve  # noqa: B018
+
+
+def test_no_public_name_is_a_module() -> None:
+    """Importing a submodule binds its name in the package, which would replace the function of that name."""
+    modules = {module.name for module in pkgutil.iter_modules(edgealloc.__path__)}
+    assert not modules & set(edgealloc.__all__)
+
+
+def test_import_is_light() -> None:
+    heavy = ["torch", "pandas", "cvxpy", "pyomo", "pydantic", "numba", "scipy", "matplotlib", "rich", "click"]
+    code = f"import sys, edgealloc; print([m for m in {heavy} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_methods_can_be_imported_and_are_honest(make_instance: MakeInstance) -> None:
+    """Every entry exists; a method that does not take a problem refuses it with a reason."""
+    problem = Problem(make_instance("fdma", 3))
+    sub_carriers = Problem(make_instance("ofdma", 3))
+    assert METHODS["convex"].takes(problem)
+    assert not METHODS["convex"].takes(sub_carriers)
+    with pytest.raises(EdgeallocError, match="sub-carriers are discrete"):
+        edgealloc.solve(sub_carriers, "convex")
+    for method in METHODS.values():
+        module, function = method.entry.split(":")
+        assert callable(getattr(importlib.import_module(module), function)), method.name
+        assert method.summary
+        assert method.needs
+
+
+def test_an_unknown_method_lists_the_known_ones(make_instance: MakeInstance) -> None:
+    with pytest.raises(InputError, match="allowed: auto, convex"):
+        edgealloc.solve(make_instance("fdma", 2), "simplex")
