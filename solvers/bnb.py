@@ -181,7 +181,7 @@ def branch_and_bound(
         open_bound = min(frontier.bound(), current[0].bound if current else math.inf)
         return min(open_bound, closed, relaxation.discarded_bound(), upper())
 
-    while current and not control.stopped():
+    while current and (nodes == 0 or not control.stopped()):
         node, box, guess = current
         if node.bound >= cutoff():
             closed = min(closed, node.bound)

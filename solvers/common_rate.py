@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgealloc.solvers.base import Control
+from edgealloc.solvers.bnb import Found
 from edgealloc.solvers.choices import OUT, IntArray
 from edgealloc.solvers.pieces import Pieces
 from edgealloc.solvers.plans import Plan, plan_value
@@ -73,6 +74,9 @@ class CommonRate(Separable):
         total = self.choices.problem.instance.bandwidth_hz
         fit = [plan for plan in plans if math.fsum(plan.band) <= total]
         return sorted(fit, key=lambda plan: plan_value(self.choices.problem, plan))[:1]
+
+    def _cheapest(self, active: Pieces, start: IntArray) -> list[Found[Plan]]:
+        return []  # least bandwidths need not have one rate
 
     def _filled(self, plan: Plan, priced: Priced) -> Plan:
         return plan

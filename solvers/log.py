@@ -1,7 +1,7 @@
 """The log of a branch-and-bound search: a table while it runs, a report at its end, and a JSONL trace.
 
 Columns: a letter for who found the incumbent of this row (X exchanges between devices, M mixed price answers,
-W warm start, L the relaxation itself), nodes solved, nodes open, the dual bound, the incumbent, the relative
+W warm start, L least bandwidths), nodes solved, nodes open, the dual bound, the incumbent, the relative
 gap, seconds. A row is printed for each new incumbent and otherwise at most once a second: what is printed
 depends on the clock, the search does not.
 """

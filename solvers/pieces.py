@@ -58,29 +58,30 @@ class Pieces:
     @classmethod
     def root(cls, choices: Choices) -> Pieces:
         """The pieces that a search starts from: every level, or a few intervals per mode."""
-        inst = choices.problem.instance
-        modes, lefts, rights = [], [], []
-        for mode, device in enumerate(choices.device):
-            low, high = choices.low[mode], choices.high[mode]
-            if low > high:
-                continue
-            levels = inst.keep_levels[device] if inst.keep_levels is not None else None
-            if levels is not None:
-                ends = np.asarray(levels)[(levels >= low) & (levels <= high)]
-                left, right = ends, ends
-            elif low == high:
-                left = right = np.array([low])
-            else:
-                ends = np.geomspace(low, high, _INITIAL + 1)
-                ends[0], ends[-1] = low, high
-                left, right = ends[:-1], ends[1:]
-            modes.append(np.full(len(left), mode))
-            lefts.append(left)
-            rights.append(right)
-        join = np.concatenate
-        inside = cls._none() if not modes else cls._build(choices, join(modes), join(lefts), join(rights))
+        low, high = choices.low, choices.high
+        levels = choices.problem.instance.keep_levels
+        continuous = low < high
+        mode, left, right = [np.zeros(0, dtype=np.intp)], [np.zeros(0)], [np.zeros(0)]
+        if levels is not None:
+            continuous &= np.array([level is None for level in levels])[choices.device]
+            for one in np.flatnonzero(~continuous & (low <= high)):
+                own = levels[choices.device[one]]
+                ends = low[one : one + 1] if own is None else own[(own >= low[one]) & (own <= high[one])]
+                mode.append(np.full(len(ends), one))
+                left.append(ends)
+                right.append(ends)
+        else:
+            single = np.flatnonzero(low == high)
+            mode, left, right = [single], [low[single]], [low[single]]
+        wide = np.flatnonzero(continuous)
+        ends = np.geomspace(low[wide], high[wide], _INITIAL + 1, axis=1).reshape(len(wide), _INITIAL + 1)
+        ends[:, 0], ends[:, -1] = low[wide], high[wide]
+        mode.append(np.repeat(wide, _INITIAL))
+        left.append(ends[:, :-1].ravel())
+        right.append(ends[:, 1:].ravel())
+        inside = cls._build(choices, np.concatenate(mode), np.concatenate(left), np.concatenate(right))
         outside = np.flatnonzero(np.isfinite(choices.out_cost()))
-        return cls._merge(inside, cls._left_out(choices, outside)) if len(outside) else inside
+        return cls._merge(inside, cls._left_out(choices, outside))
 
     @classmethod
     def at(cls, choices: Choices, keep: float) -> Pieces:
@@ -94,11 +95,6 @@ class Pieces:
         rate = np.full(len(mode), keep)
         outside = np.flatnonzero(np.isfinite(choices.out_cost()))
         return cls._merge(cls._build(choices, mode, rate, rate), cls._left_out(choices, outside))
-
-    @classmethod
-    def _none(cls) -> Pieces:
-        i, x, y = np.zeros(0, dtype=np.intp), np.zeros(0), np.zeros((0, 2))
-        return cls(i, i, x, x, y, y, y, y, y, y)
 
     @classmethod
     def _left_out(cls, choices: Choices, device: IntArray) -> Pieces:

@@ -31,7 +31,7 @@ class Plan:
     band
         Bandwidth in Hz. Shape [K].
     source
-        A letter for who found it: X exchanges, M mixed prices, W warm start.
+        A letter for who found it: L least bandwidths, X exchanges, M mixed prices, W warm start.
     """
 
     mode: IntArray

@@ -29,7 +29,7 @@ __all__ = ["DeviceBox", "DeviceCut", "Separable"]
 
 _LINES_SHARE = 0.3  # pieces are cut while their lines make up more than this share of a node's gap
 _MANY = 200  # devices from which on exchanges are tried at few nodes only
-_EXCHANGES = 64  # moves between two looks at the clock
+_EXCHANGE_COLUMNS = 200_000  # columns looked at by exchanges between two looks at the clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +118,8 @@ class Separable(Relaxation[DeviceBox, Plan]):
             if np.any(np.diff(start) == 0):  # nothing left for a device, but what was discarded
                 return Relaxed(self.discarded, tuple(found))
             scale = abs(bound) if math.isfinite(bound) else self.choices.problem.free_objective
+            if best is None and math.isinf(bound) and not found:
+                found += self._cheapest(active, start)
             columns = (active.cost.ravel(), active.band.ravel(), active.kept.ravel())
             tolerance = 0.02 * self.rel_gap * abs(scale) + 1e-300
             priced = search_prices(start, columns, self.choices.budget_hz, self.term, prices, tolerance, cutoff)
@@ -156,6 +158,14 @@ class Separable(Relaxation[DeviceBox, Plan]):
         """The pieces of a box."""
         holds = box.holds(self.pieces)
         return self.pieces if holds.all() else self.pieces.take(holds)
+
+    def _cheapest(self, active: Pieces, start: IntArray) -> list[Found[Plan]]:
+        """The plan of least bandwidth, so that a limit that comes early finds something."""
+        at = _arg_least(active.safe_band.ravel(), start)
+        plan = Plan(active.mode[at // 2], active.safe_keep.ravel()[at], active.safe_band.ravel()[at], "L")
+        if not math.fsum(plan.band) <= self.choices.problem.instance.bandwidth_hz:
+            return []
+        return [Found(plan_value(self.choices.problem, plan), plan, plan.source)]
 
     def _line_errors(
         self, active: Pieces, start: IntArray, priced: Priced
@@ -227,12 +237,17 @@ class Separable(Relaxation[DeviceBox, Plan]):
         if np.any(np.diff(starts) == 0):
             return plans
         few = (columns[0][index], columns[1][index], columns[2][index])
-        # start from both sides of the prices that count most, the picks made safe
-        sides = np.argsort(-priced.share, kind="stable")[: 2 if k <= _MANY else 1]
-        for side in sides:
-            where = np.searchsorted(index, priced.picks[side])
-            kept_pick = index[np.minimum(where, len(index) - 1)] == priced.picks[side]
-            pick = np.where(kept_pick, where, _arg_least(reduced[index], starts))
+        # The same prices for safe columns: the picks on their dearer side fit as they are.
+        tolerance = 0.02 * self.rel_gap * abs(priced.bound)
+        guess = (priced.mu, priced.q)
+        safe = search_prices(starts, few, self.choices.limit_hz, self.term, guess, tolerance, math.inf)
+        picks = [safe.picks[3]] if k > _MANY else [safe.picks[3], safe.picks[1]]
+        if k <= _MANY:
+            for side in np.argsort(-priced.share, kind="stable")[:2]:
+                where = np.minimum(np.searchsorted(index, priced.picks[side]), len(index) - 1)
+                is_safe = index[where] == priced.picks[side]
+                picks.append(np.where(is_safe, where, safe.picks[3]))
+        for pick in picks:
             at = index[self._exchanged(starts, few, priced, pick, control)]
             plan = Plan(active.mode[at // 2], active.safe_keep.ravel()[at], columns[1][at], "X")
             plans.append(self._filled(plan, priced))
@@ -256,9 +271,10 @@ class Separable(Relaxation[DeviceBox, Plan]):
     ) -> IntArray:
         """Exchanges between devices until none helps, looking at the clock now and then."""
         limit = self.choices.limit_hz
+        moves = max(1, _EXCHANGE_COLUMNS // len(columns[0]))
         value = math.inf
         while not control.stopped():
-            pick, new = exchange(start, columns, limit, self.term, (priced.mu, priced.nu), pick, _EXCHANGES)
+            pick, new = exchange(start, columns, limit, self.term, (priced.mu, priced.nu), pick, moves)
             if not new < value:
                 break
             value = new
