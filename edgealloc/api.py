@@ -16,7 +16,7 @@ from edgealloc.result import Allocation, Result, Snapshot
 if TYPE_CHECKING:
     from edgealloc.solvers.base import Options
 
-__all__ = ["METHODS", "Method", "compare", "load", "solve"]
+__all__ = ["METHODS", "Method", "compare", "find_method", "load", "solve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +132,14 @@ METHODS: dict[str, Method] = {
             "edgealloc.solvers.psca:solve_psca_plus",
             chosen=False,
         ),
+        Method(
+            "baseline",
+            "simple schemes to compare with, by name: baseline:equal, baseline:no-dropout, ...",
+            lambda problem: True,
+            "any problem",
+            "edgealloc.solvers.baselines:solve_baseline",
+            chosen=False,
+        ),
     )
 }
 
@@ -207,6 +215,20 @@ def solve(
     return _choose(method, problem).run(problem, options)
 
 
+def find_method(name: str) -> Method:
+    """The method of a name; ``cvxpy:SCS`` is the back end ``cvxpy`` with the solver SCS.
+
+    Raises
+    ------
+    InputError
+        For an unknown name; the known ones are in the message.
+    """
+    family, _, solver = name.partition(":")
+    if family not in METHODS or (solver and METHODS[family].chosen):
+        raise InputError("options", [Fault("options", "method", repr(name), ", ".join(["auto", *METHODS]))])
+    return replace(METHODS[family], name=name, solver=solver) if solver else METHODS[family]
+
+
 def _choose(name: str, problem: Problem) -> Method:
     if name == "auto":
         for method in METHODS.values():
@@ -215,10 +237,7 @@ def _choose(name: str, problem: Problem) -> Method:
         why = "; ".join(problem.structure.reasons)
         known = "; ".join(f"{m.name}: {m.needs}" for m in METHODS.values() if m.chosen)
         raise EdgeallocError(f"no method takes this problem ({why}); there is {known}")
-    family, _, solver = name.partition(":")
-    if family not in METHODS or (solver and METHODS[family].chosen):
-        raise InputError("options", [Fault("options", "method", repr(name), ", ".join(["auto", *METHODS]))])
-    method = replace(METHODS[family], name=name, solver=solver) if solver else METHODS[family]
+    method = find_method(name)
     if not method.takes(problem):
         why = "; ".join(problem.structure.reasons)
         raise EdgeallocError(f"method {name!r} takes {method.needs}; this problem is not that: {why}; use 'auto'")

@@ -15,15 +15,18 @@ from enum import Enum
 
 import numpy as np
 
+from edgealloc.errors import EdgeallocError
 from edgealloc.problem import Problem, Violation
 from edgealloc.result import Allocation, Diagnosis, Result, Snapshot, Status, relative_gap
-from edgealloc.solvers.base import Control
+from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.cell import Cell
 from edgealloc.solvers.diagnose import diagnose
 from edgealloc.solvers.repair import repair
 from edgealloc.solvers.response import BANDWIDTH, SLOPE, share
 
 __all__ = ["Claim", "Judgement", "Stop", "certified_floor", "conclude", "judge", "proven_infeasible", "stop_of"]
+
+PROOF_S = 10.0  # time for a proof of our own that a problem is infeasible
 
 
 class Stop(Enum):
@@ -174,10 +177,18 @@ def proven_free(problem: Problem) -> float:
 
 
 def proven_infeasible(problem: Problem) -> tuple[Diagnosis, ...]:
-    """Our own diagnosis of an FDMA problem without choices; empty elsewhere, and where nothing is proved."""
-    if problem.instance.access != "fdma" or problem.structure.discrete:
+    """Our own proof that a problem has no feasible point, with its diagnosis; empty where nothing is proved."""
+    if problem.instance.access == "fdma" and not problem.structure.discrete:
+        return diagnose(Cell.of(problem))
+    if problem.instance.exclusion_penalty is not None:
+        return ()  # leaving everybody out is feasible
+    from edgealloc.solvers.exact import solve_bnb
+
+    try:
+        ours = solve_bnb(problem, Options(time_limit=PROOF_S))
+    except EdgeallocError:  # a problem that the exact methods do not take
         return ()
-    return diagnose(Cell.of(problem))
+    return ours.diagnosis if ours.status is Status.INFEASIBLE else ()
 
 
 def conclude(problem: Problem, claim: Claim, control: Control) -> Result:

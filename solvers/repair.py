@@ -40,6 +40,8 @@ def repair(problem: Problem, point: Allocation, redeal: bool = True) -> Allocati
     numbers += [point.bandwidth_hz] if point.bandwidth_hz is not None else []
     if not all(np.all(np.isfinite(a)) for a in numbers):
         return None
+    if problem.evaluate(point).feasible:
+        return point
     on = point.selected if inst.exclusion_penalty is not None else np.ones(inst.num_devices, dtype=bool)
     point = replace(
         point, selected=on, keep=_allowed(problem, np.clip(point.keep, inst.keep_min, inst.keep_max), on)
