@@ -206,7 +206,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
     ) -> list[Plan]:
         """Feasible plans from a priced box, best first."""
         k = len(start) - 1
-        if k > _MANY and self.calls > 1 and self.calls % 16:
+        if k > _MANY and self.calls > 1 and self.calls % 4:
             return []
         plans = self._rounded(active, start, priced, gap, control)
         mixed = mixed_plan(self.choices, active, priced)
