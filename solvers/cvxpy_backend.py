@@ -9,6 +9,7 @@ needs no compilation (DPP).
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -148,7 +149,9 @@ class ConvexModel:
         with Control(options) as control:
             error = ""
             try:
-                program.solve(solver=name, **told)
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", message="Solution may be inaccurate")  # the status says so
+                    program.solve(solver=name, **told)
             except cp.error.SolverError as problem_of_solver:  # "failed": cvxpy has no status for it then
                 error = str(problem_of_solver).splitlines()[0]
             native = "solver_error" if error else str(program.status)
