@@ -8,6 +8,7 @@ above it is wrong, and so is an optimum that it beats.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,11 @@ import pytest
 from edgealloc import solve
 from edgealloc.device import chosen_adapter
 from edgealloc.instance import AdapterOption, BoundSpec, Instance, UnderfitCurve
+from edgealloc.io import save_instance
 from edgealloc.problem import Problem
 from edgealloc.result import Status
 from edgealloc.solvers.bandwidth import device_rows, least_bandwidth
+from edgealloc.verify import verify_files
 
 OUT = -1
 Choice = tuple[int, float, float, float, float]  # menu row or OUT, keep rate, bandwidth, own cost, kept share
@@ -234,6 +237,15 @@ def test_brute_force(batch: int) -> None:
 def test_brute_force_with_a_common_rate(batch: int) -> None:
     ends = [check(random_instance(seed, common=True), 1e-5) for seed in range(10 * batch, 10 * batch + 10)]
     assert ends.count(Status.OPTIMAL) >= 6
+
+
+def test_the_checker_accepts_every_claim(tmp_path: Path) -> None:
+    for seed in range(0, 120, 3):
+        instance = random_instance(seed, common=seed % 5 == 4)
+        save_instance(instance, tmp_path / "case.json")
+        solve(instance, "bnb", rel_gap=1e-5).save(tmp_path / "solution.json")
+        report = verify_files(tmp_path / "case.json", tmp_path / "solution.json", rel_gap=1e-5)
+        assert report.ok, str(report)
 
 
 @pytest.mark.slow
