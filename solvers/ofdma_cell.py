@@ -233,33 +233,28 @@ class OfdmaCell:
         cap, level = keep_cap(row, self.inv_a[k], self.log2_a[k], used)
         return float(cap), float(level)
 
-    def keeps(self, owner: IntArray, mode: IntArray) -> Assignment | None:
-        """The best keep rates of an assignment with given modes; None when a device in it has none."""
+    def keeps(self, owner: IntArray, mode: IntArray, at: FloatArray | None = None) -> Assignment | None:
+        """The best keep rates of an assignment with given modes; None when a device in it has none.
+
+        ``at`` [K] chooses the level of every device that has levels; the others then are optimal.
+        """
         on = np.flatnonzero(mode >= 0)
         keep = np.zeros(self.devices)
         if len(on):
             caps = np.array([self.cap(int(mode[k]), owner == k, safe=True)[0] for k in on])
-            rows = self.safe_rows[mode[on]]
-            if np.any(caps < rows[:, SMIN]):
+            rows, levels = self.safe_rows[mode[on]], self.levels[mode[on]]
+            discrete = ~np.isnan(levels).all(axis=1)
+            least = rows[:, SMIN]
+            if at is not None:
+                levels = np.where(discrete, at[on], np.nan)[:, None]
+                least = np.where(discrete, at[on], least)
+            if np.any(caps < least):
                 return None
-            levels = self.levels[mode[on]]
-            best = np.clip(
-                best_keeps(rows, self.objective, levels, caps, self.scale), rows[:, SMIN], rows[:, SMAX]
-            )
-            for i in np.flatnonzero(
-                ~np.isnan(levels).all(axis=1)
-            ):  # exactly the level, whatever squaring did to it
+            best = best_keeps(rows, self.objective, levels, caps, self.scale)
+            best = np.clip(best, rows[:, SMIN], rows[:, SMAX])
+            for i in np.flatnonzero(discrete):  # the level itself, whatever squaring did
                 best[i] = levels[i, np.nanargmin(np.abs(levels[i] - best[i]))]
             keep[on] = best
-        return Assignment(np.where((owner >= 0) & (mode[owner] >= 0), owner, -1), mode, keep)
-
-    def with_keeps(self, owner: IntArray, mode: IntArray, keep: FloatArray) -> Assignment | None:
-        """An assignment with given keep levels; None when there are none or some set does not carry its level."""
-        on = np.flatnonzero(mode >= 0)
-        if not self.levels.shape[1] or np.isnan(self.levels[mode[on]]).all(axis=1).any():
-            return None
-        if any(self.cap(int(mode[k]), owner == k, safe=True)[0] < keep[k] for k in on):
-            return None
         return Assignment(np.where((owner >= 0) & (mode[owner] >= 0), owner, -1), mode, keep)
 
     def value(self, plan: Assignment) -> float:

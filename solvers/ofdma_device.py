@@ -291,10 +291,13 @@ def profit_needed(row, om, bits, cycles, window):  # type: ignore[no-untyped-def
     of the concave e): a tangent at the time found bounds it, however exact that time is.
     """
     alpha = row[BAND] / (om * LN2)
-    t_max = window - cycles / row[FMAX]
+    k3 = row[KAPPA] * cycles * cycles * cycles
+    if row[ENERGY] <= 0.0:
+        return np.inf
+    # the processor can be no faster, and beyond this time computing alone takes all the energy
+    t_max = window - max(cycles / row[FMAX], np.sqrt(k3 / row[ENERGY]))
     if t_max <= 0.0:
         return np.inf
-    k3 = row[KAPPA] * cycles * cycles * cycles
     e_flat = row[ENERGY] - row[KAPPA] * row[FMIN] * row[FMIN] * cycles
     if e_flat <= 0.0:
         return np.inf
@@ -303,10 +306,10 @@ def profit_needed(row, om, bits, cycles, window):  # type: ignore[no-untyped-def
     if t_cross <= 0.0:
         return np.inf
     tau = window - t
-    e, cond, fall = e_flat, 1.0, 0.0  # fall = -t e'(t) on the side of larger t
+    e, fuzzy, fall = e_flat, 0.0, 0.0  # fall = -t e'(t) on the side of larger t
     if t >= t_flat and k3 > 0.0:
         e = min(row[ENERGY] - k3 / (tau * tau), e_flat)
-        cond = row[DEADLINE] / tau
+        fuzzy = k3 / (tau * tau) * (row[DEADLINE] / tau)  # digits that the subtraction tau cancels
         fall = 2.0 * k3 * t / (tau * tau * tau)
     later = bits - alpha * (e + fall)  # slope in y towards larger t; must not be positive
     sooner = bits - alpha * (e if t == t_flat else e + fall)  # and towards smaller t; must not be negative
@@ -314,7 +317,7 @@ def profit_needed(row, om, bits, cycles, window):  # type: ignore[no-untyped-def
         e, sooner = min(e, row[PMAX] * t), bits
     value = (bits - alpha * e) / t
     loss = max(later, 0.0) * (1.0 / t - 1.0 / t_max) + max(-sooner, 0.0) * max(1.0 / t_cross - 1.0 / t, 0.0)
-    size = (bits + alpha * row[ENERGY] * (1.0 + cond)) / t * (1.0 + row[DEADLINE] / t)
+    size = (bits + alpha * (row[ENERGY] + fuzzy)) / t * (1.0 + row[DEADLINE] / t)
     return value - loss - PSI_ROUNDING * size
 
 

@@ -123,21 +123,16 @@ def _pooled_choice(rows, obj, nu, levels, caps, squares):  # type: ignore[no-unt
 
 
 @njit(cache=True, error_model="numpy")
-def best_keeps(rows, obj, levels, caps, scale):  # type: ignore[no-untyped-def]
-    """Keep rates [K] with the least objective under caps that allow some rate; ``scale`` is 1 / (2 n delta).
+def settled_keeps(rows, obj, levels, caps, scale, left, right):  # type: ignore[no-untyped-def]
+    """Keep rates [K] at the price nu = gap'(sum w s^2), by bisection; left, right [K]: s^2 at both sides of it.
 
-    Exact for continuous rates: the pooled problem is convex in s_k^2, so one price decides, by bisection, and
-    where the answer jumps both sides are mixed until the price fits. With levels a descent over devices follows.
+    Optimal when no device has more than one level: the problem is convex in s_k^2 then, and where the answer jumps
+    both sides are mixed until the price fits.
     """
-    n_dev = rows.shape[0]
-    left, right = np.empty(n_dev), np.empty(n_dev)
-    if obj[POOLED] == 1.0:
-        _pooled_choice(rows, obj, 0.0, levels, caps, left)
-        return np.sqrt(left)
     lo, hi = 0.0, stability_slope(1.0, obj, scale)
     _pooled_choice(rows, obj, lo, levels, caps, left)
     _pooled_choice(rows, obj, hi, levels, caps, right)
-    trial = np.empty(n_dev)
+    trial = np.empty(rows.shape[0])
     for _ in range(60):
         nu = 0.5 * (lo + hi)
         if stability_slope(_pooled_choice(rows, obj, nu, levels, caps, trial), obj, scale) > nu:
@@ -146,32 +141,54 @@ def best_keeps(rows, obj, levels, caps, scale):  # type: ignore[no-untyped-def]
         else:
             hi = nu
             right[:] = trial
-    if levels.shape[1] == 0 or np.all(np.isnan(levels)):
-        mix_lo, mix_hi = 0.0, 1.0
-        for _ in range(60):
-            mix = 0.5 * (mix_lo + mix_hi)
-            if stability_slope(np.sum(rows[:, WEIGHT] * ((1.0 - mix) * left + mix * right)), obj, scale) > hi:
-                mix_lo = mix
-            else:
-                mix_hi = mix
-        return np.minimum(caps, np.sqrt((1.0 - mix_hi) * left + mix_hi * right))
+    mix_lo, mix_hi = 0.0, 1.0
+    for _ in range(60):
+        mix = 0.5 * (mix_lo + mix_hi)
+        if stability_slope(np.sum(rows[:, WEIGHT] * ((1.0 - mix) * left + mix * right)), obj, scale) > hi:
+            mix_lo = mix
+        else:
+            mix_hi = mix
+    return np.minimum(caps, np.sqrt((1.0 - mix_hi) * left + mix_hi * right))
+
+
+@njit(cache=True, error_model="numpy")
+def best_keeps(rows, obj, levels, caps, scale):  # type: ignore[no-untyped-def]
+    """Keep rates [K] with a small objective under caps that allow some rate; ``scale`` is 1 / (2 n delta).
+
+    Optimal when each device has its own stability term, and when no device has more than one level. Otherwise levels
+    are chosen by descent over single devices, and continuous rates are optimal for these.
+    """
+    n_dev = rows.shape[0]
+    left, right = np.empty(n_dev), np.empty(n_dev)
+    if obj[POOLED] == 1.0:
+        _pooled_choice(rows, obj, 0.0, levels, caps, left)
+        return np.sqrt(left)
+    keeps = settled_keeps(rows, obj, levels, caps, scale, left, right)
+    if levels.shape[1] < 2 or np.all(np.isnan(levels[:, 1])):
+        return keeps
     best = np.inf
-    keeps = np.sqrt(right)
+    one = np.empty((n_dev, 1))
+    spare = np.empty(n_dev)
     for side in range(2):
         s = np.sqrt(left if side == 0 else right)
-        for _ in range(50):
+        for _ in range(20):
             moved = False
             for k in range(n_dev):
+                one[k, 0] = np.nan
                 rest = np.sum(rows[:, WEIGHT] * s * s) - rows[k, WEIGHT] * s[k] * s[k]
-                now = share(rows[k], obj, 0.0, s[k]) + stability(rest + rows[k, WEIGHT] * s[k] * s[k], obj, scale)
+                now = np.inf
                 for i in range(levels.shape[1]):
                     if np.isnan(levels[k, i]) or levels[k, i] > caps[k]:
                         continue
                     kept = rest + rows[k, WEIGHT] * levels[k, i] * levels[k, i]
                     new = share(rows[k], obj, 0.0, levels[k, i]) + stability(kept, obj, scale)
-                    if new < now - 1e-15 * abs(now):
-                        now, moved = new, True
-                        s[k] = levels[k, i]
+                    if new < now:
+                        now = new
+                        one[k, 0] = levels[k, i]
+                if now < np.inf:
+                    moved |= abs(one[k, 0] - s[k]) > 1e-12
+                    s[k] = one[k, 0]
+            s = settled_keeps(rows, obj, one, caps, scale, spare, spare.copy())
             if not moved:
                 break
         value = stability(np.sum(rows[:, WEIGHT] * s * s), obj, scale)

@@ -217,6 +217,7 @@ class _Node:
         threshold = np.full(cell.devices, _NO_SET * cell.size)
         np.minimum.at(threshold, master.device[:n][usable], priced[usable])
         least = np.full(cell.devices, np.inf)
+        tolerance = max(_CUT_TOLERANCE * cell.size, 0.1 * step)
         self.exact = True
         added = 0
         for k in range(cell.devices):
@@ -230,7 +231,7 @@ class _Node:
                 if mode is None:
                     continue
                 fixed = region.fixed[k][cell.order[k]]
-                ask = Ask(mu, fixed, prices.nu, limit - step, step, _CUT_TOLERANCE * cell.size, max_nodes)
+                ask = Ask(mu, fixed, prices.nu, limit - step, step, tolerance, max_nodes)
                 answer = price_mode(mode, ask, float(levels[i]), self.control)
                 levels[i] = answer.level
                 least[k] = min(least[k], answer.bound)
@@ -302,7 +303,8 @@ class _Node:
                 mode[master.device[c]], keep[master.device[c]] = master.mode[c], master.keep[c]
             plan = cell.keeps(owner, mode)
             self._offer(plan, "L")
-            self._offer(cell.with_keeps(owner, mode, keep), "L")  # with levels the master may know better rates
+            if cell.levels.shape[1]:  # the master may know better levels
+                self._offer(cell.keeps(owner, mode, keep), "L")
         if not integral or plan is None:
             plan = improved(cell, np.where(owner < 0, 0, owner), self.prices.nu, self.control)
             self._offer(plan, "X")

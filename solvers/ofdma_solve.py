@@ -88,7 +88,11 @@ def _feasible_plan(cell: OfdmaCell, control: Control) -> tuple[Assignment | None
 
 
 def _trivial_bound(problem: Problem) -> float:
-    return problem.free_objective * (1.0 - 1e-9) if problem.underfit.square_convex else -math.inf
+    return (
+        problem.free_objective - 1e-9 * abs(problem.free_objective)
+        if problem.underfit.square_convex
+        else -math.inf
+    )
 
 
 def _blank(problem: Problem, control: Control) -> Result:
@@ -123,13 +127,14 @@ def _finish(cell: OfdmaCell, control: Control, outcome: Outcome[Assignment], rou
     allocation = _checked(cell, outcome.best.point)
     option = np.maximum(allocation.option, 0)
     value = problem.objective(allocation.keep, allocation.selected, option)
-    closed = relative_gap(value, outcome.lower_bound) <= control.options.rel_gap
+    bound = max(outcome.lower_bound, _trivial_bound(problem))  # stopped before the first round, there is only this
+    closed = relative_gap(value, bound) <= control.options.rel_gap
     why = control.reason or "rounding limits the gap, ask for a larger rel_gap"
     return replace(
         _blank(problem, control),
         status=Status.OPTIMAL if closed else Status.FEASIBLE,
         objective=value,
-        lower_bound=min(outcome.lower_bound, value),
+        lower_bound=min(bound, value),
         allocation=allocation,
         nodes=outcome.nodes,
         iterations=rounds,

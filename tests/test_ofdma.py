@@ -1,0 +1,389 @@
+"""Exact OFDMA: references, brute force over every variant, limits, infeasibility, and the parts one by one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+
+from edgealloc.api import load
+from edgealloc.errors import EdgeallocError
+from edgealloc.instance import AdapterOption, BoundSpec, Instance, UnderfitCurve
+from edgealloc.problem import Problem
+from edgealloc.result import Result, Snapshot, Status
+from edgealloc.solution import Solution
+from edgealloc.solvers.base import Options
+from edgealloc.solvers.exact import search, solve_bnb
+from edgealloc.solvers.ofdma_cell import OfdmaCell
+from edgealloc.solvers.ofdma_cuts import make_cuts
+from edgealloc.solvers.ofdma_device import (
+    SMIN,
+    best_share,
+    free_keep,
+    profits,
+    proven_keep,
+    psi,
+)
+from edgealloc.verify import verify
+from tests.ofdma_oracle import brute_force, random_ofdma
+
+REL_GAP = 1e-6
+EXACT = 1e-11  # relative accuracy of the oracles
+
+
+def solve(instance: Instance, **options: Any) -> Result:
+    return solve_bnb(Problem(instance), Options(**({"rel_gap": REL_GAP} | options)))
+
+
+def accepted(result: Result) -> None:
+    """The independent checker accepts the solution as it would be written."""
+    report = verify(result.problem.instance, Solution.of(result), rel_gap=REL_GAP)
+    assert report.ok, str(report)
+
+
+def compare(instance: Instance, **options: Any) -> Result:
+    """Solve and compare with the enumerated optimum."""
+    best, result = brute_force(instance), solve(instance, time_limit=60.0, **options)
+    if math.isinf(best):
+        assert result.status is Status.INFEASIBLE, str(result)
+        assert result.diagnosis
+    else:
+        assert result.status is Status.OPTIMAL, str(result)
+        assert result.lower_bound <= best * (1.0 + EXACT)
+        assert best * (1.0 - EXACT) <= result.objective <= best * (1.0 + 1.0001 * REL_GAP)
+    accepted(result)
+    return result
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled() -> None:
+    """Compile before any clock runs: half a minute the first time, nothing later."""
+    for seed in range(8):
+        solve(random_ofdma(np.random.default_rng([7, seed])))
+
+
+# Brute force
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_against_brute_force(block: int) -> None:
+    """Hundreds of small instances: any mix of pooling, underfit, levels, menus, selection and missing channels."""
+    for seed in range(25 * block, 25 * (block + 1)):
+        compare(random_ofdma(np.random.default_rng([7, seed])), seed=seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(40))
+def test_against_brute_force_at_length(block: int) -> None:
+    for seed in range(1000 + 100 * block, 1000 + 100 * (block + 1)):
+        compare(random_ofdma(np.random.default_rng([7, seed])), seed=seed)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (3, 1), (2, 1), (5, 3)])
+@pytest.mark.parametrize("penalty", [None, 2.0])
+def test_degenerate_shapes(shape: tuple[int, int], penalty: float | None) -> None:
+    for seed in range(6):
+        rng = np.random.default_rng([8, seed, *shape])
+        compare(random_ofdma(rng, shape, bandwidth_hz=3e5, exclusion_penalty=penalty, energy_j=6.0))
+
+
+def test_device_without_channel(make_instance: Any) -> None:
+    gain = np.array([[0.0, 0.0, 0.0], [1e-10, 2e-10, 0.0]])
+    alone = make_instance("ofdma", 2, 3, gain=gain)
+    result = compare(alone)
+    assert result.diagnosis[0].device == "dev-0000"
+    assert "gain 0" in result.message
+    selected = compare(alone.with_changes(exclusion_penalty=20.0))
+    assert selected.allocation is not None
+    assert selected.allocation.selected.tolist() == [False, True]
+
+
+# References
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["2x8-s1", "2x8-s2", "3x12-s1", "3x12-s2", "4x16-device-s1", "4x16-device-s2"],
+)
+def test_public_references(cases: Path, name: str) -> None:
+    reference = json.loads((cases / "references.json").read_text())[f"ofdma-{name}"]
+    assert reference["kind"] == "optimum"
+    value, accuracy = reference["value"], reference["accuracy"]
+    result = solve(load(cases / f"ofdma-{name}.json"))
+    assert result.status is Status.OPTIMAL
+    assert result.objective == pytest.approx(value, rel=1e-6)
+    assert result.lower_bound <= value * (1.0 + accuracy)
+    accepted(result)
+
+
+@pytest.mark.parametrize("name", ["4x16-s1", "4x16-s2", "6x32-s1", "6x32-device-s2"])
+def test_larger_cases_are_proved(cases: Path, name: str) -> None:
+    result = solve(load(cases / f"ofdma-{name}.json"), time_limit=60.0)
+    assert result.status is Status.OPTIMAL, str(result)
+    assert result.excess_gap < 1e-4
+    accepted(result)
+
+
+# Infeasibility
+
+
+def test_infeasible_device_of_the_public_case(cases: Path) -> None:
+    result = solve(load(cases / "ofdma-4x16-infeasible-spectrum-s1.json"))
+    assert result.status is Status.INFEASIBLE
+    accepted(result)
+    for finding in result.diagnosis:
+        assert finding.device is not None
+        assert finding.required > finding.available
+
+
+def test_too_few_subcarriers(make_instance: Any) -> None:
+    """Three devices, two sub-carriers: each fits alone, whatever the assignment one goes without."""
+    result = solve(make_instance("ofdma", 3, 2))
+    assert result.status is Status.INFEASIBLE
+    assert result.diagnosis[0].budget == "bandwidth_hz"
+    assert "at least 1 of 3 devices" in result.message
+    accepted(result)
+
+
+# Limits and determinism
+
+
+def test_time_limit_is_kept(cases: Path) -> None:
+    problem = Problem(load(cases / "ofdma-16x128-s1.json"))
+    solve_bnb(problem, Options(time_limit=0.05))  # compile outside the clock
+    begin = time.perf_counter()
+    result = solve_bnb(problem, Options(rel_gap=1e-9, time_limit=1.5))
+    assert time.perf_counter() - begin < 2.5
+    assert result.status is Status.FEASIBLE
+    assert problem.free_objective * (1 - 1e-8) <= result.lower_bound <= result.objective
+    assert "time limit" in result.message
+    accepted(result)
+
+
+def test_interrupt_returns_incumbent_and_bound(cases: Path) -> None:
+    problem = Problem(load(cases / "ofdma-16x128-s2.json"))
+    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    begin = time.perf_counter()
+    result = solve_bnb(problem, Options(rel_gap=1e-9, time_limit=60.0))
+    assert time.perf_counter() - begin < 1.5 + 1.0
+    assert result.status is Status.FEASIBLE
+    assert "interrupted" in result.message
+
+
+def test_same_bits_with_the_log_on(cases: Path, caplog: pytest.LogCaptureFixture) -> None:
+    instance = load(cases / "ofdma-4x16-s2.json")
+    silent = solve(instance)
+    with caplog.at_level(logging.INFO, logger="edgealloc"):
+        shown = solve(instance, log=True)
+    assert "dual bound" in caplog.text
+    for key in ("objective", "lower_bound", "nodes", "iterations"):
+        assert getattr(silent, key) == getattr(shown, key)
+    assert silent.allocation is not None
+    assert shown.allocation is not None
+    assert np.array_equal(silent.allocation.power_w, shown.allocation.power_w)
+
+
+def test_callback_stops_and_bounds_rise(cases: Path) -> None:
+    seen: list[Snapshot] = []
+
+    def stop(snapshot: Snapshot) -> bool:
+        seen.append(snapshot)
+        return len(seen) == 5
+
+    result = solve(load(cases / "ofdma-6x32-s1.json"), callback=stop)
+    assert result.status is Status.FEASIBLE
+    assert "callback" in result.message
+    assert len(seen) <= 6  # the engine reports the node once more
+    bounds = [snapshot.lower_bound for snapshot in seen]
+    assert bounds == sorted(bounds)
+
+
+def test_warm_start_is_kept(cases: Path) -> None:
+    instance = load(cases / "ofdma-4x16-s1.json")
+    best = solve(instance)
+    again = solve_bnb(Problem(instance), Options(rel_gap=REL_GAP, warm_start=best.allocation, time_limit=1e-9))
+    assert again.objective == pytest.approx(best.objective, rel=1e-9)
+
+
+# What is not taken
+
+
+def test_refusals_name_the_reason(make_instance: Any) -> None:
+    with pytest.raises(EdgeallocError, match="common_keep"):
+        solve(make_instance("ofdma", common_keep=True))
+    curve = BoundSpec(underfit="curve", underfit_curve=UnderfitCurve(np.array([0.05, 1.0]), np.array([1.0, 0.0])))
+    with pytest.raises(EdgeallocError, match="curve"):
+        solve(make_instance("ofdma", bound=curve))
+
+
+# Branching
+
+
+def test_levels_under_global_pooling_branch_until_closed() -> None:
+    """The master may mix two keep levels on one set: weights integral, value below every assignment."""
+    nodes = []
+    for seed in range(40):
+        rng = np.random.default_rng([11, seed])
+        levels = tuple(np.array([0.1, 0.35, 0.8]) for _ in range(2))
+        bound = BoundSpec(underfit_weight=10.0 ** rng.uniform(-2, -0.5), sparsity_weight=2.0)
+        changes: dict[str, Any] = {"bound": bound, "keep_levels": levels, "keep_min": 0.1, "keep_max": 0.8}
+        result = compare(random_ofdma(rng, (2, 4), exclusion_penalty=None, adapter_options=None, **changes))
+        nodes.append(result.nodes)
+    assert max(nodes) > 1
+
+
+def test_levels_beside_continuous_rates() -> None:
+    """Found by brute force: levels were chosen by a descent that left the continuous rates where they were."""
+    compare(random_ofdma(np.random.default_rng([7, 1168])))
+
+
+def test_tree_records_every_node() -> None:
+    for seed in range(400):
+        instance = random_ofdma(np.random.default_rng([7, seed]))
+        result, outcome = search(Problem(instance), Options(rel_gap=REL_GAP))
+        if outcome is not None and outcome.nodes > 1:
+            assert outcome.exhausted
+            assert any(
+                "sub-carrier" in node.branched_on or "mode" in node.branched_on for node in outcome.tree.nodes
+            )
+            assert outcome.lower_bound <= result.objective
+            return
+    pytest.fail("no instance needed branching")
+
+
+# The parts
+
+
+def draws(count: int) -> list[tuple[OfdmaCell, int, np.ndarray, np.random.Generator]]:
+    """(Cell, mode, set, generator) with a cap between nothing and plenty."""
+    found = []
+    seed = 0
+    while len(found) < count:
+        seed += 1
+        rng = np.random.default_rng([9, seed])
+        cell = OfdmaCell.of(Problem(random_ofdma(rng, exclusion_penalty=None)))
+        mode = int(rng.integers(len(cell.device)))
+        mask = rng.random(cell.subcarriers) < 0.7
+        if 1e-3 < cell.cap(mode, mask)[0] < 30.0:
+            found.append((cell, mode, mask, rng))
+    return found
+
+
+def slow_bits(row: np.ndarray, inv_a: np.ndarray, time_s: float, energy_j: float) -> float:
+    """Bits that energy can carry in a time over channels, by water-filling one channel at a time."""
+    power, n, total = energy_j / time_s, 0, 0.0
+    for x in inv_a:
+        if n and n * x - total >= power:
+            break
+        n, total = n + 1, total + float(x)
+    level = (power + total) / n
+    return time_s * float(row[16]) * float(np.sum(np.log2(level / inv_a[:n])))
+
+
+def slow_slack(row: np.ndarray, inv_a: np.ndarray, s: float) -> float:
+    """Bits to spare at keep rate s, at the best upload time: dense grid, then a bounded search."""
+    deadline, energy, kappa, cyc0, cyc1, fmin, fmax, bit0, bit1, down, pmax = row[:11]
+    bits, cycles = bit0 + bit1 * s, cyc0 + cyc1 * s
+    window = deadline - bits * down
+    longest = window - cycles / fmax
+    if longest <= 0.0:
+        return -math.inf
+
+    def short(t: float) -> float:
+        freq = max(fmin, cycles / (window - t)) if cycles else fmin
+        e = min(energy - kappa * freq**2 * cycles, pmax * t)
+        return float(bits - slow_bits(row, inv_a, t, e)) if e > 0.0 else float(bits * (2.0 - e))
+
+    ticks = longest * np.r_[np.geomspace(1e-5, 0.05, 100), np.linspace(0.05, 1.0, 300)]
+    best = min(ticks, key=short)
+    ends = (max(0.9 * best - longest / 200, 1e-9), min(1.1 * best + longest / 200, longest))
+    fine = minimize_scalar(short, bounds=ends, method="bounded", options={"xatol": 1e-13 * longest})
+    return -min(short(best), float(fine.fun))
+
+
+def test_cap_against_slow_search() -> None:
+    """Just below the cap the set carries its bits at some upload time, just above at none."""
+    for cell, mode, mask, _rng in draws(60):
+        cap, level = cell.cap(mode, mask)
+        k, row = cell.device[mode], cell.rows[mode]
+        inv_a = cell.inv_a[k][mask[cell.order[k]]]
+        assert slow_slack(row, inv_a, cap * (1 - 1e-6)) > -1e-6 * row[8]
+        assert slow_slack(row, inv_a, cap * (1 + 1e-6)) < 1e-9 * row[8]
+        assert cap < proven_keep(row, inv_a, cap, level) <= cap * (1 + 1e-7) + 1e-9
+
+
+def test_profit_needed_is_below_every_upload_time() -> None:
+    """psi against a grid of upload times: never above any of them, and no further below than rounding."""
+    for cell, mode, mask, rng in draws(100):
+        row, level = cell.rows[mode], cell.cap(mode, mask)[1] * float(rng.uniform(0.5, 2.0))
+        s = float(rng.uniform(row[SMIN], 1.0))
+        deadline, energy, kappa, cyc0, cyc1, fmin, fmax, bit0, bit1, down, pmax = row[:11]
+        bits, cycles = bit0 + bit1 * s, cyc0 + cyc1 * s
+        window = deadline - bits * down
+        longest = window - cycles / fmax
+        need = psi(row, level, s)
+        if longest <= 0.0:
+            assert need == math.inf
+            continue
+        t = longest * np.r_[np.geomspace(1e-6, 1e-2, 2000), np.linspace(1e-2, 1.0, 20000)]
+        with np.errstate(divide="ignore"):
+            freq = np.maximum(fmin, cycles / (window - t)) if cycles else fmin
+        e = np.minimum(energy - kappa * freq**2 * cycles, pmax * t)
+        values = np.where(e > 0.0, (bits - row[16] / (level * math.log(2.0)) * e) / t, math.inf)
+        least = float(values.min())
+        if need == math.inf:
+            assert least == math.inf
+            continue
+        size = float((bits + row[16] / (level * math.log(2.0)) * energy) / t[np.argmin(values)])
+        assert need <= least
+        assert need >= least - 1e-4 * size
+
+
+def test_cuts_bound_every_set() -> None:
+    """Cut constants and profits against the exact share of random sets."""
+    for cell, mode, mask, rng in draws(60):
+        k, row, objective = cell.device[mode], cell.rows[mode], cell.objective
+        nu = float(rng.choice([0.0, cell.gap_slope(0.3)]))
+        levels = cell.levels[mode][~np.isnan(cell.levels[mode])]
+        free = float(row[12]) if len(levels) else free_keep(row, objective, nu)
+        mu = rng.uniform(0, 2e-2, cell.subcarriers) * cell.size
+        level = cell.cap(mode, mask)[1]
+        a, bp = make_cuts(
+            row, objective, nu, row[SMIN], free, levels, cell.inv_a[k], mu, level, 5, 3, 1e-7 * cell.size
+        )
+        pi = np.empty(cell.subcarriers)
+        profits(row[16], level, cell.inv_a[k], pi)
+        assert len(a) == 5 * 11
+        for _ in range(20):
+            some = rng.random(cell.subcarriers) < 0.6
+            value = best_share(row, objective, nu, free, levels, cell.cap(mode, some)[0])[0]
+            assert np.all(a - bp @ some[cell.order[k]] <= value)
+
+
+def test_menu_rows_compete() -> None:
+    """A small adapter wins where the spectrum is scarce, the large one where it is ample."""
+    menu = (AdapterOption("small", 1e6, 1e7, 1.5), AdapterOption("large", 1.2e7, 2e8, 1.0))
+    chosen = []
+    for width in (2e4, 1e7):
+        rng = np.random.default_rng(5)
+        instance = random_ofdma(
+            rng, (2, 4), bandwidth_hz=width, gain=np.full((2, 4), 1e-11), adapter_options=(menu, menu),
+            keep_levels=None, energy_j=6.0, power_max_w=0.1, capacitance=1e-28, cycles_fixed=1e10, freq_min_hz=3e8,
+            keep_min=0.02, keep_max=1.0, exclusion_penalty=None, bound=BoundSpec(underfit_weight=0.1),
+            payload_fixed_bits=0.0,
+        )  # fmt: skip
+        result = compare(instance)
+        assert result.allocation is not None
+        chosen.append(result.allocation.option.tolist())
+    assert chosen == [[0, 0], [1, 1]]
