@@ -1,4 +1,4 @@
-"""The command line: new, solve, verify, compare, schema, demo.
+"""The command line: new, solve, verify, compare, schema, demo, bench.
 
 Exit status: 0 an allocation (or: verified), 1 an unexpected error (or: not verified), 2 bad input, 3 proved
 infeasible, 4 a limit was reached before anything was found. Everything heavy is imported by the command
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgealloc.cli_bench import bench_command
 from edgealloc.cli_options import LazyOptions, options_of
 from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageError, StatusError
 
@@ -294,3 +295,6 @@ def demo_command(out: Path, devices: int, seed: int) -> None:
     from edgealloc.demo import run
 
     run(out, devices, seed, _console())
+
+
+main.add_command(bench_command)

@@ -1,0 +1,115 @@
+"""The command ``edgealloc bench``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from edgealloc.bench import BenchOptions
+
+__all__ = ["bench_command"]
+
+
+@click.command("bench", short_help="run a suite of cells with many methods")
+@click.argument("suite", required=False)
+@click.option("--methods", help="names, separated by commas; those of the suite when not given")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("out/bench"), show_default=True
+)
+@click.option("--jobs", type=int, default=1, show_default=True, help="cells at a time; -1 for all cores")
+@click.option("--backend", default="loky", show_default=True, help="of joblib: loky, sequential, dask, ray, ...")
+@click.option("--dask", "scheduler", help="address of a Dask scheduler; 'local' starts one here")
+@click.option("--rel-gap", type=float, default=1e-4, show_default=True, help="gap that exact methods stop at")
+@click.option("--time-limit", type=float, default=60.0, show_default=True, help="seconds per cell")
+@click.option("--seed", type=int, default=0, show_default=True, help="seed of methods that draw at random")
+@click.option("--limit", type=int, help="only the first so many cases, for a quick look")
+@click.option("--figures/--no-figures", default=True, show_default=True)
+def bench_command(
+    suite: str | None,
+    methods: str | None,
+    out: Path,
+    jobs: int,
+    backend: str,
+    scheduler: str | None,
+    rel_gap: float,
+    time_limit: float,
+    seed: int,
+    limit: int | None,
+    figures: bool,
+) -> None:
+    """Run a suite and write its frame, tables and figures; lists the suites when none is named.
+
+    Each finished cell is on disk: run the same command again to continue a sweep that was stopped.
+    """
+    from edgealloc.bench import BenchOptions, save_frame
+    from edgealloc.bench_report import draw_bench, summary, to_latex, to_markdown
+    from edgealloc.bench_suites import SUITES
+    from edgealloc.errors import Fault, InputError
+
+    if suite is None:
+        for name, build in SUITES.items():
+            listed = build()
+            click.echo(f"{name:14} {len(listed.cases):4} cases  {listed.summary}; {', '.join(listed.methods)}")
+        return
+    if suite not in SUITES:
+        raise InputError("bench", [Fault("bench", "suite", repr(suite), ", ".join(SUITES))])
+    names = () if methods is None else tuple(name.strip() for name in methods.split(",") if name.strip())
+    if scheduler is not None:
+        backend = _connect(scheduler, jobs)
+    options = BenchOptions(jobs, backend, rel_gap, time_limit, seed)
+    frame = _run(suite, names, out / suite, options, limit)
+    table = summary(frame)
+    paths = save_frame(frame, out / suite, suite)
+    for suffix, text in (("md", to_markdown(table)), ("tex", to_latex(table))):
+        paths.append(out / suite / f"{suite}.{suffix}")
+        paths[-1].write_text(text)
+    if figures:
+        paths += draw_bench(frame, out / suite, suite)
+    click.echo(to_markdown(table), nl=False)
+    unverified = frame[
+        frame["status"].isin(["optimal", "locally_solved", "feasible"]) & ~frame["verified"].astype(bool)
+    ]
+    for row in unverified.itertuples():
+        click.echo(f"NOT VERIFIED: {row.method} on {row.case}", err=True)
+    for path in paths:
+        click.echo(f"written  {path}", err=True)
+    sys.exit(1 if len(unverified) else 0)
+
+
+def _run(suite: str, methods: tuple[str, ...], folder: Path, options: BenchOptions, limit: int | None):  # type: ignore[no-untyped-def]
+    from dataclasses import replace
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from edgealloc.bench import run_suite
+    from edgealloc.bench_suites import SUITES
+
+    chosen = SUITES[suite]()
+    if limit is not None:
+        chosen = replace(chosen, cases=chosen.cases[:limit])
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(suite, total=None)
+        return run_suite(
+            chosen, folder, methods, options, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+
+
+def _connect(scheduler: str, jobs: int) -> str:
+    """Connect to Dask, which makes itself known to joblib; its client lives until the process ends."""
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    from edgealloc.errors import MissingPackageError
+
+    if find_spec("distributed") is None:
+        raise MissingPackageError("distributed", "cluster", "bench --dask")
+    distributed = import_module("distributed")
+    workers = {"n_workers": max(jobs, 1), "threads_per_worker": 1, "dashboard_address": None}
+    distributed.Client(**workers) if scheduler == "local" else distributed.Client(scheduler)
+    return "dask"
