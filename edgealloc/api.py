@@ -66,6 +66,11 @@ def _one_channel(problem: Problem) -> bool:
     return problem.instance.access in ("fdma", "rb")
 
 
+def _branchable(problem: Problem) -> bool:
+    known = problem.underfit.name in ("inverse-keep", "perturbation")
+    return _one_channel(problem) or (known and not problem.instance.common_keep)
+
+
 # In the order in which ``auto`` tries them.
 METHODS: dict[str, Method] = {
     method.name: method
@@ -80,8 +85,8 @@ METHODS: dict[str, Method] = {
         Method(
             "bnb",
             "proven optimum by branch and bound: any underfitting term, levels, menus, selection, blocks, common rate",
-            _one_channel,
-            "access fdma or rb, with every variant",
+            _branchable,
+            "access fdma or rb with every variant; ofdma but for a common keep rate and underfitting curves",
             "edgealloc.solvers.exact:solve_bnb",
         ),
         Method(
