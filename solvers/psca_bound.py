@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
+from edgealloc.errors import EdgeallocError
 from edgealloc.problem import Problem
 from edgealloc.result import Allocation
 from edgealloc.solvers.base import Control
@@ -15,13 +17,16 @@ from edgealloc.units import FloatArray
 
 __all__ = ["root_bound"]
 
+_LEAST_TIME_S, _SHARE = 1.0, 2.0  # the root node may take this long, or this many times what P-SCA took
+
 
 def root_bound(
     problem: Problem, allocation: Allocation, prices: FloatArray, control: Control
 ) -> tuple[float, dict[str, float]]:
     """A proven lower bound and the prices behind it; ``-inf`` where there is none to be had cheaply.
 
-    FDMA with the inverse-keep term: weak duality from the relaxed price of the band on (solvers/cell.py).
+    FDMA with the inverse-keep term: weak duality from the relaxed price of the band on (solvers/cell.py). Any
+    other problem: the root node of branch and bound, for about as long as P-SCA itself took.
     """
     if problem.structure.log_convex and not problem.instance.common_keep:
         cell = Cell.of(problem)
@@ -51,4 +56,25 @@ def root_bound(
                 else log_mu + math.copysign(1.0, over)
             )
         return best, {"spectrum_per_hz": best_mu, "kept_share": q}
-    return -math.inf, {}
+    return _searched(problem, allocation, control), {}
+
+
+def _searched(problem: Problem, allocation: Allocation, control: Control) -> float:
+    """The bound of the exact method's root node, begun with the allocation as incumbent."""
+    from edgealloc.solvers.exact import search
+
+    limit = max(_LEAST_TIME_S, _SHARE * control.seconds)
+    if control.options.time_limit is not None:
+        limit = min(limit, max(control.options.time_limit - control.seconds, 1e-3))
+    root = replace(
+        control.options,
+        time_limit=limit,
+        warm_start=allocation,
+        callback=lambda snapshot: snapshot.nodes >= 1,
+        log=False,
+    )
+    try:
+        result, _tree = search(problem, root)
+    except EdgeallocError:  # the exact method does not take the problem
+        return -math.inf
+    return result.lower_bound if math.isfinite(result.lower_bound) else -math.inf

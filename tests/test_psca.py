@@ -157,6 +157,16 @@ def test_ofdma_against_published_optima(case: str, optimum: float) -> None:
     assert result.objective >= optimum * (1.0 - 1e-9)
 
 
+def test_root_bound_brackets_the_optimum() -> None:
+    for access in ("ofdma", "rb"):
+        problem = Problem(cell(9, access, devices=2, subcarriers=6))
+        result = solve(problem, "psca:bound")
+        check(result)
+        best = _enumerated(problem) if access == "ofdma" else solve(problem, "bnb", rel_gap=1e-6).objective
+        assert result.lower_bound <= best * (1.0 + 1e-9)
+        assert result.excess_gap <= 0.2
+
+
 def _menu(inst: Instance) -> tuple[tuple[AdapterOption, ...] | None, ...]:
     rows = [
         tuple(
