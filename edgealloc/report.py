@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgealloc.instance import Instance
 from edgealloc.problem import Evaluation
-from edgealloc.result import Allocation, Result
+from edgealloc.result import Allocation, Result, excess_gap, relative_gap
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -179,7 +179,10 @@ def proof_text(result: Result) -> str:
 
 
 def comparison_table(results: Sequence[Result]) -> Table:
-    """One row per method, best bound first; methods without an allocation last."""
+    """One row per method, best bound first; methods without an allocation last.
+
+    Gaps are measured against the best lower bound that any of the methods proved: it holds for all of them.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
@@ -190,12 +193,15 @@ def comparison_table(results: Sequence[Result]) -> Table:
         table.add_column(head, no_wrap=True)
     for head in ("bound G", "proven >=", "rel_gap", "excess_gap", "nodes", "seconds"):
         table.add_column(head, justify="right", no_wrap=True)
+    best = max((r.lower_bound for r in results if np.isfinite(r.lower_bound)), default=-np.inf)
     for result in sorted(results, key=lambda r: (not r.status.has_allocation, r.objective)):
         row = [result.method, result.status.value]
-        proven = np.isfinite(result.lower_bound)
-        lower = f"{result.lower_bound:.9g}" if proven else "-"
+        lower = f"{result.lower_bound:.9g}" if np.isfinite(result.lower_bound) else "-"
         if result.status.has_allocation:
-            gaps = [f"{result.rel_gap:.2g}", f"{result.excess_gap:.2g}"] if proven else ["-", "-"]
+            gaps = ["-", "-"]
+            if np.isfinite(best):
+                relative = relative_gap(result.objective, best)
+                gaps = [f"{relative:.2g}", f"{excess_gap(result.objective, best, result.free_objective):.2g}"]
             row += [f"{result.objective:.9g}", lower, *gaps]
         else:
             row += ["-", lower, "-", "-"]

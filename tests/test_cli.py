@@ -314,8 +314,12 @@ def test_demo_proves_verifies_and_draws(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "ACCEPTED" in done.stdout
     assert "optimal by convex" in done.stdout
+    assert "optimal by bnb" in done.stdout
+    assert "search tree " in done.stdout
+    for method in ("psca", "psca+", "baseline:equal", "baseline:no-dropout"):
+        assert f" {method} " in done.stdout
     paths = re.findall(r"\S+\.(?:png|json)", done.stdout)
-    assert len(paths) == 4
+    assert len(paths) == 4 + 1 + 5  # two files each; two pictures of the first cell, a tree, three of the last
     assert all(Path(path).is_file() for path in paths)
 
 
