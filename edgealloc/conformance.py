@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgealloc.api import METHODS, find_method, solve
-from edgealloc.errors import EdgeallocError, InputError
+from edgealloc.errors import InputError
 from edgealloc.instance import AdapterOption, BoundSpec, Instance
 from edgealloc.problem import Problem
 from edgealloc.result import Result, Status
@@ -220,8 +220,10 @@ def run(
         except (InputError, NotImplementedError) as error:
             skipped.append(f"{case.name} ({type(error).__name__})")
             continue
-        except EdgeallocError as error:
-            findings.append(Finding(case.name, "solves without raising", False, str(error)))
+        except Exception as error:  # whatever a method raises is a finding about it
+            findings.append(
+                Finding(case.name, "solves without raising", False, f"{type(error).__name__}: {error}")
+            )
             continue
         seconds = time.perf_counter() - started
         for check, ok, seen in _checks(case, problem, result, exact, proves_infeasible):

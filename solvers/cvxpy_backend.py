@@ -22,8 +22,8 @@ from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageEr
 from edgealloc.problem import Problem
 from edgealloc.result import Allocation, Result, Status
 from edgealloc.solvers.base import Control, Options
-from edgealloc.solvers.judge import Claim, Stop, conclude, proven_infeasible, stop_of
-from edgealloc.solvers.logform import LogForm, allocation_of, mean_exponential, quadrature_error
+from edgealloc.solvers.judge import UNASKED, Claim, Stop, conclude, stop_of
+from edgealloc.solvers.logform import LogForm, allocation_of, mean_exponential, quadrature_error, without_logarithm
 from edgealloc.units import FloatArray
 
 __all__ = ["STATUSES", "ConvexModel", "solve_cvxpy", "to_cvxpy"]
@@ -271,14 +271,9 @@ def solve_cvxpy(problem: Problem, options: Options | None = None, solver: str = 
         As :func:`to_cvxpy` and :meth:`ConvexModel.solve`.
     """
     options = options or Options()
-    inst = problem.instance
-    if not (np.all(inst.gain > 0) and np.all(inst.energy_j > inst.energy_static_j)):
+    if without_logarithm(problem).any():
         _cvxpy()  # a missing package is said before anything else
         with Control(options) as control:
-            findings = proven_infeasible(problem)
-            detail = "a device without gain or energy has no logarithm, and the solver was not asked"
-            assert findings
-            return conclude(
-                problem, Claim("cvxpy", "edgealloc", "infeasible", Stop.INFEASIBLE, detail=detail), control
-            )
+            claim = Claim("cvxpy", "edgealloc", "infeasible", Stop.INFEASIBLE, detail=UNASKED)
+            return conclude(problem, claim, control)
     return to_cvxpy(problem).solve(solver=solver, options=options)

@@ -24,9 +24,20 @@ from edgealloc.solvers.diagnose import diagnose
 from edgealloc.solvers.repair import repair
 from edgealloc.solvers.response import BANDWIDTH, SLOPE, share
 
-__all__ = ["Claim", "Judgement", "Stop", "certified_floor", "conclude", "judge", "proven_infeasible", "stop_of"]
+__all__ = [
+    "UNASKED",
+    "Claim",
+    "Judgement",
+    "Stop",
+    "certified_floor",
+    "conclude",
+    "judge",
+    "proven_infeasible",
+    "stop_of",
+]
 
 PROOF_S = 10.0  # time for a proof of our own that a problem is infeasible
+UNASKED = "a device without gain or energy has no logarithm, and the solver was not asked"
 
 
 class Stop(Enum):

@@ -27,7 +27,7 @@ from edgealloc.problem import Problem
 from edgealloc.result import Allocation
 from edgealloc.units import FloatArray
 
-__all__ = ["TERMS", "LogForm", "allocation_of", "mean_exponential", "quadrature_error"]
+__all__ = ["TERMS", "LogForm", "allocation_of", "mean_exponential", "quadrature_error", "without_logarithm"]
 
 TERMS = 14  # relative error of eps(v) below 1e-12 up to v = 20, that is 29 bit/s/Hz
 
@@ -101,7 +101,7 @@ class LogForm:
         energy_j = inst.energy_j - inst.energy_static_j
         if inst.access == "ofdma":
             raise EdgeallocError(f"{inst.name}: sub-carriers have no logarithmic form")
-        if not (np.all(inst.gain > 0) and np.all(energy_j > 0)):
+        if without_logarithm(problem).any():
             raise EdgeallocError(f"{inst.name}: a device has no gain or no energy, its logarithm does not exist")
         k = inst.num_devices
         adapter = chosen_adapter(inst, np.zeros(k, dtype=np.intp) if option is None else option)
@@ -130,6 +130,13 @@ class LogForm:
             sparsity=2.0 * spec.sparsity_weight,
             pooled=problem.pooled,
         )
+
+
+def without_logarithm(problem: Problem) -> NDArray[np.bool_]:
+    """Devices without gain on any sub-carrier or without energy: they cannot upload at all. Shape [K]."""
+    inst = problem.instance
+    gain = inst.gain if inst.gain.ndim == 1 else inst.gain.max(axis=1)
+    return np.asarray((gain <= 0) | (inst.energy_j <= inst.energy_static_j))
 
 
 def mean_exponential(terms: int = TERMS) -> tuple[FloatArray, FloatArray]:

@@ -22,7 +22,8 @@ from edgealloc.errors import Fault, InputError, MissingPackageError
 from edgealloc.problem import Problem
 from edgealloc.result import Result
 from edgealloc.solvers.base import Control, Options
-from edgealloc.solvers.judge import Claim, Stop, conclude, proven_infeasible, stop_of
+from edgealloc.solvers.judge import UNASKED, Claim, Stop, conclude, stop_of
+from edgealloc.solvers.logform import without_logarithm
 from edgealloc.solvers.pyomo_model import Form, allocation_of_model, to_pyomo
 
 __all__ = ["IPOPT_STATUSES", "STATUSES", "solve_model", "solve_pyomo"]
@@ -92,12 +93,11 @@ def solve_pyomo(problem: Problem, options: Options | None = None, solver: str = 
     """
     options = options or Options()
     inst = problem.instance
-    if np.any(inst.gain.max(axis=-1) <= 0) or np.any(inst.energy_j <= inst.energy_static_j):
-        with Control(options) as control:
-            if proven_infeasible(problem):
-                claim = Claim(f"pyomo:{solver}", "edgealloc", "infeasible", Stop.INFEASIBLE)
-                return conclude(problem, claim, control)
     flat = inst.access == "fdma" and not problem.structure.discrete
+    if flat and without_logarithm(problem).any():
+        with Control(options) as control:
+            claim = Claim(f"pyomo:{solver}", "edgealloc", "infeasible", Stop.INFEASIBLE, detail=UNASKED)
+            return conclude(problem, claim, control)
     form: Form = "log" if flat else "direct"
     return solve_model(problem, to_pyomo(problem, form), solver, options, redeal=True)
 

@@ -10,7 +10,8 @@ import numpy as np
 from edgealloc.problem import Problem
 from edgealloc.result import Result
 from edgealloc.solvers.base import Control, Options
-from edgealloc.solvers.judge import Claim, Stop, conclude, proven_infeasible, stop_of
+from edgealloc.solvers.judge import UNASKED, Claim, Stop, conclude, stop_of
+from edgealloc.solvers.logform import without_logarithm
 from edgealloc.solvers.scip_model import TERMS, V_MAX, build
 
 __all__ = ["FEASTOL", "STATUSES", "solve_scip"]
@@ -46,11 +47,9 @@ def solve_scip(problem: Problem, options: Options | None = None) -> Result:
     """
     options = options or Options()
     with Control(options) as control:
-        blocked = proven_infeasible(problem)
-        if blocked and not _has_logarithms(problem):
-            detail = "a device without gain or energy has no logarithm, and the solver was not asked"
+        if without_logarithm(problem).any() and problem.instance.exclusion_penalty is None:
             return conclude(
-                problem, Claim("scip", "edgealloc", "infeasible", Stop.INFEASIBLE, detail=detail), control
+                problem, Claim("scip", "edgealloc", "infeasible", Stop.INFEASIBLE, detail=UNASKED), control
             )
         out = build(problem)
         model = out.model
@@ -80,9 +79,3 @@ def solve_scip(problem: Problem, options: Options | None = None) -> Result:
             nodes=int(model.getNTotalNodes()),
         )
         return conclude(problem, claim, control)
-
-
-def _has_logarithms(problem: Problem) -> bool:
-    inst = problem.instance
-    gain = inst.gain if inst.gain.ndim == 1 else inst.gain.max(axis=1)
-    return bool(np.all(gain > 0) and np.all(inst.energy_j > inst.energy_static_j))

@@ -21,7 +21,7 @@ from edgealloc.errors import EdgeallocError, MissingPackageError
 from edgealloc.problem import Problem
 from edgealloc.radio import subcarrier_hz
 from edgealloc.result import Allocation
-from edgealloc.solvers.logform import LogForm, allocation_of, mean_exponential, quadrature_error
+from edgealloc.solvers.logform import LogForm, allocation_of, mean_exponential, quadrature_error, without_logarithm
 from edgealloc.units import FloatArray
 
 __all__ = ["TERMS", "V_MAX", "ScipModel", "build", "takes_scip"]
@@ -150,9 +150,14 @@ class _Builder:
 
     def build(self) -> ScipModel:
         problem, inst = self.problem, self.problem.instance
-        flat = problem
+        flat, idle = problem, without_logarithm(problem)
+        if idle.any() and inst.exclusion_penalty is not None:  # they stay out; any numbers do for their rows
+            gain = np.where(idle.reshape(-1, *(1,) * (inst.gain.ndim - 1)), 1e-9, inst.gain)
+            energy_j = np.where(idle, inst.energy_static_j + 1.0, inst.energy_j)
+            flat = Problem(inst.with_changes(gain=gain, energy_j=energy_j), problem.underfit)
         if inst.access == "ofdma":  # the same rows, for the rate's own are the only ones that differ
-            flat = Problem(inst.with_changes(access="fdma", gain=inst.gain.max(axis=1)), problem.underfit)
+            best = flat.instance.gain.max(axis=1)
+            flat = Problem(flat.instance.with_changes(access="fdma", gain=best), problem.underfit)
         menus = inst.adapter_options or (None,) * inst.num_devices
         depth = max((len(menu) for menu in menus if menu), default=1)
         for row in range(depth):
@@ -161,6 +166,8 @@ class _Builder:
         common = self.variable(-20.0, 0.0) if inst.common_keep else None
         for k in range(inst.num_devices):
             self._device(k, common)
+            if idle[k]:
+                self.row(self.out.selected[k] == 0)
         self._spectrum()
         self._stability()
         return self.out
