@@ -34,11 +34,12 @@ from edgealloc.solvers.ofdma_device import (
     share_slope,
 )
 
-__all__ = ["make_cuts", "relaxed_level"]
+__all__ = ["keep_window", "make_cuts", "relaxed_level"]
 
 LEVEL_STEPS = np.array([1.0, 0.96, 1.04, 0.9, 1.1])  # water levels around the relaxed one
 B_STEPS = np.array([0.75, 0.88, 1.15, 1.35])  # slopes b around that of the marginal sub-carrier, for deeper nodes
 _MAX_CELLS = 4000
+_WINDOW_STEPS = 40
 
 
 @njit(cache=True, error_model="numpy")
@@ -182,6 +183,25 @@ def relaxed_level(row, obj, nu, low, high, inv_a, log2_a, mu, om):  # type: igno
         if done:
             break
     return om, s
+
+
+@njit(cache=True, error_model="numpy")
+def keep_window(row, obj, nu, low, high, inv_a, mu, om, threshold):  # type: ignore[no-untyped-def]
+    """(First, last) keep rate around which the relaxed priced share at one water level reaches the threshold.
+
+    A guide for splitting intervals, on a grid: what lies outside is likely to be closed by its own cuts.
+    """
+    pi = np.empty(inv_a.size)
+    profits(row[BAND], om, inv_a, pi)
+    order = _by_price(mu, pi)
+    ratio = (high / low) ** (1.0 / _WINDOW_STEPS)
+    first, last = high, low
+    s = low
+    for _ in range(_WINDOW_STEPS + 1):
+        if _scan(row, obj, nu, om, s, s, 1, mu, pi, order)[0] <= threshold:
+            first, last = min(first, s / ratio), max(last, s * ratio)
+        s *= ratio
+    return max(first, low), min(last, high)
 
 
 @njit(cache=True, error_model="numpy")

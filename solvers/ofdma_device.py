@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["keep_at_share", "keep_cap", "profit_needed", "profits", "proven_keep", "psi", "share"]
+__all__ = ["cannot_carry", "keep_at_share", "keep_cap", "profit_needed", "profits", "proven_keep", "psi", "share"]
 
 LN2 = float(np.log(2.0))
 EPS = 2.0**-53
@@ -283,28 +283,29 @@ def _upload_time(row, target, cycles, window, t_max, t_flat, k3, e_flat):  # typ
 
 
 @njit(cache=True, error_model="numpy")
-def profit_needed(row, om, bits, cycles, window):  # type: ignore[no-untyped-def]
-    """Lower bound, tight to rounding, of min_t (bits - alpha e(t)) / t; inf if no upload time has energy left.
+def _profit_and_power(row, om, bits, cycles, window):  # type: ignore[no-untyped-def]
+    """(Lower bound, tight to rounding, of min_t (bits - alpha e(t)) / t, power e / t there).
 
-    e(t) = min(E - computing, p_max t). bits, cycles and window (the deadline less the downlink) are passed apart,
-    so that a relaxation can mix two keep rates. As a function of y = 1/t the quotient is convex (the perspective
-    of the concave e): a tangent at the time found bounds it, however exact that time is.
+    The bound is inf if no upload time has energy left; e(t) = min(E - computing, p_max t). bits, cycles and window
+    (the deadline less the downlink) are passed apart, so that a relaxation can mix two keep rates. As a function
+    of y = 1/t the quotient is convex (the perspective of the concave e): a tangent at the time found bounds it,
+    however exact that time is.
     """
     alpha = row[BAND] / (om * LN2)
     k3 = row[KAPPA] * cycles * cycles * cycles
     if row[ENERGY] <= 0.0:
-        return np.inf
+        return np.inf, 0.0
     # the processor can be no faster, and beyond this time computing alone takes all the energy
     t_max = window - max(cycles / row[FMAX], np.sqrt(k3 / row[ENERGY]))
     if t_max <= 0.0:
-        return np.inf
+        return np.inf, 0.0
     e_flat = row[ENERGY] - row[KAPPA] * row[FMIN] * row[FMIN] * cycles
     if e_flat <= 0.0:
-        return np.inf
+        return np.inf, 0.0
     t_flat = window - cycles / row[FMIN] if k3 > 0.0 else t_max  # up to here the clock is at its minimum
     t, t_cross = _upload_time(row, bits / alpha, cycles, window, t_max, t_flat, k3, e_flat)
     if t_cross <= 0.0:
-        return np.inf
+        return np.inf, 0.0
     tau = window - t
     e, fuzzy, fall = e_flat, 0.0, 0.0  # fall = -t e'(t) on the side of larger t
     if t >= t_flat and k3 > 0.0:
@@ -318,7 +319,13 @@ def profit_needed(row, om, bits, cycles, window):  # type: ignore[no-untyped-def
     value = (bits - alpha * e) / t
     loss = max(later, 0.0) * (1.0 / t - 1.0 / t_max) + max(-sooner, 0.0) * max(1.0 / t_cross - 1.0 / t, 0.0)
     size = (bits + alpha * (row[ENERGY] + fuzzy)) / t * (1.0 + row[DEADLINE] / t)
-    return value - loss - PSI_ROUNDING * size
+    return value - loss - PSI_ROUNDING * size, e / t
+
+
+@njit(cache=True, error_model="numpy")
+def profit_needed(row, om, bits, cycles, window):  # type: ignore[no-untyped-def]
+    """Lower bound, tight to rounding, of min_t (bits - alpha e(t)) / t; inf if no upload time has energy left."""
+    return _profit_and_power(row, om, bits, cycles, window)[0]
 
 
 @njit(cache=True, error_model="numpy")
@@ -359,3 +366,29 @@ def proven_keep(row, inv_a, cap, level):  # type: ignore[no-untyped-def]
         if psi(row, level, s) > profit:
             return s
     return np.inf
+
+
+@njit(cache=True, error_model="numpy")
+def cannot_carry(row, inv_a, s, level, tries):  # type: ignore[no-untyped-def]
+    """Whether a set is proved unable to carry keep rate s, by a few water levels from ``level`` on.
+
+    ``inv_a`` increasing. The violation of condition (*) is concave in alpha, with slope t p(omega) - e; the next
+    level is the one at which the water takes just the power that the best upload time leaves.
+    """
+    bits = row[BIT0] + row[BIT1] * s
+    cycles, window = row[CYC0] + row[CYC1] * s, row[DEADLINE] - bits * row[DOWN]
+    for _ in range(tries):
+        need, power = _profit_and_power(row, level, bits, cycles, window)
+        if need > profit_of(row[BAND], level, inv_a):
+            return True
+        n, inv = 0, 0.0
+        while n < inv_a.size and (n == 0 or n * inv_a[n] - inv < power) and inv_a[n] < np.inf:
+            inv += inv_a[n]
+            n += 1
+        if n == 0:
+            return False
+        new = (power + inv) / n
+        if abs(new - level) <= 1e-4 * level:
+            return False
+        level = new
+    return False

@@ -155,7 +155,7 @@ def settled_keeps(rows, obj, levels, caps, scale, left, right):  # type: ignore[
 def best_keeps(rows, obj, levels, caps, scale):  # type: ignore[no-untyped-def]
     """Keep rates [K] with a small objective under caps that allow some rate; ``scale`` is 1 / (2 n delta).
 
-    Optimal when each device has its own stability term, and when no device has more than one level. Otherwise levels
+    Optimal when each device has its own stability term, or no device has more than one level. Otherwise levels
     are chosen by descent over single devices, and continuous rates are optimal for these.
     """
     n_dev = rows.shape[0]

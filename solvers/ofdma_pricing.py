@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgealloc.solvers.base import Control
-from edgealloc.solvers.ofdma_cuts import LEVEL_STEPS, make_cuts, relaxed_level
-from edgealloc.solvers.ofdma_device import BAND, SMAX, SMIN, free_keep, profits
+from edgealloc.solvers.ofdma_cuts import LEVEL_STEPS, keep_window, make_cuts, relaxed_level
+from edgealloc.solvers.ofdma_device import SMAX, SMIN, free_keep
 from edgealloc.solvers.ofdma_search import DEPTH, FOUND, LEAVES, NODES, open_search, run_search
 from edgealloc.units import FloatArray
 
@@ -26,10 +26,11 @@ __all__ = ["Ask", "Mode", "Priced", "price_mode"]
 BoolArray = NDArray[np.bool_]
 
 SETS = 10  # the last so many finds are kept
-_FIRST_NODES = 400  # enough for most searches
-_SPLIT = 1.2  # the middle interval reaches so far to both sides of the relaxed keep rate; narrower when deeper
+# Work of a search, in nodes, before its interval is split: enough for most, and about what the cuts cost.
+_FIRST_WORK, _LAST_WORK = 8_000, 1_000_000
+_SIDE = 0.3  # each part keeps so much of an interval in logarithms, at least
 _NARROW = 1.004  # intervals are not split below this ratio
-_CHUNK = 300_000  # nodes between two looks at the clock, well below a second
+_CHUNK = 1_000_000  # work between two looks at the clock, well below a second
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +70,7 @@ class Ask:
         A set is worth reporting if it is lower than the last by this much; the bound may lose as much.
     tolerance
         Accuracy of the cuts.
-    max_nodes
+    max_work
         Nodes of one search in a narrow interval; beyond, its root bound stands.
     """
 
@@ -79,7 +80,7 @@ class Ask:
     threshold: float
     step: float
     tolerance: float
-    max_nodes: int
+    max_work: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +105,6 @@ def price_mode(mode: Mode, ask: Ask, level: float, control: Control) -> Priced:
     sets, values = np.zeros((SETS, len(ask.mu)), bool), np.zeros(SETS)
     counts = np.zeros(5, np.int64)
     state = np.array([ask.threshold, math.inf])
-    pi = np.empty_like(ask.mu)
     heap = [(-math.inf, 0, float(row[SMIN]), free, 0)]
     serial, exact, first_level = 1, True, level
     while heap:
@@ -129,36 +129,46 @@ def price_mode(mode: Mode, ask: Ask, level: float, control: Control) -> Priced:
         if closed:
             continue
         root = max(root, inherited)
-        profits(row[BAND], om, mode.inv_a, pi)
         bound = np.empty((len(order) + 1, len(base)))
         bound[0] = base
-        tried, whole = np.zeros(len(order) + 1, np.int64), np.empty((3, len(pi)))
+        tried, whole = np.zeros(len(order) + 1, np.int64), np.empty((3, len(ask.mu)))
         counts[DEPTH] = 0
-        limit = ask.max_nodes if narrow else _FIRST_NODES * 4 ** min(depth, 4)
-        before, done = counts[NODES], False
-        saved = state[1]
-        while not done and counts[NODES] - before < limit and not control.stopped():
+        limit = ask.max_work if narrow else min(_FIRST_WORK * 4**depth, _LAST_WORK)
+        spent, done, saved = 0, False, state[1]
+        while not done and spent < limit and not control.stopped():
             done = run_search(
-                row, objective, ask.nu, free, levels, mode.inv_a, mode.log2_a, ask.mu, pi, om,
+                row, objective, ask.nu, free, levels, mode.inv_a, mode.log2_a, ask.mu, om, low,
                 worth, order, taken, bound, tried, whole, counts, state,
                 ask.step, min(limit, _CHUNK), sets, values,
             )  # fmt: skip
+            spent += _CHUNK
         if done:
             continue
+        state[1] = saved
         if narrow or control.stopped():
             state[1], exact = min(saved, root), False
             continue
-        state[1] = saved
-        ratio = _SPLIT ** (1.0 / (1 + depth))
-        left, right = max(low, keep / ratio), min(high, keep * ratio)
-        edges = [low, left, right, high] if low < left or right < high else [low, math.sqrt(low * high), high]
-        for x, y in itertools.pairwise(edges):
-            if x < y:
-                heapq.heappush(heap, (root, serial, x, y, depth + 1))
-                serial += 1
+        for x, y in _parts(mode, ask, low, high, om, keep, float(state[0])):
+            heapq.heappush(heap, (root, serial, x, y, depth + 1))
+            serial += 1
     for entry in heap:  # left over after a break
         state[1] = min(state[1], entry[0])
     count = min(int(counts[FOUND]), SETS)
     return Priced(
         float(state[1]), tuple(sets[:count]), first_level, exact, int(counts[NODES]), int(counts[LEAVES])
     )  # fmt: skip
+
+
+def _parts(
+    mode: Mode, ask: Ask, low: float, high: float, level: float, keep: float, threshold: float
+) -> list[tuple[float, float]]:
+    """Split an interval: off goes what is likely to close at once, else it is halved near its best keep rate."""
+    window = keep_window(mode.row, mode.objective, ask.nu, low, high, mode.inv_a, ask.mu, level, threshold)
+    left, right = (float(x) for x in window)
+    edges = [low]
+    if left < right and math.log(right / left) < 0.7 * math.log(high / low):
+        edges += [x for x in (left, right) if low < x < high]
+    else:
+        third = (high / low) ** _SIDE
+        edges.append(min(max(keep, low * third), high / third))
+    return list(itertools.pairwise([*edges, high]))

@@ -36,7 +36,7 @@ _SMOOTH = 0.3  # weight of the best prices so far in the next prices
 _BOX, _SHRINK = 0.3, 0.9  # half width of the price box over the mean price; its shrinking after a step that failed
 _LOCAL_EVERY = 8  # rounds between two descents from the master's weights
 _CUT_TOLERANCE = 1e-7
-_MAX_NODES = 1_000_000  # of one search in a narrow keep interval, before its root bound has to do
+_MAX_WORK = 10_000_000  # nodes of one search in a narrow keep interval, before its root bound has to do
 _NO_SET = 1e3  # cost of the fallback column over the size of the objective
 _STEP_SHARE = 0.1  # what pricing may leave undecided, as a share of the gap
 
@@ -156,7 +156,7 @@ class _Node:
         cell, control, rel_gap = self.cell, self.control, self.owner.rel_gap
         self.prices = prices
         delta = _BOX * max(float(prices.mu.mean()), 1e-9 * cell.size)
-        slack, at_dual, max_nodes = False, False, _MAX_NODES
+        slack, at_dual, max_work = False, False, _MAX_WORK
         best_value = -math.inf
         lp = math.inf
         point: MasterPoint | None = None
@@ -168,7 +168,7 @@ class _Node:
             least = 0.02 * rel_gap * abs(self.upper if self.upper < math.inf else cell.size)
             finest = step <= least
             step = max(step, least) / cell.devices
-            value, added = self._price(prices, levels, step, max_nodes)
+            value, added = self._price(prices, levels, step, max_work)
             rounds += 1
             self.owner.rounds += 1
             if value > best_value:
@@ -198,7 +198,7 @@ class _Node:
                     point  # no column prices out at the master's own prices: what is left is rounding and the step
                 )
             if not self.exact and added == 0:
-                max_nodes = min(4 * max_nodes, 10**12)
+                max_work = min(4 * max_work, 10**12)
             pure = added == 0
             at_dual = pure and slack
             if pure and not slack:
@@ -208,7 +208,7 @@ class _Node:
             prices = Prices(mu, keep * self.prices.nu + (1.0 - keep) * point.nu, levels)
         return None
 
-    def _price(self, prices: Prices, levels: FloatArray, step: float, max_nodes: int) -> tuple[float, int]:
+    def _price(self, prices: Prices, levels: FloatArray, step: float, max_work: int) -> tuple[float, int]:
         """(Bound at the prices, columns added); water levels are updated."""
         cell, master, region = self.cell, self.master, self.region
         n = master.count
@@ -231,7 +231,7 @@ class _Node:
                 if mode is None:
                     continue
                 fixed = region.fixed[k][cell.order[k]]
-                ask = Ask(mu, fixed, prices.nu, limit - step, step, tolerance, max_nodes)
+                ask = Ask(mu, fixed, prices.nu, limit - step, step, tolerance, max_work)
                 answer = price_mode(mode, ask, float(levels[i]), self.control)
                 levels[i] = answer.level
                 least[k] = min(least[k], answer.bound)

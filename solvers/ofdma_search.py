@@ -14,17 +14,19 @@ from edgealloc.solvers.ofdma_device import (
     EPS,
     SMIN,
     best_share,
+    cannot_carry,
     keep_at_share,
     keep_cap,
     proven_keep,
-    psi,
+    share,
 )
 
 __all__ = ["open_search", "run_search"]
 
 DEPTH, FOUND, NODES, LEAVES, CAPS = range(5)  # integer state
 THRESHOLD, FLOOR = range(2)  # float state
-LEAF_WORK = 20  # a leaf costs about as much as so many nodes
+LEAF_WORK = 50  # a leaf costs about as much as so many nodes
+_TRIES = 4  # water levels at which a set is tested before its cap is computed
 
 
 @njit(cache=True, error_model="numpy")
@@ -101,35 +103,37 @@ def open_search(a, bp, mu, fixed, threshold):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def _leaf(  # type: ignore[no-untyped-def]
-    row, obj, nu, free, levels, inv_a, log2_a, mu, pi, level, taken, threshold, whole, counts
+    row, obj, nu, free, levels, inv_a, log2_a, mu, level, low, taken, threshold, whole, counts
 ):  # fmt: skip
     """(Priced share, proven lower bound of it) of a set; (inf, bound) once it is known to exceed the threshold."""
     n = 0
-    paid, profit = 0.0, 0.0
+    paid = 0.0
     for m in range(taken.size):
         if taken[m]:
             whole[0, n], whole[1, n], whole[2, n] = inv_a[m], log2_a[m], 1.0
             n += 1
             paid += mu[m]
-            profit += pi[m]
+    units = (n + 64.0) * EPS
     best = best_share(row, obj, nu, free, levels, np.inf)[0] + paid
-    best -= (n + 64.0) * EPS * (abs(best) + paid)
+    best -= units * (abs(best) + paid)
     if best > threshold:
         return np.inf, best
     if levels.size == 0:
-        s = keep_at_share(row, obj, nu, row[SMIN], threshold - paid + (n + 64.0) * EPS * paid)
-        if psi(row, level, s) > profit * (1.0 + (n + 64.0) * EPS) + 1e-12 * profit:
+        target = threshold - paid + units * paid
+        start = low if share(row, obj, nu, low) > target else row[SMIN]
+        s = keep_at_share(row, obj, nu, start, target)
+        if cannot_carry(row, whole[0, :n], s, level, _TRIES):
             return np.inf, threshold if s > row[SMIN] else np.inf
     counts[CAPS] += 1
     cap, at = keep_cap(row, whole[0, :n], whole[1, :n], whole[2, :n])
     value = best_share(row, obj, nu, free, levels, cap)[0] + paid
-    low = best_share(row, obj, nu, free, levels, proven_keep(row, whole[0, :n], cap, at))[0] + paid
-    return value, low - (n + 64.0) * EPS * (abs(low) + paid) if low < np.inf else np.inf
+    least = best_share(row, obj, nu, free, levels, proven_keep(row, whole[0, :n], cap, at))[0] + paid
+    return value, least - units * (abs(least) + paid) if least < np.inf else np.inf
 
 
 @njit(cache=True, error_model="numpy")
 def run_search(  # type: ignore[no-untyped-def]
-    row, obj, nu, free, levels, inv_a, log2_a, mu, pi, level,
+    row, obj, nu, free, levels, inv_a, log2_a, mu, level, low,
     worth, order, taken, bound, tried, whole, counts, state, step, work, sets, values,
 ):  # fmt: skip
     """Search on for about ``work`` nodes; True when the search is complete.
@@ -146,7 +150,7 @@ def run_search(  # type: ignore[no-untyped-def]
             counts[LEAVES] += 1
             spent += LEAF_WORK
             value, low = _leaf(
-                row, obj, nu, free, levels, inv_a, log2_a, mu, pi, level, taken, state[THRESHOLD], whole, counts
+                row, obj, nu, free, levels, inv_a, log2_a, mu, level, low, taken, state[THRESHOLD], whole, counts
             )  # fmt: skip
             state[FLOOR] = min(state[FLOOR], low)
             if value <= state[THRESHOLD]:
