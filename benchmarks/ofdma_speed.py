@@ -1,0 +1,174 @@
+"""OFDMA: time to proofs of 1e-3 and 1e-6 by size, and SCIP on the smallest cells.
+
+    python -m benchmarks.ofdma_speed                          # all sizes, (4,16) to (32,256), 5 cells each
+    python -m benchmarks.ofdma_speed --sizes 4x16 --scip 300  # quick look, SCIP beside it for 300 s a cell
+    python -m benchmarks.ofdma_speed --write                  # also benchmarks/results/ofdma_speed.md and .csv
+
+Ours: ``edgealloc`` method bnb from the checked instance, warm (compiled code loaded), one thread, one run a cell;
+the times to a gap come from the snapshots of that run. SCIP: the direct model in logarithmic variables of the back
+end ``scip``, with its own time limit; its gap is its own bound against its own repaired point, and "ours to that gap"
+is our time to the same relative gap.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from edgealloc.instance import Instance
+from edgealloc.io import instance_hash
+from edgealloc.problem import Problem
+from edgealloc.result import Result
+from edgealloc.scenario import CellOptions, make_cell
+from edgealloc.solvers.base import Options
+from edgealloc.solvers.exact import solve_bnb
+
+RESULTS = Path(__file__).parent / "results"
+SIZES = ("4x16", "6x32", "8x64", "16x128", "32x256")
+LIMITS_S = {"4x16": 20.0, "6x32": 60.0, "8x64": 120.0, "16x128": 120.0, "32x256": 240.0}
+REL_GAP = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One cell: times in s (inf: not reached), gaps relative; ``scip_*`` nan where SCIP was not run."""
+
+    size: str
+    seed: int
+    hash: str
+    status: str
+    objective: float
+    lower_bound: float
+    rel_gap: float
+    excess_gap: float
+    total_s: float
+    to_1e3_s: float
+    to_1e4_s: float
+    to_1e5_s: float
+    to_1e6_s: float
+    rounds: int
+    nodes: int
+    scip_gap: float = math.nan
+    scip_s: float = math.nan
+    scip_objective: float = math.nan
+    scip_lower_bound: float = math.nan
+    to_scip_gap_s: float = math.nan
+
+
+def cell_instance(size: str, seed: int) -> Instance:
+    """A cell of the scenario generator with a size like 4x16."""
+    devices, subcarriers = (int(part) for part in size.split("x"))
+    options = CellOptions(devices=devices, access="ofdma", subcarriers=subcarriers)
+    return make_cell(options, np.random.default_rng(seed)).instance
+
+
+def time_to(result: Result, gap: float) -> float:
+    """First time in s at which a relative gap was proved; inf if never."""
+    return min((snapshot.seconds for snapshot in result.trace if snapshot.rel_gap <= gap), default=math.inf)
+
+
+def measure(size: str, seed: int, scip_s: float, limit_s: float) -> Row:
+    """Solve one cell by bnb and, for a positive time, by SCIP."""
+    instance = cell_instance(size, seed)
+    problem = Problem(instance)
+    begin = time.perf_counter()
+    ours = solve_bnb(problem, Options(rel_gap=REL_GAP, time_limit=limit_s))
+    total = time.perf_counter() - begin
+    row = Row(
+        size, seed, instance_hash(instance)[:12], ours.status.value, ours.objective, ours.lower_bound,
+        ours.rel_gap, ours.excess_gap, total, *(time_to(ours, gap) for gap in (1e-3, 1e-4, 1e-5, 1e-6)),
+        ours.iterations, ours.nodes,
+    )  # fmt: skip
+    if scip_s <= 0.0:
+        return row
+    from edgealloc.solvers.scip_backend import solve_scip
+
+    begin = time.perf_counter()
+    peer = solve_scip(problem, Options(rel_gap=REL_GAP, time_limit=scip_s))
+    scip = {
+        "scip_gap": peer.rel_gap,
+        "scip_s": time.perf_counter() - begin,
+        "scip_objective": peer.objective,
+        "scip_lower_bound": peer.lower_bound,
+        "to_scip_gap_s": time_to(ours, max(peer.rel_gap, REL_GAP)),
+    }
+    return Row(**(asdict(row) | scip))
+
+
+def table(rows: list[Row]) -> str:
+    """Medians by size as a markdown table."""
+    lines = [
+        "| (K, M) | cells | proved | to 1e-3 s | to 1e-4 s | to 1e-5 s | to 1e-6 s | worst gap | worst excess gap |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for size in dict.fromkeys(row.size for row in rows):
+        mine = [row for row in rows if row.size == size]
+        proved = sum(row.rel_gap <= REL_GAP for row in mine)
+        times = [
+            median(values)
+            for values in zip(*((r.to_1e3_s, r.to_1e4_s, r.to_1e5_s, r.to_1e6_s) for r in mine), strict=True)
+        ]
+        shown = " | ".join(f"{t:.3g}" for t in times)
+        gap, excess = max(row.rel_gap for row in mine), max(row.excess_gap for row in mine)
+        lines.append(
+            f"| ({size.replace('x', ', ')}) | {len(mine)} | {proved} | {shown} | {gap:.2g} | {excess:.2g} |"
+        )
+    peers = [row for row in rows if not math.isnan(row.scip_s)]
+    if peers:
+        lines += [
+            "",
+            "| cell | SCIP s | SCIP gap | ours to that gap s | ratio | ours to 1e-6 s | SCIP value over ours |",
+            "|---|---|---|---|---|---|---|",
+        ]
+    for row in peers:
+        ratio = row.scip_s / row.to_scip_gap_s if row.to_scip_gap_s > 0 else math.nan
+        lines.append(
+            f"| {row.size} seed {row.seed} | {row.scip_s:.1f} | {row.scip_gap:.2g} | {row.to_scip_gap_s:.3g} "
+            f"| {ratio:.0f} | {row.to_1e6_s:.3g} | {row.scip_objective / row.objective:.5f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="*", default=SIZES, choices=SIZES)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--scip", type=float, default=0.0, metavar="S", help="seconds of SCIP on each 4x16 cell")
+    parser.add_argument(
+        "--limit", type=float, default=None, metavar="S", help="our time limit; by size when not given"
+    )
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    solve_bnb(Problem(cell_instance("4x16", 0)), Options(rel_gap=1e-3))  # compile
+    rows = []
+    for size in arguments.sizes:
+        for seed in range(1, arguments.seeds + 1):
+            scip_s = arguments.scip if size == "4x16" else 0.0
+            rows.append(measure(size, seed, scip_s, arguments.limit or LIMITS_S[size]))
+            row = rows[-1]
+            print(f"{size} seed {seed}: {row.status} gap {row.rel_gap:.2g} in {row.total_s:.2f} s", flush=True)
+    text = table(rows)
+    print(text)
+    if arguments.write:
+        RESULTS.mkdir(exist_ok=True)
+        machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+        head = f"# OFDMA speed\n\n{machine}; medians over cells\n\n"
+        (RESULTS / "ofdma_speed.md").write_text(head + text, encoding="utf-8")
+        with (RESULTS / "ofdma_speed.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(Row)])
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in rows)
+
+
+if __name__ == "__main__":
+    main()
