@@ -26,7 +26,7 @@ from edgealloc.solvers.judge import UNASKED, Claim, Stop, conclude, stop_of
 from edgealloc.solvers.logform import LogForm, allocation_of, mean_exponential, quadrature_error, without_logarithm
 from edgealloc.units import FloatArray
 
-__all__ = ["STATUSES", "ConvexModel", "solve_cvxpy", "to_cvxpy"]
+__all__ = ["STATUSES", "ConvexModel", "import_cvxpy", "solve_cvxpy", "to_cvxpy"]
 
 # Every status of cvxpy 1.9 (cvxpy/settings.py); any other is a failure.
 STATUSES = {
@@ -52,7 +52,8 @@ USER_TOLERANCE = 1e-6  # what a user's constraint may be broken by, in its own u
 _TIME_LIMITS = {"CLARABEL": "time_limit", "SCS": "time_limit_secs"}
 
 
-def _cvxpy() -> Any:
+def import_cvxpy() -> Any:
+    """The package cvxpy, or the error that names its extra."""
     if find_spec("cvxpy") is None:
         raise MissingPackageError("cvxpy", "cvxpy", "a back end of cvxpy")
     import cvxpy
@@ -134,7 +135,7 @@ class ConvexModel:
         InputError
             When the solver is not installed, or cannot be given a time limit and one was asked for.
         """
-        cp = _cvxpy()
+        cp = import_cvxpy()
         options = options or Options()
         name = _solver_name(cp, solver)
         told = _SETTINGS.get(name, {}) | settings
@@ -200,7 +201,11 @@ def to_cvxpy(problem: Problem) -> ConvexModel:
     EdgeallocError
         When the problem is not log-convex, or a device has no gain or no energy.
     """
-    cp = _cvxpy()
+    cp = import_cvxpy()
+    if problem.instance.access == "ofdma":
+        raise EdgeallocError(
+            "OFDMA is not convex; its relaxation is edgealloc.solvers.cvxpy_ofdma.ofdma_relaxation"
+        )
     if not problem.structure.log_convex:
         why = "; ".join(problem.structure.reasons)
         raise EdgeallocError(f"cvxpy takes log-convex problems only: {why}")
@@ -272,7 +277,7 @@ def solve_cvxpy(problem: Problem, options: Options | None = None, solver: str = 
     """
     options = options or Options()
     if without_logarithm(problem).any():
-        _cvxpy()  # a missing package is said before anything else
+        import_cvxpy()  # a missing package is said before anything else
         with Control(options) as control:
             claim = Claim("cvxpy", "edgealloc", "infeasible", Stop.INFEASIBLE, detail=UNASKED)
             return conclude(problem, claim, control)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from importlib.util import find_spec
@@ -21,6 +22,7 @@ from edgealloc.sideconstraints import SideConstraint, slice_cap
 from edgealloc.solvers import cvxpy_backend, highs_backend, pyomo_backend, scip_backend, scip_model
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.cvxpy_backend import to_cvxpy
+from edgealloc.solvers.cvxpy_ofdma import MARGIN, ofdma_relaxation
 from edgealloc.solvers.highs_backend import solve_highs
 from edgealloc.solvers.judge import Claim, Stop, certified_floor, conclude, judge, stop_of
 from edgealloc.solvers.logform import LogForm, mean_exponential, quadrature_error
@@ -198,6 +200,42 @@ def test_scip_is_right_whatever_its_seed() -> None:
     best = min(result.objective for result in results)
     assert all(result.lower_bound <= best for result in results)
     assert [result.objective for result in results] == pytest.approx([best] * 6, rel=2e-5)
+
+
+@needs_cvxpy
+def test_ofdma_by_enumeration_with_a_conic_solver() -> None:
+    """An oracle that shares nothing with branch and bound: all 64 assignments, one convex program each."""
+    problem = Problem(conformance.ofdma())
+    ours = exact(problem, 1e-7)
+    relaxed = ofdma_relaxation(problem)
+    root = relaxed.value()
+    assert root * (1 - MARGIN) <= ours.objective
+    assert root > problem.free_objective * 1.001  # it says more than that nothing is free
+    values = {owner: relaxed.value_of(np.array(owner)) for owner in itertools.product(range(2), repeat=6)}
+    assert min(values.values()) == pytest.approx(ours.objective, rel=1e-6)
+    assert ours.allocation is not None
+    assert ours.allocation.owner is not None
+    assert min(values, key=lambda owner: values[owner]) == tuple(ours.allocation.owner)
+    assert math.isinf(relaxed.value_of(np.zeros(6, dtype=np.intp)))  # one device has nothing
+
+
+@needs_cvxpy
+@needs_scip
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+def test_ofdma_branch_and_bound_scip_and_enumeration_agree(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pooling = str(rng.choice(["global", "device"]))
+    options = CellOptions(devices=2, access="ofdma", subcarriers=6, pooling=pooling)  # type: ignore[arg-type]
+    inst = make_cell(options, rng).instance
+    problem = Problem(inst.with_changes(bandwidth_hz=inst.bandwidth_hz * rng.uniform(0.6, 1.5)))
+    routes_agree(problem, solve_scip, f"seed {seed}")
+    ours = exact(problem, 1e-7)
+    if ours.status is Status.OPTIMAL:
+        relaxed = ofdma_relaxation(problem)
+        owners = itertools.product(range(2), repeat=6)
+        best = min(relaxed.value_of(np.array(owner)) for owner in owners)
+        assert best == pytest.approx(ours.objective, rel=1e-5)
 
 
 # --- user's own constraints ---------------------------------------------------------------------------------
