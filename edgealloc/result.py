@@ -194,6 +194,8 @@ class Result:
         Dual prices that prove ``lower_bound`` (spectrum, per Hz; sparsity), where the method has them.
     trace
         One snapshot per outer iteration.
+    proof
+        What a certificate is made of where the prices do not say it all; for the method's own use.
     """
 
     problem: Problem
@@ -210,6 +212,7 @@ class Result:
     message: str = ""
     prices: Mapping[str, float] = field(default_factory=dict)
     trace: tuple[Snapshot, ...] = ()
+    proof: Any = None
 
     @property
     def rel_gap(self) -> float:

@@ -35,7 +35,7 @@ from edgealloc.verify_certificate_device import (
     stability,
 )
 from edgealloc.verify_certificate_numbers import Balls, Intervals, Number, sum_below
-from edgealloc.verify_certificate_tree import Box, Spans, check_cover, check_tree
+from edgealloc.verify_certificate_tree import Box, Spans, check_cover, check_tree, root_box
 
 __all__ = ["Proof", "check_certificate", "proven_bound"]
 
@@ -119,6 +119,7 @@ class Model:
     shares: Shares
     line: Line
     least_hz: FloatArray  # not above the bandwidth anywhere in the piece; whole blocks where there are blocks
+    stepped: NDArray[np.bool_]  # where that is more than the line says at the start
     impossible: NDArray[np.bool_]
     pooled: tuple[Number, ...] | None
     kind: type[Number]
@@ -132,7 +133,8 @@ class Model:
         left = np.where(inside, pieces.left, 1.0)
         device = Device.of(instance, pieces.device, pieces.option, kind)
         line = bandwidth_line(device, pieces.line, left)
-        least = np.maximum(line.at(left).lower(), 0.0)
+        begins = line.at(left).lower()
+        least = np.maximum(begins, 0.0)
         if pieces.start is not None:
             least = np.maximum(least, bandwidth_line(device, pieces.start, left).at(left).lower())
         if instance.block_hz is not None:
@@ -145,11 +147,12 @@ class Model:
         pooled = stability(instance, total, kind) if instance.bound.pooling == "global" else None
         return cls(
             instance, certificate, pieces.device, Shares.of(instance, pieces.device, pieces.option, kind), line,
-            np.where(inside, least, 0.0), inside & impossible, pooled, kind, Spans.of(pieces),
+            np.where(inside, least, 0.0), inside & (least > begins), inside & impossible, pooled, kind,
+            Spans.of(pieces),
         )  # fmt: skip
 
     def dual(
-        self, mu: float, q: float, box: Box | None, gone: NDArray[np.bool_]
+        self, mu: float, q: float, box: Box, gone: NDArray[np.bool_]
     ) -> tuple[FloatArray, Number, FloatArray]:
         """Least priced share of each device [K], constant of the dual value, least share of each piece [N]."""
         kind, instance, pieces = self.kind, self.instance, self.certificate.pieces
@@ -158,18 +161,21 @@ class Model:
         if self.pooled is not None:
             nu = gap_slope(self.pooled, at)
             constant = constant + gap_value(self.pooled, at) - nu * at
-        left, right, inside = (pieces.left, pieces.right, ~gone) if box is None else box.clip(self.spans, ~gone)
+        left, right, inside = box.clip(self.spans, ~gone)
         use = np.flatnonzero(inside & ~self.impossible)
         floors = np.full(len(pieces), np.inf)
         ends = np.where(self.shares.out, 1.0, left)[use], np.where(self.shares.out, 1.0, right)[use]
         shares, line = self.shares.take(use), self.line.take(use)
-        found = shares.floor(*ends, nu, price, line)
-        flat = Line(kind.of(self.least_hz[use]), kind.of(np.zeros(len(use))), line.touch)
-        floors[use] = np.fmax(found, shares.floor(*ends, nu, price, flat))
+        floors[use] = shares.floor(*ends, nu, price, line)
+        flat = np.flatnonzero(self.stepped[use])  # there the constant may be worth more than the line
+        if len(flat):
+            level = Line(kind.of(self.least_hz[use][flat]), kind.of(np.zeros(len(flat))), line.touch[flat])
+            again = shares.take(flat).floor(ends[0][flat], ends[1][flat], nu, price, level)
+            floors[use[flat]] = np.fmax(floors[use[flat]], again)
         floors[use] = np.where(np.isnan(floors[use]), -np.inf, floors[use])
         return least_of(self.device, floors, instance.num_devices), constant, floors
 
-    def value(self, mu: float, q: float, box: Box | None, gone: NDArray[np.bool_]) -> float:
+    def value(self, mu: float, q: float, box: Box, gone: NDArray[np.bool_]) -> float:
         """The dual value of a box, rounded down; ``inf`` where some device has nothing left to do."""
         least, constant, _ = self.dual(mu, q, box, gone)
         if np.any(np.isposinf(least)):
@@ -178,7 +184,7 @@ class Model:
 
     def forced(self, mu: float, q: float, dropped: IntArray, gone: NDArray[np.bool_]) -> float:
         """The least dual value when any one of the dropped pieces is forced in, rounded down."""
-        least, constant, floors = self.dual(mu, q, None, gone)
+        least, constant, floors = self.dual(mu, q, root_box(self.instance), gone)
         if np.any(np.isposinf(least)) or not len(dropped):
             return math.inf
         whole = self.kind.of(sum_below(np.append(least, constant.lower())))

@@ -268,7 +268,9 @@ class Shares:
 
     def _convex_floor(self, left: FloatArray, right: FloatArray, nu: Number, mu: Number, line: Line) -> FloatArray:
         """All terms are convex in x: the tangent at (about) the minimiser, at the better of the two ends."""
-        at = self._minimiser(left, right, nu, mu, line)
+        at, wide = left.copy(), np.flatnonzero(left < right)
+        if len(wide):
+            at[wide] = self.take(wide)._minimiser(left[wide], right[wide], nu, mu, line.take(wide))
         value, slope = self.value_and_slope(at, nu)
         value, slope = value + mu * line.at(at), slope + mu * line.slope
         kind = type(value)

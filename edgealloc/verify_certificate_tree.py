@@ -17,7 +17,7 @@ from edgealloc.certificate import OUT, Certificate, Cut, Pieces
 from edgealloc.instance import Instance
 from edgealloc.units import FloatArray
 
-__all__ = ["Box", "Spans", "check_cover", "check_tree"]
+__all__ = ["Box", "Spans", "check_cover", "check_tree", "root_box"]
 
 Report = Callable[[str, object, str], None]
 MAX_FAULTS = 10  # of one kind; more of them tell nothing new
@@ -121,19 +121,25 @@ class Box:
         left, right = np.maximum(pieces.left, low), np.minimum(pieces.right, high)
         ok &= left <= right
         # a piece that meets the box in one point is not needed where its neighbour holds that point too
-        wide = low < high
-        ok &= ~(wide & (pieces.right == low) & spans.goes_on & (pieces.left < pieces.right))
-        ok &= ~(wide & (pieces.left == high) & spans.goes_back & (pieces.left < pieces.right))
+        wide, longer = low < high, pieces.left < pieces.right
+        ok &= ~(longer & (pieces.right == low) & np.where(wide, spans.goes_on, spans.point_next))
+        ok &= ~(longer & (pieces.left == high) & np.where(wide, spans.goes_back, spans.point_before))
         return left, right, ok
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spans:
-    """Pieces, and whether a piece of the same option holds a piece's right (left) end and more beyond it."""
+    """Pieces, and what the neighbours of the same option hold. Shapes [N].
+
+    ``point_next``: the right end is a piece of its own; ``goes_on``: that, or a piece that holds the right end and
+    more beyond it. ``point_before``, ``goes_back``: the same for the left end.
+    """
 
     pieces: Pieces
     goes_on: NDArray[np.bool_]
     goes_back: NDArray[np.bool_]
+    point_next: NDArray[np.bool_]
+    point_before: NDArray[np.bool_]
 
     @classmethod
     def of(cls, pieces: Pieces) -> Spans:
@@ -141,11 +147,15 @@ class Spans:
         order = np.lexsort((pieces.right, pieces.left, pieces.option, pieces.device))
         device, option = pieces.device[order], pieces.option[order]
         left, right = pieces.left[order], pieces.right[order]
-        same = (device[1:] == device[:-1]) & (option[1:] == option[:-1]) & (left[1:] <= right[:-1])
-        ends = np.zeros((2, len(pieces)), dtype=bool)
-        ends[0, order[:-1]] = same & (right[1:] > right[:-1])
-        ends[1, order[1:]] = same & (left[:-1] < left[1:]) & (right[:-1] >= left[1:])
-        return cls(pieces, ends[0], ends[1])
+        same = (device[1:] == device[:-1]) & (option[1:] == option[:-1])
+        point = left == right
+        flags = np.zeros((4, len(pieces)), dtype=bool)
+        after = same & point[1:] & (left[1:] == right[:-1])
+        before = same & point[:-1] & (right[:-1] == left[1:])
+        flags[0, order[:-1]] = after | (same & (left[1:] <= right[:-1]) & (right[1:] > right[:-1]))
+        flags[1, order[1:]] = before | (same & (left[:-1] < left[1:]) & (right[:-1] >= left[1:]))
+        flags[2, order[:-1]], flags[3, order[1:]] = after, before
+        return cls(pieces, *flags)
 
 
 def check_tree(instance: Instance, certificate: Certificate, report: Report) -> dict[int, Box]:
@@ -159,7 +169,7 @@ def check_tree(instance: Instance, certificate: Certificate, report: Report) -> 
         report("nodes", "no root", "node 0 with parent -1 and no cut")
         return {}
     below: dict[int, list[int]] = {}
-    boxes = {0: Box()}
+    boxes = {0: root_box(instance)}
     for i, node in enumerate(nodes):
         if i:
             if not 0 <= node.parent < i or node.cut is None:
@@ -177,6 +187,16 @@ def check_tree(instance: Instance, certificate: Certificate, report: Report) -> 
         if why is not None:
             report(f"nodes[{i}]", why, "children that cover it")
     return {i: box for i, box in boxes.items() if i not in below}
+
+
+def root_box(instance: Instance) -> Box:
+    """Everything; with one rate for all, the rates that all (with selection: any) devices may take."""
+    low, high = instance.keep_min, instance.keep_max
+    if not instance.common_keep:
+        return Box()
+    if instance.exclusion_penalty is None:
+        return Box({}, float(low.max()), float(high.min()))
+    return Box({}, float(low.min()), float(high.max()))
 
 
 def _check_prices(where: str, mu: float, q: float, report: Report) -> None:

@@ -12,39 +12,19 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from numba import njit
 
 from edgealloc.certificate import Certificate, Node, Pieces, Planes
 from edgealloc.errors import EdgeallocError
 from edgealloc.problem import Problem
 from edgealloc.result import Result, Status
-from edgealloc.solvers.bandwidth import (
-    _C,
-    _D0,
-    _D1,
-    _E,
-    _FMAX,
-    _INV_R,
-    _KAPPA,
-    _P,
-    _T,
-    _W0,
-    _W1,
-    BLOCKED,
-    FREQ_FIXED,
-    FREQ_MIN,
-    KINK,
-    POWER,
-    POWER_FREQ_MAX,
-    best_efficiency,
-    energy_shape,
-)
 from edgealloc.solvers.cell import Cell
+from edgealloc.solvers.certificate_planes import planes_at
+from edgealloc.solvers.certificate_search import search_certificate
 from edgealloc.solvers.response import X, new_table
 from edgealloc.units import FloatArray
 from edgealloc.verify_certificate import check_certificate
 
-__all__ = ["certified", "planes_at"]
+__all__ = ["certified"]
 
 
 def certified(result: Result, rel_gap: float = 1e-4) -> tuple[Result, Certificate]:
@@ -53,7 +33,7 @@ def certified(result: Result, rel_gap: float = 1e-4) -> tuple[Result, Certificat
     Parameters
     ----------
     result
-        A result of method ``convex`` that has an allocation.
+        A result of method ``convex``, or of ``bnb`` on access ``fdma`` or ``rb``, that has an allocation.
     rel_gap
         What the status ``optimal`` stands for.
 
@@ -71,10 +51,12 @@ def certified(result: Result, rel_gap: float = 1e-4) -> tuple[Result, Certificat
         raise EdgeallocError(
             f"a result with status {result.status.value} has no lower bound that could be certified"
         )
-    if result.method != "convex":
-        raise EdgeallocError(f"method {result.method!r} leaves no certificate; use method 'convex'")
-    common = result.problem.instance.common_keep
-    certificate = _common(result) if common else _of_prices(result)
+    if result.method == "convex":
+        certificate = _common(result) if result.problem.instance.common_keep else _of_prices(result)
+    elif result.proof is not None:
+        certificate = search_certificate(result, *result.proof)
+    else:
+        raise EdgeallocError(f"method {result.method!r} leaves no certificate here; use 'convex' or 'bnb'")
     proof = check_certificate(result.problem.instance, certificate)
     if proof.faults:
         lower = proof.lower_bound - 1e-15 * abs(proof.lower_bound)
@@ -166,52 +148,3 @@ def _one_each(left: FloatArray, right: FloatArray, line: Planes) -> Pieces:
 def _no_planes(keep: FloatArray) -> Planes:
     zero = np.zeros_like(keep)
     return Planes(keep, zero, zero, np.zeros(len(keep), dtype=np.intp), zero)
-
-
-def planes_at(rows: FloatArray, keep: FloatArray) -> Planes:
-    """Planes that touch the least bandwidth at keep rates; none where no bandwidth suffices.
-
-    Parameters
-    ----------
-    rows
-        Kernel rows, see :func:`edgealloc.solvers.bandwidth.device_rows`. Shape [N, 12].
-    keep
-        Keep rates. Shape [N].
-    """
-    out = np.zeros((4, len(keep)))
-    _planes(rows, keep, out)
-    return Planes(keep, out[0], out[1], out[2].astype(np.intp), out[3])
-
-
-@njit(cache=True, error_model="numpy")
-def _planes(rows, keep, out):  # type: ignore[no-untyped-def]
-    """Kernel of :func:`planes_at`: efficiency, mix, limit and multiplier; flat in the efficiency at the touch."""
-    for i in range(len(keep)):
-        row = rows[i]
-        regime, v = best_efficiency(row, keep[i], 0.0)
-        if regime >= BLOCKED:
-            continue
-        bits, work = row[_D0] + row[_D1] * keep[i], row[_W0] + row[_W1] * keep[i]
-        window = row[_T] - bits * row[_INV_R]
-        eps, eps1, _eps2 = energy_shape(v)
-        e, e_v = row[_C] * bits * eps, row[_C] * bits * eps1
-        t, t_v, mix = window - work / row[_FMAX], 0.0, 0.0
-        if regime not in (POWER_FREQ_MAX, FREQ_FIXED):
-            spare = row[_E] - e
-            tau = math.sqrt(row[_KAPPA] * work / spare) * work
-            t, t_v, mix = window - tau, -tau * 0.5 * e_v / spare, 1.0
-            slope = -1.0 / v - t_v / t
-            if regime == KINK:
-                mix = min(max((1.0 / v) / (slope + 1.0 / v), 0.0), 1.0)
-        if not t > 0.0:
-            continue
-        band = bits * math.log(2.0) / (v * t)
-        slope = band * (-1.0 / v - mix * t_v / t)
-        limit, lam = 0, 0.0
-        if regime in (FREQ_MIN, FREQ_FIXED):
-            limit, lam = 1, -slope / e_v
-        elif regime == POWER:
-            limit, lam = 2, -slope / (e_v - row[_P] * t_v)
-        elif regime == POWER_FREQ_MAX:
-            limit, lam = 3, -slope / e_v
-        out[0, i], out[1, i], out[2, i], out[3, i] = v, mix, limit, max(lam, 0.0)

@@ -29,10 +29,14 @@ from edgealloc.verify import verify_files
 from edgealloc.verify_certificate import check_certificate
 from edgealloc.verify_certificate_numbers import Balls, Intervals
 from tests.random_instances import random_fdma
+from tests.test_variants import random_instance
 
 CONVEX = [
     "fdma-2-s1", "fdma-5-s2", "fdma-10-s1", "fdma-10-ample-s1", "fdma-20-s2", "fdma-20-device-s1",
     "fdma-20-head-downlink-s1", "fdma-100-s1", "fdma-1000-s1",
+]  # fmt: skip
+SEARCHED = [
+    "fdma-20-levels-s1", "fdma-20-levels-s2", "fdma-20-perturbation-s2", "rb-10-s1", "rb-10-s2", "fdma-10-s1",
 ]  # fmt: skip
 Change = Callable[[dict[str, Any]], None]
 
@@ -89,6 +93,38 @@ def test_random_instances_are_proved() -> None:
         limits |= set(certificate.pieces.line.limit.tolist())
     assert count >= 30
     assert limits == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("name", SEARCHED)
+def test_searches_of_public_cases_are_proved(cases: Path, name: str) -> None:
+    instance = load_instance(cases / f"{name}.json")
+    result = solve(instance, "bnb", rel_gap=1e-6)
+    lowered, certificate = certified(result, 1e-6)
+    assert lowered.lower_bound == result.lower_bound
+    again = certificate_from_dict(json.loads(json.dumps(certificate.to_file())))
+    proof = check_certificate(instance, again)
+    assert not proof.faults
+    assert result.lower_bound <= proof.lower_bound <= result.objective
+
+
+@pytest.mark.parametrize("common", [False, True])
+def test_searches_of_every_variant_are_proved(common: bool) -> None:
+    """Levels, menus, selection, blocks and perturbation, mixed at random."""
+    count = 0
+    for seed in range(45):
+        instance = random_instance(seed, common=common)
+        if instance.bound.underfit == "curve":
+            continue
+        result = solve(instance, "bnb", rel_gap=1e-6, time_limit=20.0)
+        if not result.status.has_allocation:
+            continue
+        lowered, certificate = certified(result, 1e-6)
+        proof = check_certificate(instance, certificate)
+        assert not proof.faults
+        assert lowered.lower_bound >= result.lower_bound * (1 - 1e-9)
+        assert proof.lower_bound <= result.objective * (1 + 1e-12)
+        count += 1
+    assert count >= 12
 
 
 def test_a_hopeful_bound_is_not_proved(make_instance: Any) -> None:
@@ -204,6 +240,57 @@ COMMON: dict[str, Change] = {
 }
 
 
+def leaf(data: dict[str, Any]) -> dict[str, Any]:
+    """The leaf whose price per Hz is largest."""
+    return max((n for n in data["nodes"] if "price_per_hz" in n), key=lambda n: float(n["price_per_hz"]))
+
+
+def last_with(key: str, data: dict[str, Any]) -> dict[str, Any]:
+    """The last cut that restricts keep rates, or options."""
+    cuts = [n["cut"] for n in data["nodes"] if "cut" in n]
+    wanted: list[dict[str, Any]] = [c for c in cuts if (c["options"] is not None) == (key == "options")]
+    return wanted[-1]
+
+
+def halved_tree(data: dict[str, Any]) -> None:
+    """Cut off the last leaf: its sibling no longer covers the parent."""
+    del data["nodes"][-1]
+
+
+def leaf_without_prices(data: dict[str, Any]) -> None:
+    """Claims that nothing fits where something does."""
+    found = leaf(data)
+    del found["price_per_hz"], found["kept_share"]
+
+
+SEARCH: dict[str, Change] = {
+    "bound raised": put("lower_bound", by=lambda x: x * (1 + 1e-5)),
+    "a leaf lost": halved_tree,
+    "two leaves of different parents": lambda d: d["nodes"][-1].update(parent=0),
+    "parent after child": lambda d: d["nodes"][1].update(parent=2),
+    "cut of another device": lambda d: d["nodes"][-1]["cut"].update(
+        device=(d["nodes"][-1]["cut"]["device"] + 1) % 6
+    ),
+    "device that does not exist": lambda d: d["nodes"][-1]["cut"].update(device=60),
+    "cut raised": lambda d: last_with("keep", d).update(low=last_with("keep", d)["low"] + 0.02),
+    "cut lowered": lambda d: last_with("keep", d).update(high=0.5 * last_with("keep", d)["high"]),
+    "prices raised": lambda d: [n.update(price_per_hz=1e-2) for n in d["nodes"] if "price_per_hz" in n] and None,
+    "leaf price zero": lambda d: leaf(d).update(price_per_hz=0.0),
+    "leaf kept share moved": lambda d: leaf(d).update(kept_share=min(1.0, 3 * leaf(d)["kept_share"])),
+    "leaf price lost": leaf_without_prices,
+    "prices at an inner node": lambda d: d["nodes"][0].update(price_per_hz=1e-6, kept_share=0.1),
+    "options lost": lambda d: d["nodes"][-1]["cut"].update(options=[]),
+    "everything dropped": lambda d: d["rounds"].append(
+        {"price_per_hz": 0.0, "kept_share": 0.1, "pieces": list(range(len(d["pieces"]["left"])))}
+    ),
+    "a level lost": lambda d: d["pieces"]["left"].__setitem__(0, d["pieces"]["right"][0] + 1e-9),
+    "start efficiencies scaled": lambda d: d["pieces"]["start"].update(
+        efficiency=[0.5 * v for v in d["pieces"]["start"]["efficiency"]]
+    ),
+    "start planes lost": put("pieces", "start", by=None),
+}  # fmt: skip
+
+
 def refused(instance: Instance, data: dict[str, Any]) -> bool:
     """Whether the checker rejects a certificate object, by form or by proof."""
     try:
@@ -226,16 +313,38 @@ def honest(make_instance: Any) -> dict[str, tuple[Instance, dict[str, Any]]]:
 
 @pytest.mark.parametrize("what", sorted(PRICES))
 def test_corrupted_prices_are_refused(honest: Any, what: str) -> None:
-    _refuses(*honest["prices"], PRICES[what])
+    _refuses(honest["prices"], PRICES[what])
 
 
 @pytest.mark.parametrize("what", sorted(COMMON))
 def test_corrupted_common_rates_are_refused(honest: Any, what: str) -> None:
-    _refuses(*honest["common-rate"], COMMON[what])
+    _refuses(honest["common-rate"], COMMON[what])
 
 
-def _refuses(instance: Instance, data: dict[str, Any], change: Change) -> None:
+@pytest.fixture(scope="module")
+def searched() -> tuple[Instance, dict[str, Any]]:
+    """An accepted certificate of a search with a tree: scarce blocks and a perturbation term."""
+    rng = np.random.default_rng(0)
+    instance = random_fdma(
+        rng, 6, bound=BoundSpec(underfit="perturbation", underfit_weight=0.5), access="rb", block_hz=1e3,
+        bandwidth_hz=1.2e4, gain=rng.uniform(1e-13, 1e-11, 6), latency_s=20.0, energy_j=20.0, cycles_fixed=1e9,
+        payload_lora_bits=1e6, cycles_lora=1e8, capacitance=1e-28, freq_min_hz=1e8, freq_max_hz=1e9,
+    )  # fmt: skip
+    result = solve(instance, "bnb", rel_gap=1e-7)
+    data = json.loads(json.dumps(certified(result, 1e-7)[1].to_file()))
+    assert len(data["nodes"]) >= 7
+    assert not refused(instance, data)
+    return instance, data
+
+
+@pytest.mark.parametrize("what", sorted(SEARCH))
+def test_corrupted_searches_are_refused(searched: Any, what: str) -> None:
+    _refuses(searched, SEARCH[what])
+
+
+def _refuses(accepted: tuple[Instance, dict[str, Any]], change: Change) -> None:
     """With the checksum made good again: the mathematics must find it, not the seal."""
+    instance, data = accepted
     bad = copy.deepcopy(data)
     change(bad)
     assert bad != data
