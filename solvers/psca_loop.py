@@ -18,6 +18,9 @@ from edgealloc.units import FloatArray
 
 __all__ = ["PscaSettings", "Search"]
 
+_STRONG = 4.0  # a penalty, in prices, above which a binary that rests between 0 and 1 rests at one half
+_NUDGES = 4  # times that columns resting near one half are moved
+
 
 @dataclass(frozen=True, slots=True)
 class PscaSettings:
@@ -26,7 +29,7 @@ class PscaSettings:
     Parameters
     ----------
     penalty_start, penalty_factor
-        First penalty, relative to the relaxed price of a column, and its growth.
+        First penalty, relative to the mean relaxed price of a column, and its growth.
     penalty_steps
         Sub-problems per penalty.
     relax_steps, relax_tol
@@ -52,7 +55,7 @@ class PscaSettings:
     relax_steps: int = 30
     relax_tol: float = 1e-5
     binary_tol: float = 1e-3
-    max_penalties: int = 16
+    max_penalties: int = 24
     gap: float = 1e-7
     search: bool = False
     starts: int = 1
@@ -95,6 +98,7 @@ class Search:
     residual: float = math.inf
     scale: float = 1.0
     steps: int = 0
+    nudges: int = 0
 
     def penalised(self, at: Iterate) -> float:
         """Objective + penalty sum c (1 - c) + elastic; what the method lowers."""
@@ -115,6 +119,25 @@ class Search:
             part = np.clip(at.share[:, 0] * self.model.blocks - self.blocks, 0.0, 1.0)[at.active]
             total += float(np.sum(part * (1.0 - part)))
         return total
+
+    def _nudge(self) -> bool:
+        """Move columns that rest near one half, where the penalty is flat, towards their larger share.
+
+        This is a step away from a stationary point, so the trace begins a new run; whether there was any.
+        """
+        if not self.model.binary or self.nudges >= _NUDGES:
+            return False
+        share = self.at.share.copy()
+        columns = np.flatnonzero(np.sum(share * (1.0 - share), axis=0) > 0.05)
+        if not len(columns):
+            return False
+        top = np.argmax(share[:, columns], axis=0)
+        share[:, columns] *= 0.5
+        share[top, columns] += 0.5
+        share /= np.maximum(share.sum(axis=0), 1.0)
+        self.nudges += 1
+        self.at = self._settle(replace(self.at, share=share))
+        return True
 
     def _level_part(self, at: Iterate) -> FloatArray:
         assert self.cells is not None
@@ -168,6 +191,7 @@ class Search:
             self.at = after
         rest = 4.0 * self.unbinary(self.at) / self.count()
         note = f"start {self.start}, {int(self.at.active.sum())} devices, penalty {self.penalty:.4g}"
+        note += f" (nudged {self.nudges})" if self.nudges else ""
         note += f", binary residual {rest:.2e}"
         note += f", unsent {self.at.lack:.1e} at {self.elastic:.3g}, dual residual {self.residual:.1e}"
         self.control.report(
@@ -309,7 +333,7 @@ class Search:
         settings = self.settings
         if self.prices is not None and self.model.binary:
             # where spectrum is not scarce prices vanish, and any penalty decides
-            self.scale = max(float(np.median(self.prices)), 1e-2 * abs(self.penalised(self.at)) / len(self.prices))
+            self.scale = max(float(np.mean(self.prices)), 1e-3 * abs(self.penalised(self.at)) / len(self.prices))
         else:
             inst = self.model.problem.instance
             self.scale = inst.bound.underfit_weight / inst.num_devices
@@ -325,8 +349,9 @@ class Search:
             residuals.append(4.0 * self.unbinary(self.at) / self.count())
             if residuals[-1] <= settings.binary_tol:
                 return
-            if len(residuals) > 4 and residuals[-1] > 0.99 * residuals[-4]:
-                return  # a binary rests at one half, where its penalty is flat; the polish decides it
+            rests = len(residuals) > 3 and residuals[-1] > 0.99 * residuals[-3] and self.penalty > _STRONG
+            if rests and not self._nudge():
+                return  # the polish decides what is left
             self.penalty *= settings.penalty_factor
 
 
