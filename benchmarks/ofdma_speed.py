@@ -6,8 +6,8 @@
 
 Ours: ``edgealloc`` method bnb from the checked instance, warm (compiled code loaded), one thread, one run a cell;
 the times to a gap come from the snapshots of that run. SCIP: the direct model in logarithmic variables of the back
-end ``scip``, with its own time limit; its gap is its own bound against its own repaired point, and "ours to that gap"
-is our time to the same relative gap.
+end ``scip``, with its own time limit; its gap is its own bound against its own repaired point, and "ours to that
+gap" is our time to the same relative gap.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def measure(size: str, seed: int, scip_s: float, limit_s: float) -> Row:
 def table(rows: list[Row]) -> str:
     """Medians by size as a markdown table."""
     lines = [
-        "| (K, M) | cells | proved | to 1e-3 s | to 1e-4 s | to 1e-5 s | to 1e-6 s | worst gap | worst excess gap |",
+        "| (K, M) | cells | proved | to 1e-3 s | to 1e-4 s | to 1e-5 s | to 1e-6 s | worst gap | worst excess |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for size in dict.fromkeys(row.size for row in rows):
