@@ -5,7 +5,7 @@
 The bound's constants are fitted to pilot runs in OUT/fedlodrop_sweep.csv (zero-filled). Payloads are those of
 the adapter that is trained (MiniLM-L6, query and value of the last layer, rank 8, 32 bit), and the cell's
 samples are its training set. Finished runs are kept in OUT/fedlodrop_validate.jsonl. Writes
-OUT/fedlodrop_validate_ACCESS.{csv,md,png}.
+OUT/fedlodrop_validate_ACCESS_UNDERFIT.{csv,md,png}.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 import edgealloc
 from edgealloc.instance import Instance
-from edgealloc.models.calibrate import calibrate, pilot_from_records
+from edgealloc.models.calibrate import calibrate, fit, pilot_from_records
 from edgealloc.models.client import FederatedOptions
 from edgealloc.models.figure import plot_validation
 from edgealloc.models.plans import validation_plans
@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--baseline", default="auto", help="method for the restricted problems")
     parser.add_argument("--access", default="fdma", choices=("fdma", "ofdma", "rb"))
     parser.add_argument("--pilot", default="sst2, 10 devices", help="data set of the pilot runs")
+    parser.add_argument("--underfit", choices=("inverse-keep", "perturbation", "curve"), help="force this term")
     parser.add_argument("--devices", type=int, default=10)
     parser.add_argument("--tightness", type=float, default=1.0)
     parser.add_argument("--cell-seed", type=int, default=0)
@@ -71,7 +72,8 @@ def main() -> None:
     with (asked.out / "fedlodrop_sweep.csv").open(encoding="utf-8") as file:
         numbers = ("dropout", "samples", "devices", "train_loss", "test_loss")
         records = [{k: float(v) if k in numbers else v for k, v in row.items()} for row in csv.DictReader(file)]
-    calibration = calibrate(pilot_from_records(records, data=asked.pilot, rule="zero-filled"))
+    pilot = pilot_from_records(records, data=asked.pilot, rule="zero-filled")
+    calibration = fit(pilot, asked.underfit) if asked.underfit else calibrate(pilot)
     print(calibration.report())
     instance = calibration.apply(cell(asked.access, asked.devices, asked.tightness, asked.cell_seed))
     solve = partial(edgealloc.solve, time_limit=asked.time_limit)
@@ -105,7 +107,7 @@ def main() -> None:
         store=asked.out / "fedlodrop_validate.jsonl",
         progress=lambda r: print(f"{r['plan']:22s} seed {r['seed']} test loss {r['test_loss']:.4f}", flush=True),
     )
-    name = f"fedlodrop_validate_{asked.access}"
+    name = f"fedlodrop_validate_{asked.access}_{instance.bound.underfit}"
     table = markdown(seen)
     for measure, words in (("test_loss", "final"), ("best_test_loss", "best-round")):
         for r in seen.against(plans[0].name, measure):

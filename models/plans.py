@@ -141,13 +141,16 @@ def validation_plans(instance: Instance, solvers: dict[str, Solve], baseline: So
     baseline
         Solves the restricted problems: one device in its share, one common rate.
 
-    A common rate is left out, with a warning, if the baseline solver does not take it.
+    Where the baseline solver does not take a common rate, the solvers are tried in turn, then it is left out.
     """
     plans = [plan_from_result(solve(instance), name) for name, solve in solvers.items()]
-    try:
-        plans.append(plan_from_result(baseline(instance.with_changes(common_keep=True)), "one common rate"))
-    except EdgeallocError as error:
-        log.warning("no plan 'one common rate': %s", error)
+    common = instance.with_changes(common_keep=True)
+    for solve in (baseline, *solvers.values()):
+        try:
+            plans.append(plan_from_result(solve(common), "one common rate"))
+            break
+        except EdgeallocError as error:
+            log.warning("no plan 'one common rate' by this solver: %s", error)
     plans += [equal_shares(instance, baseline), equal_shares(instance, baseline, dropout=False)]
     if instance.access == "fdma":
         plans.append(most_devices(instance, baseline))
