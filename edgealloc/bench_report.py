@@ -26,7 +26,10 @@ LOCAL = ("psca", "psca+")
 
 
 def _label(method: str) -> str:
-    return LABELS.get(method, method.removeprefix("baseline:"))
+    family, _, variant = method.partition(":")
+    if family == "baseline":
+        return variant
+    return LABELS.get(family, family) + (f" ({variant})" if variant else "")
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -132,7 +135,7 @@ def plot_gaps(frame: pd.DataFrame) -> Figure:
     axes = fig.subplots()
     known = frame[frame["excess_gap"].notna()]
     order = list(dict.fromkeys(known["method"]))
-    shown = [m for m in order if m in LOCAL] + [m for m in order if m.startswith("baseline:")]
+    shown = [m for m in order if m.partition(":")[0] in LOCAL] + [m for m in order if m.startswith("baseline:")]
     for i, method in enumerate(shown):
         gaps = np.sort(100.0 * known.loc[known["method"] == method, "excess_gap"].to_numpy(dtype=np.float64))
         share = np.arange(1, len(gaps) + 1) / len(gaps)
