@@ -1,9 +1,9 @@
 r"""The node relaxation of OFDMA as a disciplined convex program; exact where every sub-carrier has its owner.
 
 With upload times t_k, energies e_km and air times u_km (device k uses sub-carrier m for u_km seconds), the bits
-``B_m u log2(1 + e g / (N0 B_m u))`` are jointly concave (a perspective), power ``sum_m e_km <= p_max t_k`` is linear,
-and computing within ``tau = T - t - D/R`` costs ``kappa W^3 / tau^2``, or ``kappa f_min^2 W`` where that is more:
-both convex. All that is not convex is ``u_km = c_km t_k``. It is replaced by ``u_km <= t_k`` and
+``B_m u log2(1 + e g / (N0 B_m u))`` are jointly concave (a perspective), power ``sum_m e_km <= p_max t_k`` is
+linear, and computing within ``tau = T - t - D/R`` costs ``kappa W^3 / tau^2``, or ``kappa f_min^2 W`` where it is
+more: both convex. All that is not convex is ``u_km = c_km t_k``. It is replaced by ``u_km <= t_k`` and
 ``u_km <= t_max c_km``, which says the same where c is 0 or 1, and for shares in between is a relaxation.
 """
 
