@@ -53,10 +53,13 @@ def certified(result: Result, rel_gap: float = 1e-4) -> tuple[Result, Certificat
         )
     if result.method == "convex":
         certificate = _common(result) if result.problem.instance.common_keep else _of_prices(result)
-    elif result.proof is not None:
+    elif result.proof is not None and result.problem.underfit.name in ("inverse-keep", "perturbation"):
         certificate = search_certificate(result, *result.proof)
     else:
-        raise EdgeallocError(f"method {result.method!r} leaves no certificate here; use 'convex' or 'bnb'")
+        raise EdgeallocError(
+            f"method {result.method!r} leaves no certificate here: there are some for 'convex', and for 'bnb' on "
+            "access fdma or rb with underfit inverse-keep or perturbation"
+        )
     proof = check_certificate(result.problem.instance, certificate)
     if proof.faults:
         lower = proof.lower_bound - 1e-15 * abs(proof.lower_bound)

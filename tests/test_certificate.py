@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from edgealloc import solve
 from edgealloc.certificate import Certificate, certificate_from_dict, save_certificate, seal
 from edgealloc.cli import main
-from edgealloc.errors import InputError
-from edgealloc.instance import BoundSpec, Instance
+from edgealloc.errors import EdgeallocError, InputError
+from edgealloc.instance import BoundSpec, Instance, UnderfitCurve
 from edgealloc.io import load_instance, save_instance
 from edgealloc.result import Result, Status
 from edgealloc.solvers.certificate import certified
@@ -133,6 +133,14 @@ def test_a_hopeful_bound_is_not_proved(make_instance: Any) -> None:
     result, certificate = proved(instance)
     hopeful = replace(certificate, lower_bound=result.objective * (1 + 1e-12))
     assert check_certificate(instance, hopeful).faults
+
+
+def test_what_has_no_certificate_is_said_so(make_instance: Any) -> None:
+    knots = UnderfitCurve(np.array([0.05, 0.5, 1.0]), np.array([2.0, 0.5, 0.0]))
+    curve = tight(make_instance, bound=BoundSpec(underfit="curve", underfit_curve=knots))
+    for instance in (curve, make_instance("ofdma", devices=2, subcarriers=4)):
+        with pytest.raises(EdgeallocError, match="leaves no certificate"):
+            certified(solve(instance, "bnb"))
 
 
 def test_infeasible_results_leave_no_certificate(make_instance: Any) -> None:
@@ -263,6 +271,12 @@ def leaf_without_prices(data: dict[str, Any]) -> None:
     del found["price_per_hz"], found["kept_share"]
 
 
+def raised_prices(data: dict[str, Any]) -> None:
+    for node in data["nodes"]:
+        if "price_per_hz" in node:
+            node["price_per_hz"] = 1e-2
+
+
 SEARCH: dict[str, Change] = {
     "bound raised": put("lower_bound", by=lambda x: x * (1 + 1e-5)),
     "a leaf lost": halved_tree,
@@ -274,7 +288,7 @@ SEARCH: dict[str, Change] = {
     "device that does not exist": lambda d: d["nodes"][-1]["cut"].update(device=60),
     "cut raised": lambda d: last_with("keep", d).update(low=last_with("keep", d)["low"] + 0.02),
     "cut lowered": lambda d: last_with("keep", d).update(high=0.5 * last_with("keep", d)["high"]),
-    "prices raised": lambda d: [n.update(price_per_hz=1e-2) for n in d["nodes"] if "price_per_hz" in n] and None,
+    "prices raised": raised_prices,
     "leaf price zero": lambda d: leaf(d).update(price_per_hz=0.0),
     "leaf kept share moved": lambda d: leaf(d).update(kept_share=min(1.0, 3 * leaf(d)["kept_share"])),
     "leaf price lost": leaf_without_prices,
