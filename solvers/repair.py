@@ -162,9 +162,9 @@ def _redealt(problem: Problem, point: Allocation) -> Allocation | None:
     inst, on = problem.instance, point.selected
     adapter = chosen_adapter(inst, np.maximum(point.option, 0))
     rows = device_rows(inst, adapter, 10.0 * MARGIN)
-    hairs = (0.0,) if inst.keep_levels is not None else (0.0, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6)
-    for hair in hairs:
-        keep = np.maximum(point.keep * (1.0 - hair), inst.keep_min)
+    stepped = np.array([levels is not None for levels in inst.keep_levels or (None,) * len(on)])
+    for hair in (0.0, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6):
+        keep = np.where(stepped, point.keep, np.maximum(point.keep * (1.0 - hair), inst.keep_min))
         table = new_table(inst.num_devices)
         bandwidths(rows, np.log(keep), np.zeros_like(keep), table)
         band = np.where(on, table[BANDWIDTH], 0.0)

@@ -170,8 +170,9 @@ def routes_agree(problem: Problem, solve: Any, label: str) -> None:
         assert theirs.objective == pytest.approx(ours.objective, rel=1e-5), f"{label}: {theirs.message}"
 
 
+# 211 and 219: levels for some devices only, where a repair once gave up on a hair's violation.
 @needs_scip
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 211, 219])
 def test_branch_and_bound_and_scip_agree(seed: int) -> None:
     routes_agree(random_problem(np.random.default_rng(seed)), solve_scip, f"seed {seed}")
 
