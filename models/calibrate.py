@@ -27,7 +27,6 @@ from edgealloc.instance import BoundSpec, Instance, UnderfitCurve
 from edgealloc.units import FloatArray
 
 Kind = Literal["inverse-keep", "perturbation", "curve"]
-_STARTS = 40
 _LOG_RANGE = (np.log(1e-6), np.log(1e3))
 _SLACK_PRICE = 0.003  # residual per nat of slack: enough to choose none where none is needed
 
@@ -175,6 +174,7 @@ def fit(
     pooling: Literal["global", "device"] = "global",
     confidence_delta: float = 0.1,
     sparsity_weight: float = 0.5,
+    starts: int = 40,
 ) -> Calibration:
     """Fit A, C, eta and Lam by least squares in the test loss, from many starts.
 
@@ -189,6 +189,8 @@ def fit(
         Form of the underfitting term.
     pooling, confidence_delta, sparsity_weight
         Taken over into the bound.
+    starts
+        Number of starts; a fit takes one or two seconds at 40.
     """
     from scipy.optimize import least_squares
     from scipy.stats import qmc
@@ -221,7 +223,7 @@ def fit(
     top = 5.0 * float(np.max(pilot.test_loss))
     low, high = np.append(np.full(4, _LOG_RANGE[0]), 0.0), np.append(np.full(4, _LOG_RANGE[1]), top)
     best: Any = None
-    for unit in qmc.Halton(5, scramble=False).random(_STARTS):
+    for unit in qmc.Halton(5, scramble=False).random(starts):
         start = np.append(np.clip(centre + 6.0 * (unit[:4] - 0.5), *_LOG_RANGE), 0.2 * top * unit[4])
         found = least_squares(residual, start, bounds=(low, high), x_scale="jac")
         if best is None or found.cost < best.cost:

@@ -23,7 +23,7 @@ def pilot_of(spec: BoundSpec, samples: int = 400, devices: int = 4, keep: np.nda
 def test_made_up_constants_are_recovered_in_what_they_predict(kind: str, pooling: str) -> None:
     weight = 0.05 if kind == "inverse-keep" else 0.5
     true = BoundSpec(kind, weight, pooling, 3.0, 0.8, 0.05)  # type: ignore[arg-type]
-    found = fit(pilot_of(true), kind, pooling=pooling)  # type: ignore[arg-type]
+    found = fit(pilot_of(true), kind, pooling=pooling, starts=16)  # type: ignore[arg-type]
     assert found.rms_error < 1e-4
     grid = np.linspace(0.1, 1.0, 200)
     np.testing.assert_allclose(found.loss(grid), predict(true, grid, 400, 4), atol=5e-3)
@@ -48,14 +48,14 @@ def test_a_curve_is_used_where_no_formula_fits() -> None:
     gap = predict(spec, KEEP, 400, 4) - (1 / KEEP - 1)
     step = np.array([2.0, 1.9, 1.8, 0.1, 0.05, 0.0])  # a cliff between 0.5 and 0.7
     pilot = Pilot("cliff", KEEP, 0.1 + step, gap + step, np.full(6, np.nan), 400, 4)
-    found = calibrate(pilot, tolerance=0.05)
+    found = calibrate(pilot, tolerance=0.05, starts=8)
     assert found.spec.underfit == "curve"
     assert found.rms_error < 0.05
     assert found.spec.underfit_curve is not None
     assert np.all(np.diff(found.spec.underfit_curve.value) <= 0)
-    assert min(fit(pilot, kind).rms_error for kind in ("inverse-keep", "perturbation")) > 0.05  # type: ignore[arg-type]
+    assert min(fit(pilot, kind, starts=8).rms_error for kind in ("inverse-keep", "perturbation")) > 0.05  # type: ignore[arg-type]
     smooth = pilot_of(BoundSpec("perturbation", 0.5, "global", 3.0, 0.8, 0.05))
-    assert calibrate(smooth).spec.underfit == "perturbation"
+    assert calibrate(smooth, starts=8).spec.underfit == "perturbation"
 
 
 def test_a_fit_is_the_same_every_time_and_reports_its_error() -> None:
@@ -64,7 +64,7 @@ def test_a_fit_is_the_same_every_time_and_reports_its_error() -> None:
     noisy = Pilot(
         "noisy", KEEP, true.train_loss, true.test_loss + 0.02 * rng.normal(size=6), true.test_error, 400, 4
     )
-    first, second = calibrate(noisy), calibrate(noisy)
+    first, second = calibrate(noisy, starts=8), calibrate(noisy, starts=8)
     assert first.spec == second.spec
     assert 0 < first.rms_error < 0.03
     assert f"fit error {first.rms_error:.4f}" in first.report()
@@ -72,7 +72,7 @@ def test_a_fit_is_the_same_every_time_and_reports_its_error() -> None:
 
 def test_transfer_measures_regret_on_the_other_task() -> None:
     spec = BoundSpec("inverse-keep", 0.05, "global", 3.0, 0.8, 0.05)
-    found = calibrate(pilot_of(spec))
+    found = calibrate(pilot_of(spec), starts=8)
     same = transfer(found, pilot_of(spec))
     assert same.regret < 0.01
     assert same.correlation > 0.999

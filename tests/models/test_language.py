@@ -85,7 +85,7 @@ def test_the_committed_table_shows_what_the_documentation_says() -> None:
     assert all(r["seeds"] == 3 for r in rows if r["data"] == "sst2")
     for rule in ("zero-filled", "inverted"):
         pilot = pilot_from_records(records, data="sst2", rule=rule)
-        assert abs(calibrate(pilot).best_keep - pilot.best_keep) <= 0.1, rule
+        assert abs(calibrate(pilot, starts=12).best_keep - pilot.best_keep) <= 0.1, rule
 
 
 @pytest.mark.slow
