@@ -59,6 +59,10 @@ def descend(  # type: ignore[no-untyped-def]
     n_dev, m_all = order.shape
     work = np.empty((3, m_all))
     improved = False
+    rank = np.empty((n_dev, m_all), np.int64)
+    for k in range(n_dev):
+        for j in range(m_all):
+            rank[k, order[k, j]] = j
     for m in range(first, last):
         k1 = owner[m]
         if not swap:
@@ -92,6 +96,8 @@ def descend(  # type: ignore[no-untyped-def]
             k1, k2 = owner[m], owner[other]
             if k1 == k2 or k1 < 0 or k2 < 0:
                 continue
+            if rank[k1, m] < rank[k1, other] and rank[k2, other] < rank[k2, m]:
+                continue  # each would get a weaker sub-carrier
             owner[m], owner[other] = k2, k1
             c1 = set_cost(rows, obj, nu, free, levels, start, out, inv_a, log2_a, order, owner, k1, penalty, work)[
                 0

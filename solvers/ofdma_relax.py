@@ -35,6 +35,7 @@ BoolArray = NDArray[np.bool_]
 _SMOOTH = 0.3  # weight of the best prices so far in the next prices
 _BOX, _SHRINK = 0.3, 0.9  # half width of the price box over the mean price; its shrinking after a step that failed
 _LOCAL_EVERY = 8  # rounds between two descents from the master's weights
+_LOCAL_PASSES = 3  # of such a descent; more is left to the next
 _CUT_TOLERANCE = 1e-7
 _MAX_WORK = 10_000_000  # nodes of one search in a narrow keep interval, before its root bound has to do
 _NO_SET = 1e3  # cost of the fallback column over the size of the objective
@@ -306,7 +307,7 @@ class _Node:
             if cell.levels.shape[1]:  # the master may know better levels
                 self._offer(cell.keeps(owner, mode, keep), "L")
         if not integral or plan is None:
-            plan = improved(cell, np.where(owner < 0, 0, owner), self.prices.nu, self.control)
+            plan = improved(cell, np.where(owner < 0, 0, owner), self.prices.nu, self.control, _LOCAL_PASSES)
             self._offer(plan, "X")
             if plan is not None:
                 self.owner.add_plan(plan)
