@@ -195,6 +195,18 @@ def _finish(model: Model, search: Search, settings: PscaSettings) -> tuple[float
             owner, plan = deal(model, owner, True)
         if plan is None:
             return None
+        rng = np.random.default_rng(search.control.options.seed)
+        for _ in range(
+            settings.kicks if settings.search else 0
+        ):  # out of a local optimum, sometimes into a better
+            if search.control.stopped():
+                break
+            trial = owner.copy()
+            columns = rng.choice(len(owner), size=max(2, len(owner) // 6), replace=False)
+            trial[columns] = rng.choice(np.flatnonzero(plan.selected), size=len(columns))
+            trial, other = deal(model, trial, True)
+            if other is not None and other.value < plan.value:
+                owner, plan = trial, other
         share = (owner[None, :] == np.arange(len(at.share))[:, None]).astype(np.float64)
     else:
         found = band_plan(model, at, settings.search)

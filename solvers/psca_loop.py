@@ -43,6 +43,8 @@ class PscaSettings:
         Duality gap at which a sub-problem is solved, relative to the objective.
     search
         Local search by moves and swaps after the polish (``psca+``).
+    kicks
+        With ``search``, times that a sixth of the sub-carriers change hands at random before searching again.
     starts
         Starting points; those after the first are random (``psca+``: 3).
     bound
@@ -58,6 +60,7 @@ class PscaSettings:
     max_penalties: int = 24
     gap: float = 1e-7
     search: bool = False
+    kicks: int = 4
     starts: int = 1
     bound: bool = False
 
