@@ -366,6 +366,36 @@ def _refuses(accepted: tuple[Instance, dict[str, Any]], change: Change) -> None:
     assert refused(instance, bad)
 
 
+def _numbers(at: Any) -> list[tuple[Any, Any]]:
+    """Every number of an object, as (container, key)."""
+    found: list[tuple[Any, Any]] = []
+    for key, value in at.items() if isinstance(at, dict) else enumerate(at):
+        if isinstance(value, dict | list):
+            found += _numbers(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found.append((at, key))
+    return found
+
+
+def test_no_mutant_proves_more_than_the_optimum(honest: Any, searched: Any) -> None:
+    """Numbers changed at random, the claim raised above a feasible objective: no certificate may be accepted."""
+    rng = np.random.default_rng(5)
+    accepted = [(*pair, solve(pair[0], rel_gap=1e-9).objective) for pair in (*honest.values(), searched)]
+    for trial in range(600):
+        instance, data, objective = accepted[trial % len(accepted)]
+        bad = copy.deepcopy(data)
+        bad["lower_bound"] = objective * (1 + 1e-9)
+        numbers = [pair for key in ("pieces", "nodes") for pair in _numbers(bad.get(key, {}))]
+        for i in rng.integers(len(numbers), size=int(rng.integers(1, 6))).tolist():
+            at, key = numbers[i]
+            if isinstance(at[key], int):
+                at[key] += int(rng.integers(-2, 3))
+            else:
+                at[key] *= float(rng.choice([-1.0, 0.0, 1 + rng.normal() * 10.0 ** rng.integers(-12, 1), 1e6]))
+        bad["sha256"] = seal(bad)
+        assert refused(instance, bad)
+
+
 def test_any_flipped_digit_breaks_the_seal(honest: Any) -> None:
     instance, data = honest["prices"]
     text = json.dumps(data)
