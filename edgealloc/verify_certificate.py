@@ -37,7 +37,7 @@ from edgealloc.verify_certificate_device import (
 from edgealloc.verify_certificate_numbers import Balls, Intervals, Number, sum_below
 from edgealloc.verify_certificate_tree import Box, Spans, check_cover, check_tree, root_box
 
-__all__ = ["Proof", "check_certificate", "proven_bound"]
+__all__ = ["Proof", "check_certificate"]
 
 BITS = 128
 
@@ -305,8 +305,3 @@ def _common_in(instance: Instance, certificate: Certificate, kind: type[Number])
     if not proved >= certificate.lower_bound:
         found.add("lower_bound", repr(certificate.lower_bound), f"at most {proved!r}, which is proved")
     return Proof(tuple(found.faults), proved, 1, int(kind is Balls))
-
-
-def proven_bound(instance: Instance, certificate: Certificate) -> float:
-    """The bound that a certificate proves, whatever it claims; ``-inf`` where its form is broken."""
-    return check_certificate(instance, certificate).lower_bound
