@@ -84,7 +84,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "bnb",
-            "proven optimum by branch and bound: OFDMA, blocks, levels, menus, selection, other bounds, common rate",
+            "proven optimum by branch and bound: OFDMA, blocks, levels, menus, selection, other bounds",
             _branchable,
             "access fdma or rb with every variant; ofdma but for a common keep rate and underfitting curves",
             "edgealloc.solvers.exact:solve_bnb",
