@@ -61,12 +61,15 @@ class OfdmaRelaxation:
         Raises
         ------
         EdgeallocError
-            When the solver does not solve it.
+            When the solver does not solve it, which happens at assignments that are barely feasible.
         """
         shape = self.least.shape
         self.least.value = np.zeros(shape) if least is None else least
         self.most.value = np.ones(shape) if most is None else most
-        self.problem.solve(solver=solver)
+        try:
+            self.problem.solve(solver=solver)
+        except import_cvxpy().error.SolverError as error:
+            raise EdgeallocError(f"{solver} did not solve the relaxation: {error}") from error
         if self.problem.status in ("infeasible", "infeasible_inaccurate"):
             return math.inf
         if self.problem.status != "optimal":
