@@ -241,6 +241,8 @@ class Separable(Relaxation[DeviceBox, Plan]):
         tolerance = 0.02 * self.rel_gap * abs(priced.bound)
         guess = (priced.mu, priced.q)
         safe = search_prices(starts, few, self.choices.limit_hz, self.term, guess, tolerance, math.inf)
+        if math.isinf(safe.bound):  # not even the narrowest safe columns fit: there are no picks
+            return plans
         picks = [safe.picks[3]] if k > _MANY else [safe.picks[3], safe.picks[1]]
         if k <= _MANY:
             for side in np.argsort(-priced.share, kind="stable")[:2]:

@@ -171,8 +171,9 @@ def routes_agree(problem: Problem, solve: Any, label: str) -> None:
 
 
 # 211 and 219: levels for some devices only, where a repair once gave up on a hair's violation.
+# 247: not even the narrowest safe columns fit at a node, where bnb once took picks that were none.
 @needs_scip
-@pytest.mark.parametrize("seed", [0, 1, 2, 3, 211, 219])
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 211, 219, 247])
 def test_branch_and_bound_and_scip_agree(seed: int) -> None:
     routes_agree(random_problem(np.random.default_rng(seed)), solve_scip, f"seed {seed}")
 
