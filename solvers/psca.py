@@ -120,11 +120,15 @@ def _solve(problem: Problem, control: Control, settings: PscaSettings, route: Ro
             search = Search(
                 model, settings, control, route, at, name, price := _elastic(model), 1e6 * price, number
             )
-            search.relax()
-            relaxed = search.prices
-            search.narrow()
-            if not control.stopped():
-                search.penalise()
+            try:
+                search.relax()
+                relaxed = search.prices
+                search.narrow()
+                if not control.stopped():
+                    search.penalise()
+            except np.linalg.LinAlgError:  # a device without a channel leaves its step without a unique answer
+                message = "the convex sub-problem broke down (is a device without a channel?); try an exact method"
+                continue
             found = _finish(model, search, settings)
             if found is not None and (best is None or found[0] < best[0]):
                 search.prices = relaxed

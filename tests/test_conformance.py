@@ -34,11 +34,6 @@ LONG: dict[str, tuple[dict[str, Any], str]] = {
     "cvxpy:SCS": ({}, "scs"),
     "pyomo:scip_direct": ({}, "pyscipopt"),
 }
-# Cases that a method is known to fail; each is an open fault of that method, not of the suite.
-OPEN = {
-    "psca": ("device without a channel", "selection of a device without a channel"),
-    "psca+": ("device without a channel", "selection of a device without a channel"),
-}
 FEW = ("plain", "deadline too short", "keep levels", "sub-carriers without gain", "a limit of no time")
 
 
@@ -52,15 +47,7 @@ def conforms(name: str, options: dict[str, Any], package: str, cases: tuple[conf
 def test_method_conforms(name: str) -> None:
     if name not in METHODS and ":" not in name:
         pytest.skip(f"{name} is not registered")
-    cases = tuple(case for case in conformance.CASES if case.name not in OPEN.get(name, ()))
-    conforms(name, *QUICK[name], cases)
-
-
-@pytest.mark.parametrize(("name", "case"), [(name, case) for name, cases in OPEN.items() for case in cases])
-@pytest.mark.xfail(reason="open fault of the method", strict=False)
-def test_open_fault(name: str, case: str) -> None:
-    cases = tuple(c for c in conformance.CASES if c.name == case)
-    conforms(name, *QUICK[name], cases)
+    conforms(name, *QUICK[name], tuple(conformance.CASES))
 
 
 @pytest.mark.parametrize("name", LONG)
