@@ -27,7 +27,7 @@ from edgealloc.solvers.cell import SHRINK, Cell
 from edgealloc.solvers.response import BANDWIDTH
 from edgealloc.units import FloatArray
 
-__all__ = ["diagnose", "diagnose_problem"]
+__all__ = ["diagnose", "diagnose_problem", "round_up"]
 
 MAX_DEVICES = 20  # a diagnosis each; the rest is counted
 
@@ -63,7 +63,7 @@ def diagnose(cell: Cell) -> tuple[Diagnosis, ...]:
     message = (
         f"the spectrum is too small even at keep_min: all devices together need {total:.6g} Hz, there are "
         f"{cell.bandwidth_hz:.6g} Hz; the largest needs are {names}; raise bandwidth_hz to "
-        f"{_round_up(total)} or allow selection"
+        f"{round_up(total)} or allow selection"
     )
     return (Diagnosis(None, "bandwidth_hz", cell.bandwidth_hz, total, message),)
 
@@ -107,7 +107,7 @@ def diagnose_problem(problem: Problem) -> tuple[Diagnosis, ...]:
         message = (
             "too few resource blocks even at the least keep rates: all devices together need "
             f"{int(np.sum(blocks))} blocks of {inst.block_hz:.6g} Hz, there are {there}; raise bandwidth_hz to "
-            f"{_round_up(required)} or allow selection"
+            f"{round_up(required)} or allow selection"
         )
     return (Diagnosis(None, "bandwidth_hz", inst.bandwidth_hz, required, message),)
 
@@ -160,7 +160,7 @@ def _blocked_device(cell: Cell, k: int, row: FloatArray) -> Diagnosis:
         required["bandwidth_hz"], available["bandwidth_hz"] = band, cell.bandwidth_hz
     order = dict.fromkeys((primary, *required))
     remedies = [
-        f"raise {budget} to {_round_up(required[budget])} {_UNITS[budget]}"
+        f"raise {budget} to {round_up(required[budget])} {_UNITS[budget]}"
         for budget in order
         if math.isfinite(required[budget]) and required[budget] > available[budget]
     ]
@@ -169,7 +169,7 @@ def _blocked_device(cell: Cell, k: int, row: FloatArray) -> Diagnosis:
     return Diagnosis(name, primary, available[primary], required[primary], message)
 
 
-def _round_up(value: float) -> str:
+def round_up(value: float) -> str:
     """Four significant digits, never below the value, so that the remedy works as printed."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 3)
     return f"{math.ceil(value / unit) * unit:.4g}"

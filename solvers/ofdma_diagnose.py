@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from edgealloc.result import Diagnosis
+from edgealloc.solvers.diagnose import round_up
 from edgealloc.solvers.ofdma_cell import OfdmaCell
 from edgealloc.solvers.ofdma_device import BAND, DEADLINE, ENERGY, FMAX, PMAX, SMIN, keep_cap, proven_keep
 
@@ -78,7 +79,7 @@ def _finding(cell: OfdmaCell, k: int) -> Diagnosis:
     else:
         name = min(factors, key=lambda budget: factors[budget])
         what = "cannot meet its budgets at its least keep rate even with all sub-carriers"
-    remedies = [f"raise {budget} to {_round_up(value)} {_UNITS[budget]}" for budget, value in required.items()]
+    remedies = [f"raise {budget} to {round_up(value)} {_UNITS[budget]}" for budget, value in required.items()]
     remedies.append("select it out (selection)")
     message = f"{inst.device_names[k]} {what}; {', or '.join(remedies)}"
     return Diagnosis(inst.device_names[k], name, available[name], required.get(name, math.inf), message)
@@ -106,9 +107,3 @@ def too_little_spectrum(cell: OfdmaCell, left_out: int) -> tuple[Diagnosis, ...]
         "latency_s or energy_j, lower keep_min, or allow selection"
     )
     return (Diagnosis(None, "bandwidth_hz", inst.bandwidth_hz, math.inf, message),)
-
-
-def _round_up(value: float) -> str:
-    """Four significant digits, never below the value, so that the remedy works as printed."""
-    unit = 10.0 ** (math.floor(math.log10(value)) - 3)
-    return f"{math.ceil(value / unit) * unit:.4g}"
