@@ -13,6 +13,7 @@ import numpy as np
 
 from edgealloc.errors import Fault, InputError
 from edgealloc.instance import Instance
+from edgealloc.radio import subcarrier_hz
 from edgealloc.result import Allocation
 from edgealloc.units import FloatArray
 
@@ -40,19 +41,23 @@ class SideConstraint:
     bandwidth: FloatArray = field(default_factory=lambda: np.zeros(0))
     selected: FloatArray = field(default_factory=lambda: np.zeros(0))
 
-    def value(self, allocation: Allocation) -> float:
-        """Left-hand side at an allocation with bandwidths (not OFDMA)."""
+    def value(self, instance: Instance, allocation: Allocation) -> float:
+        """Left-hand side at an allocation; with OFDMA a device's bandwidth is that of its sub-carriers."""
         total = 0.0
         if len(self.bandwidth):
-            assert allocation.bandwidth_hz is not None
-            total += float(self.bandwidth @ allocation.bandwidth_hz)
+            band = allocation.bandwidth_hz
+            if band is None:
+                assert allocation.owner is not None
+                owned = allocation.owner[allocation.owner >= 0]
+                band = np.bincount(owned, minlength=instance.num_devices) * subcarrier_hz(instance)
+            total += float(self.bandwidth @ band)
         if len(self.selected):
             total += float(self.selected @ allocation.selected)
         return total
 
-    def holds(self, allocation: Allocation) -> bool:
+    def holds(self, instance: Instance, allocation: Allocation) -> bool:
         """Whether the row holds, exactly."""
-        return self.value(allocation) <= self.limit
+        return self.value(instance, allocation) <= self.limit
 
 
 def slice_cap(instance: Instance, devices: list[int], limit_hz: float, name: str = "slice") -> SideConstraint:

@@ -10,22 +10,21 @@ bound and plan meet.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.problem import Problem
 from edgealloc.result import Allocation, Result, Snapshot, relative_gap
 from edgealloc.sideconstraints import SideConstraint, check_constraints
 from edgealloc.solvers.base import Control, Options
-from edgealloc.solvers.choices import OUT, Choices, IntArray
-from edgealloc.solvers.highs_program import Answer, solve_program
+from edgealloc.solvers.choices import Choices
+from edgealloc.solvers.highs_program import Access, Answer, Picks, solve_program
+from edgealloc.solvers.highs_spectrum import Spectrum
 from edgealloc.solvers.judge import Claim, Stop, conclude, stop_of
 from edgealloc.solvers.pieces import Pieces
-from edgealloc.solvers.plans import Plan, plan_allocation
-from edgealloc.units import FloatArray
 
 __all__ = ["STATUSES", "solve_highs"]
 
@@ -49,21 +48,19 @@ STATUSES = {
     Stop.FAILED,
 )
 
-ROUNDS = 60
-MARGIN = (
-    1e-8  # taken off the program's bound, relatively: its rows hold to 1e-9, which only relaxes, its sums to 1e-12
-)
+ROUNDS = 100
+RISE = 0.2  # a linear program that closes this share of the gap needs no integers yet
 
 
 def solve_highs(
     problem: Problem, options: Options | None = None, constraints: Sequence[SideConstraint] = ()
 ) -> Result:
-    """Solve FDMA or resource blocks, with every variant, by refined mixed-integer linear programs.
+    """Solve a problem of any access scheme, with every variant, by refined mixed-integer linear programs.
 
     Parameters
     ----------
     problem
-        Access ``fdma`` or ``rb``.
+        Any problem.
     options
         Gap and limits.
     constraints
@@ -78,126 +75,110 @@ def solve_highs(
     rows = tuple(constraints)
     check_constraints(problem.instance, rows)
     with Control(options) as control:
-        choices = Choices.of(problem)
-        pieces = Pieces.root(choices)
-        best: Allocation | None = None
-        upper, lower, claimed, nodes, native, rounds = math.inf, -math.inf, math.nan, 0, "kNotset", 0
-        touches = [float(problem.instance.weights @ np.square(problem.free[1]))]
-        for rounds in range(1, ROUNDS + 1):
-            answer = solve_program(choices, pieces, rows, touches, control)
-            native, nodes = answer.native, nodes + answer.nodes
-            if math.isfinite(answer.bound):
-                lower = max(lower, answer.bound - MARGIN * abs(answer.bound))
-            if answer.piece is None:
-                break
-            claimed = answer.objective
-            plan = _plan(choices, pieces, answer, rows)
-            if plan is not None:
-                value = problem.evaluate(plan).objective
-                if value < upper:
-                    upper, best = value, plan
-            gap = relative_gap(upper, lower)
-            control.report(Snapshot("highs", control.seconds, rounds, lower, upper, gap, nodes, len(pieces)))
-            which = np.zeros(len(pieces), dtype=bool)
-            which[answer.piece] = pieces.divisible[answer.piece]
-            if gap <= options.rel_gap or control.stopped():
-                break
-            if not which.any() and min(abs(answer.kept - q) for q in touches) < 1e-9:
-                break
-            touches.append(answer.kept)
-            pieces = _refined(choices, pieces, which, answer)
-        stop = stop_of(STATUSES, native)
-        if best is not None and stop is Stop.INFEASIBLE:
-            stop = Stop.FAILED
+        search = _Search(access_of(problem), rows, control)
+        search.run()
+        stop = stop_of(STATUSES, search.native)
+        if search.best is not None and stop is Stop.INFEASIBLE:  # nothing better is left, if anything was dropped
+            stop = Stop.SOLVED if math.isfinite(search.discarded) else Stop.FAILED
         claim = Claim(
             method="highs",
             solver=f"HiGHS {version('highspy')}",
-            native=native,
+            native=search.native,
             stop=stop,
-            point=best,
-            objective=claimed,
-            lower_bound=lower,
-            reason="HiGHS' own, on a program of proven lines from below, less 1e-8 for its sums",
-            detail=f"{len(pieces)} pieces after {rounds} programs",
-            nodes=nodes,
-            iterations=rounds,
+            point=search.best,
+            objective=search.claimed,
+            lower_bound=search.lower,
+            reason="HiGHS' own, on a program of proven lines from below, less its tolerances",
+            detail=f"{len(search.pieces)} pieces after {search.rounds} programs",
+            nodes=search.nodes,
+            iterations=search.rounds,
             redeal=False,
         )
         return conclude(problem, claim, control)
 
 
-def _refined(choices: Choices, pieces: Pieces, which: NDArray[np.bool_], answer: Answer) -> Pieces:
-    """Picked pieces cut at the picked keep rates (in the middle where those are at an end)."""
-    assert answer.piece is not None
-    if choices.block_hz:
-        return pieces.halved(choices, which)
-    at = np.sqrt(pieces.left * pieces.right)
-    wish = np.sqrt(answer.square)
-    for i, s in zip(answer.piece, wish, strict=True):
-        reach = 0.1 * (pieces.right[i] - pieces.left[i])
-        if pieces.left[i] + reach < s < pieces.right[i] - reach:
-            at[i] = s
-    cut = np.sort(at[which])
-    pieces = pieces.halved(choices, which, at[which])
-    beside = np.isin(pieces.left, cut) | np.isin(
-        pieces.right, cut
-    )  # lines are best inside: have ends near the pick
-    return pieces.halved(choices, beside)
+def access_of(problem: Problem) -> Access:
+    """The access scheme of a problem."""
+    return Spectrum(Choices.of(problem))
 
 
-def _plan(choices: Choices, pieces: Pieces, answer: Answer, rows: tuple[SideConstraint, ...]) -> Allocation | None:
-    """An allocation from the program's picks: their keep rates, or what their bandwidths carry of them."""
-    assert answer.piece is not None
-    inst = choices.problem.instance
-    mode, left, right = pieces.mode[answer.piece], pieces.left[answer.piece], pieces.right[answer.piece]
-    on = mode != OUT
-    keep = np.where(on, np.clip(np.sqrt(answer.square), left, right), 0.0)
-    if inst.common_keep and on.any():
-        keep = np.where(on, keep[on].min(), 0.0)
+class _Search:
+    """Rounds of programs and refinement; all of its state."""
 
-    def offer(rates: FloatArray) -> Allocation | None:
-        band = choices.safe_bandwidth(mode, rates)
-        if not band.sum() <= choices.limit_hz:
-            return None
-        found = plan_allocation(choices, Plan(mode, rates, band, "H"))
-        return found if found is not None and all(row.holds(found) for row in rows) else None
+    def __init__(self, access: Access, user: tuple[SideConstraint, ...], control: Control) -> None:
+        self.access, self.user, self.control = access, user, control
+        problem = access.choices.problem
+        self.pieces = Pieces.root(access.choices)
+        self.touches = [float(problem.instance.weights @ np.square(problem.free[1]))]
+        self.best: Allocation | None = None
+        self.upper, self.lower, self.claimed = math.inf, -math.inf, math.nan
+        self.discarded = math.inf  # a bound of everything with a piece that was dropped
+        self.rounds, self.nodes, self.native = 0, 0, "kNotset"
 
-    whole = offer(keep)
-    if whole is not None or not on.any():
-        return whole
-    free = on & np.array([levels is None for levels in inst.keep_levels or (None,) * len(keep)])
-    low = np.where(free, choices.low[np.maximum(mode, 0)], keep)
-    if inst.common_keep:
-        low = np.where(on, low.max(initial=0.0, where=on), 0.0)
-    found = [offer(low)]
-    few, many = 0.0, 1.0  # how far the rates are cut back, all by one share: what fits, and what does not
-    for _ in range(30 if found[0] is not None else 0):
-        share = 0.5 * (few + many)
-        trial = offer(low + share * (keep - low))
-        few, many = (share, many) if trial is not None else (few, share)
-        found.append(trial)
-    if not inst.common_keep:
-        found.append(_carried(choices, mode, keep, answer.band_hz, offer))
-    value = choices.problem.evaluate
-    return min((a for a in found if a is not None), key=lambda a: value(a).objective, default=None)
+    @property
+    def _gap(self) -> float:
+        return relative_gap(self.upper, self.lower)
 
+    def run(self) -> None:
+        """Refine until the gap is closed, nothing can be refined, or a limit is met."""
+        while self.rounds < ROUNDS:
+            before = self.lower
+            answer, linear = self._ask(relaxed=True), True
+            if not self._done():
+                answer = self._discard(answer)
+            width = self.upper - before if math.isfinite(self.upper) else 0.01 * abs(before)
+            if answer.weight is not None and not self._done() and self.lower - before < RISE * width:
+                answer, linear = self._ask(relaxed=False), False
+            if answer.weight is None or self._done() or not (self._refine(answer) or linear):
+                return
 
-def _carried(
-    choices: Choices,
-    mode: IntArray,
-    keep: FloatArray,
-    band_hz: FloatArray,
-    offer: Callable[..., Allocation | None],
-) -> Allocation | None:
-    """The keep rates that the program's own bandwidths carry."""
-    on = mode != OUT
-    low = choices.low[np.maximum(mode, 0)]
-    target = np.maximum(band_hz * (1.0 - 1e-9), 1e-9)
-    fits, _beyond = choices.reach(mode[on], low[on], np.maximum(keep[on], low[on]), target[on])
-    carried = keep.copy()
-    carried[on] = fits
-    for k, levels in enumerate(choices.problem.instance.keep_levels or ()):
-        if levels is not None and on[k]:
-            below = levels[levels <= carried[k]]
-            carried[k] = below[-1] if len(below) else math.nan
-    return None if np.isnan(carried).any() else offer(carried)
+    def _ask(self, relaxed: bool) -> Answer:
+        """Solve one program, take its bound, and an allocation from its point."""
+        answer = solve_program(self.access, self.pieces, self.user, self.touches, self.control, relaxed)
+        self.rounds += 1
+        self.native, self.nodes = answer.native, self.nodes + answer.nodes
+        proven = min(answer.bound, self.discarded)
+        self.lower = max(self.lower, proven) if proven < math.inf else self.lower
+        if answer.weight is not None:
+            self.claimed = answer.objective
+            plan = self.access.plan(Picks.of(self.pieces, answer.weight), answer.radio, self.user)
+            if plan is not None:
+                value = self.access.choices.problem.evaluate(plan).objective
+                if value < self.upper:
+                    self.upper, self.best = value, plan
+        seconds, pieces = self.control.seconds, len(self.pieces)
+        note = "linear" if relaxed else "integer"
+        snapshot = Snapshot(
+            "highs", seconds, self.rounds, self.lower, self.upper, self._gap, self.nodes, pieces, note
+        )
+        self.control.report(snapshot)
+        return answer
+
+    def _done(self) -> bool:
+        return self._gap <= self.control.options.rel_gap or self.control.stopped()
+
+    def _discard(self, answer: Answer) -> Answer:
+        """Drop pieces that can be in no better point, by reduced costs; what was dropped enters the bound."""
+        if answer.weight is None or not math.isfinite(self.upper):
+            return answer
+        least = answer.bound + answer.excess
+        drop = least > self.upper * (1.0 - 0.5 * self.control.options.rel_gap)
+        if not drop.any():
+            return answer
+        self.discarded = min(self.discarded, float(least[drop].min()))
+        self.pieces = self.pieces.take(~drop)
+        if len(np.unique(self.pieces.device)) < self.access.choices.problem.instance.num_devices:
+            self.lower = max(self.lower, self.discarded)  # a device has no piece left: nothing is
+        return replace(answer, weight=answer.weight[~drop], excess=answer.excess[~drop])
+
+    def _refine(self, answer: Answer) -> bool:
+        """Sharpen lines and tangents where the point lies; False where all are sharp."""
+        assert answer.weight is not None
+        picks = Picks.of(self.pieces, answer.weight)
+        access, pieces = self.access.refined(self.pieces, answer, picks)
+        sharper = access is not self.access or len(pieces) > len(self.pieces)
+        self.access, self.pieces = access, pieces
+        if min(abs(answer.kept - q) for q in self.touches) > 1e-9:
+            self.touches.append(answer.kept)
+            sharper |= self.access.choices.problem.pooled
+        return sharper
