@@ -8,7 +8,7 @@ convex, its solution feasible, and the penalised objective does not increase at 
     relax:      penalty 0, until the objective rests
     narrow:     levels and blocks shrink to the two neighbours of the relaxed answer, a binary each
     penalise:   a few steps, then a larger penalty, until all is binary
-    polish:     exact keep rates, powers and clocks on the binary spectrum; repair; ``psca+`` adds local search
+    polish:     exact keep rates, powers and clocks on the binary spectrum; repair and exchanges of sub-carriers
 """
 
 from __future__ import annotations
@@ -194,21 +194,18 @@ def _finish(model: Model, search: Search, settings: PscaSettings) -> tuple[float
     """Polish: binary spectrum, best plan on it, allocation within all budgets, and its objective."""
     at = search.at
     if model.binary:
-        owner, plan = deal(model, whole_columns(np.where(at.active[:, None], at.share, 0.0)), settings.search)
-        if plan is None:  # local search also repairs
-            owner, plan = deal(model, owner, True)
+        control = search.control
+        owner, plan = deal(model, whole_columns(np.where(at.active[:, None], at.share, 0.0)), control)
         if plan is None:
             return None
-        rng = np.random.default_rng(search.control.options.seed)
-        for _ in range(
-            settings.kicks if settings.search else 0
-        ):  # out of a local optimum, sometimes into a better
-            if search.control.stopped():
+        rng = np.random.default_rng(control.options.seed)
+        for _ in range(settings.kicks if settings.search else 0):  # out of a local optimum, maybe into a better
+            if control.stopped():
                 break
             trial = owner.copy()
             columns = rng.choice(len(owner), size=max(2, len(owner) // 6), replace=False)
             trial[columns] = rng.choice(np.flatnonzero(plan.selected), size=len(columns))
-            trial, other = deal(model, trial, True)
+            trial, other = deal(model, trial, control)
             if other is not None and other.value < plan.value:
                 owner, plan = trial, other
         share = (owner[None, :] == np.arange(len(at.share))[:, None]).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Whole sub-carriers: rounding of shares, repair, and local search by moves and swaps.
+"""Whole sub-carriers: rounding of shares, then repair and polish by cyclic exchanges.
 
 Costs are looked up: per device and menu row a table gives the best cost of a device whose keep rate is capped, at
 the price nu of kept shares. So levels, menus, selection and any underfitting term cost the search nothing extra.
@@ -6,19 +6,21 @@ the price nu of kept shares. So levels, menus, selection and any underfitting te
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from numba import njit
 
-from edgealloc.solvers.psca_cap import set_cap
-from edgealloc.solvers.psca_model import IntArray, Model
-from edgealloc.solvers.psca_plan import Plan, answer_costs, best_plan, out_cost
+from edgealloc.solvers.base import Control
+from edgealloc.solvers.psca_exchange import exchange, nodes
+from edgealloc.solvers.psca_model import BoolArray, IntArray, Model
+from edgealloc.solvers.psca_plan import Plan, best_plan, factors, out_cost, own_cost
 from edgealloc.units import FloatArray
 
 __all__ = ["caps_of_owner", "deal", "whole_columns"]
 
-_TICKS = 160  # entries of a cost table over log s
+_TICKS = 1024  # entries of a cost table; linear between them, so costs err by (log range / ticks)^2 / 8
+_LONGEST = 5  # devices in an exchange; a sixth gained nothing on the suite `gap`
+_CALL = 8  # exchanges between two looks at the clock
+_LEAST = 1e-12  # gains below this share of the objective are rounding
+_PRICES = 4  # times that the price of kept shares is set anew
 
 
 def whole_columns(share: FloatArray) -> IntArray:
@@ -33,123 +35,59 @@ def caps_of_owner(model: Model, owner: IntArray) -> FloatArray:
     return model.caps((owner[None, :] == np.arange(k)[:, None]).astype(np.float64))
 
 
-def deal(model: Model, owner: IntArray, search: bool, passes: int = 20) -> tuple[IntArray, Plan | None]:
-    """Hand out free columns, repair devices below their least keep rate, and (``search``) improve.
+def deal(model: Model, owner: IntArray, control: Control) -> tuple[IntArray, Plan | None]:
+    """Exchange columns until no exchange lowers the cost, first that of devices below their least keep rate.
 
     Returns the owners and the best plan on them; None where repair failed.
     """
     problem = model.problem
+    depth, devices = model.has_row.shape
     best_owner, best = owner, best_plan(problem, caps_of_owner(model, owner)[:, :, 0], model.has_row)
     q = 0.1 if best is None else float(problem.instance.weights @ np.square(best.keep))
-    for turn in range(4):
-        trial = best_owner.copy()
+    at = nodes(owner, devices)
+    stale, caps = np.ones(devices + 1, dtype=bool), np.empty((depth, len(at), len(at)))
+    size = abs(problem.free_objective)
+    large = 1e6 * (size + problem.instance.bound.underfit_weight)
+    out = out_cost(problem)
+    for _ in range(_PRICES):
         nu = problem.stability.pooled_slope(q) if problem.pooled else 0.0
-        grid, table = _cost_tables(model, nu)
-        order, inverse = np.ascontiguousarray(model.order), np.ascontiguousarray(model.inverse_w)
-        _improve(
-            model.rows, model.has_row, model.band, inverse, order, trial, grid, table,
-            np.where(np.isfinite(out := out_cost(problem)), out, 1e300), passes, search,
-        )  # fmt: skip
+        costs = _costs(model, nu)
+        while (
+            exchange(
+                model.rows, model.has_row, model.band, model.inverse_w, model.order, *costs, out, large,
+                _LEAST * size, _LONGEST, _CALL, at, stale, caps,
+            ) == _CALL
+        ):  # fmt: skip
+            if control.stopped():
+                break
+        trial = np.where(at[: len(owner)] < devices, at[: len(owner)], -1)
         plan = best_plan(problem, caps_of_owner(model, trial)[:, :, 0], model.has_row)
-        if plan is None or (best is not None and not plan.value < best.value * (1.0 - 1e-12)):
+        if plan is None or (best is not None and not plan.value < best.value * (1.0 - _LEAST)):
             break
         best_owner, best = trial, plan
-        q_new = float(problem.instance.weights @ np.square(plan.keep))
-        if abs(q_new - q) < 1e-3 * q:
+        kept = float(problem.instance.weights @ np.square(plan.keep))
+        if abs(kept - q) < 1e-3 * q or control.stopped():
             break
-        q = q_new
-        if not search and turn > 0:
-            break
+        q = kept
     return best_owner, best
 
 
-def _cost_tables(model: Model, nu: float) -> tuple[FloatArray, FloatArray]:
-    """(log of the first tick, step) and costs [O, K, ticks] of caps; under a common rate a steep soft minimum."""
-    problem, inst = model.problem, model.problem.instance
-    depth, k = model.has_row.shape
-    low, high = float(np.log(inst.keep_min.min())), float(np.log(inst.keep_max.max()))
-    ticks = np.linspace(low, max(high, low + 1e-9), _TICKS)
-    table = np.empty((depth, k, _TICKS))
-    for j, tick in enumerate(ticks):
-        cap = math.exp(tick)
-        if inst.common_keep:
-            table[:, :, j] = np.where(cap >= inst.keep_min, cap**-8.0, math.inf)
-        else:
-            table[:, :, j] = answer_costs(problem, np.full((depth, k), cap * (1.0 + 1e-12)), nu)[1]
-    return np.array([ticks[0], ticks[1] - ticks[0]]), table
+def _costs(model: Model, nu: float) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Keep rates [K, T], least cost of a device capped there [O, K, T], and who is allowed only these rates [K].
 
-
-@njit(cache=True, error_model="numpy")
-def _cost(rows, has_row, band, inverse, order, owner, k, grid, table, out, work):  # type: ignore[no-untyped-def]
-    """Cost of device k on its columns: the best menu row, or out; a large one that still falls if neither."""
-    best, most = out[k], -2.0
-    for o in range(len(rows)):
-        if not has_row[o, k]:
-            continue
-        cap = set_cap(rows[o, k], band, inverse[k], order[k], owner, k, work)[0]
-        most = max(most, cap)
-        if cap > 0.0:
-            at = (math.log(cap) - grid[0]) / grid[1]
-            if at >= 0.0:
-                i = min(int(at), table.shape[2] - 1)
-                value = table[o, k, i]
-                if i + 1 < table.shape[2] and value < math.inf:
-                    value += (at - i) * (table[o, k, i + 1] - value)
-                best = min(best, value)
-    return best if best < 1e200 else 1e6 * (3.0 - most)
-
-
-@njit(cache=True, error_model="numpy")
-def _improve(rows, has_row, band, inverse, order, owner, grid, table, out, passes, search):  # type: ignore[no-untyped-def]
-    """Give each column to its best device, then swap pairs, while costs fall; ``owner`` [M] is changed.
-
-    Without ``search`` only columns without an owner move, or any while some device has no feasible cost (repair).
+    Under a common rate a steep soft minimum stands for the cost.
     """
-    n_dev, n_col = inverse.shape
-    work = np.empty((2, n_col))
-    cost = np.empty(n_dev)
-    for k in range(n_dev):
-        cost[k] = _cost(rows, has_row, band, inverse, order, owner, k, grid, table, out, work)
-    for _ in range(passes):
-        improved = False
-        broken = cost.max() > 1e5
-        for m in range(n_col):
-            k1 = owner[m]
-            if k1 >= 0 and not (search or broken):
-                continue
-            owner[m] = -1
-            without = (
-                _cost(rows, has_row, band, inverse, order, owner, k1, grid, table, out, work) if k1 >= 0 else 0.0
-            )
-            lost = without - cost[k1] if k1 >= 0 else 0.0
-            best, best_k, best_cost = -1e-13, -1, 0.0
-            for k2 in range(n_dev):
-                if k2 != k1:
-                    owner[m] = k2
-                    trial = _cost(rows, has_row, band, inverse, order, owner, k2, grid, table, out, work)
-                    if lost + trial - cost[k2] < best:
-                        best, best_k, best_cost = lost + trial - cost[k2], k2, trial
-            owner[m] = k1
-            if best_k >= 0:
-                owner[m] = best_k
-                cost[best_k] = best_cost
-                if k1 >= 0:
-                    cost[k1] = without
-                improved = True
-        if search or cost.max() > 1e5:
-            for m in range(n_col):
-                for m2 in range(m + 1, n_col):
-                    k1, k2 = owner[m], owner[m2]
-                    if k1 == k2 or k1 < 0 or k2 < 0:
-                        continue
-                    owner[m], owner[m2] = k2, k1
-                    c1 = _cost(rows, has_row, band, inverse, order, owner, k1, grid, table, out, work)
-                    if c1 < cost[k1] + cost[k2]:
-                        c2 = _cost(rows, has_row, band, inverse, order, owner, k2, grid, table, out, work)
-                        if c1 + c2 < cost[k1] + cost[k2] - 1e-13:
-                            cost[k1], cost[k2] = c1, c2
-                            improved = True
-                            continue
-                    owner[m], owner[m2] = k1, k2
-        if not improved:
-            break
+    problem, inst = model.problem, model.problem.instance
+    low, high = model.keep_range()
+    ticks = np.geomspace(low, np.maximum(high, low * (1.0 + 1e-9)), _TICKS, axis=1)
+    levels = inst.keep_levels or (None,) * len(low)
+    for k, allowed in enumerate(levels):
+        if allowed is not None:
+            ticks[k] = np.append(allowed, np.full(_TICKS - len(allowed), np.inf))
+    rate = np.where(np.isfinite(ticks), ticks, high[:, None])
+    if inst.common_keep:
+        cost = np.broadcast_to(rate**-8.0, (len(model.has_row), *rate.shape))
+    else:
+        cost = own_cost(problem, factors(problem, len(model.has_row))[:, None, :], rate.T, nu).swapaxes(1, 2)
+    least = np.ascontiguousarray(np.minimum.accumulate(cost, axis=2))
+    return ticks, least, np.array([allowed is not None for allowed in levels])

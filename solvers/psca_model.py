@@ -119,7 +119,7 @@ class Model:
                 blocks = math.floor(inst.bandwidth_hz / inst.block_hz * (1.0 + 1e-15))
                 width = blocks * inst.block_hz
         with np.errstate(divide="ignore"):
-            inverse = inst.noise_psd_w_per_hz * width / gain
+            inverse = np.ascontiguousarray(inst.noise_psd_w_per_hz * width / gain)
         sizes = np.array([len(m) if m is not None else 0 for m in inst.adapter_options or (None,) * len(gain)])
         depth = max(int(sizes.max(initial=0)), 1)
         has = np.arange(depth)[:, None] < np.maximum(sizes, 1)
