@@ -67,8 +67,7 @@ def _one_channel(problem: Problem) -> bool:
 
 
 def _branchable(problem: Problem) -> bool:
-    known = problem.underfit.name in ("inverse-keep", "perturbation")
-    return _one_channel(problem) or (known and not problem.instance.common_keep)
+    return _one_channel(problem) or not problem.instance.common_keep
 
 
 # In the order in which ``auto`` tries them.
@@ -86,7 +85,7 @@ METHODS: dict[str, Method] = {
             "bnb",
             "proven optimum by branch and bound: OFDMA, blocks, levels, menus, selection, other bounds",
             _branchable,
-            "access fdma or rb with every variant; ofdma but for a common keep rate and underfitting curves",
+            "access fdma or rb with every variant; ofdma but for a common keep rate",
             "edgealloc.solvers.exact:solve_bnb",
         ),
         Method(

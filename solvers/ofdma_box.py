@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgealloc.solvers.ofdma_cell import OfdmaCell
+from edgealloc.solvers.ofdma_device import SMAX, SMIN
 from edgealloc.solvers.ofdma_master import Master
 from edgealloc.solvers.ofdma_pricing import Mode
 from edgealloc.units import FloatArray
@@ -16,6 +17,7 @@ __all__ = ["OfdmaBox", "Region", "split"]
 
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
+_SAME = 1e-9  # keep rates this close are not parted
 _INTEGRAL = 1e-6  # weights this close to 0 or 1 count as such; a wrong guess only costs a node
 
 
@@ -30,7 +32,7 @@ class OfdmaBox:
     modes
         (device, modes allowed; -1 for being left out).
     keeps
-        (device, least, greatest keep rate), for devices with keep levels.
+        (device, least, greatest keep rate).
     """
 
     owners: tuple[tuple[int, int, int], ...] = ()
@@ -85,8 +87,12 @@ class Region:
             inside = levels[(levels >= low[k]) & (levels <= high[k])]
             if not allowed[i] or (len(levels) and not len(inside)):
                 modes.append(None)
-            else:
-                modes.append(Mode(cell.rows[i], cell.objective, inside, cell.inv_a[k], cell.log2_a[k]))
+                continue
+            row = cell.rows[i].copy()
+            if not len(levels):
+                row[SMIN], row[SMAX] = max(row[SMIN], low[k]), min(row[SMAX], high[k])
+            fits = row[SMIN] <= row[SMAX]
+            modes.append(Mode(row, cell.objective, inside, cell.inv_a[k], cell.log2_a[k]) if fits else None)
         return cls(fixed, tuple(modes), out, low, high)
 
     def usable(self, master: Master) -> BoolArray:
@@ -103,8 +109,8 @@ class Region:
 def split(cell: OfdmaCell, box: OfdmaBox, master: Master, x: FloatArray) -> tuple[tuple[OfdmaBox, ...], str]:
     """Children of a box that part the columns which the master mixes; none when it mixes nothing that matters.
 
-    In this order: the owner of a sub-carrier, the mode of a device, the keep level of a device. (A mixture of
-    continuous keep rates on one set is no better than their mean: the share is convex in s^2.)
+    In this order: the owner of a sub-carrier, the mode of a device, its keep rate. (A mixture of continuous keep
+    rates on one set is no better than their mean where the share is convex in s^2, that is without a curve.)
     """
     used = np.flatnonzero(x > _INTEGRAL)
     names = cell.problem.instance.device_names
@@ -136,4 +142,8 @@ def split(cell: OfdmaCell, box: OfdmaBox, master: Master, x: FloatArray) -> tupl
             after = float(values[values > at][0])
             boxes = tuple(replace(box, keeps=(*box.keeps, (k, *ends))) for ends in ((0.0, at), (after, 1.0)))
             return boxes, f"keep level of {names[k]} at {at:.6g}"
+        if cell.curved and keeps.max() > keeps.min() * (1.0 + _SAME):
+            at = float(x[mine] @ keeps / x[mine].sum())
+            boxes = tuple(replace(box, keeps=(*box.keeps, (k, *ends))) for ends in ((0.0, at), (at, 1.0)))
+            return boxes, f"keep rate of {names[k]} at {at:.6g}"
     return (), ""

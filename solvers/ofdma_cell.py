@@ -16,6 +16,7 @@ from edgealloc.errors import EdgeallocError
 from edgealloc.problem import Problem
 from edgealloc.radio import subcarrier_hz
 from edgealloc.result import Allocation
+from edgealloc.solvers.ofdma_curve import objective_vector
 from edgealloc.solvers.ofdma_device import (
     BAND,
     BIT0,
@@ -35,10 +36,9 @@ from edgealloc.solvers.ofdma_device import (
     SMIN,
     UNDER,
     keep_cap,
-    stability,
-    stability_slope,
 )
-from edgealloc.solvers.ofdma_local import best_keeps
+from edgealloc.solvers.ofdma_local import best_keeps, polished_keeps
+from edgealloc.solvers.ofdma_share import CURVE, KIND, POOLED, stability, stability_slope
 from edgealloc.units import FloatArray
 
 __all__ = ["SHRINK", "Assignment", "OfdmaCell", "takes_ofdma"]
@@ -54,10 +54,6 @@ def takes_ofdma(problem: Problem) -> str:
     """Why branch and bound over sub-carriers does not take an OFDMA problem; empty when it does."""
     if problem.instance.common_keep:
         return "one keep rate for all devices (common_keep) couples them beyond sub-carriers; use separate rates"
-    if problem.underfit.name not in ("inverse-keep", "perturbation"):
-        return (
-            f"underfitting term {problem.underfit.name!r}: its bounds over keep-rate intervals are not written yet"
-        )
     return ""
 
 
@@ -85,7 +81,7 @@ class OfdmaCell:
     rows, safe_rows
         Mode rows with budgets rounded up, and shrunk. Shape [I, 17].
     objective
-        See :mod:`edgealloc.solvers.ofdma_device`. Shape [6].
+        See :mod:`edgealloc.solvers.ofdma_share`. Shape [8 + 5 P].
     levels
         Allowed keep rates of each mode, padded with nan. Shape [I, J].
     out
@@ -163,16 +159,7 @@ class OfdmaCell:
             start=np.searchsorted(device, np.arange(inst.num_devices + 1)),
             rows=rows,
             safe_rows=safe,
-            objective=np.array(
-                [
-                    float(problem.underfit.name == "perturbation"),
-                    float(not problem.pooled),
-                    term.base,
-                    term.spread,
-                    term.curvature + 2.0 * term.sparsity,
-                    2.0 * term.sparsity,
-                ]
-            ),
+            objective=objective_vector(problem),
             levels=levels,
             out=out,
             inv_a=inv,
@@ -215,7 +202,12 @@ class OfdmaCell:
     @property
     def pooled(self) -> bool:
         """Whether a stability term of the pooled data couples the devices."""
-        return bool(self.objective[1] == 0.0 and (self.objective[2] > 0.0 or self.objective[3] > 0.0))
+        return bool(self.objective[POOLED] == 0.0 and (self.objective[2] > 0.0 or self.objective[3] > 0.0))
+
+    @property
+    def curved(self) -> bool:
+        """Whether shares may be non-convex in s^2 while the pooled stability term couples them."""
+        return bool(self.objective[KIND] == CURVE) and self.pooled
 
     def gap(self, kept: float) -> float:
         """Stability term of the pooled data at a kept share."""
@@ -236,7 +228,8 @@ class OfdmaCell:
     def keeps(self, owner: IntArray, mode: IntArray, at: FloatArray | None = None) -> Assignment | None:
         """The best keep rates of an assignment with given modes; None when a device in it has none.
 
-        ``at`` [K] chooses the level of every device that has levels; the others then are optimal.
+        ``at`` [K] chooses the level of every device that has levels; the others then are optimal. With curves it
+        is only a start.
         """
         on = np.flatnonzero(mode >= 0)
         keep = np.zeros(self.devices)
@@ -245,12 +238,16 @@ class OfdmaCell:
             rows, levels = self.safe_rows[mode[on]], self.levels[mode[on]]
             discrete = ~np.isnan(levels).all(axis=1)
             least = rows[:, SMIN]
-            if at is not None:
+            if at is not None and not self.curved:
                 levels = np.where(discrete, at[on], np.nan)[:, None]
                 least = np.where(discrete, at[on], least)
             if np.any(caps < least):
                 return None
-            best = best_keeps(rows, self.objective, levels, caps, self.scale)
+            if at is not None and self.curved:
+                first = np.minimum(np.maximum(at[on], least), caps)
+                best = polished_keeps(rows, self.objective, levels, caps, self.scale, first)
+            else:
+                best = best_keeps(rows, self.objective, levels, caps, self.scale)
             best = np.clip(best, rows[:, SMIN], rows[:, SMAX])
             for i in np.flatnonzero(discrete):  # the level itself, whatever squaring did
                 best[i] = levels[i, np.nanargmin(np.abs(levels[i] - best[i]))]

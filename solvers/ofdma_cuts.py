@@ -24,15 +24,12 @@ from edgealloc.solvers.ofdma_device import (
     DOWN,
     EPS,
     LN2,
-    SHARE_ROUNDING,
-    UNDER,
     keep_cap,
     profit_needed,
     profits,
     psi,
-    share,
-    share_slope,
 )
+from edgealloc.solvers.ofdma_share import SHARE_ROUNDING, share, share_below, share_size, split_keep
 
 __all__ = ["keep_window", "make_cuts", "relaxed_level"]
 
@@ -47,8 +44,8 @@ def cut_constant(row, obj, nu, low, high, levels, om, b, tol):  # type: ignore[n
     """Lower bound, tight to ``tol``, of min share(s) + b psi_omega(s) over s in [low, high], or over levels there.
 
     On a cell [x, y] cycles and downlink time are frozen at x, which can only lower psi; psi then is a minimum of
-    affine functions of s, hence concave and above its chord. The share is convex in s^2, hence above its tangent,
-    which falls and so is concave in s. The sum lies above a concave function, least at an end of the cell.
+    affine functions of s, hence concave and above its chord. The share lies above a concave function too, and the
+    sum of both is least at an end of the cell.
     """
     if levels.size:
         best = np.inf
@@ -58,7 +55,8 @@ def cut_constant(row, obj, nu, low, high, levels, om, b, tol):  # type: ignore[n
                 if need < np.inf:
                     value = share(row, obj, nu, levels[i]) + b * need
                     best = min(
-                        best, value - SHARE_ROUNDING * (abs(value) + row[UNDER] / levels[i] + b * abs(need))
+                        best,
+                        value - SHARE_ROUNDING * (abs(value) + share_size(row, obj, levels[i]) + b * abs(need)),
                     )
         return best
     n0 = 1 + int(6.0 * np.log(high / low))
@@ -86,17 +84,14 @@ def cut_constant(row, obj, nu, low, high, levels, om, b, tol):  # type: ignore[n
         if px == np.inf:
             continue  # nothing is feasible from x upwards
         py = profit_needed(row, om, bits_y, cycles, window)
-        m = 0.5 * (x + y)
-        c, d = share(row, obj, nu, m), share_slope(row, obj, nu, m)
-        if d > 0.0:  # past the free optimum by rounding: a flat tangent at the end is below as well
-            c, d = share(row, obj, nu, y) - abs(share_slope(row, obj, nu, y)) * (y * y - x * x), 0.0
-        dx, dy = d * (x * x - m * m), d * (y * y - m * m)
-        size = abs(c) + row[UNDER] / x + abs(dx) + abs(dy) + b * (abs(px) + abs(py))
-        v = min(c + dx + b * px, c + dy + b * py) - SHARE_ROUNDING * size
+        left, right = share_below(row, obj, nu, x, y)
+        size = abs(left) + abs(right) + share_size(row, obj, x) + b * (abs(px) + abs(py))
+        v = min(left + b * px, right + b * py) - SHARE_ROUNDING * size
         upper = min(upper, share(row, obj, nu, x) + b * px)
         if v >= upper - tol or count > _MAX_CELLS or top > stack.shape[0] - 3 or y - x <= 1e-12 * y:
             lower = min(lower, v)
         else:
+            m = split_keep(obj, x, y)
             stack[top, 0], stack[top, 1] = x, m
             stack[top + 1, 0], stack[top + 1, 1] = m, y
             top += 2

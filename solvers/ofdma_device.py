@@ -1,4 +1,4 @@
-r"""One device on a set of sub-carriers: the keep rate its resources allow, and what that costs.
+r"""One device on a set of sub-carriers: the keep rate its resources allow.
 
 Water-filling is written through the level ``omega`` [W]: a used sub-carrier m carries the power omega - 1/a_m,
 where a_m = g_m / (N0 B_m) [1/W]. A watt is then worth alpha = B_m / (omega ln 2) bit/s, and the profit rate of
@@ -16,114 +16,18 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["cannot_carry", "keep_at_share", "keep_cap", "profit_needed", "profits", "proven_keep", "psi", "share"]
+__all__ = ["cannot_carry", "keep_cap", "profit_needed", "profits", "proven_keep", "psi"]
 
 LN2 = float(np.log(2.0))
 EPS = 2.0**-53
 # Relative rounding of psi: Newton stops at 1e-14, sums of a dozen terms follow; 2^-43 is a thousand units.
 PSI_ROUNDING = 2.0**-43
-SHARE_ROUNDING = 64.0 * EPS
 
 # Columns of a device row [17]; SI units. UNDER is A w_k factor_k, SCALE is 1 / (2 n_k delta).
 DEADLINE, ENERGY, KAPPA, CYC0, CYC1, FMIN, FMAX, BIT0, BIT1, DOWN, PMAX, SMIN, SMAX, WEIGHT, UNDER, SCALE, BAND = (
     range(17)
 )
 ROW = 17
-# Entries of the objective vector [6]: KIND 0 inverse-keep, 1 perturbation; POOLED 1: each device has its own term;
-# the stability term is sqrt((BASE + SPREAD / (TOP - SLOPE Q)) scale).
-KIND, POOLED, BASE, SPREAD, TOP, SLOPE = range(6)
-OBJECTIVE = 6
-
-
-@njit(cache=True, error_model="numpy")
-def stability(q, obj, scale):  # type: ignore[no-untyped-def]
-    """Stability term at the kept share q; convex and increasing in q."""
-    return np.sqrt((obj[BASE] + obj[SPREAD] / (obj[TOP] - obj[SLOPE] * q)) * scale)
-
-
-@njit(cache=True, error_model="numpy")
-def stability_slope(q, obj, scale):  # type: ignore[no-untyped-def]
-    """Its derivative in q."""
-    value = stability(q, obj, scale)
-    if value == 0.0:
-        return 0.0
-    y = obj[TOP] - obj[SLOPE] * q
-    return 0.5 * obj[SPREAD] * obj[SLOPE] * scale / (y * y * value)
-
-
-@njit(cache=True, error_model="numpy")
-def share(row, obj, nu, s):  # type: ignore[no-untyped-def]
-    """A device's part of the objective at keep rate s, with price nu on sum_k w_k s_k^2."""
-    under = 1.0 / s - 1.0 if obj[KIND] == 0.0 else 1.0 - s * s
-    value = row[UNDER] * under + row[WEIGHT] * nu * s * s
-    if obj[POOLED] == 1.0:
-        value += row[WEIGHT] * stability(s * s, obj, row[SCALE])
-    return value
-
-
-@njit(cache=True, error_model="numpy")
-def share_slope(row, obj, nu, s):  # type: ignore[no-untyped-def]
-    """Derivative of the share in s^2, in which it is convex (both underfitting terms, both poolings)."""
-    under = -0.5 / (s * s * s) if obj[KIND] == 0.0 else -1.0
-    value = row[UNDER] * under + row[WEIGHT] * nu
-    if obj[POOLED] == 1.0:
-        value += row[WEIGHT] * stability_slope(s * s, obj, row[SCALE])
-    return value
-
-
-@njit(cache=True, error_model="numpy")
-def free_keep(row, obj, nu):  # type: ignore[no-untyped-def]
-    """Keep rate in [keep_min, keep_max] with the least share when no resource limits it."""
-    lo, hi = row[SMIN], row[SMAX]
-    if share_slope(row, obj, nu, hi) <= 0.0:
-        return hi
-    if share_slope(row, obj, nu, lo) >= 0.0:
-        return lo
-    for _ in range(60):
-        s = 0.5 * (lo + hi)
-        if share_slope(row, obj, nu, s) > 0.0:
-            hi = s
-        else:
-            lo = s
-    return 0.5 * (lo + hi)
-
-
-@njit(cache=True, error_model="numpy")
-def best_share(row, obj, nu, free, levels, cap):  # type: ignore[no-untyped-def]
-    """(Least share under a cap, its keep rate); (inf, 0) when none is allowed. ``levels`` [J], J = 0: any rate."""
-    if levels.size == 0:
-        if cap < row[SMIN]:
-            return np.inf, 0.0
-        s = min(cap, free)
-        return share(row, obj, nu, s), s
-    best, keep = np.inf, 0.0
-    for i in range(levels.size):
-        if levels[i] <= cap:
-            value = share(row, obj, nu, levels[i])
-            if value < best:
-                best, keep = value, levels[i]
-    return best, keep
-
-
-@njit(cache=True, error_model="numpy")
-def keep_at_share(row, obj, nu, low, target):  # type: ignore[no-untyped-def]
-    """A keep rate >= low, left of the free optimum, whose share is still at least ``target`` (and hardly more).
-
-    Newton in s^2, in which the share is convex: from the left its steps never pass the root.
-    """
-    s = low
-    target += SHARE_ROUNDING * (abs(target) + row[UNDER] / low)
-    for _ in range(60):
-        over = share(row, obj, nu, s) - target
-        slope = share_slope(row, obj, nu, s)
-        if over <= 0.0 or slope >= 0.0:
-            break
-        q = s * s - over / slope
-        new = np.sqrt(q)
-        if new - s <= 1e-13 * s:
-            break
-        s = new
-    return max(low, s * (1.0 - 1e-13))
 
 
 @njit(cache=True, error_model="numpy")

@@ -5,28 +5,28 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from edgealloc.solvers.ofdma_device import (
+from edgealloc.solvers.ofdma_device import SMAX, SMIN, WEIGHT, keep_cap
+from edgealloc.solvers.ofdma_share import (
+    CURVE,
+    KIND,
     POOLED,
-    SMIN,
-    WEIGHT,
     best_share,
-    free_keep,
-    keep_cap,
+    free_keeps,
     share,
     stability,
     stability_slope,
 )
 
-__all__ = ["best_keeps", "descend", "set_cost"]
+__all__ = ["best_keeps", "descend", "polished_keeps", "set_cost"]
 
 
 @njit(cache=True, error_model="numpy")
 def set_cost(rows, obj, nu, free, levels, start, out, inv_a, log2_a, order, owner, k, penalty, work):  # type: ignore[no-untyped-def]
     """(Least priced share of device k on the sub-carriers with owner[m] == k, its mode, its keep rate).
 
-    rows [I, 17], free [I], levels [I, J] padded with nan; the modes of device k are start[k]:start[k + 1]. ``out``
-    [K] is the cost of leaving a device out (mode -1). A set that carries nothing costs ``penalty``, less for a
-    higher cap.
+    rows [I, 17], free [I, F] as from ``free_keeps`` (padded), levels [I, J] padded with nan; the modes of device k
+    are start[k]:start[k + 1]. ``out`` [K] is the cost of leaving a device out (mode -1). A set that carries
+    nothing costs ``penalty``, less for a higher cap.
     """
     n = 0
     for j in range(order.shape[1]):
@@ -122,7 +122,7 @@ def _pooled_choice(rows, obj, nu, levels, caps, squares):  # type: ignore[no-unt
         count = 0
         while count < levels.shape[1] and not np.isnan(levels[k, count]):
             count += 1
-        s = best_share(rows[k], obj, nu, free_keep(rows[k], obj, nu), levels[k, :count], caps[k])[1]
+        s = best_share(rows[k], obj, nu, free_keeps(rows[k], obj, nu), levels[k, :count], caps[k])[1]
         squares[k] = s * s
         pooled += rows[k, WEIGHT] * s * s
     return pooled
@@ -158,11 +158,51 @@ def settled_keeps(rows, obj, levels, caps, scale, left, right):  # type: ignore[
 
 
 @njit(cache=True, error_model="numpy")
+def _pooled_objective(rows, obj, scale, keeps):  # type: ignore[no-untyped-def]
+    """Objective of keep rates [K] under global pooling."""
+    value = stability(np.sum(rows[:, WEIGHT] * keeps * keeps), obj, scale)
+    for k in range(rows.shape[0]):
+        value += share(rows[k], obj, 0.0, keeps[k])
+    return value
+
+
+@njit(cache=True, error_model="numpy")
+def polished_keeps(rows, obj, levels, caps, scale, keeps):  # type: ignore[no-untyped-def]
+    """Improve keep rates [K] device by device under caps and global pooling: a local optimum, for any share.
+
+    A device's best rate is its cap or a local minimum of its share at the price gap'(Q) of the whole.
+    """
+    s = np.minimum(keeps, caps)
+    for _ in range(50):
+        moved = False
+        for k in range(rows.shape[0]):
+            w = rows[k, WEIGHT]
+            rest = np.sum(rows[:, WEIGHT] * s * s) - w * s[k] * s[k]
+            best, old = share(rows[k], obj, 0.0, s[k]) + stability(rest + w * s[k] * s[k], obj, scale), s[k]
+            if np.isnan(levels[k, 0]) if levels.shape[1] else True:
+                trial = free_keeps(rows[k], obj, stability_slope(rest + w * old * old, obj, scale))
+                trial = np.append(trial, caps[k])
+            else:
+                trial = levels[k]
+            for x in trial:
+                if np.isnan(x) or x > caps[k] or x > rows[k, SMAX]:
+                    continue
+                value = share(rows[k], obj, 0.0, x) + stability(rest + w * x * x, obj, scale)
+                if value < best:
+                    best, s[k] = value, x
+            moved |= abs(s[k] - old) > 1e-12
+        if not moved:
+            break
+    return s
+
+
+@njit(cache=True, error_model="numpy")
 def best_keeps(rows, obj, levels, caps, scale):  # type: ignore[no-untyped-def]
     """Keep rates [K] with a small objective under caps that allow some rate; ``scale`` is 1 / (2 n delta).
 
-    Optimal when each device has its own stability term, or no device has more than one level. Otherwise levels
-    are chosen by descent over single devices, and continuous rates are optimal for these.
+    Optimal when each device has its own stability term, or shares are convex in s^2 and no device has more than
+    one level. Otherwise levels are chosen by descent over single devices, and continuous rates are optimal for
+    these; with curves all rates are chosen by descent.
     """
     n_dev = rows.shape[0]
     left, right = np.empty(n_dev), np.empty(n_dev)
@@ -170,6 +210,15 @@ def best_keeps(rows, obj, levels, caps, scale):  # type: ignore[no-untyped-def]
         _pooled_choice(rows, obj, 0.0, levels, caps, left)
         return np.sqrt(left)
     keeps = settled_keeps(rows, obj, levels, caps, scale, left, right)
+    if obj[KIND] == CURVE:
+        best = np.inf
+        for start in (np.sqrt(left), np.sqrt(right), keeps.copy()):
+            s = polished_keeps(rows, obj, levels, caps, scale, start)
+            value = _pooled_objective(rows, obj, scale, s)
+            if value < best:
+                best = value
+                keeps = s
+        return keeps
     if levels.shape[1] < 2 or np.all(np.isnan(levels[:, 1])):
         return keeps
     best = np.inf
@@ -197,9 +246,7 @@ def best_keeps(rows, obj, levels, caps, scale):  # type: ignore[no-untyped-def]
             s = settled_keeps(rows, obj, one, caps, scale, spare, spare.copy())
             if not moved:
                 break
-        value = stability(np.sum(rows[:, WEIGHT] * s * s), obj, scale)
-        for k in range(n_dev):
-            value += share(rows[k], obj, 0.0, s[k])
+        value = _pooled_objective(rows, obj, scale, s)
         if value < best:
             best = value
             keeps = s

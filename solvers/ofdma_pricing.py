@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.ofdma_cuts import LEVEL_STEPS, keep_window, make_cuts, relaxed_level
-from edgealloc.solvers.ofdma_device import SMAX, SMIN, free_keep
+from edgealloc.solvers.ofdma_device import SMAX, SMIN
 from edgealloc.solvers.ofdma_search import DEPTH, FOUND, LEAVES, NODES, open_search, run_search
+from edgealloc.solvers.ofdma_share import free_keeps
 from edgealloc.units import FloatArray
 
 __all__ = ["Ask", "Mode", "Priced", "price_mode"]
@@ -40,7 +41,7 @@ class Mode:
     Parameters
     ----------
     row, objective
-        See :mod:`edgealloc.solvers.ofdma_device`. Shapes [17], [6].
+        See :mod:`edgealloc.solvers.ofdma_device` and :mod:`edgealloc.solvers.ofdma_share`. Shapes [17], [8 + 5 P].
     levels
         Allowed keep rates; empty for any. Shape [J].
     inv_a, log2_a
@@ -101,11 +102,12 @@ class Priced:
 def price_mode(mode: Mode, ask: Ask, level: float, control: Control) -> Priced:
     """Price one mode, starting from a water level."""
     row, objective, levels = mode.row, mode.objective, mode.levels
-    free = float(row[SMAX]) if levels.size else float(free_keep(row, objective, ask.nu))
+    free = free_keeps(row, objective, ask.nu)
+    high = float(row[SMAX] if levels.size else free[-1])
     sets, values = np.zeros((SETS, len(ask.mu)), bool), np.zeros(SETS)
     counts = np.zeros(5, np.int64)
     state = np.array([ask.threshold, math.inf])
-    heap = [(-math.inf, 0, float(row[SMIN]), free, 0)]
+    heap = [(-math.inf, 0, float(row[SMIN]), high, 0)]
     serial, exact, first_level = 1, True, level
     while heap:
         inherited, _serial, low, high, depth = heapq.heappop(heap)

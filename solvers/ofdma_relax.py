@@ -22,9 +22,11 @@ from edgealloc.solvers.base import Control
 from edgealloc.solvers.bnb import Found, Relaxation, Relaxed
 from edgealloc.solvers.ofdma_box import OfdmaBox, Region, split
 from edgealloc.solvers.ofdma_cell import Assignment, OfdmaCell
-from edgealloc.solvers.ofdma_device import EPS, SMAX, WEIGHT, best_share, free_keep, share
+from edgealloc.solvers.ofdma_device import EPS, WEIGHT
+from edgealloc.solvers.ofdma_free import conjugate, free_bound
 from edgealloc.solvers.ofdma_master import Master, MasterPoint
 from edgealloc.solvers.ofdma_pricing import Ask, price_mode
+from edgealloc.solvers.ofdma_share import best_share, free_keeps, share
 from edgealloc.solvers.ofdma_start import improved, price_guess
 from edgealloc.units import FloatArray
 
@@ -143,12 +145,7 @@ class _Node:
         self.upper = math.inf if best is None else best.value
         self.cutoff = cutoff
         self.found: list[Found[Assignment]] = []
-        self.bound = -math.inf
-        if self.cell.counting:
-            self.bound = 0.0
-        elif owner.cell.problem.underfit.square_convex:
-            free = owner.cell.problem.free_objective
-            self.bound = free - 1e-9 * abs(free)  # G_free is computed to far more than nine digits
+        self.bound = 0.0 if self.cell.counting else free_bound(self.cell, self.region)
         self.prices = Prices(np.zeros(0), 0.0, np.zeros(0))
         self.exact = True
 
@@ -244,7 +241,7 @@ class _Node:
                     added += self._add(i, mask, prices.nu)
                 if self.control.stopped():
                     return -math.inf, added
-        terms = [self._conjugate(prices.nu), *least, *(-prices.mu)]
+        terms = [conjugate(cell, prices.nu), *least, *(-prices.mu)]
         if math.inf in terms:
             return math.inf, added
         # The last sum is exact; each of its terms carries its own margin but for the rounding of the prices' sum.
@@ -253,26 +250,9 @@ class _Node:
     def _add(self, i: int, mask: BoolArray, nu: float) -> int:
         cell, mode = self.cell, self.region.modes[i]
         assert mode is not None
-        free = float(mode.row[SMAX]) if len(mode.levels) else float(free_keep(mode.row, cell.objective, nu))
+        free = free_keeps(mode.row, cell.objective, nu)
         value, keep = best_share(mode.row, cell.objective, nu, free, mode.levels, cell.cap(i, mask)[0])
         return int(value < math.inf and self.owner.add_column(i, mask, float(keep)))
-
-    def _conjugate(self, nu: float) -> float:
-        """Lower bound of gap(Q) - nu Q over Q in [0, 1], by a tangent near the best Q."""
-        cell = self.cell
-        if not cell.pooled:
-            return 0.0
-        lo, hi = 0.0, 1.0
-        for _ in range(60):
-            q = 0.5 * (lo + hi)
-            if cell.gap_slope(q) > nu:
-                hi = q
-            else:
-                lo = q
-        q = lo if lo == 0.0 else hi
-        lean = cell.gap_slope(q) - nu
-        value = cell.gap(q) - nu * q + min(-lean * q, lean * (1.0 - q))
-        return value - 64.0 * EPS * (cell.gap(q) + nu + abs(lean))
 
     def _solve_master(self) -> MasterPoint | None:
         limit = self.control.options.time_limit
@@ -304,7 +284,7 @@ class _Node:
                 mode[master.device[c]], keep[master.device[c]] = master.mode[c], master.keep[c]
             plan = cell.keeps(owner, mode)
             self._offer(plan, "L")
-            if cell.levels.shape[1]:  # the master may know better levels
+            if cell.levels.shape[1] or cell.curved:  # the master may know better keep rates
                 self._offer(cell.keeps(owner, mode, keep), "L")
         if not integral or plan is None:
             plan = improved(cell, np.where(owner < 0, 0, owner), self.prices.nu, self.control, _LOCAL_PASSES)

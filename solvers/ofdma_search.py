@@ -13,13 +13,11 @@ from numba import njit
 from edgealloc.solvers.ofdma_device import (
     EPS,
     SMIN,
-    best_share,
     cannot_carry,
-    keep_at_share,
     keep_cap,
     proven_keep,
-    share,
 )
+from edgealloc.solvers.ofdma_share import best_share, keep_at_share, share
 
 __all__ = ["open_search", "run_search"]
 
@@ -121,7 +119,7 @@ def _leaf(  # type: ignore[no-untyped-def]
     if levels.size == 0:
         target = threshold - paid + units * paid
         start = low if share(row, obj, nu, low) > target else row[SMIN]
-        s = keep_at_share(row, obj, nu, start, target)
+        s = keep_at_share(row, obj, nu, free, start, target)
         if cannot_carry(row, whole[0, :n], s, level, _TRIES):
             return np.inf, threshold if s > row[SMIN] else np.inf
     counts[CAPS] += 1

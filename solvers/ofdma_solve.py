@@ -13,8 +13,10 @@ from edgealloc.result import Allocation, Diagnosis, Result, Status, relative_gap
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.bnb import Found, Outcome, branch_and_bound
 from edgealloc.solvers.log import SearchLog
+from edgealloc.solvers.ofdma_box import OfdmaBox, Region
 from edgealloc.solvers.ofdma_cell import Assignment, OfdmaCell
 from edgealloc.solvers.ofdma_diagnose import blocked_devices, too_little_spectrum
+from edgealloc.solvers.ofdma_free import free_bound
 from edgealloc.solvers.ofdma_relax import Ofdma
 from edgealloc.solvers.ofdma_start import starts
 
@@ -29,7 +31,7 @@ def search_ofdma(problem: Problem, options: Options) -> tuple[Result, Outcome[As
     Raises
     ------
     EdgeallocError
-        For a common keep rate or an underfitting curve; the message says why.
+        For a common keep rate; the message says why.
     """
     cell = OfdmaCell.of(problem)
     log = SearchLog("bnb", problem.instance.name, options.log)
@@ -47,7 +49,11 @@ def search_ofdma(problem: Problem, options: Options) -> tuple[Result, Outcome[As
         if not found:
             why = control.reason or "the feasible set is thinner than the rounding margin of 1e-12"
             message = f"no allocation found: {why}; allow more time or relax a budget"
-            return replace(_blank(problem, control), lower_bound=_trivial_bound(problem), message=message), None
+            return replace(
+                _blank(problem, control),
+                lower_bound=free_bound(cell, Region.of(cell, OfdmaBox())),
+                message=message,
+            ), None
         best = min(found, key=lambda point: point.value)
         relaxation = Ofdma(cell, control.options.rel_gap, best.point, log.row)
         outcome = branch_and_bound(relaxation, control, starts=found, watch=log.row)
@@ -87,14 +93,6 @@ def _feasible_plan(cell: OfdmaCell, control: Control) -> tuple[Assignment | None
     return None, ()
 
 
-def _trivial_bound(problem: Problem) -> float:
-    return (
-        problem.free_objective - 1e-9 * abs(problem.free_objective)
-        if problem.underfit.square_convex
-        else -math.inf
-    )
-
-
 def _blank(problem: Problem, control: Control) -> Result:
     return Result(
         problem=problem,
@@ -127,7 +125,7 @@ def _finish(cell: OfdmaCell, control: Control, outcome: Outcome[Assignment], rou
     allocation = _checked(cell, outcome.best.point)
     option = np.maximum(allocation.option, 0)
     value = problem.objective(allocation.keep, allocation.selected, option)
-    bound = max(outcome.lower_bound, _trivial_bound(problem))  # stopped before the first round, there is only this
+    bound = outcome.lower_bound
     closed = relative_gap(value, bound) <= control.options.rel_gap
     why = control.reason or "rounding limits the gap, ask for a larger rel_gap"
     return replace(

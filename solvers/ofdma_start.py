@@ -8,15 +8,9 @@ import numpy as np
 
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.ofdma_cell import Assignment, IntArray, OfdmaCell
-from edgealloc.solvers.ofdma_device import (
-    BAND,
-    SMIN,
-    free_keep,
-    profits,
-    psi,
-    share_slope,
-)
+from edgealloc.solvers.ofdma_device import BAND, SMIN, profits, psi
 from edgealloc.solvers.ofdma_local import descend, set_cost
+from edgealloc.solvers.ofdma_share import best_share, free_keeps, share_slope
 from edgealloc.units import FloatArray
 
 __all__ = ["improved", "price_guess", "starts"]
@@ -52,7 +46,7 @@ def improved(cell: OfdmaCell, owner: IntArray, nu: float, control: Control, pass
     """Descend from the owners of the sub-carriers; None when the end is not feasible."""
     owner = np.array(owner, dtype=np.int64)
     rows, objective = cell.safe_rows, cell.objective
-    free = np.array([free_keep(row, objective, nu) for row in rows])
+    free = all_free_keeps(rows, objective, nu)
     penalty = 1e3 * max(cell.size, float(np.max(cell.out, initial=0.0, where=np.isfinite(cell.out))))
     # devices that count as left out would feel no slope, so the count descends on the penalties instead
     out = np.full(cell.devices, np.inf) if cell.counting else cell.out
@@ -75,6 +69,13 @@ def improved(cell: OfdmaCell, owner: IntArray, nu: float, control: Control, pass
     return cell.keeps(owner, mode)
 
 
+def all_free_keeps(rows: FloatArray, objective: FloatArray, nu: float) -> FloatArray:
+    """Local minima of the shares of all modes, padded with the last. Shape [I, F]."""
+    each = [free_keeps(row, objective, nu) for row in rows]
+    width = max(len(free) for free in each)
+    return np.stack([np.r_[free, np.full(width - len(free), free[-1])] for free in each])
+
+
 def price_guess(cell: OfdmaCell, plan: Assignment, nu: float) -> tuple[FloatArray, FloatArray]:
     """(Prices [M], water levels of the modes [I]) from the worth of the sub-carriers at an assignment.
 
@@ -87,7 +88,8 @@ def price_guess(cell: OfdmaCell, plan: Assignment, nu: float) -> tuple[FloatArra
         mask = plan.owner == k
         cap, level = cell.cap(i, mask if mask.any() else np.ones(cell.subcarriers, bool))
         row = cell.rows[i]
-        s = min(max(cap, row[SMIN]), float(free_keep(row, cell.objective, nu)))
+        free = free_keeps(row, cell.objective, nu)
+        s = best_share(row, cell.objective, nu, free, np.empty(0), max(cap, row[SMIN]))[1]
         if level == 0.0:
             level = 2.0 * cell.inv_a[k, 0] if np.isfinite(cell.inv_a[k, 0]) else 1.0
         levels[i] = level

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.instance import AdapterOption, BoundSpec, Instance
+from edgealloc.instance import AdapterOption, BoundSpec, Instance, UnderfitCurve
 from edgealloc.problem import Problem
 from edgealloc.solvers.ofdma_cell import OfdmaCell
 from edgealloc.units import FloatArray
 
-__all__ = ["brute_force", "random_ofdma"]
+__all__ = ["brute_force", "random_curve", "random_ofdma"]
 
 
 def random_ofdma(rng: np.random.Generator, shape: tuple[int, int] | None = None, **changes: Any) -> Instance:
@@ -75,9 +75,27 @@ def random_ofdma(rng: np.random.Generator, shape: tuple[int, int] | None = None,
     return Instance(**{**fields, **changes})
 
 
-def brute_force(instance: Instance) -> float:
-    """Least objective over all assignments, menu rows, levels, selections and keep rates; inf when infeasible."""
-    problem = Problem(instance)
+def random_curve(rng: np.random.Generator) -> BoundSpec:
+    """A bound with a falling underfitting curve of 3 to 7 knots, rarely convex."""
+    n = int(rng.integers(3, 8))
+    knots = np.r_[0.02, np.sort(rng.uniform(0.03, 0.97, n - 2)), 1.0]
+    curve = UnderfitCurve(knots, np.sort(rng.choice([rng.uniform(0, 2, n), rng.exponential(size=n)]))[::-1])
+    return BoundSpec(
+        underfit="curve",
+        underfit_curve=curve,
+        underfit_weight=10.0 ** rng.uniform(-2, 0.5),
+        pooling=rng.choice(["global", "device"]),
+        sparsity_weight=rng.choice([0.0, 0.1, 0.5, 2.0]),
+    )
+
+
+def brute_force(source: Instance | Problem) -> float:
+    """Least objective over all assignments, menu rows, levels, selections and keep rates; inf when infeasible.
+
+    With curves and other functions, the value of a feasible point that a zooming grid could not improve.
+    """
+    problem = source if isinstance(source, Problem) else Problem(source)
+    instance = problem.instance
     cell = OfdmaCell.of(problem)
     k, m = cell.devices, cell.subcarriers
     owners = np.array(list(itertools.product(range(k), repeat=m)))  # a device gains by every sub-carrier
@@ -126,6 +144,8 @@ def _least_objective(
         u[:, on] = factor[on] * problem.underfit.value(s[:, on])
         return np.asarray(spec.underfit_weight * (u @ weights))
 
+    if not problem.underfit.square_convex:
+        return _zoomed(problem, factor, on, low, high)
     if not problem.pooled:
         return float(np.min(under(_golden(problem, factor, on, low, high)) + _own(problem, factor, on, low, high)))
     # pooled: the dual in the price nu = gap'(Q) is exact, for the problem is convex in s^2; bisection on Q
@@ -155,6 +175,44 @@ def _answer(
     else:
         s = np.where(a > nu, high, low)
     return np.where(on, s, 0.0)
+
+
+def _zoomed(problem: Problem, factor: FloatArray, on: FloatArray, low: FloatArray, high: FloatArray) -> float:
+    """Least objective by grids of keep rates that zoom in; rows of caps that another row beats are left out."""
+    inst, weights = problem.instance, problem.instance.weights
+    high = np.unique(high, axis=0)
+    beaten = np.array([np.any(np.all(high >= row, axis=1) & np.any(high > row, axis=1)) for row in high])
+    out = np.where(on, 0.0, inst.exclusion_penalty or 0.0)
+
+    def own(d: int, s: FloatArray) -> FloatArray:
+        u = factor[d] * problem.underfit.value(s) if on[d] else np.full(s.shape, out[d])
+        value = inst.bound.underfit_weight * weights[d] * u
+        if problem.pooled:
+            return np.asarray(value)
+        square = np.zeros((len(weights), len(s)))
+        square[d] = s * s if on[d] else 0.0
+        return np.asarray(value + weights[d] * problem.stability.value(square.T)[:, d])
+
+    best = np.inf
+    for row in high[~beaten]:
+        left, right = np.broadcast_to(low, row.shape).copy(), row.copy()
+        points = 2001 if not problem.pooled else 400 if len(row) == 2 else 60
+        for _ in range(8):
+            grids = [np.linspace(a, b, points) for a, b in zip(left, right, strict=True)]
+            values = [own(d, grid) for d, grid in enumerate(grids)]
+            if problem.pooled:
+                kept = sum(np.ix_(*(weights[d] * on[d] * np.square(g) for d, g in enumerate(grids))))
+                whole = sum(np.ix_(*values)) + problem.stability.value(np.asarray(kept))
+                at = np.unravel_index(int(np.argmin(whole)), whole.shape)
+                best = min(best, float(whole[at]))
+            else:
+                at = tuple(int(np.argmin(v)) for v in values)
+                best = min(best, float(sum(v[i] for v, i in zip(values, at, strict=True))))
+            step = (right - left) / (points - 1)
+            centre = np.array([grid[i] for grid, i in zip(grids, at, strict=True)])
+            left, right = np.maximum(left, centre - 2 * step), np.minimum(right, centre + 2 * step)
+            points = min(points, 41)
+    return best
 
 
 def _golden(problem: Problem, factor: FloatArray, on: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:

@@ -18,7 +18,7 @@ from scipy.optimize import minimize_scalar
 
 from edgealloc.api import load
 from edgealloc.errors import EdgeallocError
-from edgealloc.instance import AdapterOption, BoundSpec, Instance, UnderfitCurve
+from edgealloc.instance import AdapterOption, BoundSpec, Instance
 from edgealloc.problem import Problem
 from edgealloc.result import Result, Snapshot, Status
 from edgealloc.solution import Solution
@@ -28,14 +28,13 @@ from edgealloc.solvers.ofdma_cell import OfdmaCell
 from edgealloc.solvers.ofdma_cuts import make_cuts
 from edgealloc.solvers.ofdma_device import (
     SMIN,
-    best_share,
-    free_keep,
     profits,
     proven_keep,
     psi,
 )
+from edgealloc.solvers.ofdma_share import best_share, free_keeps, share, share_below
 from edgealloc.verify import verify
-from tests.ofdma_oracle import brute_force, random_ofdma
+from tests.ofdma_oracle import brute_force, random_curve, random_ofdma
 
 REL_GAP = 1e-6
 EXACT = 1e-11  # relative accuracy of the oracles
@@ -87,6 +86,79 @@ def test_against_brute_force(block: int) -> None:
 def test_against_brute_force_at_length(block: int) -> None:
     for seed in range(1000 + 100 * block, 1000 + 100 * (block + 1)):
         compare(random_ofdma(np.random.default_rng([7, seed])), seed=seed)
+
+
+# Curves and functions
+
+
+def compare_curve(problem: Problem, rel_gap: float) -> Result:
+    """Solve and compare with the best point of zooming grids; the checker sees to it that ours is feasible."""
+    best = brute_force(problem)
+    result = solve_bnb(problem, Options(rel_gap=rel_gap, time_limit=60.0))
+    if math.isinf(best):
+        assert result.status is Status.INFEASIBLE, str(result)
+        return result
+    assert result.status is Status.OPTIMAL, f"{result} {result.message}"
+    assert result.lower_bound <= best * (1.0 + EXACT)
+    assert result.objective <= best * (1.0 + 1.0001 * rel_gap)
+    if problem.underfit.name == "curve":
+        accepted(result)
+    return result
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_curves_against_brute_force(block: int) -> None:
+    for seed in range(15 * block, 15 * (block + 1)):
+        rng = np.random.default_rng([13, seed])
+        compare_curve(Problem(random_ofdma(rng, bound=random_curve(rng))), REL_GAP)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(10))
+def test_curves_at_length(block: int) -> None:
+    for seed in range(1000 + 100 * block, 1000 + 100 * (block + 1)):
+        rng = np.random.default_rng([13, seed])
+        compare_curve(Problem(random_ofdma(rng, bound=random_curve(rng))), REL_GAP)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_own_functions_against_brute_force(seed: int) -> None:
+    rng = np.random.default_rng([14, seed])
+    wave = float(rng.uniform(0.0, 0.1))
+    instance = random_ofdma(rng)
+    compare_curve(Problem(instance, lambda s: 1.5 - s + wave * np.sin(9.0 * s)), 1e-5)
+
+
+def test_own_function_in_disguise() -> None:
+    """1/s - 1 given as a function: bounds of the model stay below the optimum of the built-in term."""
+    for seed in range(4):
+        instance = random_ofdma(np.random.default_rng([15, seed]), bound=BoundSpec(underfit_weight=0.1))
+        known, ours = solve(instance), solve_bnb(Problem(instance, lambda s: 1.0 / s - 1.0), Options(rel_gap=1e-5))
+        assert ours.status is known.status
+        if known.status is Status.OPTIMAL:
+            assert known.objective * (1.0 - 1e-5) <= ours.lower_bound <= known.objective
+            assert ours.objective <= known.objective * (1.0 + 1.001e-5)
+
+
+def test_shares_of_curves_are_bounded() -> None:
+    """Local minima and cell bounds of non-convex shares against dense grids."""
+    for seed in range(60):
+        rng = np.random.default_rng([16, seed])
+        cell = OfdmaCell.of(Problem(random_ofdma(rng, bound=random_curve(rng), keep_levels=None)))
+        row, objective, nu = cell.rows[0], cell.objective, float(rng.choice([0.0, cell.gap_slope(0.5)]))
+        free = free_keeps(row, objective, nu)
+        grid = np.linspace(row[SMIN], row[12], 4001)
+        values = np.array([share(row, objective, nu, s) for s in grid])
+        for cap in rng.uniform(row[SMIN], row[12], 20):
+            least = best_share(row, objective, nu, free, np.empty(0), cap)[0]
+            assert least <= values[grid <= cap].min() * (1.0 + 1e-14)
+            assert share(row, objective, nu, best_share(row, objective, nu, free, np.empty(0), cap)[1]) == least
+        for _ in range(20):
+            x, y = np.sort(rng.choice(grid, 2, replace=False))
+            left, right = share_below(row, objective, nu, x, y)
+            inside = (grid >= x) & (grid <= y)
+            line = left + (right - left) * (grid[inside] - x) / (y - x)
+            assert np.all(line <= values[inside] + 1e-13 * np.abs(values[0]))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (3, 1), (2, 1), (5, 3)])
@@ -222,9 +294,6 @@ def test_warm_start_is_kept(cases: Path) -> None:
 def test_refusals_name_the_reason(make_instance: Any) -> None:
     with pytest.raises(EdgeallocError, match="common_keep"):
         solve(make_instance("ofdma", common_keep=True))
-    curve = BoundSpec(underfit="curve", underfit_curve=UnderfitCurve(np.array([0.05, 1.0]), np.array([1.0, 0.0])))
-    with pytest.raises(EdgeallocError, match="curve"):
-        solve(make_instance("ofdma", bound=curve))
 
 
 # Branching
@@ -356,11 +425,12 @@ def test_cuts_bound_every_set() -> None:
         k, row, objective = cell.device[mode], cell.rows[mode], cell.objective
         nu = float(rng.choice([0.0, cell.gap_slope(0.3)]))
         levels = cell.levels[mode][~np.isnan(cell.levels[mode])]
-        free = float(row[12]) if len(levels) else free_keep(row, objective, nu)
+        free = free_keeps(row, objective, nu)
+        high = float(row[12]) if len(levels) else free[-1]
         mu = rng.uniform(0, 2e-2, cell.subcarriers) * cell.size
         level = cell.cap(mode, mask)[1]
         a, bp = make_cuts(
-            row, objective, nu, row[SMIN], free, levels, cell.inv_a[k], mu, level, 5, 3, 1e-7 * cell.size
+            row, objective, nu, row[SMIN], high, levels, cell.inv_a[k], mu, level, 5, 3, 1e-7 * cell.size
         )
         pi = np.empty(cell.subcarriers)
         profits(row[16], level, cell.inv_a[k], pi)
