@@ -14,7 +14,7 @@ WORKERS ?= 2
 # Workers that each start a thread per core fight for the cores, and the tests of the trainer take ten times as long.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: help demo test test-slow lint format bench clean
+.PHONY: help demo test test-slow lint format docs bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make test-slow  the long tests"
 	@echo "make lint       ruff, mypy --strict, import layers"
 	@echo "make format     rewrite the sources as ruff format wants them"
+	@echo "make docs       the documentation as a site, docs/_build/index.html"
 	@echo "make bench      method convex against IPOPT and SCIP, one run (long; see benchmarks/)"
 
 demo: $(VENV)/.demo
@@ -44,11 +45,14 @@ format: $(VENV)/.test
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+docs: $(VENV)/.test
+	@$(BIN)/python -m sphinx -W -q docs docs/_build
+
 bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks.fdma_speed
 
 clean:
-	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist out docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 # Stamp files: an environment is set up once, and again only when pyproject.toml changes.
 $(BIN)/python:
