@@ -7,30 +7,29 @@ a certificate is believed: every number is a hint that is evaluated again, and a
 
 from __future__ import annotations
 
-import hashlib
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgealloc.errors import Fault, InputError
+from edgealloc.certificate_form import FORMAT, OUT, Cut, IntArray, Reader, cut_to_dict, seal
+from edgealloc.certificate_ofdma import SubcarrierCertificate, SubcarrierReader
 from edgealloc.jsonfile import read_json, write_json
 from edgealloc.units import FloatArray
 
 __all__ = [
-    "FORMAT", "OUT", "Certificate", "Cut", "Node", "Pieces", "Planes", "Round", "certificate_from_dict",
-    "load_certificate", "save_certificate",
+    "FORMAT", "OUT", "AnyCertificate", "Certificate", "Cut", "Node", "Pieces", "Planes", "Round",
+    "certificate_from_dict", "load_certificate", "save_certificate",
 ]  # fmt: skip
 
-FORMAT = "edgealloc-certificate/1"
-OUT = -1  # the option of a device that is left out
-KINDS = ("prices", "common-rate")
-
-IntArray = NDArray[np.intp]
+_CONTENT = {
+    "prices": ("pieces", "nodes", "rounds"),
+    "common-rate": ("pieces", "cap", "touch"),
+    "subcarriers": ("nodes",),
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,16 +86,6 @@ class Pieces:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """Restricts one device (None: all that take part) to options (None: any) and keep rates in [low, high]."""
-
-    device: int | None
-    options: tuple[int, ...] | None = None
-    low: float = 0.0
-    high: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
 class Node:
     """A node of the tree. A leaf has prices, or neither prices nor children when no bandwidths fit in it.
 
@@ -132,8 +121,8 @@ class Certificate:
     Parameters
     ----------
     instance_name, kind, lower_bound
-        What is proved. ``prices``: a tree of boxes with prices. ``common-rate``: one keep rate for all, and a rate
-        that does not fit the spectrum.
+        What is proved; the bound is ``inf`` (null in the file) where nothing is feasible. ``prices``: a tree of
+        boxes with prices. ``common-rate``: one keep rate for all, and a rate that does not fit the spectrum.
     pieces
         See :class:`Pieces`.
     nodes, rounds
@@ -155,7 +144,8 @@ class Certificate:
     def to_file(self) -> dict[str, Any]:
         """The JSON object, sealed with the checksum of its content."""
         data: dict[str, Any] = {
-            "format": FORMAT, "instance": self.instance_name, "kind": self.kind, "lower_bound": self.lower_bound,
+            "format": FORMAT, "instance": self.instance_name, "kind": self.kind,
+            "lower_bound": None if math.isinf(self.lower_bound) else self.lower_bound,
             "pieces": _dict(self.pieces),
         }  # fmt: skip
         if self.kind == "common-rate":
@@ -164,6 +154,9 @@ class Certificate:
             data["rounds"] = [_dict(r) for r in self.rounds]
             data["nodes"] = [_node_dict(node) for node in self.nodes]
         return {**data, "sha256": seal(data)}
+
+
+AnyCertificate = Certificate | SubcarrierCertificate
 
 
 def _dict(part: Any) -> dict[str, Any]:
@@ -181,26 +174,18 @@ def _dict(part: Any) -> dict[str, Any]:
 def _node_dict(node: Node) -> dict[str, Any]:
     row: dict[str, Any] = {"parent": node.parent}
     if node.cut is not None:
-        cut = node.cut
-        options = None if cut.options is None else list(cut.options)
-        row["cut"] = {"device": cut.device, "options": options, "low": cut.low, "high": cut.high}
+        row["cut"] = cut_to_dict(node.cut)
     if node.price_per_hz is not None:
         row |= {"price_per_hz": node.price_per_hz, "kept_share": node.kept_share}
     return row
 
 
-def seal(data: Mapping[str, Any]) -> str:
-    """SHA-256 of the content without the checksum itself: guards against damage, not against intent."""
-    content = {key: value for key, value in data.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def save_certificate(certificate: Certificate, path: str | Path) -> Path:
+def save_certificate(certificate: AnyCertificate, path: str | Path) -> Path:
     """Write a certificate file; it appears whole or not at all."""
     return write_json(certificate.to_file(), path)
 
 
-def load_certificate(path: str | Path) -> Certificate:
+def load_certificate(path: str | Path) -> AnyCertificate:
     """Read a certificate file.
 
     Raises
@@ -211,28 +196,29 @@ def load_certificate(path: str | Path) -> Certificate:
     return certificate_from_dict(read_json(path), str(path))
 
 
-def certificate_from_dict(data: Mapping[str, Any], subject: str = "certificate") -> Certificate:
+def certificate_from_dict(data: Mapping[str, Any], subject: str = "certificate") -> AnyCertificate:
     """The certificate of a JSON object; see :func:`load_certificate`."""
-    reader = _Reader(subject)
+    reader = _PriceReader(subject)
     reader.same(data.get("format"), FORMAT, "format")
     reader.same(data.get("sha256"), seal(data), "sha256")
     kind = data.get("kind")
-    if kind not in KINDS:
-        reader.fault("kind", kind, " or ".join(KINDS))
+    if not isinstance(kind, str) or kind not in _CONTENT:
+        reader.fault("kind", kind, " or ".join(_CONTENT))
         reader.finish()
     name = data.get("instance")
     if not isinstance(name, str):
         reader.fault("instance", name, "a name")
-    known = {"format", "sha256", "kind", "instance", "lower_bound", "pieces"}
-    known |= {"cap", "touch"} if kind == "common-rate" else {"nodes", "rounds"}
+    known = {"format", "sha256", "kind", "instance", "lower_bound", *_CONTENT[str(kind)]}
     for key in sorted(set(data) ^ known):
         reader.fault(key, "(missing)" if key in known else data[key], "given" if key in known else "no such key")
     reader.finish()
+    if kind == "subcarriers":
+        return SubcarrierReader(subject).certificate(data)
     common = kind == "common-rate"
     certificate = Certificate(
         instance_name=str(name),
         kind=str(kind),
-        lower_bound=reader.number(data["lower_bound"], "lower_bound"),
+        lower_bound=reader.bound(data["lower_bound"]),
         pieces=reader.pieces(data["pieces"]),
         nodes=() if common else reader.nodes(data["nodes"]),
         rounds=() if common else reader.rounds(data["rounds"]),
@@ -243,58 +229,8 @@ def certificate_from_dict(data: Mapping[str, Any], subject: str = "certificate")
     return certificate
 
 
-class _Reader:
-    """Reads the parts and collects every fault of form on the way."""
-
-    def __init__(self, subject: str) -> None:
-        self.subject = subject
-        self.faults: list[Fault] = []
-
-    def fault(self, key: str, value: Any, allowed: str) -> None:
-        text = repr(value)
-        self.faults.append(Fault("certificate", key, text if len(text) <= 80 else text[:77] + "...", allowed))
-
-    def finish(self) -> None:
-        if self.faults:
-            raise InputError(self.subject, self.faults)
-
-    def same(self, value: Any, wanted: str, key: str) -> None:
-        if value != wanted:
-            self.fault(key, value, f"{wanted!r}" if key == "format" else "the checksum of the content")
-
-    def number(self, value: Any, key: str) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-            self.fault(key, value, "a finite number")
-            return 0.0
-        return float(value)
-
-    def whole(self, value: Any, key: str, least: int = 0) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**31:
-            self.fault(key, value, f"a whole number >= {least}")
-            return least
-        return value
-
-    def part(self, value: Any, key: str, names: set[str], optional: set[str] = frozenset()) -> dict[str, Any]:  # type: ignore[assignment]
-        """An object with just these keys."""
-        if not isinstance(value, dict) or not names <= set(value) <= names | optional:
-            self.fault(key, value, f"an object with {', '.join(sorted(names))}")
-            self.finish()
-        return dict(value)
-
-    def floats(self, value: Any, key: str, count: int) -> FloatArray:
-        ok = isinstance(value, list) and len(value) == count
-        ok = ok and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
-        array = np.asarray(value if ok else [0.0] * count, dtype=np.float64)
-        if not ok or not np.all(np.isfinite(array)):
-            self.fault(key, value, f"{count} finite numbers")
-        return array
-
-    def ints(self, value: Any, key: str, count: int | None = None) -> IntArray:
-        ok = isinstance(value, list) and (count is None or len(value) == count)
-        ok = ok and all(isinstance(v, int) and not isinstance(v, bool) and abs(v) < 2**31 for v in value)
-        if not ok:
-            self.fault(key, value, "a list of whole numbers" if count is None else f"{count} whole numbers")
-        return np.asarray(value if ok else [0] * (count or 0), dtype=np.intp)
+class _PriceReader(Reader):
+    """Reads the parts of certificates by pieces and prices."""
 
     def planes(self, value: Any, key: str, count: int) -> Planes:
         part = self.part(value, key, {f.name for f in fields(Planes)})
@@ -327,23 +263,9 @@ class _Reader:
 
     def node(self, value: Any, key: str) -> Node:
         part = self.part(value, key, {"parent"}, {"cut", "price_per_hz", "kept_share"})
-        cut = None
-        if "cut" in part:
-            c = self.part(part["cut"], f"{key}.cut", {"device", "options", "low", "high"})
-            cut = Cut(
-                None if c["device"] is None else self.whole(c["device"], f"{key}.cut.device"),
-                None if c["options"] is None else tuple(self.ints(c["options"], f"{key}.cut.options").tolist()),
-                self.number(c["low"], f"{key}.cut.low"),
-                self.number(c["high"], f"{key}.cut.high"),
-            )
+        cut = self.cut(part["cut"], f"{key}.cut") if "cut" in part else None
         prices = [self.number(part[p], f"{key}.{p}") for p in ("price_per_hz", "kept_share") if p in part]
         if len(prices) == 1:
             self.fault(key, value, "both prices or none")
         mu, q = prices if len(prices) == 2 else (None, None)
         return Node(self.whole(part["parent"], f"{key}.parent", -1), cut, mu, q)
-
-    def listed(self, value: Any, key: str) -> list[Any]:
-        if not isinstance(value, list):
-            self.fault(key, value, "a list")
-            return []
-        return value

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgealloc.certificate import Certificate, certificate_from_dict
+from edgealloc.certificate import AnyCertificate, certificate_from_dict
 from edgealloc.errors import Fault, InputError
 from edgealloc.instance import Instance
 from edgealloc.io import load_instance, solution_from_dict
@@ -122,7 +122,9 @@ def verify_files(
         return replace(report, faults=report.faults + error.faults)
 
 
-def with_certificate(report: Report, instance: Instance, solution: Solution, certificate: Certificate) -> Report:
+def with_certificate(
+    report: Report, instance: Instance, solution: Solution, certificate: AnyCertificate
+) -> Report:
     """A report with what a certificate adds: that the solution's lower bound is one, or why it is not proved."""
     proof = check_certificate(instance, certificate)
     faults, claimed = list(proof.faults), solution.lower_bound

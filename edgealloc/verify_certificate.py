@@ -13,15 +13,15 @@ Steps 2 and 3 run in intervals; a leaf that they do not decide is decided in 128
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from flint import ctx
 from numpy.typing import NDArray
 
-from edgealloc.certificate import OUT, Certificate, IntArray
-from edgealloc.errors import Fault
+from edgealloc.certificate import AnyCertificate, Certificate
+from edgealloc.certificate_form import OUT, IntArray
 from edgealloc.instance import Instance
 from edgealloc.units import FloatArray
 from edgealloc.verify_certificate_device import (
@@ -35,48 +35,20 @@ from edgealloc.verify_certificate_device import (
     stability,
 )
 from edgealloc.verify_certificate_numbers import Balls, Intervals, Number, sum_below
+from edgealloc.verify_certificate_ofdma import check_subcarriers
+from edgealloc.verify_certificate_proof import BITS, Found, Proof
 from edgealloc.verify_certificate_tree import Box, Spans, check_cover, check_tree, root_box
 
 __all__ = ["Proof", "check_certificate"]
 
-BITS = 128
 
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What a certificate proves.
-
-    Parameters
-    ----------
-    faults
-        Why it proves nothing, or not what it claims; empty: it holds.
-    lower_bound
-        The bound that was proved, ``-inf`` where the form is broken. At least the claimed one if it holds.
-    leaves, in_balls
-        Leaves of the tree, and how many of them needed balls.
-    """
-
-    faults: tuple[Fault, ...]
-    lower_bound: float = -math.inf
-    leaves: int = 0
-    in_balls: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Found:
-    """Collects faults."""
-
-    faults: list[Fault] = field(default_factory=list)
-
-    def add(self, key: str, value: object, allowed: str) -> None:
-        self.faults.append(Fault("certificate", key, str(value), allowed))
-
-
-def check_certificate(instance: Instance, certificate: Certificate) -> Proof:
+def check_certificate(instance: Instance, certificate: AnyCertificate) -> Proof:
     """Decide whether a certificate proves its lower bound."""
     found = Found()
     if certificate.instance_name != instance.name:
         found.add("instance", repr(certificate.instance_name), f"{instance.name!r}, the name of the instance")
+    if not isinstance(certificate, Certificate):
+        return check_subcarriers(instance, certificate, found)
     _check_kind(instance, certificate, found)
     if not found.faults and certificate.kind == "prices":
         check_cover(instance, certificate, found.add)

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgealloc.certificate import OUT, IntArray, Planes
+from edgealloc.certificate import Planes
+from edgealloc.certificate_form import OUT, IntArray
 from edgealloc.instance import Instance
 from edgealloc.units import FloatArray
 from edgealloc.verify_certificate_numbers import Number

@@ -17,7 +17,7 @@ from edgealloc.certificate import OUT, Certificate, Cut, Pieces
 from edgealloc.instance import Instance
 from edgealloc.units import FloatArray
 
-__all__ = ["Box", "Spans", "check_cover", "check_tree", "root_box"]
+__all__ = ["Box", "Report", "Spans", "check_cover", "check_tree", "cuts_not_covered", "options_of", "root_box"]
 
 Report = Callable[[str, object, str], None]
 MAX_FAULTS = 10  # of one kind; more of them tell nothing new
@@ -49,7 +49,7 @@ def check_cover(instance: Instance, certificate: Certificate, report: Report) ->
     if instance.common_keep and instance.exclusion_penalty is None:  # one rate for all: what everybody may take
         low, high = np.full(count, low.max()), np.full(count, high.min())
     for k in range(count):
-        for row in _options(instance, k):
+        for row in options_of(instance, k):
             mine = groups.pop((k, row), order[:0])
             if row == OUT:
                 gap = None if len(mine) else "nothing for leaving it out"
@@ -66,7 +66,8 @@ def check_cover(instance: Instance, certificate: Certificate, report: Report) ->
         report("pieces.option", f"{row} for device {instance.device_names[k]!r}", "an option that the device has")
 
 
-def _options(instance: Instance, k: int) -> list[int]:
+def options_of(instance: Instance, k: int) -> list[int]:
+    """Rows of a device's menu, 0 without one, and OUT where it may be left out."""
     menu = instance.adapter_options[k] if instance.adapter_options is not None else None
     rows = list(range(len(menu))) if menu else [0]
     return rows + ([OUT] if instance.exclusion_penalty is not None else [])
@@ -183,7 +184,7 @@ def check_tree(instance: Instance, certificate: Certificate, report: Report) -> 
         if nodes[i].price_per_hz is not None:
             report(f"nodes[{i}]", "prices", "none: it has children")
         cuts = [cut for child in children if (cut := nodes[child].cut) is not None]
-        why = _not_covered(instance, boxes[i], cuts)
+        why = cuts_not_covered(instance, boxes[i], cuts)
         if why is not None:
             report(f"nodes[{i}]", why, "children that cover it")
     return {i: box for i, box in boxes.items() if i not in below}
@@ -204,7 +205,7 @@ def _check_prices(where: str, mu: float, q: float, report: Report) -> None:
         report(where, f"prices {mu!r}, {q!r}", "price_per_hz >= 0 and kept_share in [0, 1]")
 
 
-def _not_covered(instance: Instance, box: Box, cuts: list[Cut]) -> str | None:
+def cuts_not_covered(instance: Instance, box: Box, cuts: list[Cut]) -> str | None:
     """Why children with these cuts do not cover a box; None when they do."""
     devices = {cut.device for cut in cuts}
     if len(devices) > 1:
@@ -217,7 +218,7 @@ def _not_covered(instance: Instance, box: Box, cuts: list[Cut]) -> str | None:
     if not 0 <= k < instance.num_devices:
         return f"device {k}"
     old = box.cuts.get(k, Cut(k))
-    allowed = old.options if old.options is not None else tuple(_options(instance, k))
+    allowed = old.options if old.options is not None else tuple(options_of(instance, k))
     # for each option, the children that have it must cover the keep rates
     for row in allowed:
         having = [cut for cut in cuts if cut.options is None or row in cut.options]

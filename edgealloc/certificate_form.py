@@ -1,0 +1,118 @@
+"""What all certificates share: format, checksum, cuts of the tree, and a reader that collects faults of form."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgealloc.errors import Fault, InputError
+from edgealloc.units import FloatArray
+
+__all__ = ["FORMAT", "OUT", "Cut", "IntArray", "Reader", "cut_to_dict", "seal"]
+
+FORMAT = "edgealloc-certificate/1"
+OUT = -1  # the option of a device that is left out
+
+IntArray = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Restricts one device (None: all that take part) to options (None: any) and keep rates in [low, high]."""
+
+    device: int | None
+    options: tuple[int, ...] | None = None
+    low: float = 0.0
+    high: float = 1.0
+
+
+def cut_to_dict(cut: Cut) -> dict[str, Any]:
+    """The JSON object of a cut."""
+    options = None if cut.options is None else list(cut.options)
+    return {"device": cut.device, "options": options, "low": cut.low, "high": cut.high}
+
+
+def seal(data: Mapping[str, Any]) -> str:
+    """SHA-256 of the content without the checksum itself: guards against damage, not against intent."""
+    content = {key: value for key, value in data.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+class Reader:
+    """Reads the parts of a certificate and collects every fault of form on the way."""
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        self.faults: list[Fault] = []
+
+    def fault(self, key: str, value: Any, allowed: str) -> None:
+        text = repr(value)
+        self.faults.append(Fault("certificate", key, text if len(text) <= 80 else text[:77] + "...", allowed))
+
+    def finish(self) -> None:
+        if self.faults:
+            raise InputError(self.subject, self.faults)
+
+    def same(self, value: Any, wanted: str, key: str) -> None:
+        if value != wanted:
+            self.fault(key, value, f"{wanted!r}" if key == "format" else "the checksum of the content")
+
+    def number(self, value: Any, key: str) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+            self.fault(key, value, "a finite number")
+            return 0.0
+        return float(value)
+
+    def whole(self, value: Any, key: str, least: int = 0) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**31:
+            self.fault(key, value, f"a whole number >= {least}")
+            return least
+        return value
+
+    def part(self, value: Any, key: str, names: set[str], optional: set[str] = frozenset()) -> dict[str, Any]:  # type: ignore[assignment]
+        """An object with just these keys."""
+        if not isinstance(value, dict) or not names <= set(value) <= names | optional:
+            self.fault(key, value, f"an object with {', '.join(sorted(names))}")
+            self.finish()
+        return dict(value)
+
+    def floats(self, value: Any, key: str, count: int) -> FloatArray:
+        ok = isinstance(value, list) and len(value) == count
+        ok = ok and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
+        array = np.asarray(value if ok else [0.0] * count, dtype=np.float64)
+        if not ok or not np.all(np.isfinite(array)):
+            self.fault(key, value, f"{count} finite numbers")
+        return array
+
+    def ints(self, value: Any, key: str, count: int | None = None) -> IntArray:
+        ok = isinstance(value, list) and (count is None or len(value) == count)
+        ok = ok and all(isinstance(v, int) and not isinstance(v, bool) and abs(v) < 2**31 for v in value)
+        if not ok:
+            self.fault(key, value, "a list of whole numbers" if count is None else f"{count} whole numbers")
+        return np.asarray(value if ok else [0] * (count or 0), dtype=np.intp)
+
+    def bound(self, value: Any) -> float:
+        """A lower bound; null stands for a claim of infeasibility, ``inf``."""
+        return math.inf if value is None else self.number(value, "lower_bound")
+
+    def cut(self, value: Any, key: str) -> Cut:
+        c = self.part(value, key, {"device", "options", "low", "high"})
+        return Cut(
+            None if c["device"] is None else self.whole(c["device"], f"{key}.device"),
+            None if c["options"] is None else tuple(self.ints(c["options"], f"{key}.options").tolist()),
+            self.number(c["low"], f"{key}.low"),
+            self.number(c["high"], f"{key}.high"),
+        )
+
+    def listed(self, value: Any, key: str) -> list[Any]:
+        if not isinstance(value, list):
+            self.fault(key, value, "a list")
+            return []
+        return value

@@ -1,0 +1,63 @@
+"""Search over the sets of sub-carriers of one device, in exact whole numbers: what do cuts not close?
+
+A cut says that the priced share of a set is at least ``base + sum of worth over the set``. Bases and worths are
+rounded down to multiples of a power of two, so that their sums are exact 64-bit integers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgealloc.units import FloatArray
+
+__all__ = ["MAX_OPEN", "open_sets"]
+
+MAX_OPEN = 300_000  # sets half decided at any time; a proof that needs more is no proof
+_ROOM = 2.0**61
+
+
+def open_sets(base: FloatArray, worth: FloatArray, fixed: NDArray[np.int8]) -> NDArray[np.bool_] | None:
+    """The sets that no cut puts at 0 or above.
+
+    Parameters
+    ----------
+    base, worth
+        Cuts; not above the true numbers, less what is to be reached. Shapes [L], [L, M].
+    fixed
+        1 in, 0 out, -1 open. Shape [M].
+
+    Returns
+    -------
+    Rows of sub-carriers owned, shape [N, M]; None when there are too many to look at.
+    """
+    count = len(fixed)
+    if np.any(np.isposinf(base)):
+        return np.zeros((0, count), bool)
+    known = np.isfinite(base) & np.all(np.isfinite(worth), axis=1)
+    base, worth = base[known], worth[known]
+    if not len(base):
+        return None
+    size = float(np.max(np.abs(base) + np.abs(worth).sum(axis=1)))
+    scale = 2.0 ** math.floor(math.log2(_ROOM / size)) if size > 2.0**-900 else 1.0
+    whole = np.floor(base * scale).astype(np.int64)  # scaling by a power of two is exact
+    units = np.floor(worth * scale).astype(np.int64)
+    free = np.flatnonzero(fixed < 0)
+    bound = whole + units[:, fixed == 1].sum(axis=1) + np.minimum(units[:, free], 0).sum(axis=1)
+    lead = int(np.argmax(bound))
+    order = free[np.argsort(-np.abs(units[lead, free]), kind="stable")]
+    bounds = bound[None, :]
+    taken: NDArray[np.bool_] = (fixed == 1)[None, :]
+    if bound.max() >= 0:
+        return np.zeros((0, count), bool)
+    for m in order.tolist():
+        inside, outside = bounds + np.maximum(units[:, m], 0), bounds + np.maximum(-units[:, m], 0)
+        stay, go = inside.max(axis=1) < 0, outside.max(axis=1) < 0
+        with_m = taken[stay]
+        with_m[:, m] = True
+        bounds, taken = np.concatenate((inside[stay], outside[go])), np.concatenate((with_m, taken[go]))
+        if len(taken) > MAX_OPEN:
+            return None
+    return taken
