@@ -1,18 +1,19 @@
 """The fast path: everything below the first adapted layer is computed once per example, not once per step.
 
 Below the first adapted layer nothing trains and (in eval mode) nothing is random, so its output is a constant of
-the example. :class:`Feed` computes it once, then lets the model run with the lower layers passed over. Where the
-model classifies from its first token, the last layer's work after attention is done for that token only. Both
-shortcuts are switched on only after they reproduced the plain model's logits.
+the example. :class:`Feed` computes it once, then lets the model run with embeddings and lower layers passed over.
+What the frozen linear maps of the first adapted layer make of that constant (the base of its queries, keys and
+values) is constant too. Where the model classifies from its first token, the last layer's work is done for that
+token only. Each shortcut is switched on only after it reproduced the plain model's logits, under an adapter that
+is not the initial one, whose B = 0 would hide faults.
 """
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,62 +22,18 @@ from torch import Tensor, nn
 
 from edgealloc.models.data import Examples, IntArray
 from edgealloc.models.lora import AdapterHandle
+from edgealloc.models.shortcuts import Stack, after, before, first_argument, first_token_only, replaced, source_of
 
 log = logging.getLogger(__name__)
 
 _LENGTH_NOISE = 0.5  # of an example's length, when batches are formed
-_LAYER = re.compile(r"^(?P<stack>.*?)\.(?P<index>\d+)\.")
+_PROBE = 16  # examples on which a shortcut is proven
+_SHAKE = 0.05  # standard deviation of what is added to the adapter meanwhile
+_CHUNK = 1 << 14  # tokens at a time through a frozen map
 
 
 class _Reached(Exception):
     """Ends a forward pass at the first adapted layer: what follows is not needed to fill the cache."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """The transformer layers of a model, and the index of the first one that is adapted."""
-
-    layers: nn.ModuleList
-    first: int
-
-    @classmethod
-    def of(cls, handle: AdapterHandle) -> Stack | None:
-        """Find the stack that holds all adapted layers; None if they do not share one."""
-        found = [_LAYER.match(name) for name in handle.layers]
-        stacks = {match["stack"] for match in found if match}
-        if len(stacks) != 1 or None in found:
-            return None
-        layers = handle.model.get_submodule(stacks.pop())
-        return cls(layers, min(int(match["index"]) for match in found if match))
-
-
-@contextmanager
-def _instance_forward(module: nn.Module, forward: Any) -> Iterator[None]:
-    module.__dict__["forward"] = forward
-    try:
-        yield
-    finally:
-        del module.__dict__["forward"]
-
-
-@contextmanager
-def _hook(module: nn.Module, hook: Any) -> Iterator[None]:
-    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _first_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    hidden = args[0] if args else kwargs["hidden_states"]
-    assert isinstance(hidden, Tensor)
-    return hidden
-
-
-def _keep_first_token(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Cut [B, T, d] arguments to the first token, [B, 1, d]."""
-    return tuple(a[:, :1] if isinstance(a, Tensor) and a.ndim == 3 else a for a in args), kwargs
 
 
 class Feed:
@@ -103,7 +60,7 @@ class Feed:
         *,
         fast: bool = True,
         device: str = "cpu",
-        tolerance: float = 1e-5,
+        tolerance: float = 1e-6,
     ) -> None:
         self.model = handle.model.to(device)
         self.labels = torch.from_numpy(np.array(examples.labels)).to(device)
@@ -115,12 +72,17 @@ class Feed:
         self._lengths = None if mask is None else mask.sum(1)
         self._flat: Tensor | None = None
         self._starts: Tensor | None = None
+        self._rows: Tensor | None = None  # of the cache, that the present batch reads
         self._current: Tensor | None = None
+        self._source: nn.Module | None = None
+        # frozen map: its outputs, and the version of its weight that made them
+        self._frozen: dict[nn.Linear, tuple[Tensor, int]] = {}
         self.first_token_only = False
         self._stack = Stack.of(handle) if fast else None
         if self._stack is not None:
             self._fill()
-            self._prove(tolerance)
+            with handle.shaken(_SHAKE):
+                self._prove(tolerance)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -129,6 +91,11 @@ class Feed:
     def cached(self) -> bool:
         """Whether the lower layers are passed over."""
         return self._flat is not None
+
+    @property
+    def frozen_maps(self) -> int:
+        """Number of frozen linear maps whose outputs are looked up."""
+        return len(self._frozen)
 
     def batch(self, index: Tensor) -> dict[str, Tensor]:
         """Gather inputs, cut to the longest example of the batch."""
@@ -167,7 +134,8 @@ class Feed:
         width = batch["attention_mask"].shape[1] if self._lengths is not None else len(self._flat) // len(self)
         # Past an example's end the gather reads its neighbour's rows: those positions are masked anyway.
         rows = self._starts[index, None] + torch.arange(width, device=index.device)
-        self._current = self._flat[rows.clamp_(max=len(self._flat) - 1)]
+        self._rows = rows.clamp_(max=len(self._flat) - 1)
+        self._current = self._flat[self._rows]
         return self._forward(batch)
 
     def _forward(self, batch: dict[str, Tensor]) -> Tensor:
@@ -180,11 +148,16 @@ class Feed:
         """Install the shortcuts on the model; every call of ``logits`` belongs inside."""
         with ExitStack() as stack:
             if self._stack is not None and self.cached:
+                if self._source is not None:
+                    stack.enter_context(replaced(self._source, lambda *args, **kwargs: self._current))
                 for layer in self._stack.layers[: self._stack.first]:
-                    stack.enter_context(_instance_forward(layer, self._pass_over))
-                stack.enter_context(_hook(self._stack.layers[self._stack.first], self._substitute))
+                    stack.enter_context(replaced(layer, self._pass_over))
+                stack.enter_context(before(self._stack.entry, self._substitute))
+                for module in self._frozen:
+                    self._refresh(module)
+                    stack.enter_context(replaced(module, partial(self._look_up, module)))
             if self._stack is not None and self.first_token_only:
-                stack.enter_context(_hook(self._after_attention(), _keep_first_token))
+                stack.enter_context(first_token_only(self._stack.layers[-1]))
             yield
 
     def _pass_over(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -195,10 +168,23 @@ class Feed:
             return (self._current, *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": self._current}
 
-    def _after_attention(self) -> nn.Module:
-        """Return the last layer's block that adds attention's output to its input (BERT family)."""
-        assert self._stack is not None
-        return self._stack.layers[-1].get_submodule("attention.output")
+    def _look_up(self, module: nn.Linear, hidden: Tensor) -> Tensor:
+        """Return a frozen map's output from the cache, if it is asked for the batch and has not changed since."""
+        values, version = self._frozen[module]
+        if hidden is not self._current or module.weight._version != version:
+            return nn.Linear.forward(module, hidden)
+        kind = hidden.device.type
+        out = values[self._rows]
+        return out.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else out
+
+    @torch.no_grad()
+    def _refresh(self, module: nn.Linear) -> None:
+        """Compute a frozen map's outputs, unless its weight is the one that made those at hand."""
+        version = module.weight._version
+        if module not in self._frozen or self._frozen[module][1] != version:
+            assert self._flat is not None
+            pieces = [nn.Linear.forward(module, part) for part in torch.split(self._flat, _CHUNK)]
+            self._frozen[module] = torch.cat(pieces), version
 
     @torch.no_grad()
     def _fill(self) -> None:
@@ -209,10 +195,10 @@ class Feed:
         seen: list[Tensor] = []
 
         def stop(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            seen.append(_first_argument(args, kwargs))
+            seen.append(first_argument(args, kwargs))
             raise _Reached
 
-        with _hook(self._stack.layers[self._stack.first], stop):
+        with before(self._stack.entry, stop):
             for chosen in self.by_length(index.cpu().numpy(), 64):
                 try:
                     self._forward(self.batch(chosen))
@@ -229,26 +215,48 @@ class Feed:
     def _prove(self, tolerance: float) -> None:
         """Keep only shortcuts under which a batch of mixed lengths gets the plain model's logits."""
         assert self._stack is not None
-        probe = torch.arange(0, len(self), max(1, len(self) // 16), device=self.labels.device)[:16]
+        probe = torch.arange(0, len(self), max(1, len(self) // _PROBE), device=self.labels.device)[:_PROBE]
         outputs: list[Any] = []
-        layer = self._stack.layers[0]
-        watch = layer.register_forward_hook(lambda m, a, out: outputs.append(out))
-        plain = self._forward(self.batch(probe))
-        watch.remove()
+        with after(self._stack.layers[0], lambda m, args, out: outputs.append(out)):
+            plain = self._forward(self.batch(probe))
         self._tuples = isinstance(outputs[0], tuple)
 
         def same() -> bool:
-            with self.shortcuts():
-                short = self.logits(probe)
+            try:
+                with self.shortcuts():
+                    short = self.logits(probe)
+            except (AttributeError, RuntimeError, ValueError, TypeError):
+                return False  # another architecture: nothing to cut
             return bool((short - plain).abs().max() <= tolerance * plain.abs().max().clamp(min=1.0))
 
         if not same():
             log.warning("the cached path does not reproduce the model's logits; using the plain path")
             self._flat = None
             return
-        try:
-            self._after_attention()
-            self.first_token_only = True
-            self.first_token_only = same()
-        except (AttributeError, RuntimeError, ValueError):
-            self.first_token_only = False  # another architecture: nothing to cut
+        self._source = source_of(self.model, self._stack, lambda: self._forward(self.batch(probe)))
+        if not same():
+            self._source = None
+        for module in self._constant_maps(lambda: self.logits(probe)):
+            self._refresh(module)
+        if not same():
+            self._frozen.clear()
+        self.first_token_only = True
+        self.first_token_only = same()
+
+    def _constant_maps(self, run: Callable[[], object]) -> list[nn.Linear]:
+        """Find the frozen linear maps of the first adapted layer that read the cached input itself."""
+        assert self._stack is not None
+        found: list[nn.Linear] = []
+
+        def watch(module: nn.Module, args: tuple[Any, ...], out: object) -> None:
+            assert isinstance(module, nn.Linear)
+            if args and args[0] is self._current:
+                found.append(module)
+
+        with ExitStack() as watching, self.shortcuts():
+            for module in self._stack.entry.modules():
+                # exactly this type: a subclass may compute something else
+                if type(module) is nn.Linear and not any(p.requires_grad for p in module.parameters()):
+                    watching.enter_context(after(module, watch))
+            run()
+        return found

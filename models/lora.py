@@ -178,6 +178,18 @@ class AdapterHandle:
                 p.copy_(torch.from_numpy(np.ascontiguousarray(given[name])))
 
     @contextmanager
+    def shaken(self, size: float) -> Iterator[None]:
+        """Add fixed noise of this standard deviation to every trained tensor for the duration."""
+        start = self.read()
+        rng = np.random.default_rng(0)
+        noisy = {name: value + size * rng.standard_normal(value.shape) for name, value in start.items()}
+        try:
+            self.write(noisy)
+            yield
+        finally:
+            self.write(start)
+
+    @contextmanager
     def scaled(self, factor: float) -> Iterator[None]:
         """Multiply the LoRA scaling of every adapted layer by ``factor`` for the duration."""
         before = {name: dict(layer.scaling) for name, layer in self.layers.items()}

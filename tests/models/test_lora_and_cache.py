@@ -53,6 +53,8 @@ def test_shortcuts_give_the_plain_logits_and_gradients(
     plain = Feed(handle, examples, fast=False)
     fast = Feed(handle, examples)
     assert (plain.cached, fast.cached, fast.first_token_only) == (False, True, cut)
+    # queries, keys and values; GPT-2 normalises before it maps, so no map reads the cached input itself
+    assert fast.frozen_maps == (0 if kind == "gpt2" else 3)
     shaken(handle)
     index = torch.tensor([3, 17, 5, 33, 0])
 
@@ -71,6 +73,35 @@ def test_shortcuts_give_the_plain_logits_and_gradients(
         np.testing.assert_allclose(fast_gradients[name], gradient, rtol=1e-3, atol=1e-5)
     # and outside of the context the model is the plain one again
     np.testing.assert_array_equal(step(plain)[0], logits)
+
+
+def test_a_looked_up_map_notices_that_its_weight_has_changed(make_model, token_examples) -> None:
+    """The exact aggregation moves base weights in the middle of a run: what they made before is stale then."""
+    handle = AdapterHandle.of(make_model("bert"))
+    plain, fast = (Feed(handle, token_examples(40), fast=chosen) for chosen in (False, True))
+    state = shaken(handle)
+    index = torch.tensor([3, 17, 5, 33, 0])
+    products = {name: state[f"{name}.lora_B.weight"] @ state[f"{name}.lora_A.weight"] for name in handle.layers}
+    with torch.no_grad():
+        with fast.shortcuts():
+            before = fast.logits(index).numpy()
+            with handle.base_restored() as shift:
+                shift(products)
+                moved = plain.logits(index).numpy()
+                np.testing.assert_allclose(fast.logits(index).numpy(), moved, rtol=1e-4, atol=2e-6)
+                assert np.abs(moved - before).max() > 1e-3
+        with handle.base_restored() as shift:
+            shift(products)
+            with fast.shortcuts():  # entered anew: looked up again, and of the moved weights
+                np.testing.assert_allclose(fast.logits(index).numpy(), moved, rtol=1e-4, atol=2e-6)
+        with fast.shortcuts():
+            np.testing.assert_array_equal(fast.logits(index).numpy(), before)
+
+
+def test_a_causal_layer_is_not_cut_to_its_first_token(make_model, token_examples) -> None:
+    model = make_model("bert")
+    model.base_model.model.bert.encoder.layer[-1].get_submodule("attention.self").is_causal = True
+    assert not Feed(AdapterHandle.of(model), token_examples(20)).first_token_only
 
 
 def test_a_model_that_pools_over_all_tokens_is_not_cut(make_model, token_examples) -> None:
