@@ -11,7 +11,7 @@
 ...     trained = AdapterHandle.of(peft_model).read()
 ...     return answer_update(message, task, trained, samples, {"loss": loss})
 
-Only :func:`sub_adapter` needs torch.
+Only :func:`sub_adapter` and :func:`train_task` need torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,7 +40,7 @@ from edgealloc.flower_messages import (
     to_arrays,
     to_config,
 )
-from edgealloc.models.dropout import Method
+from edgealloc.models.dropout import Method, round_generator
 from edgealloc.models.wire import WIRE_DTYPES, FloatArray, State
 from edgealloc.replies import (
     AdapterShape,
@@ -57,7 +57,11 @@ try:
 except ImportError as error:
     raise MissingPackageError("flwr", "flower", "the Flower client") from error
 
-__all__ = ["Assignment", "answer_state", "answer_update", "read_assignment", "sub_adapter"]
+if TYPE_CHECKING:
+    from edgealloc.models.client import FederatedOptions
+    from edgealloc.models.task import Task
+
+__all__ = ["Assignment", "answer_state", "answer_update", "read_assignment", "sub_adapter", "train_task"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,3 +189,33 @@ def sub_adapter(peft_model: Any, assignment: Assignment) -> Iterator[None]:
             parameter.requires_grad_(True)
         for hook in hooks:
             hook.remove()
+
+
+def train_task(
+    task: Task, k: int, assignment: Assignment, options: FederatedOptions
+) -> tuple[dict[str, FloatArray], float]:
+    """Train as device k of the trainer does in its round ``round_number - 1``: same batches, same bits.
+
+    Parameters
+    ----------
+    task
+        The learning task; call inside ``task.feed.shortcuts()``.
+    k
+        The device's index in it.
+    assignment
+        What the server asks.
+    options
+        Epochs, batch size, rates and seed of the batches. Rounds, masks and aggregation are the server's affair.
+
+    Returns
+    -------
+    tuple
+        The trained adapter, full size, and the mean loss over the last epoch.
+    """
+    from edgealloc.models.client import _BATCHES, train_locally
+
+    task.handle.write(assignment.adapter)
+    scale = 1.0 / assignment.settings["keep"] ** 2 if options.scaling == "inverted" else 1.0
+    rng = round_generator(options.seed, _BATCHES, assignment.round_number - 1, k)
+    loss = train_locally(task, task.devices[k], assignment.masks, options, rng, scale)
+    return task.handle.read(), loss
