@@ -99,7 +99,6 @@ class Claim:
 
 def left_open(model: Model, claims: list[Claim]) -> list[NDArray[np.bool_] | None]:
     """The sets that the cuts of each claim leave open, [N, M] each; None where there are too many."""
-    kind = model.kind
     groups = [np.unique(claim.part.level_w, return_inverse=True) for claim in claims]
     sizes = [len(level) * len(claim.edges) for claim, (level, _) in zip(claims, groups, strict=True)]
     if sum(sizes):

@@ -99,8 +99,10 @@ class Priced:
     leaves: int
 
 
-def price_mode(mode: Mode, ask: Ask, level: float, control: Control) -> Priced:
-    """Price one mode, starting from a water level."""
+def price_mode(
+    mode: Mode, ask: Ask, level: float, control: Control, trace: list[tuple[float, float, int]] | None = None
+) -> Priced:
+    """Price one mode, starting from a water level; ``trace`` gets the final intervals and their depth."""
     row, objective, levels = mode.row, mode.objective, mode.levels
     free = free_keeps(row, objective, ask.nu)
     high = float(row[SMAX] if levels.size else free[-1])
@@ -112,7 +114,7 @@ def price_mode(mode: Mode, ask: Ask, level: float, control: Control) -> Priced:
     while heap:
         inherited, _serial, low, high, depth = heapq.heappop(heap)
         if inherited > state[0]:
-            state[1] = min(state[1], inherited)
+            heapq.heappush(heap, (inherited, _serial, low, high, depth))
             break  # the others are no lower
         if control.stopped():
             state[1], exact = min(state[1], inherited), False
@@ -128,6 +130,8 @@ def price_mode(mode: Mode, ask: Ask, level: float, control: Control) -> Priced:
         )
         base, worth, order, taken, floor, root, closed = open_search(a, bp, ask.mu, ask.fixed, state[0])
         state[1] = min(state[1], floor)
+        if trace is not None:
+            trace.append((low, high, depth))
         if closed:
             continue
         root = max(root, inherited)
@@ -150,11 +154,15 @@ def price_mode(mode: Mode, ask: Ask, level: float, control: Control) -> Priced:
         if narrow or control.stopped():
             state[1], exact = min(saved, root), False
             continue
+        if trace is not None:
+            trace.pop()
         for x, y in _parts(mode, ask, low, high, om, keep, float(state[0])):
             heapq.heappush(heap, (root, serial, x, y, depth + 1))
             serial += 1
     for entry in heap:  # left over after a break
         state[1] = min(state[1], entry[0])
+        if trace is not None:
+            trace.append((*entry[2:4], entry[4] - 1))
     count = min(int(counts[FOUND]), SETS)
     return Priced(
         float(state[1]), tuple(sets[:count]), first_level, exact, int(counts[NODES]), int(counts[LEAVES])

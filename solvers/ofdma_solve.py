@@ -17,7 +17,7 @@ from edgealloc.solvers.ofdma_box import OfdmaBox, Region
 from edgealloc.solvers.ofdma_cell import Assignment, OfdmaCell
 from edgealloc.solvers.ofdma_diagnose import blocked_devices, too_little_spectrum
 from edgealloc.solvers.ofdma_free import free_bound
-from edgealloc.solvers.ofdma_relax import Ofdma
+from edgealloc.solvers.ofdma_record import OfdmaProof, RecordedOfdma
 from edgealloc.solvers.ofdma_start import starts
 
 __all__ = ["search_ofdma"]
@@ -38,12 +38,12 @@ def search_ofdma(problem: Problem, options: Options) -> tuple[Result, Outcome[As
     with Control(replace(options, log=False)) as control:
         findings = blocked_devices(cell)
         if findings:
-            return _infeasible(problem, control, findings), None
+            return replace(_infeasible(problem, control, findings), proof=OfdmaProof(cell.feasibility())), None
         found = _first_plans(cell, control)
         if not found:
-            point, findings = _feasible_plan(cell, control)
+            point, findings, proof = _feasible_plan(cell, control)
             if findings:
-                return _infeasible(problem, control, findings), None
+                return replace(_infeasible(problem, control, findings), proof=proof), None
             if point is not None:
                 found.append(Found(cell.value(point), point, "X"))
         if not found:
@@ -55,9 +55,10 @@ def search_ofdma(problem: Problem, options: Options) -> tuple[Result, Outcome[As
                 message=message,
             ), None
         best = min(found, key=lambda point: point.value)
-        relaxation = Ofdma(cell, control.options.rel_gap, best.point, log.row)
+        relaxation = RecordedOfdma(cell, control.options.rel_gap, best.point, log.row)
         outcome = branch_and_bound(relaxation, control, starts=found, watch=log.row)
-        result = _finish(cell, control, outcome, relaxation.rounds)
+        proof = OfdmaProof(cell, relaxation, outcome)
+        result = replace(_finish(cell, control, outcome, relaxation.rounds), proof=proof)
         log.report(result, outcome.tree)
         return result, outcome
 
@@ -77,7 +78,9 @@ def _first_plans(cell: OfdmaCell, control: Control) -> list[Found[Assignment]]:
     return found
 
 
-def _feasible_plan(cell: OfdmaCell, control: Control) -> tuple[Assignment | None, tuple[Diagnosis, ...]]:
+def _feasible_plan(
+    cell: OfdmaCell, control: Control
+) -> tuple[Assignment | None, tuple[Diagnosis, ...], OfdmaProof | None]:
     """An assignment in which every device has a set, or the proof that there is none; neither when time is up.
 
     The count of devices left out is minimised by the same search, with shares of 0 and keep rates at their least.
@@ -85,12 +88,13 @@ def _feasible_plan(cell: OfdmaCell, control: Control) -> tuple[Assignment | None
     count = cell.feasibility()
     first = Assignment(np.full(cell.subcarriers, -1), np.full(cell.devices, -1), np.zeros(cell.devices))
     starts = [Found(float(cell.devices), first, "X")]
-    outcome = branch_and_bound(Ofdma(count, 1e-9, first), control, starts=starts)
+    relaxation = RecordedOfdma(count, 1e-9, first)
+    outcome = branch_and_bound(relaxation, control, starts=starts)
     if outcome.best is not None and outcome.best.value == 0.0:
-        return cell.keeps(outcome.best.point.owner, outcome.best.point.mode), ()
+        return cell.keeps(outcome.best.point.owner, outcome.best.point.mode), (), None
     if outcome.lower_bound > 0.0:
-        return None, too_little_spectrum(cell, 1)
-    return None, ()
+        return None, too_little_spectrum(cell, 1), OfdmaProof(count, relaxation, outcome)
+    return None, (), None
 
 
 def _blank(problem: Problem, control: Control) -> Result:

@@ -1,4 +1,4 @@
-"""What a separable search leaves behind for its certificate: the boxes visited, the pieces dropped."""
+"""What a search leaves behind for its certificate: the boxes visited, the pieces dropped."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from edgealloc.solvers.base import Control
 from edgealloc.solvers.bnb import Found, Relaxed
 from edgealloc.solvers.common_rate import CommonRate
 from edgealloc.solvers.pieces import Pieces
-from edgealloc.solvers.plans import Plan
 from edgealloc.solvers.prices import Priced
-from edgealloc.solvers.separable import DeviceBox, Separable
+from edgealloc.solvers.separable import Separable
 
 __all__ = ["Dropped", "Record", "RecordedCommonRate", "RecordedSeparable"]
 
@@ -28,14 +27,14 @@ class Record:
     """Mixed into a relaxation: keeps each box with its children and prices, and what was dropped at the root."""
 
     pieces: Pieces
-    visits: dict[DeviceBox, tuple[tuple[DeviceBox, ...], Any]]
+    visits: dict[Any, tuple[tuple[Any, ...], Any]]
     dropped: list[Dropped]
 
     def relax(
-        self, box: DeviceBox, guess: Any, best: Found[Plan] | None, cutoff: float, control: Control
-    ) -> Relaxed[DeviceBox, Plan]:
+        self, box: Any, guess: Any, best: Found[Any] | None, cutoff: float, control: Control
+    ) -> Relaxed[Any, Any]:
         """As the relaxation does; the prices kept are its own, or those that it started from."""
-        relaxed: Relaxed[DeviceBox, Plan] = super().relax(box, guess, best, cutoff, control)  # type: ignore[misc]
+        relaxed: Relaxed[Any, Any] = super().relax(box, guess, best, cutoff, control)  # type: ignore[misc]
         self.__dict__.setdefault("visits", {})[box] = (relaxed.children, relaxed.guess or guess)
         return relaxed
 
