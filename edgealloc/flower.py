@@ -51,7 +51,7 @@ try:
 except ImportError as error:
     raise MissingPackageError("flwr", "flower", "the Flower strategy") from error
 
-__all__ = ["Fate", "FedLoDrop", "Outcome", "Planner", "RoundReport"]
+__all__ = ["Fate", "FedLoDrop", "Outcome", "Planner", "RoundReport", "from_arrays", "to_arrays"]
 
 log = logging.getLogger(__name__)
 
@@ -209,9 +209,9 @@ class FedLoDrop(Strategy):
     # The steps of a round.
 
     def _note(self, node: int, fate: Fate, reason: str) -> None:
-        name = self._names.get(node, f"node-{node}")
-        self._outcomes[node] = Outcome(name, node, fate, reason)
-        log.log(logging.INFO if fate is Fate.LEFT_OUT else logging.WARNING, "%s: %s: %s", name, fate.value, reason)
+        outcome = self._outcomes[node] = Outcome(self._names.get(node, f"node-{node}"), node, fate, reason)
+        level = logging.INFO if fate is Fate.LEFT_OUT else logging.WARNING
+        log.log(level, "%s: %s: %s", outcome.device, fate.value, outcome.brief)
 
     def _wait_for_nodes(self, grid: Grid) -> list[int]:
         end = time.monotonic() + self.join_timeout_s

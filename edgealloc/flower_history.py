@@ -49,6 +49,11 @@ class Outcome:
     weight: float = 0.0
     metrics: Mapping[str, float] | None = None
 
+    @property
+    def brief(self) -> str:
+        """The last line of the reason: of a trace from a client's process, the error itself."""
+        return self.reason.strip().rpartition("\n")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class RoundReport:

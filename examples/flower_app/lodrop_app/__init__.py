@@ -1,0 +1,1 @@
+"""Federated LoRA with dropout under edgealloc's allocation, on Flower."""
