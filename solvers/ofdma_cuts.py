@@ -150,12 +150,12 @@ def _fine_scan(row, obj, nu, om, low, high, mu, pi, order):  # type: ignore[no-u
 
 @njit(cache=True, error_model="numpy")
 def relaxed_level(row, obj, nu, low, high, inv_a, log2_a, mu, om):  # type: ignore[no-untyped-def]
-    """(Water level, keep rate) near the fractional optimum of one device's priced problem.
+    """(Water level, keep rate, number of sub-carriers) near the fractional optimum of a device's priced problem.
 
     A guide only, by fixed-point iteration: cuts are valid at any level.
     """
     pi = np.empty(inv_a.size)
-    used = np.empty(inv_a.size)
+    used = np.zeros(inv_a.size)
     s = low
     for _ in range(8):
         profits(row[BAND], om, inv_a, pi)
@@ -177,7 +177,7 @@ def relaxed_level(row, obj, nu, low, high, inv_a, log2_a, mu, om):  # type: igno
         om = new
         if done:
             break
-    return om, s
+    return om, s, np.sum(used)
 
 
 @njit(cache=True, error_model="numpy")

@@ -1,8 +1,7 @@
 """Pricing of one device: sets of sub-carriers with a small priced share, and a proof that none is smaller.
 
-The share of a set is non-convex in one scalar only, the keep rate. So the keep range is branched on: intervals
-wait by their cut bound, the lowest first; a search over sets that does not end soon is given up and its interval
-split.
+A search over sets that does not end soon is given up and its part split: first by the number of sub-carriers in a
+set, then by the keep rate, the one scalar in which a share is not convex. Parts wait by their bound, lowest first.
 """
 
 from __future__ import annotations
@@ -11,11 +10,13 @@ import heapq
 import itertools
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgealloc.solvers.base import Control
+from edgealloc.solvers.ofdma_counts import count_cuts, count_level, count_window
 from edgealloc.solvers.ofdma_cuts import LEVEL_STEPS, keep_window, make_cuts, relaxed_level
 from edgealloc.solvers.ofdma_device import SMAX, SMIN
 from edgealloc.solvers.ofdma_search import DEPTH, FOUND, LEAVES, NODES, open_search, run_search
@@ -99,52 +100,74 @@ class Priced:
     leaves: int
 
 
+class _Part(NamedTuple):
+    """Keep rates and numbers of sub-carriers that wait for a search, the least bound first."""
+
+    bound: float
+    serial: int
+    low: float
+    high: float
+    depth: int
+    n_low: int
+    n_high: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cuts:
+    """Cuts for a part: constants [L], b pi_m [L, M], slopes [L, 3] (none without counts), and the guides."""
+
+    a: FloatArray
+    bp: FloatArray
+    slopes: FloatArray
+    level: float
+    keep: float
+    count: float
+
+
 def price_mode(
     mode: Mode, ask: Ask, level: float, control: Control, trace: list[tuple[float, float, int]] | None = None
 ) -> Priced:
-    """Price one mode, starting from a water level; ``trace`` gets the final intervals and their depth."""
+    """Price one mode, starting from a water level.
+
+    ``trace`` gets the final intervals of keep rates and their depth; numbers of sub-carriers are not parted then.
+    """
     row, objective, levels = mode.row, mode.objective, mode.levels
     free = free_keeps(row, objective, ask.nu)
     high = float(row[SMAX] if levels.size else free[-1])
     sets, values = np.zeros((SETS, len(ask.mu)), bool), np.zeros(SETS)
     counts = np.zeros(5, np.int64)
     state = np.array([ask.threshold, math.inf])
-    heap = [(-math.inf, 0, float(row[SMIN]), high, 0)]
+    heap = [_Part(-math.inf, 0, float(row[SMIN]), high, 0, 0, len(ask.mu))]
     serial, exact, first_level = 1, True, level
     while heap:
-        inherited, _serial, low, high, depth = heapq.heappop(heap)
-        if inherited > state[0]:
-            heapq.heappush(heap, (inherited, _serial, low, high, depth))
+        part = heapq.heappop(heap)
+        if part.bound > state[0]:
+            heapq.heappush(heap, part)
             break  # the others are no lower
         if control.stopped():
-            state[1], exact = min(state[1], inherited), False
+            state[1], exact = min(state[1], part.bound), False
             break
-        om, keep = relaxed_level(row, objective, ask.nu, low, high, mode.inv_a, mode.log2_a, ask.mu, level)
-        if depth == 0:
-            first_level = om
-        narrow = high <= low * _NARROW
-        n_level = (1, 3, LEVEL_STEPS.size)[min(depth, 2)]
-        ratios = (1, 2, 3)[min(depth, 2)]
-        a, bp = make_cuts(
-            row, objective, ask.nu, low, high, levels, mode.inv_a, ask.mu, om, n_level, ratios, ask.tolerance
-        )
-        base, worth, order, taken, floor, root, closed = open_search(a, bp, ask.mu, ask.fixed, state[0])
+        cuts = _cuts(mode, ask, part, level)
+        if part.depth == 0:
+            first_level = cuts.level
+        narrow = part.high <= part.low * _NARROW and (trace is not None or part.n_low == part.n_high)
+        base, worth, order, taken, floor, root, closed = open_search(cuts.a, cuts.bp, ask.mu, ask.fixed, state[0])
         state[1] = min(state[1], floor)
         if trace is not None:
-            trace.append((low, high, depth))
+            trace.append((part.low, part.high, part.depth))
         if closed:
             continue
-        root = max(root, inherited)
+        root = max(float(root), part.bound)
         bound = np.empty((len(order) + 1, len(base)))
         bound[0] = base
         tried, whole = np.zeros(len(order) + 1, np.int64), np.empty((3, len(ask.mu)))
         counts[DEPTH] = 0
-        limit = ask.max_work if narrow else min(_FIRST_WORK * 4**depth, _LAST_WORK)
+        limit = ask.max_work if narrow else min(_FIRST_WORK * 4**part.depth, _LAST_WORK)
         spent, done, saved = 0, False, state[1]
         while not done and spent < limit and not control.stopped():
             done = run_search(
-                row, objective, ask.nu, free, levels, mode.inv_a, mode.log2_a, ask.mu, om, low,
-                worth, order, taken, bound, tried, whole, counts, state,
+                row, objective, ask.nu, free, levels, mode.inv_a, mode.log2_a, ask.mu, cuts.level, part.low,
+                worth, order, taken, part.n_low, part.n_high, bound, tried, whole, counts, state,
                 ask.step, min(limit, _CHUNK), sets, values,
             )  # fmt: skip
             spent += _CHUNK
@@ -156,29 +179,75 @@ def price_mode(
             continue
         if trace is not None:
             trace.pop()
-        for x, y in _parts(mode, ask, low, high, om, keep, float(state[0])):
-            heapq.heappush(heap, (root, serial, x, y, depth + 1))
+        if trace is None and part.n_low < part.n_high:
+            pieces = [(part.low, part.high, *some) for some in _numbers(part, cuts.count)]
+        else:
+            ends = _intervals(mode, ask, part, cuts, float(state[0]))
+            pieces = [(*end, part.n_low, part.n_high) for end in ends]
+        for x, y, n_low, n_high in pieces:
+            heapq.heappush(heap, _Part(root, serial, x, y, part.depth + 1, n_low, n_high))
             serial += 1
-    for entry in heap:  # left over after a break
-        state[1] = min(state[1], entry[0])
+    for part in heap:  # left over after a break
+        state[1] = min(state[1], part.bound)
         if trace is not None:
-            trace.append((*entry[2:4], entry[4] - 1))
+            trace.append((part.low, part.high, part.depth - 1))
     count = min(int(counts[FOUND]), SETS)
     return Priced(
         float(state[1]), tuple(sets[:count]), first_level, exact, int(counts[NODES]), int(counts[LEAVES])
     )  # fmt: skip
 
 
-def _parts(
-    mode: Mode, ask: Ask, low: float, high: float, level: float, keep: float, threshold: float
-) -> list[tuple[float, float]]:
+def _cuts(mode: Mode, ask: Ask, part: _Part, level: float) -> _Cuts:
+    """Cuts for a part, more of them the deeper it lies; with counts unless it holds sets of any number."""
+    row, objective, levels = mode.row, mode.objective, mode.levels
+    low, high, n_low, n_high = part.low, part.high, part.n_low, part.n_high
+    grade = min(part.depth, 2)
+    n_level = (1, 3, LEVEL_STEPS.size)[grade]
+    if n_low > 0 or n_high < len(ask.mu):
+        om = count_level(
+            row, objective, ask.nu, low, high, levels, mode.inv_a, mode.log2_a, ask.mu, ask.fixed,
+            n_low, n_high, level,
+        )  # fmt: skip
+        a, bp, slopes = count_cuts(
+            row, objective, ask.nu, low, high, levels, mode.inv_a, ask.mu, ask.fixed, n_low, n_high, om,
+            n_level, (3, 5, 7)[grade], ask.tolerance,
+        )  # fmt: skip
+        return _Cuts(a, bp, slopes, om, math.sqrt(low * high), 0.0)
+    om, keep, count = relaxed_level(row, objective, ask.nu, low, high, mode.inv_a, mode.log2_a, ask.mu, level)
+    a, bp = make_cuts(
+        row, objective, ask.nu, low, high, levels, mode.inv_a, ask.mu, om, n_level, 1 + grade, ask.tolerance
+    )
+    return _Cuts(a, bp, np.empty((0, 3)), om, keep, count)
+
+
+def _numbers(part: _Part, count: float) -> list[tuple[int, int]]:
+    """Split a range of numbers of sub-carriers: off go the two around a relaxed one, or the end of a tail."""
+    low, high = part.n_low, part.n_high
+    if part.depth:
+        first, last = (high, high) if low == 0 else (low, low)
+    else:
+        first = min(max(math.floor(count), low), high - 1)
+        last = first + 1
+    parts = [(low, first - 1), *((n, n) for n in range(first, last + 1)), (last + 1, high)]
+    return [(a, b) for a, b in parts if a <= b]
+
+
+def _intervals(mode: Mode, ask: Ask, part: _Part, cuts: _Cuts, threshold: float) -> list[tuple[float, float]]:
     """Split an interval: off goes what is likely to close at once, else it is halved near its best keep rate."""
-    window = keep_window(mode.row, mode.objective, ask.nu, low, high, mode.inv_a, ask.mu, level, threshold)
+    low, high = part.low, part.high
+    if len(cuts.slopes):
+        window = count_window(
+            mode.row, mode.objective, ask.nu, low, high, ask.mu, ask.fixed, cuts.bp, cuts.slopes, threshold
+        )
+    else:
+        window = keep_window(
+            mode.row, mode.objective, ask.nu, low, high, mode.inv_a, ask.mu, cuts.level, threshold
+        )
     left, right = (float(x) for x in window)
     edges = [low]
     if left < right and math.log(right / left) < 0.7 * math.log(high / low):
         edges += [x for x in (left, right) if low < x < high]
     else:
         third = (high / low) ** _SIDE
-        edges.append(min(max(keep, low * third), high / third))
+        edges.append(min(max(cuts.keep, low * third), high / third))
     return list(itertools.pairwise([*edges, high]))

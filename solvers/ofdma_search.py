@@ -132,9 +132,9 @@ def _leaf(  # type: ignore[no-untyped-def]
 @njit(cache=True, error_model="numpy")
 def run_search(  # type: ignore[no-untyped-def]
     row, obj, nu, free, levels, inv_a, log2_a, mu, level, low,
-    worth, order, taken, bound, tried, whole, counts, state, step, work, sets, values,
+    worth, order, taken, n_low, n_high, bound, tried, whole, counts, state, step, work, sets, values,
 ):  # fmt: skip
-    """Search on for about ``work`` nodes; True when the search is complete.
+    """Search on for about ``work`` nodes among sets of n_low to n_high sub-carriers; True when it is complete.
 
     ``bound`` [N + 1, L] (row 0: the base), ``tried`` [N + 1], ``taken`` [M], ``counts`` [5] and ``state`` [2]
     carry the search from call to call. A set below the threshold lowers the threshold to its value less ``step``;
@@ -143,8 +143,12 @@ def run_search(  # type: ignore[no-untyped-def]
     n_open, n_cut = order.size, bound.shape[1]
     depth = counts[DEPTH]
     spent = 0
+    inside = np.sum(taken)
     while depth >= 0:
         if depth == n_open:
+            if inside < n_low or inside > n_high:
+                depth -= 1
+                continue
             counts[LEAVES] += 1
             spent += LEAF_WORK
             value, low = _leaf(
@@ -161,6 +165,7 @@ def run_search(  # type: ignore[no-untyped-def]
             continue
         if tried[depth] == 2:
             tried[depth] = 0
+            inside -= taken[order[depth]]
             taken[order[depth]] = False
             depth -= 1
             continue
@@ -174,7 +179,10 @@ def run_search(  # type: ignore[no-untyped-def]
         tried[depth] += 1
         counts[NODES] += 1
         spent += 1
+        inside += take - np.int64(taken[m])
         taken[m] = take
+        if inside > n_high or inside + n_open - depth - 1 < n_low:
+            continue
         top = -np.inf
         if take:
             for i in range(n_cut):

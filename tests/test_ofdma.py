@@ -22,9 +22,11 @@ from edgealloc.instance import AdapterOption, BoundSpec, Instance
 from edgealloc.problem import Problem
 from edgealloc.result import Result, Snapshot, Status
 from edgealloc.solution import Solution
+from edgealloc.solvers import ofdma_pricing
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.exact import search, solve_bnb
 from edgealloc.solvers.ofdma_cell import OfdmaCell
+from edgealloc.solvers.ofdma_counts import count_cuts
 from edgealloc.solvers.ofdma_cuts import make_cuts
 from edgealloc.solvers.ofdma_device import (
     SMIN,
@@ -67,8 +69,11 @@ def compare(instance: Instance, **options: Any) -> Result:
 @pytest.fixture(scope="module", autouse=True)
 def _compiled() -> None:
     """Compile before any clock runs: half a minute the first time, nothing later."""
-    for seed in range(8):
-        solve(random_ofdma(np.random.default_rng([7, seed])))
+    with pytest.MonkeyPatch.context() as patch:
+        for work in (1, ofdma_pricing._FIRST_WORK):
+            patch.setattr(ofdma_pricing, "_FIRST_WORK", work)
+            for seed in range(8):
+                solve(random_ofdma(np.random.default_rng([7, seed])))
 
 
 # Brute force
@@ -78,6 +83,15 @@ def _compiled() -> None:
 def test_against_brute_force(block: int) -> None:
     """Hundreds of small instances: any mix of pooling, underfit, levels, menus, selection and missing channels."""
     for seed in range(25 * block, 25 * (block + 1)):
+        compare(random_ofdma(np.random.default_rng([7, seed])), seed=seed)
+
+
+def test_against_brute_force_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches given up at once, so that numbers of sub-carriers and keep ranges are parted all the way."""
+    monkeypatch.setattr(ofdma_pricing, "_FIRST_WORK", 1)
+    monkeypatch.setattr(ofdma_pricing, "_CHUNK", 1)
+    monkeypatch.setattr(ofdma_pricing, "_LAST_WORK", 64)
+    for seed in range(16):
         compare(random_ofdma(np.random.default_rng([7, seed])), seed=seed)
 
 
@@ -439,6 +453,30 @@ def test_cuts_bound_every_set() -> None:
             some = rng.random(cell.subcarriers) < 0.6
             value = best_share(row, objective, nu, free, levels, cell.cap(mode, some)[0])[0]
             assert np.all(a - bp @ some[cell.order[k]] <= value)
+
+
+def test_cuts_with_counts_bound_every_set() -> None:
+    """As above for cuts that hold for sets of some numbers of sub-carriers only."""
+    sharper = 0
+    for cell, mode, mask, rng in draws(60):
+        k, row, objective = cell.device[mode], cell.rows[mode], cell.objective
+        nu = float(rng.choice([0.0, cell.gap_slope(0.3)]))
+        levels = cell.levels[mode][~np.isnan(cell.levels[mode])]
+        free = free_keeps(row, objective, nu)
+        high = float(row[12]) if len(levels) else free[-1]
+        mu = rng.uniform(0, 2e-2, cell.subcarriers) * cell.size
+        level, m = cell.cap(mode, mask)[1], cell.subcarriers
+        fixed = np.full(m, -1)
+        n_low, n_high = np.sort(rng.integers(0, m + 1, 2))
+        a, bp, slopes = count_cuts(
+            row, objective, nu, row[SMIN], high, levels, cell.inv_a[k], mu, fixed, n_low, n_high, level, 5, 7, 1e-7
+        )
+        sharper += bool(np.any(slopes[:, 2] != 0.0))
+        for _ in range(20):
+            some = rng.permutation(m) < rng.integers(n_low, n_high + 1)
+            value = best_share(row, objective, nu, free, levels, cell.cap(mode, some)[0])[0]
+            assert np.all(a - bp @ some[cell.order[k]] <= value)
+    assert sharper > 20
 
 
 def test_menu_rows_compete() -> None:
