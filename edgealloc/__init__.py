@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgealloc.api import METHODS, compare, load, solve
     from edgealloc.errors import EdgeallocError, InputError, MissingPackageError, StatusError
     from edgealloc.instance import AdapterOption, BoundSpec, Instance, UnderfitCurve
+    from edgealloc.inverse import front, least
     from edgealloc.io import save_instance
     from edgealloc.problem import Problem
     from edgealloc.result import Allocation, Result, Snapshot, Status
@@ -35,6 +36,8 @@ _HOME = {
     "BoundSpec": "instance",
     "Instance": "instance",
     "UnderfitCurve": "instance",
+    "front": "inverse",
+    "least": "inverse",
     "save_instance": "io",
     "Problem": "problem",
     "Allocation": "result",
@@ -65,6 +68,8 @@ __all__ = [
     "StatusError",
     "UnderfitCurve",
     "compare",
+    "front",
+    "least",
     "load",
     "make_cell",
     "save_instance",

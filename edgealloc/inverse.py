@@ -1,0 +1,200 @@
+"""Inverse problems: the least deadline, bandwidth or energy budgets that reach a given bound; trade-off curves.
+
+More of any of the three never hurts (what was feasible stays so), hence the least bound falls as a budget grows,
+and a bisection of the budget's factor brackets the answer. Every end of the bracket is *proven* by a solve: the
+upper one by an allocation that reaches the target, the lower one by a lower bound above it (or by infeasibility).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from edgealloc.api import as_problem, solve
+from edgealloc.errors import Fault, InputError
+from edgealloc.instance import Instance
+from edgealloc.problem import Problem
+from edgealloc.result import Result, Snapshot, Status
+
+__all__ = ["Least", "Resource", "front", "least", "scaled"]
+
+Resource = Literal["bandwidth_hz", "latency_s", "energy_j"]
+
+# Gaps to which a budget is solved, one after the other, until its bound or its allocation decides on the target.
+# A target closer to the optimum than the last stays undecided.
+_GAPS = (1e-4, 1e-6, 1e-8)
+LARGEST_FACTOR = 2.0**30  # of the instance's own budget; beyond, "enough" is not searched for
+
+
+@dataclass(frozen=True, slots=True)
+class Least:
+    """The least budget that reaches a target, between two proven ends.
+
+    Parameters
+    ----------
+    resource
+        Which budget was scaled.
+    target
+        The bound G that is to be reached.
+    factor
+        Least known factor of the instance's budget that reaches it; ``inf`` where none was found.
+    factor_low
+        A factor that is proven not to reach it; 0 where none was found.
+    result
+        The solve at ``factor``, with the allocation; None without one.
+    solves
+        How many budgets were tried.
+    message
+        Why the bracket is wider than asked for; empty otherwise.
+    """
+
+    resource: Resource
+    target: float
+    factor: float
+    factor_low: float
+    result: Result | None
+    solves: int
+    message: str = ""
+
+    @property
+    def rel_gap(self) -> float:
+        """``(factor - factor_low) / factor``."""
+        return (self.factor - self.factor_low) / self.factor if math.isfinite(self.factor) else math.inf
+
+
+def scaled(instance: Instance, resource: Resource, factor: float) -> Instance:
+    """The instance with one budget multiplied; ``energy_j`` is multiplied for every device alike."""
+    if resource not in get_args(Resource):
+        allowed = ", ".join(get_args(Resource))
+        raise InputError("options", [Fault("options", "resource", repr(resource), allowed)])
+    return instance.with_changes(**{resource: getattr(instance, resource) * factor})
+
+
+def front(
+    source: Problem | Instance | str | Path,
+    resource: Resource,
+    factors: Iterable[float],
+    method: str = "auto",
+    *,
+    rel_gap: float = 1e-4,
+    time_limit: float | None = None,
+) -> list[Result]:
+    """The least bound at several budgets: points of the Pareto front of bound against one resource.
+
+    ``time_limit`` in s holds for each point. Infeasible budgets are results like any other.
+
+    Raises
+    ------
+    InputError, EdgeallocError
+        As :func:`edgealloc.solve`.
+    """
+    problem = as_problem(source)
+    return [
+        solve(_scaled(problem, resource, factor), method, rel_gap=rel_gap, time_limit=time_limit)
+        for factor in factors
+    ]
+
+
+def least(
+    source: Problem | Instance | str | Path,
+    resource: Resource,
+    target: float,
+    method: str = "auto",
+    *,
+    rel_tol: float = 1e-4,
+    time_limit: float | None = None,
+    callback: Callable[[float, float], bool | None] | None = None,
+) -> Least:
+    """Find the least factor of a budget with which some allocation has a bound of at most ``target``.
+
+    Parameters
+    ----------
+    source
+        A problem, an instance, or the path of an instance file.
+    resource
+        ``bandwidth_hz``, ``latency_s``, or ``energy_j`` (one factor for all devices' budgets; the least *sum* of
+        energies is another problem).
+    target
+        The bound G to be reached.
+    method
+        As for :func:`edgealloc.solve`. Local methods prove no lower end.
+    rel_tol
+        Stop when the bracket's relative width is at most this.
+    time_limit
+        Wall-clock limit in s for the whole search.
+    callback
+        Called with (factor_low, factor) after each solve; a true answer stops the search.
+
+    Raises
+    ------
+    InputError
+        When the target is below what unlimited resources reach, or an option is not valid.
+    EdgeallocError
+        When the method does not take the problem.
+    """
+    problem = as_problem(source)
+    scaled(problem.instance, resource, 1.0)
+    faults = []
+    if not target > problem.free_objective:
+        allowed = f"above {problem.free_objective:.9g}, the least bound with unlimited resources"
+        faults.append(Fault("options", "target", repr(target), allowed))
+    if not rel_tol > 0:
+        faults.append(Fault("options", "rel_tol", repr(rel_tol), "a number > 0"))
+    if faults:
+        raise InputError("options", faults)
+
+    start = time.perf_counter()
+    low, high, best, solves, message = 0.0, math.inf, None, 0, ""
+    factor = 1.0
+    while not message and (high - low > rel_tol * high or math.isinf(high)):
+        left = None if time_limit is None else time_limit - (time.perf_counter() - start)
+        if left is not None and left <= 0:
+            message = "time limit"
+            break
+        result = _reach(problem, resource, factor, target, method, left)
+        solves += 1
+        if result.objective <= target:
+            high, best = factor, result
+        elif result.status is Status.INFEASIBLE or result.lower_bound > target:
+            low = factor
+        else:
+            message = (
+                f"at {factor:.9g} of the budget it stays open whether the target can be reached: "
+                f"best {result.objective:.9g}, bound {result.lower_bound:.9g} ({result.status.value})"
+            )
+        if callback is not None and callback(low, high):
+            message = message or "stopped by the callback"
+        if math.isinf(high):
+            factor = 2.0 * max(factor, low)
+            if factor > LARGEST_FACTOR:
+                message = message or f"not reached with {LARGEST_FACTOR:.3g} times the budget: other budgets bind"
+        else:
+            factor = math.sqrt(low * high) if low else 0.5 * high
+            if factor < 1.0 / LARGEST_FACTOR:
+                message = message or f"reached with less than {1.0 / LARGEST_FACTOR:.3g} of the budget"
+    return Least(resource, target, high, low, best, solves, message)
+
+
+def _scaled(problem: Problem, resource: Resource, factor: float) -> Problem:
+    return Problem(scaled(problem.instance, resource, factor), problem.underfit)
+
+
+def _reach(
+    problem: Problem, resource: Resource, factor: float, target: float, method: str, time_limit: float | None
+) -> Result:
+    """Solve until it is decided whether the target is reached, or can not be."""
+
+    def decided(snapshot: Snapshot) -> bool:
+        return snapshot.objective <= target or snapshot.lower_bound > target
+
+    found, start = _scaled(problem, resource, factor), time.perf_counter()
+    for gap in _GAPS:
+        left = None if time_limit is None else max(1e-3, time_limit - (time.perf_counter() - start))
+        result = solve(found, method, rel_gap=gap, time_limit=left, callback=decided)
+        if result.status is not Status.OPTIMAL or result.objective <= target or result.lower_bound > target:
+            break
+    return result
