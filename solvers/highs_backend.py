@@ -49,7 +49,8 @@ STATUSES = {
 )
 
 ROUNDS = 100
-RISE = 0.2  # a linear program that closes this share of the gap needs no integers yet
+# Integers wait while linear programs still rise: by this share of the last rise, and of the gap.
+SLOWER, SMALL = 0.1, 0.02
 
 
 def solve_highs(
@@ -112,6 +113,7 @@ class _Search:
         self.touches = [float(problem.instance.weights @ np.square(problem.free[1]))]
         self.best: Allocation | None = None
         self.upper, self.lower, self.claimed = math.inf, -math.inf, math.nan
+        self.rise = 0.0  # of the bound by the last linear program
         self.discarded = math.inf  # a bound of everything with a piece that was dropped
         self.rounds, self.nodes, self.native = 0, 0, "kNotset"
 
@@ -121,15 +123,18 @@ class _Search:
 
     def run(self) -> None:
         """Refine until the gap is closed, nothing can be refined, or a limit is met."""
+        stuck = False
         while self.rounds < ROUNDS:
             before = self.lower
             answer, linear = self._ask(relaxed=True), True
             if not self._done():
                 answer = self._discard(answer)
-            width = self.upper - before if math.isfinite(self.upper) else 0.01 * abs(before)
-            if answer.weight is not None and not self._done() and self.lower - before < RISE * width:
+            if answer.weight is not None and not self._done() and (stuck or self._fractional(answer, before)):
                 answer, linear = self._ask(relaxed=False), False
-            if answer.weight is None or self._done() or not (self._refine(answer) or linear):
+            if answer.weight is None or self._done():
+                return
+            stuck = not self._refine(answer)
+            if stuck and not linear:
                 return
 
     def _ask(self, relaxed: bool) -> Answer:
@@ -153,6 +158,15 @@ class _Search:
         )
         self.control.report(snapshot)
         return answer
+
+    def _fractional(self, answer: Answer, before: float) -> bool:
+        """Whether a linear program's point is fractional, and its bound hardly above the one before."""
+        assert answer.weight is not None
+        if answer.whole and Picks.of(self.pieces, answer.weight).single:
+            return False
+        rise, last = self.lower - before, self.rise
+        self.rise = rise
+        return rise < SLOWER * last or rise < SMALL * (self.upper - self.lower)
 
     def _done(self) -> bool:
         return self._gap <= self.control.options.rel_gap or self.control.stopped()

@@ -1,4 +1,4 @@
-r"""The linear and mixed-integer programs over pieces that HiGHS solves; see :mod:`edgealloc.solvers.highs_backend`.
+r"""The programs over pieces that HiGHS solves; see :mod:`edgealloc.solvers.highs_backend`.
 
 What is common to every access scheme is here: a device picks one piece, its cost and kept share are linear on it,
 the stability term lies above its tangents. What a keep rate needs of the radio is for an :class:`Access` to say.
@@ -63,8 +63,8 @@ class Answer:
         As reported.
     weight
         Weights of both ends of the pieces, shape [N, 2]; None without a point.
-    radio
-        The columns of the access scheme.
+    radio, whole
+        The columns of the access scheme, and whether those that should be are integral.
     kept
         Q = sum_k w_k s_k^2.
     excess
@@ -77,30 +77,37 @@ class Answer:
     nodes: int = 0
     weight: FloatArray | None = None
     radio: FloatArray = field(default_factory=lambda: np.zeros(0))
+    whole: bool = False
     kept: float = 0.0
     excess: FloatArray = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picks:
-    """What a program's point picks for each device: a mode and S = s^2. Shapes [K]."""
+    """What a program's point picks for each device: a mode and S = s^2. Shapes [K].
+
+    ``single`` says that no device mixes modes, levels, or intervals that are apart: integers would change little.
+    """
 
     mode: IntArray
     square: FloatArray
+    single: bool
 
     @classmethod
     def of(cls, pieces: Pieces, weight: FloatArray) -> Picks:
-        """The heaviest piece of each device; S is the mean over the intervals of its mode, or that of its level."""
+        """The heaviest piece of each device; S is the mean over the intervals of its mode, or its level's."""
         total, square = weight.sum(axis=1), np.stack((pieces.left, pieces.right), axis=1) ** 2
-        mode, mean = [], []
-        for d in range(int(pieces.device.max()) + 1):
-            own = np.flatnonzero(pieces.device == d)
+        mode, mean, single = [], [], True
+        for own in np.split(np.arange(len(pieces)), np.flatnonzero(np.diff(pieces.device)) + 1):
             best = own[np.argmax(total[own])]
             some = own[(pieces.mode[own] == pieces.mode[best]) & pieces.divisible[own]]
             some = some if pieces.divisible[best] else np.array([best])
             mode.append(pieces.mode[best])
             mean.append(float(np.sum(weight[some] * square[some]) / max(float(weight[some].sum()), 1e-300)))
-        return cls(np.array(mode, dtype=np.intp), np.array(mean))
+            used = own[total[own] > SUPPORT]
+            joined = (pieces.right[used[:-1]] == pieces.left[used[1:]]) & (np.diff(pieces.mode[used]) == 0)
+            single &= bool(joined.all() and (len(used) == 1 or pieces.divisible[used].all()))
+        return cls(np.array(mode, dtype=np.intp), np.array(mean), single)
 
 
 class Access(Protocol):
@@ -137,43 +144,46 @@ def solve_program(
     """Build and solve one program; ``relaxed`` drops integrality.
 
     ``touches`` are the values of Q at which tangents of the stability term stand. Columns: weights of both ends of
-    the pieces, picks, Q, gap, a common S, then those of the access scheme.
+    the pieces, Q, gap, a common S, those of the access scheme, then a binary for each piece with two ends.
     """
     import highspy
 
     choices = access.choices
     problem, inst = choices.problem, choices.problem.instance
     n, k = len(pieces), inst.num_devices
-    ends, pick = np.arange(2 * n).reshape(n, 2), 2 * n + np.arange(n)
-    kept, gap, common, first = 3 * n, 3 * n + 1, 3 * n + 2, 3 * n + 3
+    ends = np.arange(2 * n).reshape(n, 2)
+    kept, gap, common, first = 2 * n, 2 * n + 1, 2 * n + 2, 2 * n + 3
     most, integral = access.columns()
     scale = 1.0 / problem.free_objective
-    cost = np.zeros(first + len(most))
+    wide = np.zeros(0, dtype=np.intp) if relaxed else np.flatnonzero(pieces.divisible)
+    pick = first + len(most) + np.arange(len(wide))
+    cost = np.zeros(first + len(most) + len(wide))
     cost[ends] = scale * pieces.cost
     cost[gap] = scale if problem.pooled else 0.0
-    upper = np.concatenate((np.ones(first), most))
+    upper = np.concatenate((np.ones(first), most, np.ones(len(wide))))
     upper[gap] = highspy.kHighsInf
     upper[ends[~pieces.divisible, 1]] = 0.0  # a point needs one end only
     rows = Rows()
     square = np.stack((pieces.left, pieces.right), axis=1) ** 2
-    for i in range(n):
-        rows.add(0.0, 0.0, (ends[i], 1.0), (pick[i], -1.0))
+    for i, column in zip(wide, pick, strict=True):
+        rows.add(0.0, 0.0, (ends[i], 1.0), (column, -1.0))
     for d in range(k):
         own = np.flatnonzero(pieces.device == d)
-        rows.add(1.0, 1.0, (pick[own], 1.0))
+        rows.add(1.0, 1.0, (ends[own].ravel(), 1.0))
         if inst.common_keep:
             inside, outside = own[pieces.mode[own] != OUT], own[pieces.mode[own] == OUT]
             same = (ends[inside].ravel(), square[inside].ravel()), (common, -1.0)
             rows.add(-math.inf, 0.0, *same)
-            rows.add(0.0, math.inf, *same, (pick[outside], 1.0))
+            rows.add(0.0, math.inf, *same, (ends[outside, 0], 1.0))
     rows.add(0.0, 0.0, (ends.ravel(), pieces.kept.ravel()), (kept, -1.0))
     for q in touches if problem.pooled else ():
         value, slope = float(problem.stability.value(np.asarray(q))), problem.stability.pooled_slope(q)
         rows.add(value - slope * q, math.inf, (gap, 1.0), (kept, -slope))
     access.add_rows(rows, first, ends, pieces)
-    _add_user_rows(rows, user, access, first, pieces, pick)
+    _add_user_rows(rows, user, access, first, pieces, ends)
     engine = _engine(highspy, control)
-    _pass(highspy, engine, rows, cost, upper, None if relaxed else np.r_[pick, first + np.flatnonzero(integral)])
+    whole = np.r_[pick, ends[~pieces.divisible, 0], first + np.flatnonzero(integral)]
+    _pass(highspy, engine, rows, cost, upper, None if relaxed else whole)
     engine.run()
     native, info = engine.getModelStatus().name, engine.getInfo()
     if native == "kInfeasible":
@@ -200,14 +210,15 @@ def solve_program(
         objective=objective / scale,
         nodes=nodes,
         weight=np.maximum(point[ends], 0.0),
-        radio=point[first:],
+        radio=point[first : first + len(most)],
+        whole=not np.any(np.abs(point - np.rint(point))[first + np.flatnonzero(integral)] > SUPPORT),
         kept=float(np.clip(point[kept], 0.0, 1.0)),
-        excess=slope[pick] + slope[ends].min(axis=1, where=upper[ends] > 0.0, initial=math.inf),
+        excess=slope[ends].min(axis=1, where=upper[ends] > 0.0, initial=math.inf),
     )
 
 
 def _add_user_rows(
-    rows: Rows, user: tuple[SideConstraint, ...], access: Access, first: int, pieces: Pieces, pick: IntArray
+    rows: Rows, user: tuple[SideConstraint, ...], access: Access, first: int, pieces: Pieces, ends: IntArray
 ) -> None:
     column, device, hz = access.bandwidth()
     out = np.flatnonzero(pieces.mode == OUT)
@@ -220,7 +231,7 @@ def _add_user_rows(
         if len(row.bandwidth):
             parts.append((first + column, row.bandwidth[device] * hz / size))
         if len(row.selected):
-            parts.append((pick[out], -row.selected[pieces.device[out]] / size))
+            parts.append((ends[out, 0], -row.selected[pieces.device[out]] / size))
             limit -= float(row.selected.sum()) / size
         rows.add(-math.inf, limit, *parts)
 

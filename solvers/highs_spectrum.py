@@ -136,4 +136,4 @@ def cut_pieces(choices: Choices, pieces: Pieces, answer: Answer, wish: FloatArra
     pieces = pieces.halved(choices, which, at[which])
     # lines are best inside: have ends near the pick
     beside = np.isin(pieces.left, cut) | np.isin(pieces.right, cut)
-    return pieces.halved(choices, beside)
+    return pieces.halved(choices, beside, 0.5 * (pieces.left + pieces.right)[beside])
