@@ -73,7 +73,7 @@ class FedLoDrop(Strategy):
     ----------
     planner
         The system, planned for by :func:`edgealloc.embed.plan_round`; or what makes a plan of states, for example
-        ``partial(plan_round, system, seed=1, time_limit_s=0.1)`` or an online allocator.
+        ``partial(plan_round, system, seed=1, time_limit_s=0.1)`` or an online allocator's ``plan``.
     aggregation
         How updates are merged. ``exact`` is not possible: it changes base weights, which are not sent.
     masks
@@ -85,7 +85,7 @@ class FedLoDrop(Strategy):
     state_timeout_s
         How long a node may take to state how it stands, in s. The first time it includes the client's start-up.
     on_round
-        Called with the report of every round.
+        Called with the report of every round, for example to tell an online allocator who was late.
 
     Attributes
     ----------

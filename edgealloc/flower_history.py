@@ -68,6 +68,18 @@ class RoundReport:
         """Weights of those who answered, by device; they sum to one, or nobody answered."""
         return {o.device: o.weight for o in self.outcomes if o.fate is Fate.ANSWERED}
 
+    @property
+    def latencies(self) -> dict[str, float | None]:
+        """For :meth:`edgealloc.online.OnlineAllocator.report`: None for those who trained in vain or not at all.
+
+        A client that measures its own latency says so in a metric ``latency_s``; without, it counts as in time.
+        """
+        lost = {Fate.FAILED, Fate.LATE, Fate.REJECTED}
+        found: dict[str, float | None] = {o.device: None for o in self.outcomes if o.fate in lost}
+        return found | {
+            o.device: o.metrics["latency_s"] for o in self.outcomes if "latency_s" in (o.metrics or {})
+        }
+
     def with_fate(self, fate: Fate) -> tuple[str, ...]:
         """Names of the devices that left the round in this way."""
         return tuple(o.device for o in self.outcomes if o.fate is fate)

@@ -22,6 +22,7 @@ from edgealloc.flower import Fate, FedLoDrop, RoundReport
 from edgealloc.flower_client import answer_state, answer_update, read_assignment
 from edgealloc.flower_messages import ADAPTER, METRICS, from_arrays, to_arrays
 from edgealloc.instance import AdapterOption, BoundSpec
+from edgealloc.online import OnlineAllocator
 from edgealloc.replies import AdapterShape, Aggregation, Update, gather, masks_for, slice_adapter
 from tests.flower_grid import Client, Late, LocalGrid
 
@@ -401,6 +402,19 @@ def test_frozen_a_is_not_sent() -> None:
     assert merged["head.weight"].dtype == np.float32
     assert not np.array_equal(merged["head.weight"], START["head.weight"])
     assert strategy.rounds[0].weights == {"dev-00": 1.0}
+
+
+def test_an_online_allocator_rests_whom_it_waited_for_in_vain() -> None:
+    clients = _nodes(3)
+    clients[993] = _spoil(clients[993], _late)
+    allocator = OnlineAllocator(SYSTEM, seed=3)
+    _, strategy, _ = _run(
+        clients, rounds=3, planner=allocator.plan, on_round=lambda r: allocator.report(r.latencies)
+    )
+    fates = [{o.device: (o.fate, o.reason) for o in r.outcomes}["dev-01"] for r in strategy.rounds]
+    late = (Fate.LATE, "no reply in time")
+    assert fates == [late, late, (Fate.LEFT_OUT, "resting")]
+    assert all(set(r.weights) == {"dev-00", "dev-02"} for r in strategy.rounds)
 
 
 def test_reports_survive_json() -> None:
