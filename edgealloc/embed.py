@@ -212,6 +212,8 @@ class Plan:
         Why there is no allocation, or a remark on how the method ended.
     seconds
         Time that planning took, in s.
+    drop
+        Where not everybody can be carried: devices without which there is an allocation.
     result
         The full result; None without devices, and after :meth:`from_json`.
     """
@@ -225,6 +227,7 @@ class Plan:
     devices: Mapping[str, Mapping[str, Any]]
     message: str = ""
     seconds: float = 0.0
+    drop: tuple[str, ...] = ()
     result: Result | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -281,7 +284,7 @@ class Plan:
             data = json.loads(text)
             for key in ("objective", "lower_bound", "free_objective"):
                 data[key] = float(data[key])
-            return cls(**data)
+            return cls(**data | {"drop": tuple(data["drop"])})
         except (ValueError, TypeError, KeyError) as error:
             raise InputError("plan", [Fault("plan", "content", str(error), "what Plan.to_json wrote")]) from None
 
@@ -407,7 +410,7 @@ def plan_of(
         settings,
         result.message if message is None else message,
         result.seconds,
-        result,
+        result=result,
     )
 
 

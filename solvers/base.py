@@ -58,7 +58,7 @@ class Options:
             raise InputError("options", faults)
 
 
-@dataclass
+@dataclass(repr=False)  # restoring a signal handler prints the old one, and with it every array in the options
 class Control:
     """Clock, interrupt and progress of one solve; the only mutable object that methods share.
 

@@ -1,0 +1,213 @@
+"""The allocator inside a running system: ``OnlineAllocator(system, time_budget_s=0.1)``, one call per round.
+
+allocator = OnlineAllocator(system, time_budget_s=0.1)   # compiles here, not in a round
+while training:
+    plan = allocator.plan(states)                        # states by device id; who is there may change
+    ...
+    allocator.report({"dev-00": 12.1, "dev-01": None})   # seconds, None: never answered
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from edgealloc.api import solve
+from edgealloc.embed import DeviceState, Plan, System, plan_of, round_instance
+from edgealloc.errors import EdgeallocError
+from edgealloc.instance import Instance
+from edgealloc.problem import Problem
+from edgealloc.result import Result
+from edgealloc.rounds import RoundSolver
+from edgealloc.stragglers import StragglerPolicy, Stragglers
+from edgealloc.units import dbm_to_w
+
+__all__ = ["OnlineAllocator", "who_to_drop"]
+
+_ADVICE_S = 10.0  # for the search for whom to drop, without a time budget
+_LEAST_SHARE = 0.2  # of the time budget, for the search for whom to drop
+
+
+class OnlineAllocator:
+    """Plans round after round, each from where the last one ended.
+
+    Parameters
+    ----------
+    system
+        What does not change from round to round.
+    method
+        ``auto`` or a name from :data:`edgealloc.METHODS`; see :class:`~edgealloc.rounds.RoundSolver`.
+    time_budget_s
+        Wall-clock time of :meth:`plan` in s; None for no limit. With a budget the kernels are compiled when the
+        allocator is made, so that the budget holds in the first round too.
+    rel_gap
+        Stop a round at this proven gap.
+    seed
+        Masks follow from this, the round and the device's id.
+    stragglers
+        What to do about devices that :meth:`report` says were late; None: nothing.
+
+    Raises
+    ------
+    InputError
+        For a bad option.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        *,
+        method: str = "auto",
+        time_budget_s: float | None = None,
+        rel_gap: float = 1e-4,
+        seed: int = 0,
+        stragglers: StragglerPolicy | None = StragglerPolicy(),  # noqa: B008  (immutable)
+    ) -> None:
+        self.system, self.seed = system, seed
+        self.rounds = RoundSolver(method, time_budget_s=time_budget_s, rel_gap=rel_gap, seed=seed)
+        self.stragglers = None if stragglers is None else Stragglers(stragglers)
+        self.round_number = 0
+        self._planned: Plan | None = None
+        if time_budget_s is not None:
+            self.warm_up()
+
+    def plan(self, devices: Mapping[str, DeviceState], *, round_number: int | None = None) -> Plan:
+        """Plan the next round.
+
+        Parameters
+        ----------
+        devices
+            State of every device that there is now, by id.
+        round_number
+            Number of the round; one more than that of the last when not given.
+
+        Returns
+        -------
+        Plan
+            Where not everybody can be carried and the system has no exclusion penalty nobody is selected, and
+            ``plan.drop`` names devices without which there is an allocation.
+
+        Raises
+        ------
+        InputError
+            Lists every fault of the states.
+        """
+        started = time.perf_counter()
+        number = self.round_number if round_number is None else round_number
+        self.round_number = number + 1
+        resting: frozenset[str] = frozenset()
+        if self.stragglers is not None:
+            resting = self.stragglers.resting(number, devices)
+        present = {key: replace(s, available=False) if key in resting else s for key, s in devices.items()}
+        instance = round_instance(self.system, present)
+        result: Result | None = None
+        message: str | None = None
+        drop: tuple[str, ...] = ()
+        if instance is not None:
+            if self.stragglers is not None:
+                instance = self.stragglers.padded(instance)
+            result = self.rounds.solve(instance)
+            if not result.status.has_allocation and instance.exclusion_penalty is None:
+                drop, message = self._advice(result, started)
+        plan = plan_of(
+            result, present, self.system.latency_s, seed=self.seed, round_number=number, message=message
+        )
+        settings = {
+            key: {**own, "reason": "resting"} if key in resting else own for key, own in plan.devices.items()
+        }
+        plan = replace(plan, devices=settings, drop=drop, seconds=time.perf_counter() - started)
+        self._planned = plan
+        return plan
+
+    def report(self, latency_s: Mapping[str, float | None]) -> None:
+        """Say how long the devices of the last round took, in s; None for one that never answered."""
+        plan = self._planned
+        if self.stragglers is None or plan is None:
+            return
+        planned = {
+            key: float(own["latency_s"]) / self.stragglers.slowdown(key)
+            for key, own in plan.devices.items()
+            if own["selected"]
+        }
+        self.stragglers.observe(plan.round_number, planned, latency_s)
+
+    def warm_up(self) -> float:
+        """Compile and load everything a round needs, on a made-up cell; returns the seconds that it took."""
+        started = time.perf_counter()
+        budget = self.rounds.time_budget_s
+        scout = OnlineAllocator(self.system, method=self.rounds.method, rel_gap=1e-2)
+        if budget is not None:  # a budget chooses other methods
+            scout.rounds.time_budget_s = 1e3
+        states = _made_up(self.system)
+        for _ in range(2):  # a warm start takes its own path
+            scout.plan(states)
+        first = next(iter(states))
+        far = replace(states[first], gain=1e-12 * np.asarray(states[first].gain))
+        scout.plan(states | {first: far})  # and so does a round that cannot carry everybody
+        return time.perf_counter() - started
+
+    def _advice(self, result: Result, started: float) -> tuple[tuple[str, ...], str]:
+        """Whom to drop, and how to say it."""
+        budget = self.rounds.time_budget_s
+        left = None if budget is None else max(budget - (time.perf_counter() - started), _LEAST_SHARE * budget)
+        drop = who_to_drop(result.problem.instance, left)
+        if not drop:
+            return (), f"{result.message}\nno part of the devices was found that can be carried"
+        names = ", ".join(drop)
+        return drop, f"{result.message}\nnot everybody can be carried: drop {names}, or state an exclusion_penalty"
+
+
+def who_to_drop(instance: Instance, time_limit_s: float | None = None) -> tuple[str, ...]:
+    """Devices without which the others have an allocation; empty where none was found for any part of them.
+
+    The instance is solved with selection, at a penalty that outweighs any keep rate: as few samples as possible
+    are dropped. Without a limit the search ends after 10 s.
+    """
+    worst = float(np.max(Problem(instance).underfit.value(instance.keep_min)))
+    selecting = instance.with_changes(exclusion_penalty=10.0 * (1.0 + worst))
+    limit = _ADVICE_S if time_limit_s is None else time_limit_s
+    try:
+        result = solve(selecting, rel_gap=1e-3, time_limit=limit)
+    except EdgeallocError:  # no exact method takes it
+        result = solve(selecting, "psca", time_limit=limit)
+    if result.allocation is None or not result.allocation.selected.any():
+        return ()
+    chosen = result.allocation.selected.tolist()
+    return tuple(name for name, on in zip(instance.device_names, chosen, strict=True) if not on)
+
+
+def _made_up(system: System, devices: int = 3, subcarriers: int = 8) -> dict[str, DeviceState]:
+    """States that make the spectrum scarce under this system, so that a solve goes all the way."""
+    cycles = system.cycles_fixed or 1e9
+    power, band = 0.1, system.bandwidth_hz / devices
+    rate = 0.5 * (system.payload_fixed_bits + system.payload_lora_bits) / (0.5 * system.latency_s)
+    noise = float(dbm_to_w(system.noise_psd_dbm_per_hz))
+    gain = math.expm1(math.log(2.0) * min(rate / band, 15.0)) * noise * band / power
+    low, high = 0.05, 1.0
+    curve = system.bound.underfit_curve
+    if curve is not None:
+        low, high = max(low, float(curve.keep[0])), min(high, float(curve.keep[-1]))
+    if system.keep_levels:
+        low, high = min(low, *system.keep_levels), max(system.keep_levels)
+    rng = np.random.default_rng(0)
+    spread = rng.exponential(gain, (devices, subcarriers)) + 0.1 * gain
+    return {
+        f"made-up-{k}": DeviceState(
+            gain=spread[k] if system.access == "ofdma" else float(spread[k, 0]),
+            samples=100.0 * (k + 1),
+            energy_j=1e3,
+            power_max_w=power,
+            freq_min_hz=1e8,
+            freq_max_hz=max(2e9, 4.0 * cycles / system.latency_s),
+            capacitance=1e-28,
+            cycles_fixed=cycles,
+            cycles_lora=system.cycles_lora or 0.0,
+            keep_min=low,
+            keep_max=high,
+        )
+        for k in range(devices)
+    }
