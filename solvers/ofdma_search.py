@@ -151,10 +151,10 @@ def run_search(  # type: ignore[no-untyped-def]
                 continue
             counts[LEAVES] += 1
             spent += LEAF_WORK
-            value, low = _leaf(
+            value, least = _leaf(
                 row, obj, nu, free, levels, inv_a, log2_a, mu, level, low, taken, state[THRESHOLD], whole, counts
             )  # fmt: skip
-            state[FLOOR] = min(state[FLOOR], low)
+            state[FLOOR] = min(state[FLOOR], least)
             if value <= state[THRESHOLD]:
                 ring = counts[FOUND] % values.size
                 sets[ring] = taken

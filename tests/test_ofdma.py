@@ -331,6 +331,11 @@ def test_levels_beside_continuous_rates() -> None:
     compare(random_ofdma(np.random.default_rng([7, 1168])))
 
 
+def test_leaves_of_large_shares() -> None:
+    """Found by brute force: after its first leaf a search took that leaf's bound for the least keep rate."""
+    compare(random_ofdma(np.random.default_rng([7, 1795])), seed=1795)
+
+
 def test_tree_records_every_node() -> None:
     for seed in range(400):
         instance = random_ofdma(np.random.default_rng([7, seed]))
