@@ -76,9 +76,10 @@ class RoundReport:
         """
         lost = {Fate.FAILED, Fate.LATE, Fate.REJECTED}
         found: dict[str, float | None] = {o.device: None for o in self.outcomes if o.fate in lost}
-        return found | {
-            o.device: o.metrics["latency_s"] for o in self.outcomes if "latency_s" in (o.metrics or {})
-        }
+        for o in self.outcomes:
+            if o.metrics is not None and "latency_s" in o.metrics:
+                found[o.device] = o.metrics["latency_s"]
+        return found
 
     def with_fate(self, fate: Fate) -> tuple[str, ...]:
         """Names of the devices that left the round in this way."""
