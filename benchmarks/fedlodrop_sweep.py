@@ -36,6 +36,7 @@ COLUMNS = (
     "upload_bits",
     "key",
 )
+TEXT = ("data", "rule", "key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Plan:
 
 
 _TEXT = Setup(train_size=500, validation_size=200, test_size=1000, devices=5)
-LOW, HIGH = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7), (0.0, 0.3, 0.5, 0.7, 0.8, 0.9)
+LOW, HIGH = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7), (0.0, 0.3, 0.5, 0.7, 0.8, 0.9)
 
 PLANS: dict[str, Plan] = {
     "sst2": Plan("sst2", "test.tsv", ("zero-filled",), LOW, replace(_TEXT, name="sst2")),
@@ -91,9 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         asked += sweep(
             setup, plan.rules, plan.dropouts, plan.seeds, store=store, device=options.device, progress=_show
         )
-    wanted = {r["key"] for r in asked}
-    others = [r for r in read_records(store) if r["key"] not in wanted]
-    write(asked + others, options.out)
+    write([*committed(options.out), *read_records(store), *asked], options.out)
     print(markdown(summarise(asked)))
     print(f"CPU time of these runs: {sum(r['cpu_seconds'] for r in asked):.0f} s")
 
@@ -107,9 +106,22 @@ def _show(record: dict[str, Any]) -> None:
     )
 
 
+def committed(out: Path) -> list[dict[str, Any]]:
+    """Read the table of runs that is there, so that running one plan anew keeps the others."""
+    path = out / "fedlodrop_sweep.csv"
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8") as file:
+        return [{k: v if k in TEXT else float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
 def write(records: list[dict[str, Any]], out: Path) -> None:
-    """Write the table of runs and the table of means; no timing in them, so that they repeat bit for bit."""
-    rows = sorted(records, key=lambda r: (r["data"], r["rule"], r["dropout"], r["seed"]))
+    """Write the table of runs and the table of means; of two records of a run the later one counts.
+
+    There is no timing in them, so that they repeat bit for bit.
+    """
+    latest = {r["key"]: r | {k: int(r[k]) for k in ("seed", "samples", "devices")} for r in records}
+    rows = sorted(latest.values(), key=lambda r: (r["data"], r["rule"], r["dropout"], r["seed"]))
     with (out / "fedlodrop_sweep.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
         table.writeheader()

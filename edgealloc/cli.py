@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgealloc.cli_bench import bench_command
+from edgealloc.cli_least import least_command
 from edgealloc.cli_options import LazyOptions, options_of
+from edgealloc.cli_train import calibrate_command, validate_command
 from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageError, StatusError
 
 if TYPE_CHECKING:
@@ -297,4 +299,5 @@ def demo_command(out: Path, devices: int, seed: int) -> None:
     run(out, devices, seed, _console())
 
 
-main.add_command(bench_command)
+for command in (bench_command, least_command, calibrate_command, validate_command):
+    main.add_command(command)

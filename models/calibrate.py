@@ -138,7 +138,7 @@ class Calibration:
             f"rule {p.rule}: underfit {s.underfit}, A = {s.underfit_weight:.4g}, C = {s.loss_range:.4g}, "
             f"eta = {s.lipschitz:.4g}, Lam = {s.curvature:.4g}, lam = {s.sparsity_weight:.4g} (fixed)",
             f"slack {self.slack:.4g} nats; fit error {self.rms_error:.4f} nats rms; noise of the pilot means "
-            f"{np.sqrt(np.nanmean(p.test_error**2)):.4f}",
+            + ("unknown (one seed)" if np.isnan(p.test_error).all() else f"{_rms(p.test_error):.4f}"),
             f"best dropout: fitted {1 - self.best_keep:.2f}, measured {1 - p.best_keep:.2f}",
         ]
         values = self.loss(p.keep)
@@ -146,6 +146,10 @@ class Calibration:
         return "\n".join(
             [*lines, *(f"  dropout {g:.2f}: test loss {y:.3f}, G - slack {v:.3f}" for g, y, v in rows)]
         )
+
+
+def _rms(values: FloatArray) -> float:
+    return float(np.sqrt(np.nanmean(values**2)))
 
 
 def predict(spec: BoundSpec, keep: ArrayLike, samples: int, devices: int) -> FloatArray:

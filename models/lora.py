@@ -52,11 +52,15 @@ class Backbone:
     tokenizer: Any = None
 
 
-def require_training() -> None:
-    """Raise an error that names the extra if torch, transformers or peft is missing."""
+def require_training(threads: int | None = None) -> None:
+    """Raise an error that names the extra if torch, transformers or peft is missing; set torch's threads."""
     for package in ("torch", "transformers", "peft"):
         if find_spec(package) is None:
             raise MissingPackageError(package, "train", "federated training")
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -144,7 +144,7 @@ def _cut(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
 @contextmanager
 def _first_query(attention: Any) -> Iterator[None]:
     """Let one module's attention compute one query instead of T equal ones, where transformers has a registry."""
-    config = getattr(attention, "config", None)
+    config: Any = getattr(attention, "config", None)
     try:
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 

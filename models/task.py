@@ -113,6 +113,41 @@ class Setup:
             facts[name] = None if path is None else "/".join(Path(path).parts[-2:])
         return facts
 
+    def most_training(self) -> int:
+        """How many training examples there are, beside validation, and beside test if it comes from the same file.
+
+        Raises
+        ------
+        OSError, ValueError
+            If the training data cannot be read.
+        """
+        if self.train_file is None:
+            from edgealloc.models.digits import NEW, load_digits
+
+            return len(load_digits(NEW)) - self.validation_size - self.test_size
+        rows = len(load_text(self.train_file).labels)
+        return rows - self.validation_size - (self.test_size if self.test_file is None else 0)
+
+
+def source_setup(data: str | None) -> Setup:
+    """Describe a task by where its data are: None is the offline digits, with the sizes of :class:`Setup`.
+
+    A folder that holds a file ``train`` is read with its ``test``, ``dev`` or ``val``, the first that there is;
+    any other name is one source of all examples, as :func:`edgealloc.models.data.load_text` takes it.
+    """
+    if data is None:
+        return Setup()
+    folder = Path(data)
+
+    def find(names: tuple[str, ...]) -> str | None:
+        paths = (folder / f"{name}{ending}" for name in names for ending in (".tsv", ".csv", ".jsonl"))
+        return next((str(path) for path in paths if path.is_file()), None)
+
+    train = find(("train",))
+    if train is None:
+        return Setup(folder.stem, train_file=data)
+    return Setup(folder.resolve().name, train_file=train, test_file=find(("test", "dev", "val")))
+
 
 def _text(setup: Setup, seed: int) -> tuple[Examples, int, Any, LoraSpec]:
     """Return training, validation and test examples in this order, number of classes, model, usual adapter."""
