@@ -208,6 +208,8 @@ def calibrate_command(
     asked = TrainingOptions(**options)
     instance = load_instance(case)
     asked.start()
+    import numpy as np
+
     from edgealloc.models.calibrate import calibrate, fit, pilot_from_records, transfer
     from edgealloc.models.sweep import Record, markdown, summarise, sweep
 
@@ -241,8 +243,12 @@ def calibrate_command(
         "confidence_delta": instance.bound.confidence_delta,
         "sparsity_weight": instance.bound.sparsity_weight,
     }
-    found = calibrate(pilot, **kept) if underfit == "auto" else fit(pilot, underfit, **kept)
+    covered = bool(np.all((instance.keep_min >= pilot.keep[0]) & (instance.keep_max <= pilot.keep[-1])))
+    found = calibrate(pilot, curve=covered, **kept) if underfit == "auto" else fit(pilot, underfit, **kept)
     click.echo(found.report())
+    if abs(found.best_keep - pilot.best_keep) > 0.1:
+        hint = "" if covered else f"; for a curve, measure dropout up to {1 - instance.keep_min.min():g}"
+        click.echo(f"note: the fitted minimum is off the measured one{hint}", err=True)
     if pilot.samples != int(instance.total_samples):
         sizes = f"{pilot.samples} samples, the instance {instance.total_samples:.0f}"
         click.echo(f"note: the pilot runs have {sizes}", err=True)

@@ -9,7 +9,8 @@ G is an upper bound, so a constant slack above the loss is no fault, and no cons
 used as far as it improves the fit. Scaling (eta^2, Lam, lam) together changes nothing, so lam stays fixed. The
 constants belong to the rule they were fitted for (masks, scaling, aggregation), and to the pilot's task.
 
-Where neither parametric u fits, u is a curve: what the *training* loss gains by dropout, made monotone.
+Where neither parametric u fits in error and minimum, u is a curve: what the *training* loss gains by dropout, made
+monotone.
 """
 
 from __future__ import annotations
@@ -239,23 +240,40 @@ def fit(
     return Calibration(spec, pilot, float(best.x[4]), rms, float(grid[np.argmin(values)]))
 
 
-def calibrate(pilot: Pilot, *, tolerance: float = 0.05, **options: Any) -> Calibration:
-    """Fit the bound: the better parametric form, or a curve where neither fits within ``tolerance`` nats rms.
+def calibrate(
+    pilot: Pilot, *, tolerance: float = 0.05, shift: float = 0.1, curve: bool = True, **options: Any
+) -> Calibration:
+    """Fit the bound: the better parametric form, or a curve where neither fits.
+
+    A form fits if its error is within ``tolerance``, and its minimum, which is what an allocation follows, within
+    ``shift`` of the best rate measured. Where none does, the least error among those with a right minimum wins,
+    else the least error.
 
     Parameters
     ----------
     pilot
         Mean losses over keep rates.
     tolerance
-        Largest error of a parametric fit.
+        Largest error of a parametric fit, in nats rms.
+    shift
+        Largest distance of the minimum from the best rate measured.
+    curve
+        Whether a curve may be used; it is no use to devices whose keep rates go beyond the pilot's.
     **options
         As for :func:`fit`.
     """
-    parametric: tuple[Kind, ...] = ("inverse-keep", "perturbation")
-    found = min((fit(pilot, kind, **options) for kind in parametric), key=lambda c: c.rms_error)
-    if found.rms_error <= tolerance:
-        return found
-    return min(found, fit(pilot, "curve", **options), key=lambda c: c.rms_error)
+
+    def misplaced(found: Calibration) -> bool:
+        return abs(found.best_keep - pilot.best_keep) > shift
+
+    forms: tuple[Kind, ...] = ("inverse-keep", "perturbation")
+    found = [fit(pilot, kind, **options) for kind in forms]
+    fitting = [c for c in found if c.rms_error <= tolerance and not misplaced(c)]
+    if fitting:
+        return min(fitting, key=lambda c: c.rms_error)
+    if curve:
+        found.append(fit(pilot, "curve", **options))
+    return min(found, key=lambda c: (misplaced(c), c.rms_error))
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,20 @@ def test_a_curve_is_used_where_no_formula_fits() -> None:
     assert calibrate(smooth, starts=8).spec.underfit == "perturbation"
 
 
+def test_the_minimum_counts_not_only_the_error() -> None:
+    """Ten devices on SST-2: both formulas fit within 0.03 nats, with a best dropout .1 beside the measured one."""
+    keep = np.array([0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
+    train = np.array([0.62, 0.54, 0.44, 0.32, 0.27, 0.23, 0.18])
+    test = np.array([0.660, 0.603, 0.528, 0.467, 0.482, 0.518, 0.614])
+    pilot = Pilot("zero-filled", keep, train, test, np.full(7, 0.01), 500, 10)
+    forms = [fit(pilot, kind, starts=8) for kind in ("inverse-keep", "perturbation")]  # type: ignore[arg-type]
+    assert all(c.rms_error < 0.05 and abs(c.best_keep - 0.7) > 0.09 for c in forms)
+    found = calibrate(pilot, starts=8, shift=0.09)
+    assert found.spec.underfit == "curve"
+    assert abs(found.best_keep - 0.7) < 0.05
+    assert calibrate(pilot, starts=8, shift=0.09, curve=False).spec.underfit in ("inverse-keep", "perturbation")
+
+
 def test_a_fit_is_the_same_every_time_and_reports_its_error() -> None:
     rng = np.random.default_rng(0)
     true = pilot_of(BoundSpec("inverse-keep", 0.05, "global", 3.0, 0.8, 0.05))

@@ -36,7 +36,8 @@ def test_from_pilot_runs_to_a_validated_cell_and_again_without_training(
     case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, fitted, folder = tmp_path / "pilot.jsonl", tmp_path / "fitted.json", tmp_path / "seen"
-    calibrate = ("calibrate", case, *QUICK, "--dropouts", "0,0.3,0.6,0.9", "--store", store, "--out", fitted)
+    pilot = ("--dropouts", "0,0.3,0.6,0.9", "--underfit", "inverse-keep", "--store", store)
+    calibrate = ("calibrate", case, *QUICK, *pilot, "--out", fitted)
     first = run(*calibrate)
     assert first.exit_code == 0, first.output
     records = read_records(store)
