@@ -18,7 +18,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo       solve a realistic cell with proof; table, bound, gap, pictures in out/"
+	@echo "make demo       solve realistic cells with proof, train under the allocations; pictures in out/"
 	@echo "make test       the default tests (minutes)"
 	@echo "make test-slow  the long tests"
 	@echo "make lint       ruff, mypy --strict, import layers"
@@ -60,8 +60,8 @@ $(BIN)/python:
 	@echo "setting up $(VENV) with $(PYTHON): once, a minute or a few" >&2
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: pyproject.toml | $(BIN)/python
-	@$(PIP) --editable ".[plot,frame]"
+$(VENV)/.demo: pyproject.toml $(VENV)/.torch
+	@$(PIP) $(TORCH) --editable ".[plot,frame,train]"
 	@touch $@
 
 # torch first and alone, so that nothing else can choose another version of it
