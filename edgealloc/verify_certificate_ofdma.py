@@ -67,7 +67,7 @@ def check_subcarriers(instance: Instance, certificate: SubcarrierCertificate, fo
 def _check_leaf(model: Model, node: Branch, region: Region, counting: bool) -> tuple[str | None, float]:
     """(What of the proof does not hold, value that it proves)."""
     instance = model.instance
-    why = check_parts(instance, region, node.parts, _free_from(model, node), counting)
+    why = check_parts(instance, region, node.parts, counting)
     value, left_out = leaf_value(model, node, counting)
     if why is not None:
         return why, value
@@ -113,18 +113,6 @@ def _nu(model: Model, node: Branch, counting: bool) -> Number:
     if model.instance.bound.pooling != "global" or counting:
         return model.kind.of(0.0)
     return gap_slope(_pooled(model), model.kind.of(node.kept_share))
-
-
-def _free_from(model: Model, node: Branch) -> dict[tuple[int, int], float]:
-    """Ends of parts at which the share surely rises, so that no larger keep rate is better."""
-    last: dict[tuple[int, int], float] = {}
-    nu = _nu(model, node, False)
-    for part in node.parts:
-        row, end = model.number[part.device, part.option], float(part.keep[-1])
-        slope = model.shares.take(np.array([row])).value_and_slope(np.array([end]), nu)[1]
-        if slope.lower()[0] >= 0.0:
-            last[part.device, part.option] = min(end, last.get((part.device, part.option), math.inf))
-    return last
 
 
 def claims_of(model: Model, node: Branch, region: Region, counting: bool) -> list[Claim]:

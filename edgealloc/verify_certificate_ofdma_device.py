@@ -127,11 +127,13 @@ def needs(row: Device, watt: Number, keep: FloatArray) -> Needs:
     t, theta, beta = kind.of(time), kind.of(part), kind.of(press)
     y, tau = 1.0 / t, window - t
     # pieces of the energy that may be sent, the fall of each with s, and e - t e'
-    burnt, zero = cube / (tau * tau), kind.of(np.zeros(len(keep)))
+    zero, cold = kind.of(np.zeros(len(keep))), cube.upper() == 0.0  # nothing to compute, or no heat of it
+    burnt = zero.where(cold, cube / (tau * tau))
     faster = row.kappa * work * work * row.w1 / (tau * tau) * 3.0 + burnt * (row.d1 * row.slow) / tau * 2.0
+    faster = zero.where(cold, faster)
     energies = (row.energy - burnt, row.energy - heat * work, row.power * t)
     falls = (faster, heat * row.w1, zero)
-    leans = (row.energy - burnt + t * burnt / tau * 2.0, energies[1], zero)
+    leans = (row.energy - burnt + zero.where(cold, t * burnt / tau * 2.0), energies[1], zero)
 
     def mixed(parts: tuple[Number, Number, Number]) -> Number:
         one, other = (parts[0].where(i == 0, parts[1].where(i == 1, parts[2])) for i in (first, second))
@@ -142,7 +144,7 @@ def needs(row: Device, watt: Number, keep: FloatArray) -> Needs:
     pull = row.d1 + watt * mixed(falls) + (beta * (row.w1 / row.f_max + row.d1 * row.slow)).where(pressed, zero)
     lean = bits - watt * mixed(leans) - (beta * longest).where(pressed, zero)
     # outside the domain of the piece that is used there is no plane
-    sound = (tau.lower() > 0.0) | ((first != 0) & ((second != 0) | (part == 0.0)))
+    sound = cold | (tau.lower() > 0.0) | ((first != 0) & ((second != 0) | (part == 0.0)))
     return Needs(value.where(sound, kind.of(np.full(len(keep), -np.inf))), pull, lean, y, unserved)
 
 
@@ -156,7 +158,7 @@ def _touch(
     """
 
     def lean(t: FloatArray) -> tuple[FloatArray, IntArray]:
-        tau = np.maximum(window - t, 1e-300)
+        tau = np.maximum(window - t, 1e-100)
         burnt = cube / (tau * tau)
         pieces = np.stack((energy - burnt, energy - idle, power * t))
         active = np.argmin(pieces, axis=0)

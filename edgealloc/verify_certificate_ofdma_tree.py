@@ -132,13 +132,10 @@ def _check_numbers(where: str, instance: Instance, node: Branch, report: Report)
             report(f"{where}.parts[{j}]", "a water level or slope", "levels > 0, slopes >= 0")
 
 
-def check_parts(
-    instance: Instance, region: Region, parts: tuple[Part, ...], free: dict[tuple[int, int], float], counting: bool
-) -> str | None:
+def check_parts(instance: Instance, region: Region, parts: tuple[Part, ...], counting: bool) -> str | None:
     """What of the options and keep rates of a region no part holds; None when they are covered.
 
-    ``free`` says from which keep rate on no larger one is better, by device and option. When devices left out are
-    counted, the least keep rate is all that matters.
+    When devices left out are counted, the least keep rate is all that matters.
     """
     held: dict[tuple[int, int], list[Part]] = {}
     for part in parts:
@@ -155,7 +152,7 @@ def check_parts(
                 lost = [s for s in wanted.tolist() if not any(p.keep[0] <= s <= p.keep[-1] for p in mine)]
                 gap = f"keep rate {lost[0]!r}" if lost and low <= high else None
             else:
-                gap = _gap(low, min(high, free.get((k, option), math.inf)), mine)
+                gap = _gap(low, high, mine)
             if gap is not None:
                 return f"device {instance.device_names[k]!r}, option {option}: {gap} is in no part"
     return None
