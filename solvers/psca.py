@@ -203,7 +203,7 @@ def _finish(model: Model, search: Search, settings: PscaSettings) -> tuple[float
             if control.stopped():
                 break
             trial = owner.copy()
-            columns = rng.choice(len(owner), size=max(2, len(owner) // 6), replace=False)
+            columns = rng.choice(len(owner), size=max(2, len(owner) // 2), replace=False)
             trial[columns] = rng.choice(np.flatnonzero(plan.selected), size=len(columns))
             trial, other = deal(model, trial, control)
             if other is not None and other.value < plan.value:

@@ -42,9 +42,9 @@ class PscaSettings:
     gap
         Duality gap at which a sub-problem is solved, relative to the objective.
     search
-        Local search by moves and swaps after the polish (``psca+``).
+        Exact knapsack and exchanges of points in a shared band, kicks for sub-carriers (``psca+``).
     kicks
-        With ``search``, times that a sixth of the sub-carriers change hands at random before searching again.
+        With ``search``, times that half of the sub-carriers change hands at random before a polish.
     starts
         Starting points; those after the first are random (``psca+``: 3).
     bound

@@ -129,21 +129,21 @@ def best_plan(problem: Problem, caps: FloatArray, has_row: BoolArray) -> Plan | 
         answer = respond(0.0)
         return None if answer is None else plan(answer)
     low, high = 0.0, 1.0
-    first = respond(problem.stability.pooled_slope(1.0))
-    if first is None:
+    below, above = respond(problem.stability.pooled_slope(high)), respond(problem.stability.pooled_slope(low))
+    if below is None or above is None:
         return None
-    below, above = first, respond(problem.stability.pooled_slope(0.0))
-    assert above is not None
-    for _ in range(60):
-        q = 0.5 * (low + high)
+    f_low, f_high = (float(inst.weights @ np.square(a[0])) - q for a, q in ((above, low), (below, high)))
+    for turn in range(100):  # what devices keep falls in q: secant and bisection in turn, for it may jump
+        part = 0.5 if turn % 2 or not f_low > f_high else f_low / (f_low - f_high)
+        q = low + part * (high - low)
         answer = respond(problem.stability.pooled_slope(q))
         assert answer is not None
-        kept = float(inst.weights @ np.square(answer[0]))
-        if kept >= q:
-            low, above = q, answer
+        f = float(inst.weights @ np.square(answer[0])) - q
+        if f >= 0.0:
+            low, above, f_low = q, answer, f
         else:
-            high, below = q, answer
-        if high - low < 1e-13 or abs(kept - q) < 1e-13:
+            high, below, f_high = q, answer, f
+        if high - low < 1e-13 or abs(f) < 1e-13:
             break
     plans = [plan(below), plan(above)]
     same = np.array_equal(below[1], above[1]) and np.array_equal(below[2], above[2])
