@@ -1,8 +1,8 @@
 """Linear side constraints on the spectrum, for solvers that take them: a cap per slice, a quota of devices.
 
-``sum_k bandwidth_k b_k + sum_k selected_k x_k <= limit`` with the bandwidths b in Hz and x = 1 for a device that
-takes part. Coefficients of bandwidths must not be negative: then taking less never breaks a row, on which repairs
-rely.
+``sum_k bandwidth_k b_k + sum_k selected_k x_k <= limit`` with the bandwidths b in Hz (with OFDMA: of all
+sub-carriers that a device owns) and x = 1 for a device that takes part. Coefficients of bandwidths must not be
+negative: then taking less never breaks a row, on which repairs rely.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class SideConstraint:
         """Left-hand side at an allocation; with OFDMA a device's bandwidth is that of its sub-carriers."""
         total = 0.0
         if len(self.bandwidth):
-            band = allocation.bandwidth_hz
-            if band is None:
-                assert allocation.owner is not None
-                owned = allocation.owner[allocation.owner >= 0]
-                band = np.bincount(owned, minlength=instance.num_devices) * subcarrier_hz(instance)
-            total += float(self.bandwidth @ band)
+            if allocation.owner is not None:
+                owned = np.bincount(allocation.owner[allocation.owner >= 0], minlength=instance.num_devices)
+                total += float(self.bandwidth @ owned) * subcarrier_hz(instance)
+            else:
+                assert allocation.bandwidth_hz is not None
+                total += float(self.bandwidth @ allocation.bandwidth_hz)
         if len(self.selected):
             total += float(self.selected @ allocation.selected)
         return total

@@ -21,6 +21,7 @@ from edgealloc.result import Allocation, Result, Snapshot, relative_gap
 from edgealloc.sideconstraints import SideConstraint, check_constraints
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.choices import Choices
+from edgealloc.solvers.highs_carriers import carriers
 from edgealloc.solvers.highs_program import Access, Answer, Picks, solve_program
 from edgealloc.solvers.highs_spectrum import Spectrum
 from edgealloc.solvers.judge import Claim, Stop, conclude, stop_of
@@ -100,7 +101,7 @@ def solve_highs(
 
 def access_of(problem: Problem) -> Access:
     """The access scheme of a problem."""
-    return Spectrum(Choices.of(problem))
+    return carriers(problem) if problem.instance.access == "ofdma" else Spectrum(Choices.of(problem))
 
 
 class _Search:
@@ -162,10 +163,10 @@ class _Search:
     def _fractional(self, answer: Answer, before: float) -> bool:
         """Whether a linear program's point is fractional, and its bound hardly above the one before."""
         assert answer.weight is not None
-        if answer.whole and Picks.of(self.pieces, answer.weight).single:
-            return False
         rise, last = self.lower - before, self.rise
         self.rise = rise
+        if answer.whole and Picks.of(self.pieces, answer.weight).single:
+            return False
         return rise < SLOWER * last or rise < SMALL * (self.upper - self.lower)
 
     def _done(self) -> bool:

@@ -201,9 +201,9 @@ def solve_program(
     if not found or (relaxed and native != "kOptimal"):
         return Answer(native, bound, nodes=nodes)
     solution = engine.getSolution()
-    point, slope = np.array(solution.col_value), np.zeros(len(cost))
+    point, reduced = np.array(solution.col_value), np.zeros(len(cost))
     if relaxed:
-        slope = np.maximum(np.array(solution.col_dual), 0.0) / scale
+        reduced = np.maximum(np.array(solution.col_dual), 0.0) / scale
     return Answer(
         native=native,
         bound=bound,
@@ -213,7 +213,7 @@ def solve_program(
         radio=point[first : first + len(most)],
         whole=not np.any(np.abs(point - np.rint(point))[first + np.flatnonzero(integral)] > SUPPORT),
         kept=float(np.clip(point[kept], 0.0, 1.0)),
-        excess=slope[ends].min(axis=1, where=upper[ends] > 0.0, initial=math.inf),
+        excess=reduced[ends].min(axis=1, where=upper[ends] > 0.0, initial=math.inf),
     )
 
 
@@ -222,10 +222,9 @@ def _add_user_rows(
 ) -> None:
     column, device, hz = access.bandwidth()
     out = np.flatnonzero(pieces.mode == OUT)
+    whole = access.choices.problem.instance.bandwidth_hz
     for row in user:
-        size = max(
-            float(np.max(np.abs(row.bandwidth), initial=0.0)) * access.choices.problem.instance.bandwidth_hz, 1.0
-        )
+        size = max(float(np.max(np.abs(row.bandwidth), initial=0.0)) * whole, 1.0)
         parts: list[tuple[Any, Any]] = []
         limit = row.limit / size
         if len(row.bandwidth):
