@@ -14,11 +14,12 @@ WORKERS ?= 2
 # Workers that each start a thread per core fight for the cores, and the tests of the trainer take ten times as long.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: help demo test test-slow lint format docs bench clean
+.PHONY: help demo flower test test-slow lint format docs bench clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo       solve realistic cells with proof, train under the allocations; pictures in out/"
+	@echo "make flower     federated training in Flower's simulation, allocated every round"
 	@echo "make test       the default tests (minutes)"
 	@echo "make test-slow  the long tests"
 	@echo "make lint       ruff, mypy --strict, import layers"
@@ -28,6 +29,9 @@ help:
 
 demo: $(VENV)/.demo
 	@$(BIN)/edgealloc demo --out out
+
+flower: $(VENV)/.test
+	@$(BIN)/python examples/flower_app/run.py
 
 test: $(VENV)/.test
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS)
