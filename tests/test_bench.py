@@ -90,6 +90,23 @@ def test_dask_gives_the_same_frame(suite: Suite, frame: pd.DataFrame, tmp_path: 
     pd.testing.assert_frame_equal(_but_times(spread), _but_times(frame))
 
 
+@pytest.mark.slow
+def test_ray_gives_the_same_frame(
+    suite: Suite, frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.util.joblib import register_ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        register_ray()
+        spread = run_suite(suite, tmp_path, options=BenchOptions(jobs=2, backend="ray"))
+    finally:
+        ray.shutdown()
+    pd.testing.assert_frame_equal(_but_times(spread), _but_times(frame))
+
+
 def test_another_option_is_another_cell(suite: Suite) -> None:
     one, two = (cells_of(suite, METHODS, BenchOptions(rel_gap=g)) for g in (1e-4, 1e-3))
     assert not {c.key for c in one} & {c.key for c in two}
