@@ -62,14 +62,6 @@ def _log_convex(problem: Problem) -> bool:
     return problem.structure.log_convex
 
 
-def _one_channel(problem: Problem) -> bool:
-    return problem.instance.access in ("fdma", "rb")
-
-
-def _branchable(problem: Problem) -> bool:
-    return _one_channel(problem) or not problem.instance.common_keep
-
-
 # In the order in which ``auto`` tries them.
 METHODS: dict[str, Method] = {
     method.name: method
@@ -84,8 +76,8 @@ METHODS: dict[str, Method] = {
         Method(
             "bnb",
             "proven optimum by branch and bound: OFDMA, blocks, levels, menus, selection, other bounds",
-            _branchable,
-            "access fdma or rb with every variant; ofdma but for a common keep rate",
+            lambda problem: True,
+            "any problem",
             "edgealloc.solvers.exact:solve_bnb",
         ),
         Method(
@@ -107,8 +99,8 @@ METHODS: dict[str, Method] = {
         Method(
             "highs",
             "mixed-integer linear programs of proven lines, refined; takes linear side constraints",
-            _one_channel,
-            "access fdma or rb, with every variant",
+            lambda problem: True,
+            "any problem",
             "edgealloc.solvers.highs_backend:solve_highs",
             chosen=False,
         ),

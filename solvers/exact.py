@@ -26,7 +26,7 @@ def solve_bnb(problem: Problem, options: Options | None = None) -> Result:
     Parameters
     ----------
     problem
-        FDMA or resource blocks with any variant; OFDMA but for a common keep rate.
+        Any access scheme, with any variant.
     options
         Gap, limits, warm start, callback.
 

@@ -13,7 +13,7 @@ from edgealloc.solvers.ofdma_master import Master
 from edgealloc.solvers.ofdma_pricing import Mode
 from edgealloc.units import FloatArray
 
-__all__ = ["OfdmaBox", "Region", "split"]
+__all__ = ["OfdmaBox", "Region", "root_box", "split"]
 
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
@@ -33,11 +33,14 @@ class OfdmaBox:
         (device, modes allowed; -1 for being left out).
     keeps
         (device, least, greatest keep rate).
+    rates
+        Least and greatest keep rate of every device, for one common rate.
     """
 
     owners: tuple[tuple[int, int, int], ...] = ()
     modes: tuple[tuple[int, tuple[int, ...]], ...] = ()
     keeps: tuple[tuple[int, float, float], ...] = ()
+    rates: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +80,7 @@ class Region:
             mine = np.arange(cell.start[k], cell.start[k + 1])
             allowed[mine] &= np.isin(mine, some)
             out[k] &= -1 in some
-        low, high = np.zeros(cell.devices), np.ones(cell.devices)
+        low, high = np.full(cell.devices, box.rates[0]), np.full(cell.devices, box.rates[1])
         for k, least, greatest in box.keeps:
             low[k], high[k] = max(low[k], least), min(high[k], greatest)
         modes: list[Mode | None] = []
@@ -104,6 +107,13 @@ class Region:
         permitted = np.array([m is not None for m in self.modes])
         inside = permitted[mode] & (keep >= self.low[device]) & (keep <= self.high[device])
         return np.asarray(good & np.where(mode < 0, self.out[device], inside))
+
+
+def root_box(cell: OfdmaCell) -> OfdmaBox:
+    """Every assignment, at any rate that a device may keep."""
+    if not cell.common:
+        return OfdmaBox()
+    return OfdmaBox(rates=(float(cell.rows[:, SMIN].min()), float(cell.rows[:, SMAX].max())))
 
 
 def split(cell: OfdmaCell, box: OfdmaBox, master: Master, x: FloatArray) -> tuple[tuple[OfdmaBox, ...], str]:

@@ -7,12 +7,13 @@ The rows come twice: with budgets larger by a few units in the last place, for l
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgealloc.errors import EdgeallocError
 from edgealloc.problem import Problem
 from edgealloc.radio import subcarrier_hz
 from edgealloc.result import Allocation
@@ -41,20 +42,14 @@ from edgealloc.solvers.ofdma_local import best_keeps, polished_keeps
 from edgealloc.solvers.ofdma_share import CURVE, KIND, POOLED, stability, stability_slope
 from edgealloc.units import FloatArray
 
-__all__ = ["SHRINK", "Assignment", "OfdmaCell", "takes_ofdma"]
+__all__ = ["SHRINK", "Assignment", "OfdmaCell"]
 
 IntArray = NDArray[np.int64]
 
 # Budgets are reduced by this share where allocations are computed, so that rounding cannot break the true ones.
 SHRINK = 1e-12
+_GRID = 129  # rates of a non-convex objective before the best interval is refined
 _OUTWARD = 16.0 * EPS  # the units in the last place by which products and quotients of the input may be off
-
-
-def takes_ofdma(problem: Problem) -> str:
-    """Why branch and bound over sub-carriers does not take an OFDMA problem; empty when it does."""
-    if problem.instance.common_keep:
-        return "one keep rate for all devices (common_keep) couples them beyond sub-carriers; use separate rates"
-    return ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,6 +90,8 @@ class OfdmaCell:
         Size of the objective, for tolerances.
     counting
         The objective is only the number of devices left out.
+    common
+        All devices that take part share one keep rate.
     """
 
     problem: Problem
@@ -112,14 +109,12 @@ class OfdmaCell:
     scale: float
     size: float
     counting: bool = False
+    common: bool = False
 
     @classmethod
     def of(cls, problem: Problem) -> OfdmaCell:
         """The arrays of a problem."""
         inst, bound = problem.instance, problem.instance.bound
-        why = takes_ofdma(problem)
-        if why:
-            raise EdgeallocError(f"branch and bound over sub-carriers does not take this problem: {why}")
         modes = [
             (k, j if menu else -1)
             for k in range(inst.num_devices)
@@ -141,6 +136,8 @@ class OfdmaCell:
             if values is not None:
                 levels[i, : len(values)] = values
                 rows[i, [SMIN, SMAX]] = safe[i, [SMIN, SMAX]] = values[0], values[-1]
+        if inst.common_keep and inst.exclusion_penalty is None:
+            levels = _share_range(rows, safe, levels)
         term = problem.stability
         pooled = np.asarray(term.scale) if problem.pooled else np.asarray(0.0)
         own = np.zeros(inst.num_devices) if problem.pooled else term.value(np.zeros(inst.num_devices))
@@ -167,6 +164,7 @@ class OfdmaCell:
             order=order,
             scale=float(pooled),
             size=max(abs(problem.free_objective), 1e-300),
+            common=inst.common_keep,
         )
 
     def feasibility(self) -> OfdmaCell:
@@ -187,6 +185,7 @@ class OfdmaCell:
             out=np.ones(len(self.out)),
             size=1.0,
             counting=True,
+            common=False,  # all rates are the least common one
         )
 
     @property
@@ -243,6 +242,12 @@ class OfdmaCell:
                 least = np.where(discrete, at[on], least)
             if np.any(caps < least):
                 return None
+            if self.common:
+                rate = self._common_rate(on, mode, caps)
+                if rate is None:
+                    return None
+                keep[on] = rate
+                return Assignment(np.where((owner >= 0) & (mode[owner] >= 0), owner, -1), mode, keep)
             if at is not None and self.curved:
                 first = np.minimum(np.maximum(at[on], least), caps)
                 best = polished_keeps(rows, self.objective, levels, caps, self.scale, first)
@@ -253,6 +258,30 @@ class OfdmaCell:
                 best[i] = levels[i, np.nanargmin(np.abs(levels[i] - best[i]))]
             keep[on] = best
         return Assignment(np.where((owner >= 0) & (mode[owner] >= 0), owner, -1), mode, keep)
+
+    def _common_rate(self, on: IntArray, mode: IntArray, caps: FloatArray) -> float | None:
+        """The best rate that devices ``on`` share under their caps; None when they have none in common."""
+        rows, levels = self.safe_rows[mode[on]], self.levels[mode[on]]
+        low, high = float(rows[:, SMIN].max()), float(np.minimum(caps, rows[:, SMAX]).min())
+        discrete = ~np.isnan(levels).all(axis=1)
+        selected = mode >= 0
+        option = np.where(selected, self.option[mode], 0)
+
+        def value(rate: float) -> float:
+            return self.problem.objective(np.where(selected, rate, 0.0), selected, np.maximum(option, 0))
+
+        if discrete.any():
+            shared = reduce(np.intersect1d, levels[discrete])
+            rates = [float(s) for s in shared if low <= s <= high]
+        else:
+            rates = [low, high] if low <= high else []
+            if rates and self.problem.underfit.square_convex and value(high) > value(high - 1e-7 * (high - low)):
+                rates.append(_least(value, low, high))
+            elif rates and not self.problem.underfit.square_convex:
+                grid = np.linspace(low, high, _GRID)
+                best = int(np.argmin([value(s) for s in grid]))
+                rates.append(_least(value, float(grid[max(best - 1, 0)]), float(grid[min(best + 1, _GRID - 1)])))
+        return min(rates, key=value, default=None)
 
     def value(self, plan: Assignment) -> float:
         """Objective of an assignment."""
@@ -297,6 +326,40 @@ class OfdmaCell:
             return None
         mode = np.where(allocation.selected, self.start[:-1] + rows, -1)
         return self.keeps(np.asarray(owner, dtype=np.int64), mode)
+
+
+def _share_range(rows: FloatArray, safe: FloatArray, levels: FloatArray) -> FloatArray:
+    """Cut all rows to the range of rates that all devices share; returns the levels that all allow. Shape [I, J].
+
+    Rows are left without any rate where devices share none.
+    """
+    discrete = ~np.isnan(levels).all(axis=1) if levels.shape[1] else np.zeros(len(rows), bool)
+    low, high = rows[:, SMIN].max(), rows[:, SMAX].min()
+    if discrete.any():
+        shared = reduce(np.intersect1d, levels[discrete])
+        shared = shared[(shared >= low) & (shared <= high)]
+        low, high = (shared[0], shared[-1]) if len(shared) else (1.0, 0.0)
+        levels = np.tile(shared, (len(rows), 1))
+    for table in (rows, safe):
+        table[:, SMIN], table[:, SMAX] = low, high
+    return levels
+
+
+def _least(value: Callable[[float], float], low: float, high: float) -> float:
+    """Where a function of one local minimum is least, by golden section."""
+    ratio = 0.5 * (math.sqrt(5.0) - 1.0)
+    x, y = high - ratio * (high - low), low + ratio * (high - low)
+    fx, fy = value(x), value(y)
+    for _ in range(60):
+        if fx <= fy:
+            high, y, fy = y, x, fx
+            x = high - ratio * (high - low)
+            fx = value(x)
+        else:
+            low, x, fx = x, y, fy
+            y = low + ratio * (high - low)
+            fy = value(y)
+    return x if fx <= fy else y
 
 
 def _row(problem: Problem, k: int, option: int) -> FloatArray:

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from edgealloc.result import Snapshot, relative_gap
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.bnb import Found, Relaxation, Relaxed
-from edgealloc.solvers.ofdma_box import OfdmaBox, Region, split
+from edgealloc.solvers.ofdma_box import OfdmaBox, Region, root_box, split
 from edgealloc.solvers.ofdma_cell import Assignment, OfdmaCell
+from edgealloc.solvers.ofdma_common import is_rate_ripe, split_rate
 from edgealloc.solvers.ofdma_device import EPS, WEIGHT
 from edgealloc.solvers.ofdma_free import conjugate, free_bound
 from edgealloc.solvers.ofdma_master import Master, MasterPoint
@@ -87,7 +88,7 @@ class Ofdma(Relaxation[OfdmaBox, Assignment]):
 
     def root(self) -> OfdmaBox:
         """Every assignment."""
-        return OfdmaBox()
+        return root_box(self.cell)
 
     def relax(
         self, box: OfdmaBox, guess: Prices | None, best: Found[Assignment] | None, cutoff: float, control: Control
@@ -98,8 +99,15 @@ class Ofdma(Relaxation[OfdmaBox, Assignment]):
         children: tuple[OfdmaBox, ...] = ()
         what = ""
         point = node.generate(prices)
-        if point is not None and node.bound < node.cutoff:
+        if point is not None and self.cell.common and node.bound < node.cutoff:
+            if is_rate_ripe(self.cell, box, self.master, point.x):
+                point = node.generate(node.prices, whole=True)
+            else:
+                children, what = split_rate(self.cell, box, node.cutoff)
+        if point is not None and node.bound < node.cutoff and not children:
             children, what = split(self.cell, box, self.master, point.x)
+            if self.cell.common and not children:
+                children, what = split_rate(self.cell, box, node.cutoff)
         bound = math.inf if self.cell.counting and node.bound > 1e-7 else node.bound
         return Relaxed(bound, tuple(node.found), children, node.prices, what)
 
@@ -140,7 +148,7 @@ class _Node:
         self, owner: Ofdma, box: OfdmaBox, best: Found[Assignment] | None, cutoff: float, control: Control
     ) -> None:
         self.owner, self.cell, self.master, self.control = owner, owner.cell, owner.master, control
-        self.is_root = box == OfdmaBox()
+        self.is_root, self.box = box == owner.root(), box
         self.region = Region.of(owner.cell, box)
         self.upper = math.inf if best is None else best.value
         self.cutoff = cutoff
@@ -149,10 +157,15 @@ class _Node:
         self.prices = Prices(np.zeros(0), 0.0, np.zeros(0))
         self.exact = True
 
-    def generate(self, prices: Prices) -> MasterPoint | None:
-        """Rounds of pricing and master until the box is closed; the last point of the master if it is to split."""
+    def generate(self, prices: Prices, whole: bool = False) -> MasterPoint | None:
+        """Rounds of pricing and master until the box is closed; the last point of the master if it is to split.
+
+        With one common rate, a box that cannot be closed is left soon, unless it is to be solved as a ``whole``.
+        """
         cell, control, rel_gap = self.cell, self.control, self.owner.rel_gap
         self.prices = prices
+        if cell.common:
+            self._move_columns()
         delta = _BOX * max(float(prices.mu.mean()), 1e-9 * cell.size)
         slack, at_dual, max_work = False, False, _MAX_WORK
         best_value = -math.inf
@@ -189,6 +202,8 @@ class _Node:
             self._offer_plans(point, rounds)
             if self.bound >= self.cutoff:
                 break
+            if cell.common and slack and lp < self.cutoff and not whole:
+                return point
             if slack and lp - self.bound <= 0.05 * rel_gap * abs(min(lp, self.upper)):
                 return point
             if at_dual and added == 0 and self.exact and finest:
@@ -247,6 +262,14 @@ class _Node:
         # The last sum is exact; each of its terms carries its own margin but for the rounding of the prices' sum.
         return math.fsum(terms) - 64.0 * EPS * math.fsum(abs(term) for term in terms), added
 
+    def _move_columns(self) -> None:
+        """Columns that keep more than the box allows, at the most that it allows."""
+        master, high = self.master, self.box.rates[1]
+        for c in range(master.count):
+            i = int(master.mode[c])
+            if i >= 0 and master.keep[c] > high and not len(self.cell.levels[i]):
+                self.owner.add_column(i, master.mask[c].copy(), high)
+
     def _add(self, i: int, mask: BoolArray, nu: float) -> int:
         cell, mode = self.cell, self.region.modes[i]
         assert mode is not None
@@ -287,7 +310,8 @@ class _Node:
             if cell.levels.shape[1] or cell.curved:  # the master may know better keep rates
                 self._offer(cell.keeps(owner, mode, keep), "L")
         if not integral or plan is None:
-            plan = improved(cell, np.where(owner < 0, 0, owner), self.prices.nu, self.control, _LOCAL_PASSES)
+            aim = self.box.rates[0] if cell.common else None
+            plan = improved(cell, np.where(owner < 0, 0, owner), self.prices.nu, self.control, _LOCAL_PASSES, aim)
             self._offer(plan, "X")
             if plan is not None:
                 self.owner.add_plan(plan)

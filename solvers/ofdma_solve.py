@@ -13,8 +13,9 @@ from edgealloc.result import Allocation, Diagnosis, Result, Status, relative_gap
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.bnb import Found, Outcome, branch_and_bound
 from edgealloc.solvers.log import SearchLog
-from edgealloc.solvers.ofdma_box import OfdmaBox, Region
+from edgealloc.solvers.ofdma_box import Region, root_box
 from edgealloc.solvers.ofdma_cell import Assignment, OfdmaCell
+from edgealloc.solvers.ofdma_common import common_starts
 from edgealloc.solvers.ofdma_diagnose import blocked_devices, too_little_spectrum
 from edgealloc.solvers.ofdma_free import free_bound
 from edgealloc.solvers.ofdma_record import OfdmaProof, RecordedOfdma
@@ -26,13 +27,7 @@ _STARTS = 3
 
 
 def search_ofdma(problem: Problem, options: Options) -> tuple[Result, Outcome[Assignment] | None]:
-    """Prove the optimum of an OFDMA problem; the tree is None when none was needed or begun.
-
-    Raises
-    ------
-    EdgeallocError
-        For a common keep rate; the message says why.
-    """
+    """Prove the optimum of an OFDMA problem; the tree is None when none was needed or begun."""
     cell = OfdmaCell.of(problem)
     log = SearchLog("bnb", problem.instance.name, options.log)
     with Control(replace(options, log=False)) as control:
@@ -51,7 +46,7 @@ def search_ofdma(problem: Problem, options: Options) -> tuple[Result, Outcome[As
             message = f"no allocation found: {why}; allow more time or relax a budget"
             return replace(
                 _blank(problem, control),
-                lower_bound=free_bound(cell, Region.of(cell, OfdmaBox())),
+                lower_bound=free_bound(cell, Region.of(cell, root_box(cell))),
                 message=message,
             ), None
         best = min(found, key=lambda point: point.value)
@@ -72,6 +67,9 @@ def _first_plans(cell: OfdmaCell, control: Control) -> list[Found[Assignment]]:
             found.append(Found(cell.value(plan), plan, "W"))
     rng = np.random.default_rng(control.options.seed)
     found += [Found(cell.value(plan), plan, "X") for plan in starts(cell, rng, _STARTS, control)]
+    if cell.common and found:
+        first = min(found, key=lambda point: point.value).point
+        found += [Found(cell.value(plan), plan, "X") for plan in common_starts(cell, first, control)]
     if not found and np.all(np.isfinite(cell.out)):
         nobody = Assignment(np.full(cell.subcarriers, -1), np.full(cell.devices, -1), np.zeros(cell.devices))
         found.append(Found(cell.value(nobody), nobody, "X"))

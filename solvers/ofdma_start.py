@@ -8,7 +8,7 @@ import numpy as np
 
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.ofdma_cell import Assignment, IntArray, OfdmaCell
-from edgealloc.solvers.ofdma_device import BAND, SMIN, profits, psi
+from edgealloc.solvers.ofdma_device import BAND, SMAX, SMIN, profits, psi
 from edgealloc.solvers.ofdma_local import descend, set_cost
 from edgealloc.solvers.ofdma_share import best_share, free_keeps, share_slope
 from edgealloc.units import FloatArray
@@ -42,15 +42,23 @@ def starts(cell: OfdmaCell, rng: np.random.Generator, count: int, control: Contr
             return
 
 
-def improved(cell: OfdmaCell, owner: IntArray, nu: float, control: Control, passes: int = 20) -> Assignment | None:
-    """Descend from the owners of the sub-carriers; None when the end is not feasible."""
+def improved(
+    cell: OfdmaCell, owner: IntArray, nu: float, control: Control, passes: int = 20, aim: float | None = None
+) -> Assignment | None:
+    """Descend from the owners of the sub-carriers; None when the end is not feasible.
+
+    With ``aim``, what counts is that devices can keep this rate.
+    """
     owner = np.array(owner, dtype=np.int64)
-    rows, objective = cell.safe_rows, cell.objective
+    rows, levels, objective = cell.safe_rows, cell.levels, cell.objective
+    if aim is not None:
+        rows, levels = rows.copy(), np.full((len(rows), 0), np.nan)
+        rows[:, SMIN] = rows[:, SMAX] = np.clip(aim, rows[:, SMIN], rows[:, SMAX])
     free = all_free_keeps(rows, objective, nu)
     penalty = 1e3 * max(cell.size, float(np.max(cell.out, initial=0.0, where=np.isfinite(cell.out))))
     # devices that count as left out would feel no slope, so the count descends on the penalties instead
     out = np.full(cell.devices, np.inf) if cell.counting else cell.out
-    fixed = (rows, objective, nu, free, cell.levels, cell.start, out, cell.inv_a, cell.log2_a, cell.order)
+    fixed = (rows, objective, nu, free, levels, cell.start, out, cell.inv_a, cell.log2_a, cell.order)
     work = np.empty((3, cell.subcarriers))
     cost = np.array([set_cost(*fixed, owner, k, penalty, work)[0] for k in range(cell.devices)])
     for _ in range(passes):

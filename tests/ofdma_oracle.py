@@ -109,6 +109,8 @@ def brute_force(source: Instance | Problem) -> float:
         for i in range(cell.start[d], cell.start[d + 1]):
             levels = cell.levels[i][~np.isnan(cell.levels[i])]
             options += [(i, float(s)) for s in levels] if len(levels) else [(i, None)]
+        if instance.common_keep:
+            options = [(i, None) for i in range(cell.start[d], cell.start[d + 1])]
         choices.append(options + ([(-1, None)] if instance.exclusion_penalty is not None else []))
     best = np.inf
     for combination in itertools.product(*choices):
@@ -116,10 +118,40 @@ def brute_force(source: Instance | Problem) -> float:
             [caps[i][mine[d]] if i >= 0 else np.full(len(owners), 2.0) for d, (i, _s) in enumerate(combination)],
             axis=1,
         )
+        if instance.common_keep:
+            best = min(best, _least_common(problem, cell, combination, float(top.min(axis=1).max())))
+            continue
         least = np.array([0.0 if i < 0 else cell.rows[i, 11] if s is None else s for i, s in combination])
         good = np.all(top >= least, axis=1)
         if good.any():
             best = min(best, _least_objective(problem, cell, combination, np.unique(top[good], axis=0)))
+    return best
+
+
+def _least_common(
+    problem: Problem, cell: OfdmaCell, combination: tuple[tuple[int, float | None], ...], top: float
+) -> float:
+    """Least objective with given modes and one rate of at most ``top``, by grids that zoom in."""
+    inst = problem.instance
+    on = np.array([i >= 0 for i, _s in combination])
+    option = np.array([max(int(cell.option[i]), 0) if i >= 0 else 0 for i, _s in combination])
+
+    def value(s: float) -> float:
+        return problem.objective(np.where(on, s, 0.0), on, option)
+
+    if not on.any():
+        return value(0.0)
+    low, high = float(inst.keep_min[on].max()), min(top, float(inst.keep_max[on].min()))
+    lists = [np.asarray(v) for v, used in zip(inst.keep_levels or (), on, strict=False) if used and v is not None]
+    if lists:
+        shared = [s for s in lists[0] if low <= s <= high and all(s in other for other in lists)]
+        return min((value(float(s)) for s in shared), default=np.inf)
+    best = np.inf
+    for _ in range(5 if low <= high else 0):
+        grid = np.linspace(low, high, 101)
+        values = [value(float(s)) for s in grid]
+        at = int(np.argmin(values))
+        best, low, high = min(best, values[at]), float(grid[max(at - 1, 0)]), float(grid[min(at + 1, 100)])
     return best
 
 

@@ -17,7 +17,6 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from edgealloc.api import load
-from edgealloc.errors import EdgeallocError
 from edgealloc.instance import AdapterOption, BoundSpec, Instance
 from edgealloc.problem import Problem
 from edgealloc.result import Result, Snapshot, Status
@@ -111,11 +110,12 @@ def compare_curve(problem: Problem, rel_gap: float) -> Result:
     result = solve_bnb(problem, Options(rel_gap=rel_gap, time_limit=60.0))
     if math.isinf(best):
         assert result.status is Status.INFEASIBLE, str(result)
+        accepted(result)
         return result
     assert result.status is Status.OPTIMAL, f"{result} {result.message}"
     assert result.lower_bound <= best * (1.0 + EXACT)
     assert result.objective <= best * (1.0 + 1.0001 * rel_gap)
-    if problem.underfit.name == "curve":
+    if problem.underfit.name != "custom":
         accepted(result)
     return result
 
@@ -173,6 +173,35 @@ def test_shares_of_curves_are_bounded() -> None:
             inside = (grid >= x) & (grid <= y)
             line = left + (right - left) * (grid[inside] - x) / (y - x)
             assert np.all(line <= values[inside] + 1e-13 * np.abs(values[0]))
+
+
+# One common rate
+
+
+def common_instance(seed: int) -> Instance:
+    """Any mix of variants with one rate; levels, where there are any, are partly shared."""
+    rng = np.random.default_rng([17, seed])
+    changes: dict[str, Any] = {"common_keep": True}
+    if rng.random() < 0.3:
+        changes["bound"] = random_curve(rng)
+    instance = random_ofdma(rng, **changes)
+    if instance.keep_levels is not None:
+        lists = [np.unique(np.r_[rng.uniform(0.1, 0.5, 2), 0.1, 0.25, 0.5]) for _ in instance.keep_levels]
+        instance = instance.with_changes(keep_levels=tuple(lists), keep_min=0.1, keep_max=0.5)
+    return instance
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_common_rate_against_brute_force(block: int) -> None:
+    for seed in range(12 * block, 12 * (block + 1)):
+        compare_curve(Problem(common_instance(seed)), REL_GAP)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(10))
+def test_common_rate_at_length(block: int) -> None:
+    for seed in range(1000 + 100 * block, 1000 + 100 * (block + 1)):
+        compare_curve(Problem(common_instance(seed)), REL_GAP)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (3, 1), (2, 1), (5, 3)])
@@ -300,14 +329,6 @@ def test_warm_start_is_kept(cases: Path) -> None:
     best = solve(instance)
     again = solve_bnb(Problem(instance), Options(rel_gap=REL_GAP, warm_start=best.allocation, time_limit=1e-9))
     assert again.objective == pytest.approx(best.objective, rel=1e-9)
-
-
-# What is not taken
-
-
-def test_refusals_name_the_reason(make_instance: Any) -> None:
-    with pytest.raises(EdgeallocError, match="common_keep"):
-        solve(make_instance("ofdma", common_keep=True))
 
 
 # Branching
