@@ -127,7 +127,9 @@ def needs(row: Device, watt: Number, keep: FloatArray) -> Needs:
     t, theta, beta = kind.of(time), kind.of(part), kind.of(press)
     y, tau = 1.0 / t, window - t
     # pieces of the energy that may be sent, the fall of each with s, and e - t e'
-    zero, cold = kind.of(np.zeros(len(keep))), cube.upper() == 0.0  # nothing to compute, or no heat of it
+    zero = kind.of(np.zeros(len(keep)))
+    # nothing to compute, or no heat of it: products of zeros are no longer exact
+    cold = (row.kappa.upper() == 0.0) | ((row.w0.upper() == 0.0) & (row.w1.upper() == 0.0))
     burnt = zero.where(cold, cube / (tau * tau))
     faster = row.kappa * work * work * row.w1 / (tau * tau) * 3.0 + burnt * (row.d1 * row.slow) / tau * 2.0
     faster = zero.where(cold, faster)

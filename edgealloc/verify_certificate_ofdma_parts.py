@@ -290,7 +290,7 @@ def pays_from(model: Model, claim: Claim, sets: NDArray[np.bool_]) -> FloatArray
     fine = (value[None, :] >= target[:, None]) & (slope <= 0.0)
     count = np.argmin(np.append(fine, np.zeros((len(sets), 1), bool), axis=1), axis=1)
     start = grid[np.maximum(count - 1, 0)]
-    keep, aim = start, target + 1e-15 * np.abs(target)
+    keep, aim = start, target + 1e-14 * (abs(claim.least) + paid)  # a hair above, for rounding
     for _ in range(_NEWTON):
         value, slope = share_values(model, claim, keep)
         with np.errstate(divide="ignore", invalid="ignore"):

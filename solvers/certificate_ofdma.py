@@ -23,11 +23,11 @@ from edgealloc.solvers.ofdma_box import OfdmaBox
 from edgealloc.solvers.ofdma_box import Region as Boxed
 from edgealloc.solvers.ofdma_cell import OfdmaCell
 from edgealloc.solvers.ofdma_cuts import LEVEL_STEPS, relaxed_level
-from edgealloc.solvers.ofdma_device import SMAX
+from edgealloc.solvers.ofdma_device import SMAX, WEIGHT
 from edgealloc.solvers.ofdma_pricing import Ask, price_mode
 from edgealloc.solvers.ofdma_record import OfdmaProof
 from edgealloc.solvers.ofdma_relax import Prices
-from edgealloc.solvers.ofdma_share import free_keeps
+from edgealloc.solvers.ofdma_share import best_share, free_keeps
 from edgealloc.units import FloatArray
 from edgealloc.verify_certificate_numbers import Intervals
 from edgealloc.verify_certificate_ofdma import claims_of, leaf_value
@@ -149,8 +149,19 @@ class _Leaf:
 
     def proved(self, claim: float) -> Branch:
         """The leaf with the proof of a bound, or of a little less."""
+        self.prices = replace(self.prices, nu=self.cell.gap_slope(self._kept_share()))  # a slope that there is
+        least = self._priced()
+        if self._worth(least) < claim - _SLACK * self.cell.size:  # the bound may be that without any sub-carrier
+            own, drafts, worth = self.prices, self.drafts, self._worth(least)
+            self.prices = Prices(np.zeros(self.cell.subcarriers), self._free_price(), own.levels)
+            self.drafts = []
+            free = self._priced()
+            if self._worth(free) > worth:
+                least = free
+            else:
+                self.prices, self.drafts = own, drafts
         self.node = replace(self.node, prices=self.prices.mu, kept_share=self._kept_share())
-        self._set_least(self._priced(), claim)
+        self._set_least(least, claim)
         for _ in range(_SPLITS):
             self._refine()
             again = self._close()
@@ -158,6 +169,29 @@ class _Leaf:
                 break
             self._split(again)
         return replace(self.node, parts=tuple(draft.part for draft in self.drafts))
+
+    def _worth(self, least: FloatArray) -> float:
+        """Bound that the prices prove with least costs of the devices."""
+        node = replace(self.node, prices=self.prices.mu, kept_share=self._kept_share(), least=least)
+        return leaf_value(self.guess, node, self.cell.counting)[0]
+
+    def _free_price(self) -> float:
+        """The price nu that proves the most when sub-carriers cost nothing."""
+        cell, low, high = self.cell, 0.0, 1.0
+        for _ in range(40 if cell.pooled else 0):
+            q = 0.5 * (low + high)
+            nu, kept = cell.gap_slope(q), 0.0
+            for k in range(cell.devices):
+                best, share = (float(cell.out[k]), 0.0) if self.boxed.out[k] else (math.inf, 0.0)
+                for mode in self.boxed.modes[cell.start[k] : cell.start[k + 1]]:
+                    if mode is not None:
+                        free = free_keeps(mode.row, mode.objective, nu)
+                        value, keep = best_share(mode.row, mode.objective, nu, free, mode.levels, np.inf)
+                        if value < best:
+                            best, share = float(value), float(mode.row[WEIGHT]) * keep * keep
+                kept += share
+            low, high = (q, high) if kept > q else (low, q)
+        return cell.gap_slope(high)
 
     def _kept_share(self) -> float:
         """Where the stability term has the slope nu."""
