@@ -36,8 +36,10 @@ from edgealloc.solvers.ofdma_device import (
     CYC1,
     DEADLINE,
     DOWN,
+    ENERGY,
     EPS,
     LN2,
+    SMIN,
     keep_cap,
     profit_needed,
     profits,
@@ -131,7 +133,7 @@ class Carriers:
         wish, levels = np.full(cell.devices, np.nan), list(self.levels)
         for d in np.flatnonzero(picks.mode != OUT):
             cap, level = _cap(cell, int(picks.mode[d]), owned[d])
-            if level > 0.0 and math.sqrt(picks.square[d]) > cap * (1.0 + _OVER):
+            if math.sqrt(picks.square[d]) > cap * (1.0 + _OVER):
                 wish[d] = cap
                 if np.all(np.abs(levels[d] / level - 1.0) > _NEW):
                     levels[d] = np.append(levels[d], level)
@@ -168,9 +170,12 @@ class Carriers:
 
 
 def _cap(cell: OfdmaCell, mode: int, shares: FloatArray) -> tuple[float, float]:
-    """(Largest keep rate, water level in W) of a mode on shares of sub-carriers, shape [M]."""
-    d = cell.device[mode]
-    cap, level = keep_cap(cell.rows[mode], cell.inv_a[d], cell.log2_a[d], shares[cell.order[d]])
+    """(Largest keep rate, water level in W that proves it) of a mode on shares of sub-carriers, shape [M]."""
+    d, row = cell.device[mode], cell.rows[mode]
+    cap, level = keep_cap(row, cell.inv_a[d], cell.log2_a[d], shares[cell.order[d]])
+    if level == 0.0:  # nothing can be sent: any level will do at which all the energy buys too few bits
+        least = row[BIT0] + row[BIT1] * row[SMIN]
+        level = 2.0 * row[BAND] * max(row[ENERGY], 0.0) / (least * LN2)
     return float(cap), float(level)
 
 
