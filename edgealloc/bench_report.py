@@ -1,6 +1,7 @@
 """Tables and figures of a benchmark frame.
 
-Colours are those of Okabe and Ito, which colour-blind readers can tell apart; every line also has its own marker.
+Colours are those of Okabe and Ito, which colour-blind readers can tell apart, but for grey in place of yellow, too
+faint on white; every line also has its own marker.
 """
 
 from __future__ import annotations
@@ -17,9 +18,18 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["draw_bench", "plot_gaps", "plot_sweep", "plot_times", "summary", "to_latex", "to_markdown"]
+__all__ = [
+    "draw_bench",
+    "plot_gaps",
+    "plot_sweep",
+    "plot_times",
+    "summary",
+    "time_table",
+    "to_latex",
+    "to_markdown",
+]
 
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#7F7F7F", "#0072B2", "#D55E00", "#CC79A7")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h", "p")
 LABELS = {"auto": "proven optimum", "psca": "P-SCA", "psca+": "P-SCA+"}
 LOCAL = ("psca", "psca+")
@@ -50,6 +60,37 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         })  # fmt: skip
     import pandas as pd
 
+    return pd.DataFrame(rows)
+
+
+def time_table(frame: pd.DataFrame, exact: str = "auto") -> pd.DataFrame:
+    """One row per size: median seconds of P-SCA, and of an exact method to the same quality and to its end.
+
+    A cell on which the exact method never got so far counts with all its seconds and in ``not reached``: then its
+    median is a lower bound. ``psca faster`` is the median over cells of how many times sooner P-SCA was as good.
+    """
+    import pandas as pd
+
+    rows = []
+    for _size, part in frame.groupby(["num_devices", "num_subcarriers"], sort=True):
+        local, more, proof = (part[part["method"] == m].set_index("case") for m in ("psca", "psca+", exact))
+        whole = proof["seconds"]
+        same = proof["seconds_to_psca"].fillna(whole)
+        rows.append({
+            "K": int(part["num_devices"].iloc[0]),
+            "M": int(part["num_subcarriers"].iloc[0]),
+            "cells": len(local),
+            "psca s": float(local["seconds"].median()),
+            "psca+ s": float(more["seconds"].median()),
+            "exact, as good as psca s": float(same.median()),
+            "not reached": int(proof["seconds_to_psca"].isna().sum()),
+            "exact, within 1 % s": float(proof["seconds_to_1_percent"].fillna(whole).median()),
+            "exact, end s": float(whole.median()),
+            "proven": int((proof["status"] == "optimal").sum()),
+            "psca faster": float((same / local["seconds"]).median()),
+            "psca worst gap %": 100.0 * float(local["excess_gap"].max()),
+            "exact worst gap %": 100.0 * float(proof["excess_gap"].max()),
+        })  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -88,44 +129,57 @@ def _figure(width: float = 6.4, height: float = 4.2) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", dpi=150)
 
 
-def _style(i: int) -> dict[str, Any]:
+def _style(i: int, method: str = "") -> dict[str, Any]:
+    hollow = {"markerfacecolor": "none", "markersize": 8} if method in LOCAL else {}
     return {
         "color": COLOURS[i % len(COLOURS)],
         "marker": MARKERS[i % len(MARKERS)],
         "linestyle": ("-", "--")[i // len(COLOURS) % 2],
         "markersize": 5,
         "linewidth": 1.3,
+        **hollow,  # these lie on the optimum, and must let it be seen
     }
 
 
 def plot_sweep(frame: pd.DataFrame) -> Figure:
     """The bound against what a suite sweeps: mean over the cells on which a method is feasible throughout.
 
-    A method that fails on some cell of a point has no marker there; the legend says on how many cells it did.
+    A method that fails on some cell of a point has no marker there; the legend says on how many cells it did. The
+    axis ends where the best method's range, once more, ends; the legend says how many points lie above.
     """
     accesses = list(dict.fromkeys(frame["access"]))
-    fig = _figure(5.0 * len(accesses) + 2.2, 4.2)
+    fig = _figure(5.0 * len(accesses) + 3.0, 4.2)
     panels = np.atleast_1d(fig.subplots(1, len(accesses), squeeze=False)[0])
     methods = list(dict.fromkeys(frame["method"]))
-    handles = {}
+    points = frame.groupby(["access", "method", "x"])["objective"].agg(["mean", "count", "size"])
+    means = points.loc[points["count"] == points["size"], "mean"]  # feasible on every cell of the point
+    handles: dict[str, Any] = {}
+    above = dict.fromkeys(methods, 0)
     for axes, access in zip(panels, accesses, strict=True):
-        part = frame[frame["access"] == access]
+        drawn = means.loc[access]
+        best = drawn.groupby("x").min()
+        low, high = float(best.min()), float(best.max())
+        span = max(high - low, 1e-3 * abs(high))
+        top = min(float(drawn.max()), high + span) + 0.05 * span
         for i, method in enumerate(methods):
-            mine = part[part["method"] == method]
-            whole = mine.groupby("x")["objective"].agg(["mean", "count", "size"])
-            full = whole[whole["count"] == whole["size"]]
-            (line,) = axes.plot(full.index, full["mean"], **_style(i))
-            failed = int(frame.loc[frame["method"] == method, "objective"].isna().sum())
-            total = int((frame["method"] == method).sum())
-            handles[method] = line, _label(method) + (f" (infeasible on {failed} of {total})" if failed else "")
+            line = drawn.loc[[method]].droplevel("method") if method in drawn.index else drawn.iloc[:0]
+            handles[method] = axes.plot(line.index, line, **_style(i, method))[0]
+            above[method] += int((line > top).sum())
+        axes.set_ylim(low - 0.05 * span, top)
         axes.set_title(
             {"ofdma": "OFDMA", "fdma": "FDMA", "rb": "resource blocks"}.get(access, access), fontsize=10
         )
-        axes.set_xlabel(str(part["x_label"].iloc[0]))
+        axes.set_xlabel(str(frame.loc[frame["access"] == access, "x_label"].iloc[0]))
         axes.grid(color="0.92")
-    panels[0].set_ylabel("generalisation bound $G$ (mean of cells)")
-    lines, labels = zip(*handles.values(), strict=True)
-    fig.legend(lines, labels, loc="outside right upper", fontsize=8, frameon=False)
+    several = bool(points["size"].max() > 1)
+    panels[0].set_ylabel("generalisation bound $G$" + (", mean of the cells" if several else ""))
+    labels = []
+    for method in methods:
+        mine = frame.loc[frame["method"] == method, "objective"]
+        notes = [f"infeasible on {mine.isna().sum()} of {len(mine)}"] if mine.isna().any() else []
+        notes += [f"{above[method]} above"] if above[method] else []
+        labels.append(_label(method) + (f" ({', '.join(notes)})" if notes else ""))
+    fig.legend(list(handles.values()), labels, loc="outside right upper", fontsize=8, frameon=False)
     return fig
 
 
@@ -158,21 +212,26 @@ def plot_gaps(frame: pd.DataFrame) -> Figure:
 
 
 def plot_times(frame: pd.DataFrame) -> Figure:
-    """Median time against size, log-log, with the range over cells."""
+    """Median time against size, log-log, with the range over cells; of exact methods also to P-SCA's quality."""
     fig = _figure()
     axes = fig.subplots()
-    for i, method in enumerate(dict.fromkeys(frame["method"])):
-        mine = frame[(frame["method"] == method) & frame["objective"].notna()].groupby("x")["seconds"]
-        if len(mine) == 0:
+    lines = [(m, "seconds", _label(m)) for m in dict.fromkeys(frame["method"])]
+    if "psca" in set(frame["method"]):
+        lines += [(m, "seconds_to_psca", f"{_label(m)}: as good as P-SCA") for m, _, _ in lines if m not in LOCAL]
+    for i, (method, column, label) in enumerate(lines):
+        mine = frame[(frame["method"] == method) & frame["objective"].notna()]
+        # where it never was as good, it took longer than all its seconds
+        times = mine[column].fillna(mine["seconds"]).groupby(mine["x"])
+        if len(times) == 0:
             continue
-        middle, low, high = mine.median(), mine.min(), mine.max()
+        middle, low, high = times.median(), times.min(), times.max()
         axes.errorbar(
-            middle.index, middle, yerr=[middle - low, high - middle], capsize=2, label=_label(method), **_style(i)
+            middle.index, middle, yerr=[middle - low, high - middle], capsize=2, label=label, **_style(i, method)
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("size $K M$: devices times sub-carriers")
-    axes.set_ylabel("time to the answer [s]; bars from least to most")
+    axes.set_ylabel("time [s]: median, bars from least to most")
     axes.grid(color="0.92", which="both")
     axes.legend(fontsize=8, frameon=False)
     return fig

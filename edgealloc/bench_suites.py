@@ -92,6 +92,19 @@ def smoke() -> Suite:
 
 
 @_suite
+def demo() -> Suite:
+    """Deadlines for one small cell: a figure in seconds."""
+    factors = (0.8, 0.9, 1.0, 1.25, 1.6, 2.0, 3.0)
+    cases = [
+        Case(f"demo-x{f:g}", 7, _ofdma(4, 16), {"latency_s": f}, x=30.0 * f, x_label="deadline [s]")
+        for f in factors
+    ]
+    return Suite(
+        "demo", "the bound against the deadline, one small cell", tuple(cases), ("auto", *_LOCAL, *_SIMPLE)
+    )
+
+
+@_suite
 def gap() -> Suite:
     """How far P-SCA and the simple schemes are from the proven optimum: 232 cells of every access scheme."""
     cases = []
@@ -122,19 +135,25 @@ def _sweep(name: str, key: str, label: str, factors: tuple[float, ...]) -> Suite
 @_suite
 def deadline() -> Suite:
     """Deadlines from tight to loose."""
-    return _sweep("deadline", "latency_s", "deadline, relative", (0.85, 1.0, 1.25, 1.6, 2.0, 3.0))
+    return _sweep(
+        "deadline", "latency_s", "deadline, times that of the drawn cell", (0.85, 1.0, 1.25, 1.6, 2.0, 3.0)
+    )
 
 
 @_suite
 def energy() -> Suite:
     """Energy budgets from tight to loose."""
-    return _sweep("energy", "energy_j", "energy budget, relative", (0.85, 1.0, 1.25, 1.6, 2.0, 3.0))
+    return _sweep(
+        "energy", "energy_j", "energy budgets, times those of the drawn cell", (0.85, 1.0, 1.25, 1.6, 2.0, 3.0)
+    )
 
 
 @_suite
 def bandwidth() -> Suite:
     """Bandwidth from scarce to plenty."""
-    return _sweep("bandwidth", "bandwidth_hz", "bandwidth, relative", (0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0))
+    return _sweep(
+        "bandwidth", "bandwidth_hz", "bandwidth, times that of the drawn cell", (0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0)
+    )
 
 
 @_suite

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from edgealloc.bench import BenchOptions
 
 __all__ = ["bench_command"]
@@ -27,6 +29,11 @@ __all__ = ["bench_command"]
 @click.option("--time-limit", type=float, default=60.0, show_default=True, help="seconds per cell")
 @click.option("--seed", type=int, default=0, show_default=True, help="seed of methods that draw at random")
 @click.option("--limit", type=int, help="only the first so many cases, for a quick look")
+@click.option(
+    "--check",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="a committed CSV that this run must reproduce, apart from times",
+)
 @click.option("--figures/--no-figures", default=True, show_default=True)
 def bench_command(
     suite: str | None,
@@ -39,6 +46,7 @@ def bench_command(
     time_limit: float,
     seed: int,
     limit: int | None,
+    check: Path | None,
     figures: bool,
 ) -> None:
     """Run a suite and write its frame, tables and figures; lists the suites when none is named.
@@ -46,7 +54,7 @@ def bench_command(
     Each finished cell is on disk: run the same command again to continue a sweep that was stopped.
     """
     from edgealloc.bench import BenchOptions, save_frame
-    from edgealloc.bench_report import draw_bench, summary, to_latex, to_markdown
+    from edgealloc.bench_report import LOCAL, draw_bench, summary, time_table, to_latex, to_markdown
     from edgealloc.bench_suites import SUITES
     from edgealloc.errors import Fault, InputError
 
@@ -62,14 +70,17 @@ def bench_command(
         backend = _connect(scheduler, jobs)
     options = BenchOptions(jobs, backend, rel_gap, time_limit, seed)
     frame = _run(suite, names, out / suite, options, limit)
-    table = summary(frame)
+    tables = {suite: summary(frame)}
+    if suite == "size" and {"auto", *LOCAL} <= set(frame["method"]):
+        tables[f"{suite}-times"] = time_table(frame)
     paths = save_frame(frame, out / suite, suite)
-    for suffix, text in (("md", to_markdown(table)), ("tex", to_latex(table))):
-        paths.append(out / suite / f"{suite}.{suffix}")
-        paths[-1].write_text(text)
+    for name, table in tables.items():
+        for suffix, text in (("md", to_markdown(table)), ("tex", to_latex(table))):
+            paths.append(out / suite / f"{name}.{suffix}")
+            paths[-1].write_text(text)
+        click.echo(to_markdown(table))
     if figures:
         paths += draw_bench(frame, out / suite, suite)
-    click.echo(to_markdown(table), nl=False)
     unverified = frame[
         frame["status"].isin(["optimal", "locally_solved", "feasible"]) & ~frame["verified"].astype(bool)
     ]
@@ -77,7 +88,20 @@ def bench_command(
         click.echo(f"NOT VERIFIED: {row.method} on {row.case}", err=True)
     for path in paths:
         click.echo(f"written  {path}", err=True)
-    sys.exit(1 if len(unverified) else 0)
+    changes = [] if check is None else _changes(frame, check)
+    for line in changes:
+        click.echo(f"DIFFERS: {line}", err=True)
+    if check is not None and not changes:
+        click.echo(f"the same as {check}, apart from times: {len(frame)} rows", err=True)
+    sys.exit(1 if len(unverified) or changes else 0)
+
+
+def _changes(frame: pd.DataFrame, check: Path) -> list[str]:
+    import pandas as pd
+
+    from edgealloc.bench_check import differences
+
+    return differences(frame, pd.read_csv(check))
 
 
 def _run(suite: str, methods: tuple[str, ...], folder: Path, options: BenchOptions, limit: int | None):  # type: ignore[no-untyped-def]
