@@ -17,6 +17,7 @@ import click
 from edgealloc.cli_bench import bench_command
 from edgealloc.cli_least import least_command
 from edgealloc.cli_options import LazyOptions, options_of
+from edgealloc.cli_simulate import simulate_command
 from edgealloc.cli_train import calibrate_command, validate_command
 from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageError, StatusError
 
@@ -299,5 +300,5 @@ def demo_command(out: Path, devices: int, seed: int) -> None:
     run(out, devices, seed, _console())
 
 
-for command in (bench_command, least_command, calibrate_command, validate_command):
+for command in (bench_command, least_command, simulate_command, calibrate_command, validate_command):
     main.add_command(command)
