@@ -154,7 +154,6 @@ class Feed:
                     stack.enter_context(replaced(layer, self._pass_over))
                 stack.enter_context(before(self._stack.entry, self._substitute))
                 for module in self._frozen:
-                    self._refresh(module)
                     stack.enter_context(replaced(module, partial(self._look_up, module)))
             if self._stack is not None and self.first_token_only:
                 stack.enter_context(first_token_only(self._stack.layers[-1]))
@@ -169,21 +168,26 @@ class Feed:
         return args, {**kwargs, "hidden_states": self._current}
 
     def _look_up(self, module: nn.Linear, hidden: Tensor) -> Tensor:
-        """Return a frozen map's output from the cache, if it is asked for the batch and has not changed since."""
-        values, version = self._frozen[module]
-        if hidden is not self._current or module.weight._version != version:
+        """Return a frozen map's output from the cache, if it is asked for the batch."""
+        if hidden is not self._current:
             return nn.Linear.forward(module, hidden)
+        self._refresh(module)
         kind = hidden.device.type
-        out = values[self._rows]
+        out = self._frozen[module][0][self._rows]
         return out.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else out
 
     @torch.no_grad()
     def _refresh(self, module: nn.Linear) -> None:
-        """Compute a frozen map's outputs, unless its weight is the one that made those at hand."""
+        """Compute a frozen map's outputs, unless its weight is the one that made those at hand.
+
+        The exact aggregation moves base weights between rounds. The version counts changes in place, so it also
+        rises where a weight is put back; the outputs are the same then.
+        """
         version = module.weight._version
         if module not in self._frozen or self._frozen[module][1] != version:
             assert self._flat is not None
-            pieces = [nn.Linear.forward(module, part) for part in torch.split(self._flat, _CHUNK)]
+            with torch.autocast(self._flat.device.type, enabled=False):
+                pieces = [nn.Linear.forward(module, part) for part in torch.split(self._flat, _CHUNK)]
             self._frozen[module] = torch.cat(pieces), version
 
     @torch.no_grad()

@@ -319,7 +319,9 @@ def test_demo_proves_verifies_and_draws(tmp_path: Path) -> None:
     for method in ("psca", "psca+", "baseline:equal", "baseline:no-dropout"):
         assert f" {method} " in done.stdout
     paths = re.findall(r"\S+\.(?:png|json)", done.stdout)
-    assert len(paths) == 4 + 1 + 5  # two files each; two pictures of the first cell, a tree, three of the last
+    assert "least test loss at the end: " in done.stdout
+    # two files each; two pictures of the first cell, a tree, three of the last; the training
+    assert len(paths) == 4 + 1 + 5 + 1
     assert all(Path(path).is_file() for path in paths)
 
 

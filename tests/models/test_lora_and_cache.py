@@ -92,10 +92,24 @@ def test_a_looked_up_map_notices_that_its_weight_has_changed(make_model, token_e
                 assert np.abs(moved - before).max() > 1e-3
         with handle.base_restored() as shift:
             shift(products)
-            with fast.shortcuts():  # entered anew: looked up again, and of the moved weights
+            with fast.shortcuts():
                 np.testing.assert_allclose(fast.logits(index).numpy(), moved, rtol=1e-4, atol=2e-6)
         with fast.shortcuts():
             np.testing.assert_array_equal(fast.logits(index).numpy(), before)
+
+
+def test_looked_up_maps_keep_the_precision_of_autocast(make_model, token_examples) -> None:
+    handle = AdapterHandle.of(make_model("bert"))
+    plain, fast = (Feed(handle, token_examples(40), fast=chosen) for chosen in (False, True))
+    shaken(handle)
+    index = torch.arange(12)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16), fast.shortcuts():
+        low = fast.logits(index).float().numpy()
+    with torch.no_grad():
+        high = plain.logits(index).numpy()
+    # eight bits of mantissa: half a percent of the largest, a few times over
+    np.testing.assert_allclose(low, high, atol=0.02 * np.abs(high).max())
+    assert np.abs(low - high).max() > 0
 
 
 def test_a_causal_layer_is_not_cut_to_its_first_token(make_model, token_examples) -> None:
