@@ -27,7 +27,7 @@ from edgealloc.solvers.psca_deal import deal, whole_columns
 from edgealloc.solvers.psca_finish import allocation_of, band_plan
 from edgealloc.solvers.psca_loop import PscaSettings, Search
 from edgealloc.solvers.psca_model import Iterate, Model
-from edgealloc.solvers.psca_route import Native, Route
+from edgealloc.solvers.psca_route import Native, Route, RouteError
 
 __all__ = ["PscaSettings", "solve_psca", "solve_psca_plus"]
 
@@ -126,8 +126,8 @@ def _solve(problem: Problem, control: Control, settings: PscaSettings, route: Ro
                 search.narrow()
                 if not control.stopped():
                     search.penalise()
-            except np.linalg.LinAlgError:  # a device without a channel leaves its step without a unique answer
-                message = "the convex sub-problem broke down (is a device without a channel?); try an exact method"
+            except RouteError as error:
+                message = f"{error}; try an exact method"
                 continue
             found = _finish(model, search, settings)
             if found is not None and (best is None or found[0] < best[0]):

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.errors import EdgeallocError, MissingPackageError
+from edgealloc.errors import MissingPackageError
 from edgealloc.solvers import psca_device as dev
-from edgealloc.solvers.psca_route import Step, SubProblem
+from edgealloc.solvers.psca_route import RouteError, Step, SubProblem
 from edgealloc.units import FloatArray
 
 __all__ = ["Reference"]
@@ -40,13 +40,11 @@ class Reference:
         ------
         MissingPackageError
             Without cvxpy.
-        EdgeallocError
-            For one common keep rate, which this route does not state, or when the solver fails.
+        RouteError
+            When the solver fails.
         """
         if find_spec("cvxpy") is None:
             raise MissingPackageError("cvxpy", "cvxpy", "the reference route of P-SCA")
-        if sub.model.problem.instance.common_keep:
-            raise EdgeallocError("the cvxpy route of P-SCA does not state one common keep rate; use method 'psca'")
         on = np.flatnonzero(sub.at.active)
         key = on.tobytes() + sub.at.option.tobytes() + bytes([bool(np.isfinite(sub.upper).any())])
         if key not in self._compiled:
@@ -71,6 +69,8 @@ class _Stated:
         k, m = len(on), sub.at.share.shape[1]
         inverse = model.inverse_w[on] / model.row(sub.at.option)[on, 7][:, None]
         x, theta, phi, v = (cp.Variable(k, name=name) for name in ("x", "theta", "phi", "v"))
+        if model.problem.instance.common_keep:
+            x = cp.Variable(name="x") * np.ones(k)
         c, p = cp.Variable((k, m), name="c"), cp.Variable((k, m), name="p")
         par = {
             name: cp.Parameter(k, name=name)
@@ -154,9 +154,9 @@ class _Stated:
         try:
             self.problem.solve(solver=solver, **(_TIGHT if solver == "CLARABEL" else {}))
         except import_module("cvxpy").SolverError as error:
-            raise EdgeallocError(f"{solver} failed on a sub-problem of P-SCA: {error}") from error
+            raise RouteError(f"{solver} failed on a sub-problem of P-SCA: {error}") from error
         if var["x"].value is None:
-            raise EdgeallocError(f"{solver} failed on a sub-problem of P-SCA: {self.problem.status}")
+            raise RouteError(f"{solver} failed on a sub-problem of P-SCA: {self.problem.status}")
         y, share = sub.at.y.copy(), np.zeros_like(sub.at.share)
         y[on] = np.stack(
             [var["x"].value, var["theta"].value, var["phi"].value, var["p"].value.sum(axis=1), var["v"].value],

@@ -7,12 +7,17 @@ from typing import Protocol
 
 import numpy as np
 
+from edgealloc.errors import EdgeallocError
 from edgealloc.solvers import psca_device as dev
 from edgealloc.solvers.psca_model import IntArray, Iterate, Model
 from edgealloc.solvers.psca_step import sub_problem
 from edgealloc.units import FloatArray
 
-__all__ = ["Native", "Route", "Step", "SubProblem"]
+__all__ = ["Native", "Route", "RouteError", "Step", "SubProblem"]
+
+
+class RouteError(EdgeallocError):
+    """A sub-problem that a route could not solve; P-SCA goes on with its next start."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +49,7 @@ class Route(Protocol):
     """A way to solve sub-problems."""
 
     def __call__(self, sub: SubProblem) -> Step:
-        """Solve one."""
+        """Solve one, or raise :class:`RouteError`."""
         ...
 
 
@@ -63,11 +68,16 @@ class Native:
         common = np.array([float(y[:, dev.X].min()) - 0.02 if joint else -1e3])
         if joint:
             common[0] = min(common[0], float(table[:, dev.X_LO].max()) - 1e-3)
-        value, gap, residual, _steps, prices = sub_problem(
-            table, model.pool(), inverse, order, np.ascontiguousarray(sub.penalty[on]),
-            np.ascontiguousarray(sub.lower[on]), np.ascontiguousarray(sub.upper[on]),
-            sub.elastic, joint, sub.tol, 100, y, share, common,
-        )  # fmt: skip
+        try:
+            value, gap, residual, _steps, prices = sub_problem(
+                table, model.pool(), inverse, order, np.ascontiguousarray(sub.penalty[on]),
+                np.ascontiguousarray(sub.lower[on]), np.ascontiguousarray(sub.upper[on]),
+                sub.elastic, joint, sub.tol, 100, y, share, common,
+            )  # fmt: skip
+        except np.linalg.LinAlgError as error:  # without a channel a device's step has no unique answer
+            raise RouteError("the convex sub-problem broke down (is a device without a channel?)") from error
+        if not (np.isfinite(value) and np.all(np.isfinite(y)) and np.all(np.isfinite(share))):
+            raise RouteError("the convex sub-problem left the range of numbers")
         if joint:
             y[:, dev.X] = common[0]
         full_y, full_share = sub.at.y.copy(), np.zeros_like(sub.at.share)
