@@ -193,7 +193,7 @@ def solve_program(
         bound = objective if native == "kOptimal" else -math.inf
     else:
         bound = float(info.mip_dual_bound)
-        if found:  # nodes within the limit of the gap are dropped
+        if found:  # nodes within the limit of the gap are dropped; that they are counted is not relied on
             bound = min(bound, objective - _gap_limit(control) * abs(objective))
     hidden = SUMS * abs(objective if found else 1.0) + DUAL * (3 * k + 3 + float(most.sum()))
     bound = (bound - hidden) / scale

@@ -151,7 +151,7 @@ def test_twenty_devices_close_in_a_few_programs(pooling: str) -> None:
 
 @pytest.mark.parametrize("wide", [1e-1, 1e-3])
 def test_bounds_hold_whatever_gap_a_program_may_leave(wide: float) -> None:
-    """Of nodes that HiGHS drops within its gap it does not speak: the bound is lowered by that gap."""
+    """Neither bounds nor reduced costs exclude the optimum, at gaps at which HiGHS drops many nodes."""
     for make in (lambda: conformance.ofdma(exclusion_penalty=3.0), lambda: _levels()):
         problem = Problem(make())
         optimum = edgealloc.solve(problem, rel_gap=1e-8)
