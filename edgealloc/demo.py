@@ -100,7 +100,7 @@ def _train(folder: Path, seed: int, console: Console) -> None:
     console.print(
         f"{setup.devices} devices with {cell.total_samples:.0f} images of digits between them, a fifth of them "
         "with a wrong label, and spectrum for a fifth of their adapters. The bound is calibrated on pilot runs of "
-        "this task (docs/trainer.md).\n"
+        "this task (docs/trainer.md). Two seeds only: the intervals say how little that proves.\n"
     )
     plans = plans_for(cell, _TRAINED, tell=lambda line: console.print(line, markup=False, highlight=False))
     setup = replace(setup, train_size=int(cell.total_samples))

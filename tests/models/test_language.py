@@ -83,9 +83,10 @@ def test_the_committed_table_shows_what_the_documentation_says() -> None:
     assert zero[best] <= min(zero[0.0] - 0.3, zero[0.7] - 0.1)
     assert min(inverted, key=lambda g: inverted[g]) >= 0.7
     assert all(r["seeds"] == 3 for r in rows if r["data"] == "sst2")
-    for rule in ("zero-filled", "inverted"):
-        pilot = pilot_from_records(records, data="sst2", rule=rule)
-        assert abs(calibrate(pilot, starts=12).best_keep - pilot.best_keep) <= 0.1, rule
+    pilots = (("sst2", "zero-filled"), ("sst2", "inverted"), ("sst2, 10 devices", "zero-filled"))
+    for name, rule in pilots:
+        pilot = pilot_from_records(records, data=name, rule=rule)
+        assert abs(calibrate(pilot, starts=12).best_keep - pilot.best_keep) <= 0.1, (name, rule)
 
 
 @pytest.mark.slow
