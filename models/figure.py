@@ -10,6 +10,7 @@ import numpy as np
 from edgealloc.errors import MissingPackageError
 from edgealloc.models.sweep import half_width
 from edgealloc.models.validate import Validation
+from edgealloc.units import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +19,7 @@ _MARKERS = "osD^vPX*"
 
 
 def plot_validation(validation: Validation, title: str = "", slack: float = 0.0) -> Figure:
-    """Draw four panels; lines are means over seeds, bands and bars 95 % confidence intervals.
+    """Draw four panels; lines are means over seeds, bands and bars 95 % confidence intervals, cut at the frame.
 
     The panel of the bound shows, per plan, what was predicted and what was measured; ``slack`` is the
     calibration's, taken off the bound and its stability term.
@@ -40,6 +41,7 @@ def plot_validation(validation: Validation, title: str = "", slack: float = 0.0)
             _curve(axis, validation, name, key, f"C{i % 10}", _MARKERS[i % len(_MARKERS)])
         axis.set(xlabel=label, ylabel="test loss in nats")
         axis.set_xlim(left=0)
+        _frame_means(axis, np.concatenate([line.get_ydata() for line in axis.get_lines()]))
         axis.grid(alpha=0.3)
     axes[0, 0].legend(fontsize=9)
     _bound(axes[1, 1], validation, slack)
@@ -58,15 +60,27 @@ def _curve(axis: Any, validation: Validation, name: str, key: str, colour: str, 
     axis.fill_between(x, mean - width, mean + width, color=colour, alpha=0.15, linewidth=0)
 
 
+def _frame_means(axis: Any, means: FloatArray) -> None:
+    """Set the scale by the means: the intervals of two seeds are thirteen standard errors wide, and run off."""
+    low, high = float(np.nanmin(means)), float(np.nanmax(means))
+    margin = 0.25 * (high - low) + 0.02
+    axis.set_ylim(low - margin, high + margin)
+
+
 def _bound(axis: Any, validation: Validation, slack: float) -> None:
     rows = validation.table()
     place = np.arange(len(rows))
     loss = np.array([r["test_loss"] for r in rows])
     width = np.nan_to_num([r["test_loss_ci95"] for r in rows])
     axis.errorbar(place - 0.15, loss, width, fmt="o", capsize=3, label="test loss")
-    axis.plot(place - 0.05, [r["bound"] - slack for r in rows], "x", markersize=8, label="bound G - slack")
-    axis.plot(place + 0.05, [r["measured_gap"] for r in rows], "s", markersize=5, label="test - train loss")
-    axis.plot(place + 0.15, [r["stability"] - slack for r in rows], "+", markersize=9, label="its stability term")
+    points = (
+        ([r["bound"] - slack for r in rows], "x", "bound G - slack"),
+        ([r["measured_gap"] for r in rows], "s", "test - train loss"),
+        ([r["stability"] - slack for r in rows], "+", "its stability term"),
+    )
+    for i, (values, marker, label) in enumerate(points):
+        axis.plot(place - 0.05 + 0.1 * i, values, marker, markersize=5 + 3 * (marker != "s"), label=label)
+    _frame_means(axis, np.concatenate([loss, *(values for values, _, _ in points)]))
     axis.set_xticks(place, [r["plan"] for r in rows], rotation=20, ha="right")
     axis.set(ylabel="nats")
     axis.grid(alpha=0.3, axis="y")
