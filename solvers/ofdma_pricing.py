@@ -1,7 +1,7 @@
 """Pricing of one device: sets of sub-carriers with a small priced share, and a proof that none is smaller.
 
-A search over sets that does not end soon is given up and its part split: first by the number of sub-carriers in a
-set, then by the keep rate, the one scalar in which a share is not convex. Parts wait by their bound, lowest first.
+A search over sets that does not end soon is given up and its part split: by the number of sub-carriers in a set,
+or by the keep rate, the one scalar in which a share is not convex. Parts wait by their bound, lowest first.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ BoolArray = NDArray[np.bool_]
 SETS = 10  # the last so many finds are kept
 # Work of a search, in nodes, before its interval is split: enough for most, and about what the cuts cost.
 _FIRST_WORK, _LAST_WORK = 8_000, 1_000_000
+# Fewer nodes per leaf than this say that cuts are loose at whole sets: the interval of keep rates is too wide.
+_LEAF_SHARE = 5
 _SIDE = 0.3  # each part keeps so much of an interval in logarithms, at least
 _NARROW = 1.004  # intervals are not split below this ratio
 _CHUNK = 1_000_000  # work between two looks at the clock, well below a second
@@ -163,7 +165,7 @@ def price_mode(
         tried, whole = np.zeros(len(order) + 1, np.int64), np.empty((3, len(ask.mu)))
         counts[DEPTH] = 0
         limit = ask.max_work if narrow else min(_FIRST_WORK * 4**part.depth, _LAST_WORK)
-        spent, done, saved = 0, False, state[1]
+        spent, done, saved, before = 0, False, state[1], counts.copy()
         while not done and spent < limit and not control.stopped():
             done = run_search(
                 row, objective, ask.nu, free, levels, mode.inv_a, mode.log2_a, ask.mu, cuts.level, part.low,
@@ -179,7 +181,8 @@ def price_mode(
             continue
         if trace is not None:
             trace.pop()
-        if trace is None and part.n_low < part.n_high:
+        loose = (counts[LEAVES] - before[LEAVES]) * _LEAF_SHARE > counts[NODES] - before[NODES]
+        if trace is None and part.n_low < part.n_high and not (loose and part.high > part.low * _NARROW):
             pieces = [(part.low, part.high, *some) for some in _numbers(part, cuts.count)]
         else:
             ends = _intervals(mode, ask, part, cuts, float(state[0]))
@@ -223,7 +226,7 @@ def _cuts(mode: Mode, ask: Ask, part: _Part, level: float) -> _Cuts:
 def _numbers(part: _Part, count: float) -> list[tuple[int, int]]:
     """Split a range of numbers of sub-carriers: off go the two around a relaxed one, or the end of a tail."""
     low, high = part.n_low, part.n_high
-    if part.depth:
+    if count == 0.0:
         first, last = (high, high) if low == 0 else (low, low)
     else:
         first = min(max(math.floor(count), low), high - 1)
