@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -21,7 +22,7 @@ from edgealloc.instance import AdapterOption, BoundSpec, Instance
 from edgealloc.problem import Problem
 from edgealloc.result import Result, Snapshot, Status
 from edgealloc.solution import Solution
-from edgealloc.solvers import ofdma_pricing
+from edgealloc.solvers import ofdma_pricing, ofdma_relax
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.exact import search, solve_bnb
 from edgealloc.solvers.ofdma_cell import OfdmaCell
@@ -29,6 +30,7 @@ from edgealloc.solvers.ofdma_counts import count_cuts
 from edgealloc.solvers.ofdma_cuts import make_cuts
 from edgealloc.solvers.ofdma_device import (
     SMIN,
+    keep_cap,
     profits,
     proven_keep,
     psi,
@@ -503,6 +505,36 @@ def test_cuts_with_counts_bound_every_set() -> None:
             value = best_share(row, objective, nu, free, levels, cell.cap(mode, some)[0])[0]
             assert np.all(a - bp @ some[cell.order[k]] <= value)
     assert sharper > 20
+
+
+def test_every_pricing_bound_is_below_the_enumerated_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All sets of a mode at each price that the search visits, not only what its final bound rests on."""
+    asked = 0
+    price = ofdma_relax.price_mode
+
+    def checked(mode: Any, ask: Any, *rest: Any) -> Any:
+        nonlocal asked
+        answer = price(mode, ask, *rest)
+        free = free_keeps(mode.row, mode.objective, ask.nu)
+        for inside in itertools.product((0.0, 1.0), repeat=len(ask.mu)):
+            if any(f >= 0 and f != x for f, x in zip(ask.fixed, inside, strict=True)):
+                continue
+            cap = keep_cap(mode.row, mode.inv_a, mode.log2_a, np.array(inside))[0]
+            value = best_share(mode.row, mode.objective, ask.nu, free, mode.levels, cap)[0]
+            assert answer.bound <= value + ask.mu @ np.array(inside) + 1e-14
+        asked += 1
+        return answer
+
+    monkeypatch.setattr(ofdma_relax, "price_mode", checked)
+    for seed in range(12):
+        for work in (1, 8000):
+            monkeypatch.setattr(ofdma_pricing, "_FIRST_WORK", work)
+            monkeypatch.setattr(ofdma_pricing, "_CHUNK", min(work, 1_000_000))
+            solve(random_ofdma(np.random.default_rng([18, seed])), rel_gap=1e-4)
+    for seed in range(4):
+        rng = np.random.default_rng([19, seed])
+        solve(random_ofdma(rng, bound=random_curve(rng)), rel_gap=1e-4)
+    assert asked > 300
 
 
 def test_menu_rows_compete() -> None:
