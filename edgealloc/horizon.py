@@ -12,14 +12,14 @@ Policies
     What is left, shared equally among the rounds left.
 ``VirtualQueue``
     Drift-plus-penalty with an exponential queue price. Lagrangian duality says that the best caps over a horizon
-    make a joule worth the same in every round. Each device carries a price :math:`\lambda` per joule; a round's
-    caps are moved, by a few solves of the round, until a joule is worth :math:`\lambda`; then the price follows
-    the virtual queue of what was spent beyond the fair share,
+    make a joule worth the same in every round. Each device carries a price per joule,
 
-    .. math:: \lambda \leftarrow \lambda \exp(\eta (e_t / \bar e_t - 1)), \qquad \eta = \min(1, 5/\sqrt R),
+    .. math:: \lambda = \bar w e^{q}, \qquad q \leftarrow q + \eta (e_t / \bar e_t - 1), \qquad
+              \eta = \min(1, 5/\sqrt R),
 
-    with e the energy spent and :math:`\bar e_t` what is left over the rounds left. Good channels get more, bad
-    ones less.
+    the geometric mean of what a joule was worth at the fair share :math:`\bar e_t`, what is left over the rounds
+    left, times the exponential of a virtual queue of the energy e spent beyond it. A round's caps are moved, by a
+    few solves of the round, until a joule is worth its price: good channels get more, bad ones less.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 _DAMPING, _LONGEST = 0.5, 0.7  # of a step of log(cap) per difference in log(worth); its largest length
+_MEMORY = 50  # rounds over which the worth of a joule is averaged
 _CLOSE = 0.02  # steps of log(cap) below this end the search
 _STEP = 1e-4  # relative step of the difference quotient in energy_worth
 
@@ -161,22 +162,23 @@ class VirtualQueue:
         Limits of a cap, in units of what ``Rollover`` would give. Later rounds are left ``least`` each, too.
     solves
         Solves of a round with trial caps, at most.
+    trust_after
+        Rounds after which caps may differ half as far, in logarithms, as ``least`` and ``most`` say: a price is
+        learned first. Near the end of the horizon they come back to the fair share.
     """
 
     least: float = 0.3
     most: float = 4.0
     solves: int = 4
-    _price: dict[str, float] = field(default_factory=dict, init=False, repr=False)
-    _ratio: dict[str, float] = field(default_factory=dict, init=False, repr=False)  # cap over fair share, smoothed
-    _before: dict[str, tuple[float, float]] = field(
-        default_factory=dict, init=False, repr=False
-    )  # left, fair share
+    trust_after: float = 5.0
+    _seen: dict[str, _Seen] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         rules = (
             (0.0 < self.least <= 1.0, "least", "in (0, 1]"),
             (self.most >= 1.0, "most", ">= 1"),
             (self.solves >= 1, "solves", ">= 1"),
+            (self.trust_after > 0.0, "trust_after", "> 0"),
         )
         faults = [
             Fault("horizon", name, repr(getattr(self, name)), allowed) for ok, name, allowed in rules if not ok
@@ -186,39 +188,60 @@ class VirtualQueue:
 
     def caps_j(self, view: RoundView) -> FloatArray:
         """See :class:`EnergyPolicy`."""
-        names, fair = view.instance.device_names, view.left_j / view.rounds_left
-        self._charge(view)
-        low = self.least * fair
-        high = np.minimum(self.most * fair, view.left_j - low * (view.rounds_left - 1))
-        caps = np.clip(np.array([self._ratio.get(name, 1.0) for name in names]) * fair, low, high)
-        for _ in range(self.solves):
+        fair = view.left_j / view.rounds_left
+        seen = [self._seen.setdefault(name, _Seen()) for name in view.instance.device_names]
+        rate = min(1.0, 5.0 / math.sqrt(view.rounds))
+        for own, left in zip(seen, view.left_j.tolist(), strict=True):
+            if own.fair_j > 0.0:
+                own.queue += rate * ((own.left_j - left) / own.fair_j - 1.0)
+        trust = np.array([own.rounds / (own.rounds + self.trust_after) for own in seen])
+        trust *= 1.0 - 1.0 / view.rounds_left  # what is saved in the last round is lost
+        low = fair * self.least**trust
+        high = np.maximum(np.minimum(fair * self.most**trust, view.left_j - low * (view.rounds_left - 1)), low)
+        caps = fair.copy()
+        for turn in range(self.solves):
             result = view.probe(caps)
             if result.allocation is None:
-                return fair
+                caps = fair.copy()
+                break
             worth = energy_worth(result.problem, result.allocation)
-            for name, value in zip(names, worth.tolist(), strict=True):
-                if value > 0.0:
-                    self._price.setdefault(name, value)
-            price = np.array([self._price.get(name, math.nan) for name in names])
+            if turn == 0:
+                for own, value in zip(seen, worth.tolist(), strict=True):
+                    own.learn(value)
+            price = np.array([own.log_price for own in seen])
             with np.errstate(divide="ignore"):
-                step = np.clip(_DAMPING * (np.log(worth) - np.log(price)), -_LONGEST, _LONGEST)
+                step = np.clip(_DAMPING * (np.log(worth) - price), -_LONGEST, _LONGEST)
             still = np.isnan(price) | ~result.allocation.selected  # never worth anything so far, or left out
             step = np.where(still, 0.0, step)
             caps = np.clip(caps * np.exp(step), low, high)
             if float(np.max(np.abs(step))) < _CLOSE:
                 break
-        for name, ratio in zip(names, (caps / fair).tolist(), strict=True):
-            self._ratio[name] = 0.5 * (self._ratio.get(name, 1.0) + ratio)
-        self._before |= {n: (x, y) for n, x, y in zip(names, view.left_j.tolist(), fair.tolist(), strict=True)}
+        for own, left, share in zip(seen, view.left_j.tolist(), fair.tolist(), strict=True):
+            own.left_j, own.fair_j = left, share
         return caps
 
-    def _charge(self, view: RoundView) -> None:
-        """Move the prices by what was spent since the last call."""
-        rate = min(1.0, 5.0 / math.sqrt(view.rounds))
-        for name, left in zip(view.instance.device_names, view.left_j.tolist(), strict=True):
-            if name in self._before and name in self._price:
-                before, fair = self._before[name]
-                self._price[name] *= math.exp(rate * ((before - left) / fair - 1.0))
+
+@dataclass(slots=True)
+class _Seen:
+    """What is known of a device: mean log of the worth at the fair share, queue, where the last round began."""
+
+    rounds: int = 0
+    mean: float = math.nan
+    queue: float = 0.0
+    left_j: float = 0.0
+    fair_j: float = 0.0
+
+    @property
+    def log_price(self) -> float:
+        """log of the price of a joule; nan before one was worth anything."""
+        return self.mean + self.queue
+
+    def learn(self, worth: float) -> None:
+        """Take in what a joule is worth at the fair share, over the last ``_MEMORY`` rounds or so."""
+        if worth > 0.0:
+            self.rounds += 1
+            old = 0.0 if math.isnan(self.mean) else self.mean
+            self.mean = old + (math.log(worth) - old) / min(self.rounds, _MEMORY)
 
 
 POLICIES: dict[str, Callable[[], EnergyPolicy]] = {

@@ -74,7 +74,7 @@ class Trace:
     present: NDArray[np.bool_]
 
     def instance(self, number: int, caps_j: FloatArray) -> Instance:
-        """The instance of a round under energy caps in J, shape [K], without devices that are away or have none."""
+        """The instance of a round under energy caps in J, shape [K]; who is away or has none is not in it."""
         on = self.present[number] & (caps_j > 0.0)
         whole = self.base.with_changes(gain=self.gain[number], energy_j=np.where(on, caps_j, 1.0))
         return whole if on.all() else whole.take(np.flatnonzero(on))
