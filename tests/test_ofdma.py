@@ -21,6 +21,7 @@ from edgealloc.api import load
 from edgealloc.instance import AdapterOption, BoundSpec, Instance
 from edgealloc.problem import Problem
 from edgealloc.result import Result, Snapshot, Status
+from edgealloc.scenario import CellOptions, make_cell
 from edgealloc.solution import Solution
 from edgealloc.solvers import ofdma_pricing, ofdma_relax
 from edgealloc.solvers.base import Options
@@ -285,6 +286,19 @@ def test_time_limit_is_kept(cases: Path) -> None:
     assert problem.free_objective * (1 - 1e-8) <= result.lower_bound <= result.objective
     assert "time limit" in result.message
     accepted(result)
+
+
+def test_time_limit_is_kept_by_large_cells() -> None:
+    """32 devices, 256 sub-carriers: within the descents of the start, and in the first rounds after them."""
+    options = CellOptions(devices=32, access="ofdma", subcarriers=256)
+    instance = make_cell(options, np.random.default_rng(1)).instance
+    for changes, limit in (({}, 0.3), ({}, 2.0), ({"common_keep": True}, 2.0)):
+        problem = Problem(instance.with_changes(**changes))
+        begin = time.perf_counter()
+        result = solve_bnb(problem, Options(rel_gap=1e-9, time_limit=limit))
+        assert time.perf_counter() - begin < limit + 1.0
+        assert result.status is Status.FEASIBLE
+        assert problem.free_objective * (1 - 1e-8) <= result.lower_bound <= result.objective
 
 
 def test_interrupt_returns_incumbent_and_bound(cases: Path) -> None:
