@@ -27,7 +27,7 @@ from edgealloc.solution import Solution
 from edgealloc.verify_bound import bound_value, free_bracket
 from edgealloc.verify_budgets import check_budgets, demand_of
 from edgealloc.verify_certificate import check_certificate
-from edgealloc.verify_diagnosis import check_infeasible
+from edgealloc.verify_diagnosis import UNPROVED, check_infeasible
 from edgealloc.verify_form import REL_TOL, Findings, check_form, check_ranges, check_spectrum, check_stated_use
 
 __all__ = ["OPTIMAL_GAP", "Report", "verify", "verify_files", "with_certificate"]
@@ -125,16 +125,21 @@ def verify_files(
 def with_certificate(
     report: Report, instance: Instance, solution: Solution, certificate: AnyCertificate
 ) -> Report:
-    """A report with what a certificate adds: that the solution's lower bound is one, or why it is not proved."""
+    """A report with what a certificate adds: the lower bound, or infeasibility, is proved, or why it is not."""
     proof = check_certificate(instance, certificate)
     faults, claimed = list(proof.faults), solution.lower_bound
-    if claimed is None or not claimed <= certificate.lower_bound:
+    infeasible = solution.status is Status.INFEASIBLE
+    if infeasible and math.isfinite(certificate.lower_bound):
+        allowed = "null, which claims that nothing is feasible"
+        faults.append(Fault("certificate", "lower_bound", repr(certificate.lower_bound), allowed))
+    if not infeasible and (claimed is None or not claimed <= certificate.lower_bound):
         allowed = f"at most {certificate.lower_bound!r}, which the certificate is about"
         faults.append(Fault("solution", "lower_bound", repr(claimed), allowed))
-    notes = tuple(note for note in report.notes if note != NO_PROOF)
+    notes = tuple(note for note in report.notes if note not in (NO_PROOF, UNPROVED))
     if not faults:
         balls = f", {proof.in_balls} of them in ball arithmetic" if proof.in_balls else ""
-        notes += (f"lower_bound proved: at least {proof.lower_bound!r} by {proof.leaves} boxes{balls}",)
+        what = "infeasibility proved:" if infeasible else f"lower_bound proved: at least {proof.lower_bound!r} by"
+        notes += (f"{what} {proof.leaves} boxes{balls}",)
     return replace(report, faults=report.faults + tuple(faults), notes=notes)
 
 

@@ -68,7 +68,7 @@ def _check_kind(instance: Instance, certificate: Certificate, found: Found) -> N
     spec, pieces = instance.bound, certificate.pieces
     if instance.access == "ofdma":
         found.add("kind", certificate.kind, "a certificate for sub-carriers")
-    if spec.underfit == "curve":
+    if spec.underfit == "curve" and math.isfinite(certificate.lower_bound):
         found.add("kind", certificate.kind, "an instance without a measured underfitting curve")
     if certificate.kind == "common-rate":
         simple = instance.keep_levels is None and instance.adapter_options is None

@@ -27,6 +27,8 @@ from edgealloc.verify_certificate_proof import BITS, Found, Proof
 
 __all__ = ["check_subcarriers", "claims_of", "leaf_value"]
 
+NEAR = 1e-9  # claims missed by a larger share than this are not a matter of rounding
+
 
 def check_subcarriers(instance: Instance, certificate: SubcarrierCertificate, found: Found) -> Proof:
     """Decide whether a sub-carrier certificate proves its lower bound; ``found`` may hold faults already."""
@@ -45,13 +47,14 @@ def check_subcarriers(instance: Instance, certificate: SubcarrierCertificate, fo
         model, exact = Model.of(instance, Intervals, counting), None
         for i, region in regions.items():
             node = certificate.nodes[i]
-            why, value = _check_leaf(model, node, region, counting)
+            why, value, final = _check_leaf(model, node, region, counting)
             enough = value > 0.0 if counting else value >= certificate.lower_bound
-            if why or not enough:
+            near = counting or value >= certificate.lower_bound - NEAR * abs(certificate.lower_bound)
+            if (why or not enough) and near and not final:
                 in_balls += 1
                 with ctx.workprec(BITS):
                     exact = exact or Model.of(instance, Balls, counting)
-                    why, value = _check_leaf(exact, node, region, counting)
+                    why, value, _ = _check_leaf(exact, node, region, counting)
                 enough = value > 0.0 if counting else value >= certificate.lower_bound
             if why:
                 found.add(f"nodes[{i}]", why, "a proof")
@@ -64,31 +67,31 @@ def check_subcarriers(instance: Instance, certificate: SubcarrierCertificate, fo
     return Proof(tuple(found.faults), proved, len(regions), in_balls)
 
 
-def _check_leaf(model: Model, node: Branch, region: Region, counting: bool) -> tuple[str | None, float]:
-    """(What of the proof does not hold, value that it proves)."""
+def _check_leaf(model: Model, node: Branch, region: Region, counting: bool) -> tuple[str | None, float, bool]:
+    """(What of the proof does not hold, value that it proves, whether more digits are of no use)."""
     instance = model.instance
     why = check_parts(instance, region, node.parts, counting)
     value, left_out = leaf_value(model, node, counting)
     if why is not None:
-        return why, value
+        return why, value, True
     assert node.least is not None
     for k in range(instance.num_devices):
         may_go = OUT in region.options(instance, k)
         if counting:  # a device that owns something is not left out
             may_go = not any(cut.owned and cut.device == k for cut in region.owners)
         if may_go and not node.least[k] <= left_out[k]:
-            return f"least[{k}] {node.least[k]!r}, but left out it costs {left_out[k]!r}", value
+            return f"least[{k}] {node.least[k]!r}, but left out it costs {left_out[k]!r}", value, False
     claims = claims_of(model, node, region, counting)
     sets = left_open(model, claims)
     for j, rows in enumerate(sets):
         if rows is None:
-            return f"parts[{j}]: cuts that leave too many sets open", value
+            return f"parts[{j}]: cuts that leave too many sets open", value, True
     rest = excluded(model, claims, [rows for rows in sets if rows is not None])
     for j, rows in enumerate(rest):
         if len(rows):
             text = np.flatnonzero(rows[0]).tolist()
-            return f"parts[{j}]: {len(rows)} sets that nothing excludes, one is {text}", value
-    return None, value
+            return f"parts[{j}]: {len(rows)} sets that nothing excludes, one is {text}", value, False
+    return None, value, False
 
 
 def leaf_value(model: Model, node: Branch, counting: bool) -> tuple[float, NDArray[np.float64]]:

@@ -108,7 +108,7 @@ def left_open(model: Model, claims: list[Claim]) -> list[NDArray[np.bool_] | Non
 
 
 def cell_values(model: Model, claims: list[Claim]) -> list[tuple[FloatArray, FloatArray, FloatArray]]:
-    """Of each claim, from below: worth of its cuts on each cell [L, C], share alone [C], needs at the edges [L, E].
+    """Of each claim, from below: worth of its cuts on each cell [L, C], share alone [C], needs at edges [L, E].
 
     Where only some keep rates are allowed, each of them is a cell.
     """

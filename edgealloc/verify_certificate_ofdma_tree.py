@@ -12,7 +12,7 @@ from edgealloc.certificate_form import OUT, Cut
 from edgealloc.certificate_ofdma import Branch, OwnerCut, Part, SubcarrierCertificate
 from edgealloc.instance import Instance
 from edgealloc.units import FloatArray
-from edgealloc.verify_certificate_tree import Box, Report, cuts_not_covered, options_of, root_box
+from edgealloc.verify_certificate_tree import Box, Report, cuts_not_covered, levels_of, options_of, root_box
 
 __all__ = ["Region", "check_branches", "check_parts"]
 
@@ -57,7 +57,7 @@ class Region:
 
     def levels(self, instance: Instance, k: int) -> FloatArray | None:
         """Keep levels of a device that are in the region; None where it has none at all."""
-        levels = instance.keep_levels[k] if instance.keep_levels is not None else None
+        levels = levels_of(instance, k)
         if levels is None:
             return None
         low, high = self.range(instance, k)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,17 @@ from edgealloc.certificate import OUT, Certificate, Cut, Pieces
 from edgealloc.instance import Instance
 from edgealloc.units import FloatArray
 
-__all__ = ["Box", "Report", "Spans", "check_cover", "check_tree", "cuts_not_covered", "options_of", "root_box"]
+__all__ = [
+    "Box",
+    "Report",
+    "Spans",
+    "check_cover",
+    "check_tree",
+    "cuts_not_covered",
+    "levels_of",
+    "options_of",
+    "root_box",
+]
 
 Report = Callable[[str, object, str], None]
 MAX_FAULTS = 10  # of one kind; more of them tell nothing new
@@ -77,7 +88,7 @@ def _uncovered(
     instance: Instance, k: int, low: float, high: float, left: FloatArray, right: FloatArray
 ) -> str | None:
     """What of a device's keep rates no piece holds; pieces are sorted by their left ends."""
-    levels = instance.keep_levels[k] if instance.keep_levels is not None else None
+    levels = levels_of(instance, k)
     if levels is not None:
         lost = [s for s in levels.tolist() if low <= s <= high and not np.any((left <= s) & (s <= right))]
         return f"level {lost[0]!r}" if lost else None
@@ -87,6 +98,16 @@ def _uncovered(
             break
         reach = max(reach, b)
     return None if reach >= high else f"({reach!r}, {high!r}]"
+
+
+def levels_of(instance: Instance, k: int) -> FloatArray | None:
+    """Keep levels of a device, None for any rate; with one rate for all, the levels that all lists share."""
+    if instance.keep_levels is None:
+        return None
+    if not (instance.common_keep and instance.exclusion_penalty is None):
+        return instance.keep_levels[k]
+    lists = [levels for levels in instance.keep_levels if levels is not None]
+    return reduce(np.intersect1d, lists) if lists else None
 
 
 @dataclass(frozen=True, slots=True)

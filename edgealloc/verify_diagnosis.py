@@ -23,7 +23,9 @@ from edgealloc.instance import Instance
 from edgealloc.result import Diagnosis
 from edgealloc.units import FloatArray, dbm_to_w
 
-__all__ = ["check_infeasible"]
+__all__ = ["UNPROVED", "check_infeasible"]
+
+UNPROVED = "the infeasibility is NOT proved by this check"
 
 MARGIN = 1e-9
 MAX_INTERVALS = 4000
@@ -85,7 +87,7 @@ def check_infeasible(instance: Instance, diagnosis: tuple[Diagnosis, ...]) -> tu
         else:
             proved |= _check_device(instance, finding, faults, notes)
     if not proved and not faults:
-        notes.append("the infeasibility is NOT proved by this check")
+        notes.append(UNPROVED)
     return faults, notes
 
 

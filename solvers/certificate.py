@@ -13,11 +13,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgealloc.certificate import Certificate, Node, Pieces, Planes
+from edgealloc.certificate import AnyCertificate, Certificate, Node, Pieces, Planes
 from edgealloc.errors import EdgeallocError
 from edgealloc.problem import Problem
 from edgealloc.result import Result, Status
 from edgealloc.solvers.cell import Cell
+from edgealloc.solvers.certificate_infeasible import infeasible_certificate
 from edgealloc.solvers.certificate_planes import planes_at
 from edgealloc.solvers.certificate_search import search_certificate
 from edgealloc.solvers.response import X, new_table
@@ -27,13 +28,13 @@ from edgealloc.verify_certificate import check_certificate
 __all__ = ["certified"]
 
 
-def certified(result: Result, rel_gap: float = 1e-4) -> tuple[Result, Certificate]:
-    """A result with the certificate of its lower bound.
+def certified(result: Result, rel_gap: float = 1e-4) -> tuple[Result, AnyCertificate]:
+    """A result with the certificate of its lower bound, or of its infeasibility.
 
     Parameters
     ----------
     result
-        A result of method ``convex``, or of ``bnb`` on access ``fdma`` or ``rb``, that has an allocation.
+        A result of method ``convex`` or ``bnb`` that has an allocation, or is infeasible.
     rel_gap
         What the status ``optimal`` stands for.
 
@@ -47,20 +48,15 @@ def certified(result: Result, rel_gap: float = 1e-4) -> tuple[Result, Certificat
     EdgeallocError
         When there is no bound to prove, or the method leaves no proof.
     """
-    if not (result.status.has_allocation and math.isfinite(result.lower_bound)):
+    infeasible = result.status is Status.INFEASIBLE
+    if not infeasible and not (result.status.has_allocation and math.isfinite(result.lower_bound)):
         raise EdgeallocError(
             f"a result with status {result.status.value} has no lower bound that could be certified"
         )
-    if result.method == "convex":
-        certificate = _common(result) if result.problem.instance.common_keep else _of_prices(result)
-    elif result.proof is not None and result.problem.underfit.name in ("inverse-keep", "perturbation"):
-        certificate = search_certificate(result, *result.proof)
-    else:
-        raise EdgeallocError(
-            f"method {result.method!r} leaves no certificate here: there are some for 'convex', and for 'bnb' on "
-            "access fdma or rb with underfit inverse-keep or perturbation"
-        )
+    certificate = _made(result, infeasible)
     proof = check_certificate(result.problem.instance, certificate)
+    if proof.faults and infeasible:
+        raise EdgeallocError(f"the infeasibility is too close to be certified ({proof.faults[0]})")
     if proof.faults:
         lower = proof.lower_bound - 1e-15 * abs(proof.lower_bound)
         if not math.isfinite(lower):
@@ -71,6 +67,25 @@ def certified(result: Result, rel_gap: float = 1e-4) -> tuple[Result, Certificat
             message = f"the certificate proves a gap of {result.rel_gap:.3g} only"
             result = replace(result, status=Status.FEASIBLE, message=message)
     return result, certificate
+
+
+def _made(result: Result, infeasible: bool) -> AnyCertificate:
+    """The certificate that goes with a method, unchecked."""
+    instance, own = result.problem.instance, result.problem.underfit.name in ("inverse-keep", "perturbation")
+    if result.method in ("convex", "bnb") and infeasible and instance.access != "ofdma":
+        return infeasible_certificate(result.problem)
+    if result.method == "convex" and not infeasible:
+        return _common(result) if instance.common_keep else _of_prices(result)
+    if result.method == "bnb" and result.proof is not None and (own or infeasible):
+        if instance.access == "ofdma":
+            from edgealloc.solvers.certificate_ofdma import ofdma_certificate  # its kernels load when needed
+
+            return ofdma_certificate(result)
+        return search_certificate(result, *result.proof)
+    raise EdgeallocError(
+        f"method {result.method!r} leaves no certificate here: there are some for 'convex' and 'bnb', and not for "
+        "measured underfitting curves"
+    )
 
 
 def _of_prices(result: Result) -> Certificate:

@@ -75,8 +75,8 @@ def ofdma_certificate(result: Result) -> SubcarrierCertificate:
     counting = proof.cell.counting
     nodes, leaves = _tree(proof)
     claim = result.lower_bound
-    guess, exact = (Model.of(instance, kind, counting) for kind in (Guesses, Intervals))
     with np.errstate(all="ignore"):
+        guess, exact = (Model.of(instance, kind, counting) for kind in (Guesses, Intervals))
         for i, (box, region, prices) in leaves.items():
             leaf = _Leaf(proof.cell, guess, exact, region, Boxed.of(proof.cell, box), prices, nodes[i])
             nodes[i] = leaf.proved(1e-3 if counting else claim)
