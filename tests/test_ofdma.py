@@ -56,7 +56,7 @@ def accepted(result: Result) -> None:
 
 def compare(instance: Instance, **options: Any) -> Result:
     """Solve and compare with the enumerated optimum."""
-    best, result = brute_force(instance), solve(instance, time_limit=60.0, **options)
+    best, result = brute_force(instance), solve(instance, time_limit=300.0, **options)
     if math.isinf(best):
         assert result.status is Status.INFEASIBLE, str(result)
         assert result.diagnosis
@@ -110,7 +110,7 @@ def test_against_brute_force_at_length(block: int) -> None:
 def compare_curve(problem: Problem, rel_gap: float) -> Result:
     """Solve and compare with the best point of zooming grids; the checker sees to it that ours is feasible."""
     best = brute_force(problem)
-    result = solve_bnb(problem, Options(rel_gap=rel_gap, time_limit=60.0))
+    result = solve_bnb(problem, Options(rel_gap=rel_gap, time_limit=300.0))
     if math.isinf(best):
         assert result.status is Status.INFEASIBLE, str(result)
         accepted(result)

@@ -209,7 +209,7 @@ class Brute:
 def check(instance: Instance, rel_gap: float) -> Status:
     """Solve and compare with brute force."""
     problem = Problem(instance)
-    result = solve(problem, "bnb", rel_gap=rel_gap, time_limit=60)
+    result = solve(problem, "bnb", rel_gap=rel_gap, time_limit=300)
     best = Brute(problem).best()
     slack = 1e-9 * abs(best) if math.isfinite(best) else 0.0
     assert result.status in (Status.OPTIMAL, Status.INFEASIBLE), f"{result!r} {result.message}"
