@@ -43,11 +43,16 @@ STATUSES = {
 
 # Exponential cones and a time limit: what each solver needs to be told. Preferred first.
 _SETTINGS: dict[str, dict[str, Any]] = {
-    "CLARABEL": {"tol_gap_rel": 1e-9, "tol_gap_abs": 1e-10, "tol_feas": 1e-9, "max_iter": 400},
+    "CLARABEL": {
+        **{"tol_gap_rel": 1e-9, "tol_gap_abs": 1e-10, "tol_feas": 1e-9, "max_iter": 400},
+        # Its default (10 passes, factors of 1e-4 to 1e4) makes no progress with 1000 devices.
+        **{"equilibrate_max_iter": 50, "equilibrate_min_scaling": 1e-6, "equilibrate_max_scaling": 1e6},
+    },
     "MOSEK": {},
     "ECOS": {"abstol": 1e-9, "reltol": 1e-9, "feastol": 1e-9, "max_iters": 400},
     "SCS": {"eps_abs": 1e-7, "eps_rel": 1e-7, "max_iters": 100_000},
 }
+_SECOND_TRY: dict[str, dict[str, Any]] = {"CLARABEL": {"equilibrate_enable": False}}  # after a failure
 USER_TOLERANCE = 1e-6  # what a user's constraint may be broken by, in its own units, at the repaired point
 _TIME_LIMITS = {"CLARABEL": "time_limit", "SCS": "time_limit_secs"}
 
@@ -148,13 +153,11 @@ class ConvexModel:
         if constraints:
             program = cp.Problem(program.objective, [*program.constraints, *constraints])
         with Control(options) as control:
-            error = ""
-            try:
-                with warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", message="Solution may be inaccurate")  # the status says so
-                    program.solve(solver=name, **told)
-            except cp.error.SolverError as problem_of_solver:  # "failed": cvxpy has no status for it then
-                error = str(problem_of_solver).splitlines()[0]
+            error = _run(cp, program, name, told)
+            if error and name in _SECOND_TRY and not control.stopped():
+                if options.time_limit is not None:
+                    told[_TIME_LIMITS[name]] = max(options.time_limit - control.seconds, 0.01)
+                error = _run(cp, program, name, told | _SECOND_TRY[name])
             native = "solver_error" if error else str(program.status)
             point = None if error else self.allocation
             detail = error
@@ -255,6 +258,17 @@ def to_cvxpy(problem: Problem) -> ConvexModel:
 def _posynomial(cp: Any, *terms: tuple[FloatArray, Any]) -> Any:
     """``sum coefficient exp(exponent)`` over the terms that have a coefficient at all. Shape [K]."""
     return sum((cp.multiply(c, cp.exp(e)) for c, e in terms if np.any(c > 0)), start=0.0)
+
+
+def _run(cp: Any, program: Any, name: str, settings: dict[str, Any]) -> str:
+    """Solve a cvxpy problem; what the solver says where it fails, for cvxpy has no status for it then."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Solution may be inaccurate")  # the status says so
+            program.solve(solver=name, **settings)
+    except cp.error.SolverError as error:
+        return str(error).splitlines()[0]
+    return ""
 
 
 def _solver_name(cp: Any, wanted: str) -> str:

@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,32 @@ def test_cvxpy_agrees_with_the_proven_optimum(variant: str, solver: str) -> None
     assert ours.objective > 1.01 * ours.free_objective  # a cell that the resources shape
 
 
+@needs_cvxpy
+def test_clarabel_solves_a_thousand_devices(cases: Path) -> None:
+    """At its default equilibration it stops with InsufficientProgress here."""
+    problem = Problem(edgealloc.load(cases / "fdma-1000-s1.json"))
+    result = edgealloc.solve(problem, "cvxpy:CLARABEL", rel_gap=1e-6)
+    assert result.status is Status.OPTIMAL, result.message
+
+
+@needs_cvxpy
+def test_a_conic_solver_that_fails_gets_a_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    import cvxpy as cp
+
+    solve, tries = cp.Problem.solve, []
+
+    def failing(self: Any, **settings: Any) -> Any:
+        tries.append(settings.get("equilibrate_enable", True))
+        if len(tries) == 1:
+            raise cp.error.SolverError("no progress")
+        return solve(self, **settings)
+
+    monkeypatch.setattr(cp.Problem, "solve", failing)
+    result = edgealloc.solve(problem_of(), "cvxpy:CLARABEL", rel_gap=1e-5)
+    assert tries == [True, False]
+    assert result.status is Status.OPTIMAL, result.message
+
+
 @needs_pyomo
 @pytest.mark.parametrize("variant", CONVEX)
 def test_ipopt_through_pyomo_agrees_with_the_proven_optimum(variant: str) -> None:
@@ -156,7 +183,7 @@ def random_problem(rng: np.random.Generator) -> Problem:
 
 
 def routes_agree(problem: Problem, solve: Any, label: str) -> None:
-    """Two routes that share no model: both prove, intervals overlap, objectives within 1e-5, or both infeasible."""
+    """Two routes that share no model: both prove, intervals overlap, objectives within 1e-5; or no solution."""
     ours = edgealloc.solve(problem, rel_gap=1e-7, time_limit=600)
     theirs = solve(problem, Options(rel_gap=2e-6, time_limit=600))
     if ours.status is Status.INFEASIBLE:
