@@ -80,7 +80,8 @@ def _check_leaf(model: Model, node: Branch, region: Region, counting: bool) -> t
         if counting:  # a device that owns something is not left out
             may_go = not any(cut.owned and cut.device == k for cut in region.owners)
         if may_go and not node.least[k] <= left_out[k]:
-            return f"least[{k}] {node.least[k]!r}, but left out it costs {left_out[k]!r}", value, False
+            text = f"least[{k}] {float(node.least[k])!r}, but left out it costs {float(left_out[k])!r}"
+            return text, value, False
     claims = claims_of(model, node, region, counting)
     sets = left_open(model, claims)
     for j, rows in enumerate(sets):

@@ -8,7 +8,7 @@ levels that exclude the sets that the cuts leave open.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -92,7 +92,8 @@ def _tree(proof: OfdmaProof) -> tuple[list[Branch], dict[int, tuple[OfdmaBox, Re
     relaxation = proof.relaxation
     visits = {} if relaxation is None else relaxation.__dict__.get("visits", {})
     nodes, leaves = [Branch()], {}
-    stack = [(0, OfdmaBox(), Region(root_box(instance)), zero)]
+    top = OfdmaBox() if relaxation is None else relaxation.root()
+    stack = [(0, top, Region(root_box(instance)), zero)]
     while stack:
         number, box, region, guess = stack.pop()
         children, own = visits.get(box, ((), None))
@@ -100,7 +101,7 @@ def _tree(proof: OfdmaProof) -> tuple[list[Branch], dict[int, tuple[OfdmaBox, Re
         if not any(child in visits for child in children):
             leaves[number] = (box, region, prices)
             continue
-        for child, cut in zip(children, _cuts(cell, box, children), strict=True):
+        for child, cut in zip(children, _cuts(cell, top, box, children), strict=True):
             nodes.append(Branch(number, cut))
             stack.append((len(nodes) - 1, child, region.meet(cut), prices))
     return nodes, leaves
@@ -111,22 +112,30 @@ def _first_level(cell: OfdmaCell) -> float:
     return 4.0 * float(finite.min()) if len(finite) else 1.0
 
 
-def _cuts(cell: OfdmaCell, box: OfdmaBox, children: Sequence[OfdmaBox]) -> list[Cut | OwnerCut]:
+def _cuts(cell: OfdmaCell, top: OfdmaBox, box: OfdmaBox, children: Sequence[OfdmaBox]) -> list[Cut | OwnerCut]:
     """What each child adds to its parent; keep intervals of neighbours are made to touch."""
+    if children[0].rates != box.rates:
+        return list(_touching([Cut(None, None, *child.rates) for child in children], *top.rates))
+    if len(children[0].keeps) > len(box.keeps):
+        ends = [child.keeps[-1] for child in children]
+        return list(_touching([Cut(k, None, low, high) for k, low, high in ends], 0.0, 1.0))
     cuts: list[Cut | OwnerCut] = []
-    reach = 0.0
     for child in children:
         if len(child.owners) > len(box.owners):
             k, m, own = child.owners[-1]
             cuts.append(OwnerCut(k, m, bool(own)))
-        elif len(child.modes) > len(box.modes):
+        else:
             k, modes = child.modes[-1]
             cuts.append(Cut(k, tuple(OUT if i < 0 else max(int(cell.option[i]), 0) for i in modes)))
-        else:
-            k, low, high = child.keeps[-1]
-            cuts.append(Cut(k, None, min(low, math.nextafter(reach, 2.0)) if reach else low, high))
-            reach = high
     return cuts
+
+
+def _touching(cuts: list[Cut], bottom: float, top: float) -> Iterator[Cut]:
+    """The cuts with intervals that leave no double out between them, nor beyond the first and the last end."""
+    for cut in cuts:
+        below = [other.high for other in cuts if other.high <= cut.low and other is not cut]
+        low = min(cut.low, math.nextafter(max(below), 2.0)) if below else cut.low
+        yield replace(cut, low=0.0 if cut.low <= bottom else low, high=1.0 if cut.high >= top else cut.high)
 
 
 @dataclass(slots=True)
@@ -230,7 +239,7 @@ class _Leaf:
         self.node = replace(self.node, least=np.where(never, 0.0, least))
         spare = leaf_value(self.guess, self.node, self.cell.counting)[0] - claim
         if never.any():  # no set at all: any cost can be proved
-            least = np.where(never, max(-spare, 0.0) / never.sum() + size, least)
+            least = np.where(never, max(-spare, 0.0) / never.sum() + size, least - _SLACK * size)
         else:
             least = least - max(0.999 * spare, _SLACK * size) / len(least)
         self.node = replace(self.node, least=least)

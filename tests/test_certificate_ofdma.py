@@ -84,9 +84,17 @@ def test_random_instances_of_every_variant_are_proved() -> None:
     assert leaves >= 50
 
 
+def test_one_common_rate_is_proved() -> None:
+    """A tree over intervals of the common rate, with levels, menus and selection too."""
+    feasible, _infeasible, leaves = check_random(range(4), lambda _seed: {"common_keep": True})
+    assert feasible >= 3
+    assert leaves >= 12
+
+
 @pytest.mark.slow
 def test_many_random_instances_are_proved() -> None:
     assert sum(check_random(range(1000, 3000))[:2]) == 2000
+    assert sum(check_random(range(1000, 1100), lambda _seed: {"common_keep": True})[:2]) == 100
 
 
 def test_a_search_that_was_stopped_is_proved(cases: Path) -> None:
