@@ -29,6 +29,9 @@ from edgealloc.units import dbm_to_w
 __all__ = ["OnlineAllocator", "who_to_drop"]
 
 _ADVICE_S = 10.0  # for the search for whom to drop, without a time budget
+_TIGHT = 1e-7  # gap that the made-up cell is solved to, so that every part of a method is used
+_CELLS = 6  # made-up cells, from weak to strong channels: which parts of a method are used depends on that
+_WARM_UP_S = 60.0  # time limit of a solve of it
 _LEAST_SHARE = 0.2  # of the time budget, for the search for whom to drop
 
 
@@ -139,15 +142,15 @@ class OnlineAllocator:
         """Compile and load everything a round needs, on a made-up cell; returns the seconds that it took."""
         started = time.perf_counter()
         budget = self.rounds.time_budget_s
-        scout = OnlineAllocator(self.system, method=self.rounds.method, rel_gap=1e-2)
-        if budget is not None:  # a budget chooses other methods
-            scout.rounds.time_budget_s = 1e3
-        states = _made_up(self.system)
-        for _ in range(2):  # a warm start takes its own path
-            scout.plan(states)
-        first = next(iter(states))
-        far = replace(states[first], gain=1e-12 * np.asarray(states[first].gain))
-        scout.plan(states | {first: far})  # and so does a round that cannot carry everybody
+        for stage in (None, _WARM_UP_S):  # with a budget other methods run; without, the last goes to its end
+            scout = OnlineAllocator(self.system, method=self.rounds.method, rel_gap=_TIGHT)
+            scout.rounds.time_budget_s = stage if budget is not None else None
+            for seed in range(_CELLS):  # warm starts take their own path
+                states = _made_up(self.system, np.random.default_rng(seed), 4.0**seed)
+                scout.plan(states)
+            first = next(iter(states))
+            far = replace(states[first], gain=1e-12 * np.asarray(states[first].gain))
+            scout.plan(states | {first: far})  # and so does a round that cannot carry everybody
         return time.perf_counter() - started
 
     def _advice(self, result: Result, started: float) -> tuple[tuple[str, ...], str]:
@@ -180,29 +183,33 @@ def who_to_drop(instance: Instance, time_limit_s: float | None = None) -> tuple[
     return tuple(name for name, on in zip(instance.device_names, chosen, strict=True) if not on)
 
 
-def _made_up(system: System, devices: int = 3, subcarriers: int = 8) -> dict[str, DeviceState]:
-    """States that make the spectrum scarce under this system, so that a solve goes all the way."""
+def _made_up(
+    system: System, rng: np.random.Generator, strength: float, devices: int = 5, subcarriers: int = 16
+) -> dict[str, DeviceState]:
+    """States that make the spectrum scarce at ``strength`` 1, the channels stronger with it."""
     cycles = system.cycles_fixed or 1e9
     power, band = 0.1, system.bandwidth_hz / devices
-    rate = 0.5 * (system.payload_fixed_bits + system.payload_lora_bits) / (0.5 * system.latency_s)
     noise = float(dbm_to_w(system.noise_psd_dbm_per_hz))
-    gain = math.expm1(math.log(2.0) * min(rate / band, 15.0)) * noise * band / power
     low, high = 0.05, 1.0
     curve = system.bound.underfit_curve
     if curve is not None:
         low, high = max(low, float(curve.keep[0])), min(high, float(curve.keep[-1]))
     if system.keep_levels:
         low, high = min(low, *system.keep_levels), max(system.keep_levels)
-    rng = np.random.default_rng(0)
+    scarce = math.sqrt(low * max(low, min(high, 0.3)))  # keep rate that the channel is made to carry
+    rate = (system.payload_fixed_bits + system.payload_lora_bits * scarce) / (0.5 * system.latency_s)
+    gain = math.expm1(math.log(2.0) * min(rate / band, 15.0)) * noise * band / power * strength
+    freq_hz = max(cycles, 1.0) / (0.5 * system.latency_s)
+    energy_j = 1.7 * 1e-28 * freq_hz**2 * cycles + 0.5 * power * system.latency_s  # binds now and then
     spread = rng.exponential(gain, (devices, subcarriers)) + 0.1 * gain
     return {
         f"made-up-{k}": DeviceState(
             gain=spread[k] if system.access == "ofdma" else float(spread[k, 0]),
             samples=100.0 * (k + 1),
-            energy_j=1e3,
+            energy_j=energy_j,
             power_max_w=power,
-            freq_min_hz=1e8,
-            freq_max_hz=max(2e9, 4.0 * cycles / system.latency_s),
+            freq_min_hz=0.1 * freq_hz,
+            freq_max_hz=max(2e9, 4.0 * freq_hz),
             capacitance=1e-28,
             cycles_fixed=cycles,
             cycles_lora=system.cycles_lora or 0.0,

@@ -22,7 +22,8 @@ from edgealloc.units import FloatArray
 
 __all__ = ["RoundSolver", "carried", "on_spectrum"]
 
-_PSCA_SHARE = 0.5  # of the time budget at most, before the exact method takes over
+_PSCA_SHARE = 0.8  # of the time budget at most, before the exact method takes over; its bound is soon a good one
+_FIRST_RESERVE = 0.1  # of the time budget, before anything was learned
 _LEAST_LIMIT_S = 1e-4  # a method must be told some time
 _MOST_RESERVED = 0.5  # of the time budget
 
@@ -58,6 +59,7 @@ class RoundSolver:
         if self.method != "auto":
             find_method(self.method)
         Options(rel_gap=self.rel_gap)  # checks it
+        self._reserve_s = _FIRST_RESERVE * (budget or 0.0)
 
     def solve(self, instance: Instance) -> Result:
         """Solve a round.

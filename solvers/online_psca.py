@@ -37,6 +37,7 @@ BRISK = PscaSettings(
     relax_steps=2, relax_tol=1e-5, gap=1e-6, penalty_start=0.5, penalty_steps=1, penalty_factor=8.0
 )
 
+_SEARCH_SHARE = 0.8  # of a time limit; the rest is for the bound
 _STEP = 1e-5  # what pricing may leave undecided, relative to the objective
 _MAX_WORK = 100_000  # nodes of one search in pricing before its root bound has to do
 
@@ -73,10 +74,12 @@ def solve_online_psca(problem: Problem, options: Options) -> Result:
     if problem.instance.access != "ofdma":
         return solve_psca(problem, options, "bound")
     control, route = Control(options), _PriceKeeper()
-    result = solve_psca(problem, options, "", BRISK, route)
+    limit = None if options.time_limit is None else _SEARCH_SHARE * options.time_limit
+    result = solve_psca(problem, replace(options, time_limit=limit), "", BRISK, route)
     if result.allocation is None or route.prices is None:
         return result
-    bound = bound_at_prices(problem, result.allocation, route.prices, control)
+    # One pass is short: it is made even when time is up, for an allocation without a bound is worth little.
+    bound = bound_at_prices(problem, result.allocation, route.prices)
     message = result.message if bound > -math.inf else f"{result.message}; no bound for this problem"
     return replace(
         result,
@@ -87,13 +90,13 @@ def solve_online_psca(problem: Problem, options: Options) -> Result:
     )
 
 
-def bound_at_prices(problem: Problem, near: Allocation, prices: FloatArray, control: Control) -> float:
+def bound_at_prices(problem: Problem, near: Allocation, prices: FloatArray) -> float:
     """Proven lower bound of an OFDMA problem at prices of the sub-carriers, shape [M].
 
     ``near`` is an allocation near the optimum: nu is the slope of the stability term where it stands, and pricing
-    starts from its sets. Any allocation within the budgets gives a valid bound. ``-inf`` where there is none, or
-    when ``control`` stops the pass.
+    starts from its sets. Any allocation within the budgets gives a valid bound. ``-inf`` where there is none.
     """
+    control = Control(Options())
     try:
         cell = OfdmaCell.of(problem)
     except EdgeallocError:  # a variant that column generation does not take
@@ -117,8 +120,6 @@ def bound_at_prices(problem: Problem, near: Allocation, prices: FloatArray, cont
                 continue
             ask = Ask(mu, fixed, nu, math.inf, step, 0.1 * step, _MAX_WORK)
             least = min(least, price_mode(mode, ask, float(levels[i]), control).bound)
-        if control.stopped():
-            return -math.inf
         terms.append(least)
     terms += (-prices).tolist()
     # The sum is exact; each term carries its own margin but for the rounding of gap, slope and the sums of prices.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -282,3 +284,18 @@ def test_neither_torch_nor_a_framework_is_imported() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_the_plain_loop_learns_through_failures() -> None:
+    """An arbitrary framework is a loop: four devices, one that fails, one that sends NaN."""
+    path = Path(__file__).resolve().parents[1] / "examples" / "plain_loop.py"
+    spec = importlib.util.spec_from_file_location("plain_loop", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    history = module.main(rounds=8, quiet=True)
+    assert len(history) == 9
+    assert np.all(np.isfinite(history))
+    assert history[-1] < 0.3 * history[0]
+    assert history == module.main(rounds=8, quiet=True)  # same seeds, same bits

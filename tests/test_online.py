@@ -195,7 +195,7 @@ def test_bounds_at_any_prices_are_bounds(make_instance: MakeInstance) -> None:
         scale = exact.objective / 6
         for _ in range(20):
             prices = scale * rng.exponential(size=6) * rng.integers(0, 2, 6)
-            bound = bound_at_prices(problem, local.allocation, prices, Control(Options()))
+            bound = bound_at_prices(problem, local.allocation, prices)
             assert bound <= exact.objective * (1 + 1e-12)
     assert good >= 2  # and they are worth something
 
@@ -337,3 +337,9 @@ def test_nobody_there_is_a_round_too() -> None:
     assert allocator.plan({}).status == "no_devices"
     _sound(allocator.plan(states))
     assert allocator.round_number == 4
+
+
+def test_a_control_does_not_print_its_arrays(make_instance: MakeInstance) -> None:
+    """Restoring a signal handler prints the old one: with arrays in it, that took most of a warm round's time."""
+    first = RoundSolver().solve(make_instance("fdma", 4))
+    assert "array" not in repr(Control(Options(warm_start=first.allocation)))
