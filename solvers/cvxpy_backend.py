@@ -182,11 +182,18 @@ class ConvexModel:
         if result.allocation is None:
             return result
         inst, k = self.source.instance, self.source.instance.num_devices
-        assert result.allocation.bandwidth_hz is not None
-        self.keep.value = np.log(result.allocation.keep)
-        (fair,) = self.bandwidth.variables()
-        fair.value = np.log(result.allocation.bandwidth_hz * k / inst.bandwidth_hz)
-        self.frequency.value = np.log(result.allocation.freq_hz / inst.freq_max_hz)
+        point, (fair,) = result.allocation, self.bandwidth.variables()
+        assert point.bandwidth_hz is not None
+        use = self.source.evaluate(point)
+        time_s = (inst.payload_fixed_bits + inst.payload_lora_bits * point.keep) / use.rate_bps
+        self.keep.value = np.log(point.keep)
+        self.upload_time.value = np.log(time_s / inst.latency_s)
+        self.upload_energy.value = np.log(point.power_w * time_s / (inst.energy_j - inst.energy_static_j))
+        self.frequency.value = np.log(point.freq_hz / inst.freq_max_hz)
+        fair.value = np.log(point.bandwidth_hz * k / inst.bandwidth_hz)
+        self.efficiency.value = np.log1p(
+            point.power_w * inst.gain / (inst.noise_psd_w_per_hz * point.bandwidth_hz)
+        )
         worst = max(float(np.max(c.violation())) for c in constraints)
         message = f"{result.message}; your constraints are broken by {worst:.2g} at the repaired point"
         if worst <= USER_TOLERANCE:

@@ -301,6 +301,49 @@ def test_a_cap_on_a_slice_by_two_routes_that_share_no_model() -> None:
 
 
 @needs_cvxpy
+def test_a_keep_rate_bounded_by_a_function_of_bandwidth_in_cvxpy() -> None:
+    """A concave bound in logarithms: s <= c b^(1/2); at the answer it binds, and without it the rate is higher."""
+    problem = problem_of()
+    model, inst = to_cvxpy(problem), problem.instance
+    free = exact(problem).allocation
+    assert free is not None
+    assert free.bandwidth_hz is not None
+    level = math.log(0.8 * free.keep[0] / math.sqrt(free.bandwidth_hz[0] / inst.bandwidth_hz))
+    result = model.solve([model.keep[0] <= level + 0.5 * model.bandwidth[0]])
+    assert result.allocation is not None, result.message
+    assert result.allocation.bandwidth_hz is not None
+    cap = math.exp(level) * math.sqrt(result.allocation.bandwidth_hz[0] / inst.bandwidth_hz)
+    assert result.allocation.keep[0] == pytest.approx(cap, rel=1e-5)
+    assert result.objective > exact(problem).objective * (1 + 1e-4)
+
+
+@needs_cvxpy
+def test_a_cap_on_the_power_and_upload_energy_of_a_group_in_cvxpy() -> None:
+    import cvxpy as cp
+
+    problem = problem_of()
+    model, inst = to_cvxpy(problem), problem.instance
+    free = exact(problem)
+    assert free.allocation is not None
+    budget = inst.energy_j - inst.energy_static_j
+    spent = free.allocation.power_w[:2].sum()
+    watt = cp.multiply(budget / inst.latency_s, cp.exp(model.upload_energy - model.upload_time))
+    result = model.solve([cp.sum(watt[:2]) <= 0.7 * spent])
+    assert result.allocation is not None, result.message
+    assert result.allocation.power_w[:2].sum() <= 0.7 * spent * (1 + 1e-6)
+    assert result.objective > free.objective * (1 + 1e-4)
+    joule = cp.multiply(budget, cp.exp(model.upload_energy))
+    use = problem.evaluate(free.allocation)
+    bits = inst.payload_lora_bits * free.allocation.keep
+    energy = float((free.allocation.power_w * bits / use.rate_bps)[:2].sum())
+    result = model.solve([cp.sum(joule[:2]) <= 0.7 * energy])
+    assert result.allocation is not None, result.message
+    used = result.allocation.power_w * inst.payload_lora_bits * result.allocation.keep
+    used = used / problem.evaluate(result.allocation).rate_bps
+    assert used[:2].sum() == pytest.approx(0.7 * energy, rel=1e-5)
+
+
+@needs_cvxpy
 def test_users_impossible_constraints_are_not_the_instances_infeasibility() -> None:
     import cvxpy as cp
 
@@ -348,6 +391,49 @@ def test_a_constraint_in_a_pyomo_model() -> None:
     assert result.allocation.keep[0] == pytest.approx(wanted, rel=1e-6)
     assert result.objective > free.objective * (1 + 1e-4)
     assert result.status is Status.LOCALLY_SOLVED
+
+
+@needs_pyomo
+def test_a_cap_on_a_slice_and_a_bound_on_a_keep_rate_in_a_pyomo_model() -> None:
+    import pyomo.environ as pyo
+
+    problem = problem_of()
+    inst, cap = problem.instance, 0.3
+    model = to_pyomo(problem)
+    pair = ("dev-0000", "dev-0001")
+    model.mine = pyo.Constraint(expr=sum(pyo.exp(model.beta[name]) for name in pair) <= cap)
+    result = solve_model(problem, model, "ipopt")
+    linear = solve_highs(problem, Options(rel_gap=1e-6), [slice_cap(inst, [0, 1], cap * inst.bandwidth_hz)])
+    assert result.objective == pytest.approx(linear.objective, rel=1e-5)
+    model = to_pyomo(problem)
+    free = exact(problem).allocation
+    assert free is not None
+    assert free.bandwidth_hz is not None
+    factor = 0.8 * free.keep[2] / math.sqrt(free.bandwidth_hz[2] / inst.bandwidth_hz)
+    model.mine = pyo.Constraint(expr=model.x["dev-0002"] <= math.log(factor) + 0.5 * model.beta["dev-0002"])
+    result = solve_model(problem, model, "ipopt")
+    assert result.allocation is not None
+    assert result.allocation.bandwidth_hz is not None
+    share = result.allocation.bandwidth_hz[2] / inst.bandwidth_hz
+    assert result.allocation.keep[2] == pytest.approx(factor * math.sqrt(share), rel=1e-5)
+    assert result.objective > exact(problem).objective * (1 + 1e-4)
+
+
+@needs_pyomo
+@needs_scip
+@pytest.mark.slow
+def test_a_quota_in_a_pyomo_model() -> None:
+    import pyomo.environ as pyo
+
+    problem = problem_of(exclusion_penalty=3.0)
+    model = to_pyomo(problem, "direct")
+    model.mine = pyo.Constraint(expr=sum(model.selected[name] for name in model.K) <= 2)
+    result = solve_model(problem, model, "scip_direct", Options(rel_gap=1e-3, time_limit=300))
+    quota = SideConstraint("at most two", 2.0, selected=np.ones(3))
+    linear = solve_highs(problem, Options(rel_gap=1e-5), [quota])
+    assert result.allocation is not None, result.message
+    assert result.allocation.selected.sum() <= 2
+    assert result.objective == pytest.approx(linear.objective, rel=2e-3)
 
 
 def test_side_constraints_with_levels_and_a_quota() -> None:
