@@ -168,18 +168,18 @@ def summarise(records: Iterable[Record]) -> list[Record]:
 
 
 def markdown(rows: Iterable[Record]) -> str:
-    """Render summary rows as a table; the least test loss of each data set and rule is bold."""
+    """Render summary rows as a table; the least test loss of each data set and rule is bold, if rates differ."""
     rows = list(rows)
-    least: dict[tuple[str, str], float] = {}
+    losses: dict[tuple[str, str], list[float]] = {}
     for r in rows:
-        group = (r["data"], r["rule"])
-        least[group] = min(least.get(group, math.inf), r["test_loss"])
+        losses.setdefault((r["data"], r["rule"]), []).append(r["test_loss"])
+    least = {group: min(values) for group, values in losses.items() if len(values) > 1}
     lines = [
         "| data | rule | dropout | seeds | train loss | test loss | 95 % +- | test accuracy | best-round loss |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
-        mark = "**" if r["test_loss"] == least[r["data"], r["rule"]] else ""
+        mark = "**" if r["test_loss"] == least.get((r["data"], r["rule"])) else ""
         lines.append(
             f"| {r['data']} | {r['rule']} | {r['dropout']:g} | {r['seeds']} | {r['train_loss']:.3f} "
             f"| {mark}{r['test_loss']:.3f}{mark} | {r['test_loss_ci95']:.3f} | {r['test_accuracy']:.3f} "
