@@ -39,6 +39,9 @@ def check_subcarriers(instance: Instance, certificate: SubcarrierCertificate, fo
     if found.faults:
         return Proof(tuple(found.faults))
     counting = math.isinf(certificate.lower_bound)
+    if instance.bound.underfit == "curve" and not counting:
+        found.add("kind", certificate.kind, "an instance without a measured underfitting curve")
+        return Proof(tuple(found.faults))
     if counting and instance.exclusion_penalty is not None:
         found.add("lower_bound", "null", "a number: with selection every device can be left out")
         return Proof(tuple(found.faults))

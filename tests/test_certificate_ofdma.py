@@ -17,7 +17,7 @@ from flint import ctx
 
 from edgealloc import solve
 from edgealloc.certificate import certificate_from_dict, save_certificate, seal
-from edgealloc.instance import Instance
+from edgealloc.instance import Instance, UnderfitCurve
 from edgealloc.io import load_instance, save_instance
 from edgealloc.result import Result, Status
 from edgealloc.solvers.certificate import certified
@@ -317,6 +317,18 @@ def test_an_easier_cell_is_not_covered(honest: Any, field: str, factor: float) -
     instance, data, _objective = honest
     easier = replace(instance, **{field: getattr(instance, field) * factor})
     assert refused(easier, data) or solve(easier, "bnb", rel_gap=1e-9).objective >= data["lower_bound"]
+
+
+def test_curves_are_refused_but_for_infeasibility(wide: Any, cases: Path) -> None:
+    """The checker knows no curve: a bound under one is not proved; that nothing fits needs none."""
+    knots = UnderfitCurve(np.array([0.01, 0.5, 1.0]), np.array([2.0, 0.5, 0.0]))
+    instance, data, _objective = wide
+    curve = replace(instance.bound, underfit="curve", underfit_curve=knots)
+    assert refused(replace(instance, bound=curve), data)
+    case = load_instance(cases / "ofdma-4x16-infeasible-spectrum-s1.json")
+    case = replace(case, bound=replace(case.bound, underfit="curve", underfit_curve=knots))
+    _, proof = by_file(case, solve(case, "bnb"))
+    assert not refused(case, proof)
 
 
 # -- the parts of the proof -------------------------------------------------------------------------------------
