@@ -137,6 +137,33 @@ def _column(loose, free, whole, right, answer):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
+def _solve(matrix, right):  # type: ignore[no-untyped-def]
+    """Solve for right [N, R] in place by L D L^T, stable without pivots for quasi-definite matrices [N, N].
+
+    Written out, for at this size the threads of LAPACK take longer to wake than to work; the lower half is lost.
+    """
+    n, count = right.shape
+    rest = np.empty(n)
+    for i in range(n):
+        for j in range(i):
+            rest[j] = matrix[i, j]
+            for p in range(j):
+                rest[j] -= rest[p] * matrix[j, p]
+        for j in range(i):
+            matrix[i, j] = rest[j] / matrix[j, j]
+            matrix[i, i] -= rest[j] * matrix[i, j]
+    for c in range(count):
+        for i in range(n):
+            for j in range(i):
+                right[i, c] -= matrix[i, j] * right[j, c]
+        for i in range(n):
+            right[i, c] /= matrix[i, i]
+        for i in range(n - 1, -1, -1):
+            for j in range(i + 1, n):
+                right[i, c] -= matrix[j, i] * right[j, c]
+
+
+@njit(cache=True, error_model="numpy")
 def direction(  # type: ignore[no-untyped-def]
     table, joint, target, slack, z_col, h, s, z, level, under, grad, hess, side, profit, fill, diag, by, bc,
     f1, f2, g2, dy, dc, dz_send, d_col,
@@ -152,12 +179,15 @@ def direction(  # type: ignore[no-untyped-def]
         whole[m] = free[m] + loose[m].sum()
         _column(loose[m], free[m], whole[m], rhs[m], answer[m])
     # Columns between devices: minus the outer product of what each device's two numbers move in the column sums.
-    moved, scaled = np.zeros((size, n_col)), np.zeros((size, n_col))
-    for k in range(n_dev):
-        for m in range(n_col):
-            moved[2 * k, m], moved[2 * k + 1, m] = profit[k, m] * loose[m, k], fill[k, m] * loose[m, k]
-            scaled[2 * k, m], scaled[2 * k + 1, m] = moved[2 * k, m] / whole[m], moved[2 * k + 1, m] / whole[m]
-    matrix, right = -np.dot(moved, scaled.T), np.zeros(size)
+    matrix, right, moved = np.zeros((size, size)), np.zeros((size, 1)), np.empty(last)
+    for m in range(n_col):
+        for k in range(n_dev):
+            moved[2 * k], moved[2 * k + 1] = profit[k, m] * loose[m, k], fill[k, m] * loose[m, k]
+        for p in range(last):
+            part = moved[p] / whole[m]
+            if part != 0.0:
+                for q in range(p):
+                    matrix[p, q] -= part * moved[q]
     solved, links = np.empty((n_dev, NUM_Y, 4)), np.zeros((NUM_Y, 3))
     root, square, sides = np.empty(NUM_Y), np.empty((NUM_Y, NUM_Y)), np.empty((NUM_Y, 4))
     for k in range(n_dev):
@@ -173,8 +203,8 @@ def direction(  # type: ignore[no-untyped-def]
             m_aa += weight * u0 * u0
             m_ab += weight * u0 * u1
             m_bb += weight * u1 * u1
-            right[a] += u0 * answer[m, k]
-            right[b] += u1 * answer[m, k]
+            right[a, 0] += u0 * answer[m, k]
+            right[b, 0] += u1 * answer[m, k]
         matrix[a, a], matrix[a, b], matrix[b, a], matrix[b, b] = m_aa, m_ab, m_ab, m_bb
         # The device's own block in y; rank-one parts of it can be large: its diagonal as a scale keeps the digits.
         if joint:
@@ -190,26 +220,27 @@ def direction(  # type: ignore[no-untyped-def]
             for i in range(3):
                 sides[p, i] = links[p, i] * root[p]
             sides[p, 3] = by[k, p] * root[p]
-        found = np.linalg.solve(square, sides)
+        found = np.linalg.solve(square, sides)  # with pivots, for rounding can leave it indefinite
         at = (a, b, last)
         for p in range(NUM_Y):
             for i in range(4):
                 solved[k, p, i] = found[p, i] * root[p]
         for i in range(3):
             for p in range(NUM_Y):
-                right[at[i]] += links[p, i] * solved[k, p, 3]
+                right[at[i], 0] += links[p, i] * solved[k, p, 3]
                 for j in range(3):
                     matrix[at[i], at[j]] += links[p, i] * solved[k, p, j]
         bend = z[k, H_SEND] * table[k, BAND] / (level[k] * level[k] * under[k])
         matrix[a, a] += s[k, H_SEND] / z[k, H_SEND]
         matrix[b, b] += 1.0 / bend
-        right[a] -= target / z[k, H_SEND] - h[k, H_SEND]
+        right[a, 0] -= target / z[k, H_SEND] - h[k, H_SEND]
     if coupling != 0.0:
         matrix[last, last] += 1.0 / coupling
     else:
         matrix[last, :], matrix[:, last] = 0.0, 0.0
-        matrix[last, last], right[last] = 1.0, 0.0
-    low = np.linalg.solve(matrix, right)
+        matrix[last, last], right[last, 0] = 1.0, 0.0
+    _solve(matrix, right)
+    low = right[:, 0]
     d_common = -f1 / f2 if joint else 0.0
     for k in range(n_dev):
         for p in range(NUM_Y):

@@ -74,10 +74,10 @@ class Native:
                 np.ascontiguousarray(sub.lower[on]), np.ascontiguousarray(sub.upper[on]),
                 sub.elastic, joint, sub.tol, 100, y, share, common,
             )  # fmt: skip
-        except np.linalg.LinAlgError as error:  # without a channel a device's step has no unique answer
-            raise RouteError("the convex sub-problem broke down (is a device without a channel?)") from error
+        except np.linalg.LinAlgError:  # a device without a channel leaves its step without a unique answer
+            value, gap, residual, prices = np.nan, np.inf, np.inf, np.zeros(0)
         if not (np.isfinite(value) and np.all(np.isfinite(y)) and np.all(np.isfinite(share))):
-            raise RouteError("the convex sub-problem left the range of numbers")
+            raise RouteError("the convex sub-problem broke down (is a device without a channel?)")
         if joint:
             y[:, dev.X] = common[0]
         full_y, full_share = sub.at.y.copy(), np.zeros_like(sub.at.share)

@@ -151,6 +151,8 @@ def sub_problem(table, pool, inverse, order, lin_c, c_lo, c_hi, elastic, joint, 
             table, joint, target, slack, z_col, h, s, z, level, under, grad, hess, side, profit, fill, diag, by,
             bc, f1, f2, g2, dy, dc, dz_send, d_col,
         )  # fmt: skip
+        if not math.isfinite(dy.sum() + dc.sum() + dz_send.sum()):
+            break  # rounding ends the search; gap and residual say how far it came
         # Slack and dual directions, and the longest step that keeps everything positive.
         step, far = 1.0, 0.0
         for k in range(n_dev):
