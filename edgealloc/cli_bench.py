@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,11 @@ __all__ = ["bench_command"]
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="a committed CSV that this run must reproduce, apart from times",
 )
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="folder that also gets the CSV, tables and figures, as benchmarks/results",
+)
 @click.option("--figures/--no-figures", default=True, show_default=True)
 def bench_command(
     suite: str | None,
@@ -47,6 +53,7 @@ def bench_command(
     seed: int,
     limit: int | None,
     check: Path | None,
+    results: Path | None,
     figures: bool,
 ) -> None:
     """Run a suite and write its frame, tables and figures; lists the suites when none is named.
@@ -89,6 +96,11 @@ def bench_command(
     for path in paths:
         click.echo(f"written  {path}", err=True)
     changes = [] if check is None else _changes(frame, check)
+    if results is not None:
+        results.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            if path.suffix != ".parquet":
+                shutil.copy(path, results)
     for line in changes:
         click.echo(f"DIFFERS: {line}", err=True)
     if check is not None and not changes:

@@ -14,7 +14,17 @@ pytest.importorskip("joblib")
 
 from edgealloc import bench  # noqa: E402
 from edgealloc.bench import TIMES, BenchOptions, cells_of, frame_of, run_suite, save_frame  # noqa: E402
-from edgealloc.bench_report import draw_bench, plot_sweep, plot_times, summary, to_latex, to_markdown  # noqa: E402
+from edgealloc.bench_check import differences  # noqa: E402
+from edgealloc.bench_demo import draw_demo  # noqa: E402
+from edgealloc.bench_report import (  # noqa: E402
+    draw_bench,
+    plot_sweep,
+    plot_times,
+    summary,
+    time_table,
+    to_latex,
+    to_markdown,
+)
 from edgealloc.bench_suites import SUITES, Suite  # noqa: E402
 from edgealloc.cli import main  # noqa: E402
 from edgealloc.errors import InputError  # noqa: E402
@@ -143,6 +153,67 @@ def test_gap_is_taken_against_the_best_bound() -> None:
     assert np.isnan(frame_of(rows)["objective"][1])
 
 
+def test_check_against_a_committed_table(suite: Suite, frame: pd.DataFrame, tmp_path: Path) -> None:
+    path = save_frame(frame, tmp_path, "committed")[0]
+    committed = pd.read_csv(path)
+    assert differences(frame, committed) == []
+    assert differences(frame.iloc[:2], committed) == []  # a part of it, as --limit gives
+    moved = committed.copy()
+    moved.loc[1, "objective"] *= 1.0 + 1e-6
+    assert any("objective" in line and "psca" in line for line in differences(frame, moved))
+    moved = committed.drop(index=1)
+    assert differences(frame, moved) == ["psca on fdma-6: not in the committed table"]
+    moved = committed.assign(instance_hash="other")
+    assert len(differences(frame, moved)) == len(frame)
+
+
+def test_limits_are_no_differences() -> None:
+    """How far an exact method comes in its time is the machine's; that P-SCA's allocation changed is not."""
+    shared = {"case": "a", "verified": True, "free_objective": 0.5, "instance_hash": "h", "rel_gap_asked": 1e-6}
+    rows = [
+        shared | {"seed": 0, "method": "auto", "status": "optimal", "objective": 1.0, "lower_bound": 1.0},
+        shared | {"seed": 0, "method": "psca", "status": "locally_solved", "objective": 1.1, "lower_bound": None},
+    ]
+    stopped = [rows[0] | {"status": "feasible", "lower_bound": 0.9}, rows[1]]
+    assert differences(frame_of(rows), frame_of(stopped)) == []
+    worse = [rows[0] | {"status": "feasible"}, rows[1] | {"objective": 1.2}]
+    assert len(differences(frame_of(rows), frame_of(worse))) == 1
+    bounded = [rows[0] | {"lower_bound": 0.9}, rows[1]]
+    assert len(differences(frame_of(rows), frame_of(bounded))) == 2  # both gaps
+
+
+def test_time_to_the_same_quality() -> None:
+    shared = {"case": "a", "verified": True, "free_objective": 0.5, "num_devices": 2, "num_subcarriers": 8}
+    steps = [[0.1, 1.2], [0.4, 1.05], [0.7, 1.0]]
+    rows = [
+        shared
+        | {"method": "auto", "status": "optimal", "objective": 1.0, "lower_bound": 1.0, "seconds": 0.9}
+        | {"incumbents": steps},
+        shared
+        | {"method": "psca", "status": "locally_solved", "objective": 1.1, "seconds": 0.2, "incumbents": []},
+        shared
+        | {"method": "psca+", "status": "locally_solved", "objective": 1.0, "seconds": 0.5, "incumbents": []},
+    ]
+    out = frame_of(rows)
+    np.testing.assert_allclose(out["seconds_to_psca"], [0.4, 0.2, 0.5])
+    np.testing.assert_allclose(out["seconds_to_1_percent"], [0.7, np.nan, 0.5])
+    row = time_table(out).iloc[0]
+    assert row["psca faster"] == pytest.approx(2.0)
+    assert row["not reached"] == 0
+    rows[1] |= {"objective": 0.99}  # better than the exact method ever was: all its seconds count
+    row = time_table(frame_of(rows)).iloc[0]
+    assert row["not reached"] == 1
+    assert row["psca faster"] == pytest.approx(4.5)
+
+
+def test_demo_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    demo = SUITES["demo"]()
+    short = replace(demo, cases=demo.cases[1:3], methods=("psca", "baseline:equal"))
+    monkeypatch.setitem(SUITES, "demo", lambda: short)
+    assert draw_demo(tmp_path).stat().st_size > 10_000
+
+
 def test_figures_show_every_method(frame: pd.DataFrame, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     sweep = frame.assign(x=1.0, x_label="deadline, relative")
@@ -172,9 +243,16 @@ def test_command_line(tmp_path: Path) -> None:
     assert listing.exit_code == 0
     assert "heterogeneity" in listing.output
     args = ["bench", "smoke", "--methods", "psca", "--limit", "1", "--out", str(tmp_path), "--no-figures"]
-    run = CliRunner().invoke(main, args)
+    run = CliRunner().invoke(main, [*args, "--results", str(tmp_path / "kept")])
     assert run.exit_code == 0, run.output
-    assert (tmp_path / "smoke" / "smoke.csv").exists()
+    committed = tmp_path / "kept" / "smoke.csv"
+    assert committed.read_bytes() == (tmp_path / "smoke" / "smoke.csv").read_bytes()
+    assert CliRunner().invoke(main, [*args, "--check", str(committed)]).exit_code == 0
+    table = pd.read_csv(committed)
+    table.assign(objective=table["objective"] + 1e-3).to_csv(committed, index=False)
+    changed = CliRunner().invoke(main, [*args, "--check", str(committed)])
+    assert changed.exit_code == 1
+    assert "DIFFERS: psca on ofdma-2x8: objective" in changed.output
     assert CliRunner().invoke(main, ["bench", "nothing"]).exit_code == 2
     assert (
         CliRunner().invoke(main, ["bench", "smoke", "--methods", "magic", "--out", str(tmp_path)]).exit_code == 2
