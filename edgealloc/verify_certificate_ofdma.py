@@ -93,8 +93,8 @@ def _check_leaf(model: Model, node: Branch, region: Region, counting: bool) -> t
     rest = excluded(model, claims, [rows for rows in sets if rows is not None])
     for j, rows in enumerate(rest):
         if len(rows):
-            text = np.flatnonzero(rows[0]).tolist()
-            return f"parts[{j}]: {len(rows)} sets that nothing excludes, one is {text}", value, False
+            one = np.flatnonzero(rows[0]).tolist()
+            return f"parts[{j}]: {len(rows)} sets that nothing excludes, one is {one}", value, False
     return None, value, False
 
 

@@ -108,12 +108,13 @@ def test_a_search_that_was_stopped_is_proved(cases: Path) -> None:
 
 
 def test_infeasible_cells_are_proved(cases: Path) -> None:
-    """All devices fit alone, but not together; and a device that does not fit alone."""
-    instance = load_instance(cases / "ofdma-4x16-infeasible-spectrum-s1.json")
-    fitting = load_instance(cases / "ofdma-4x16-s1.json")
-    for case in (instance, replace(fitting, energy_j=fitting.energy_j * np.array([1.0, 1e-3, 1.0, 1.0]))):
+    """A device that does not fit alone; and devices that all fit alone, but not together."""
+    alone = load_instance(cases / "ofdma-4x16-infeasible-spectrum-s1.json")
+    together = random_ofdma(np.random.default_rng(4), exclusion_penalty=None)
+    for case, device in ((alone, "dev-0002"), (together, None)):
         result = solve(case, "bnb")
         assert result.status is Status.INFEASIBLE
+        assert result.diagnosis[0].device == device
         _, data = by_file(case, result)
         assert data["lower_bound"] is None
         assert not refused(case, data)
