@@ -152,7 +152,8 @@ def price_mode(
         cuts = _cuts(mode, ask, part, level)
         if part.depth == 0:
             first_level = cuts.level
-        narrow = part.high <= part.low * _NARROW and (trace is not None or part.n_low == part.n_high)
+        thin = _is_thin(mode, part)
+        narrow = thin and (trace is not None or part.n_low == part.n_high)
         base, worth, order, taken, floor, root, closed = open_search(cuts.a, cuts.bp, ask.mu, ask.fixed, state[0])
         state[1] = min(state[1], floor)
         if trace is not None:
@@ -165,6 +166,8 @@ def price_mode(
         tried, whole = np.zeros(len(order) + 1, np.int64), np.empty((3, len(ask.mu)))
         counts[DEPTH] = 0
         limit = ask.max_work if narrow else min(_FIRST_WORK * 4**part.depth, _LAST_WORK)
+        if trace is None and part.n_low < part.n_high:
+            limit = min(limit, 4 * _FIRST_WORK)  # its number of sub-carriers can still be split
         spent, done, saved, before = 0, False, state[1], counts.copy()
         while not done and spent < limit and not control.stopped():
             done = run_search(
@@ -182,7 +185,7 @@ def price_mode(
         if trace is not None:
             trace.pop()
         loose = (counts[LEAVES] - before[LEAVES]) * _LEAF_SHARE > counts[NODES] - before[NODES]
-        if trace is None and part.n_low < part.n_high and not (loose and part.high > part.low * _NARROW):
+        if trace is None and part.n_low < part.n_high and not (loose and not thin):
             pieces = [(part.low, part.high, *some) for some in _numbers(part, cuts.count)]
         else:
             ends = _intervals(mode, ask, part, cuts, float(state[0]))
@@ -235,9 +238,20 @@ def _numbers(part: _Part, count: float) -> list[tuple[int, int]]:
     return [(a, b) for a, b in parts if a <= b]
 
 
+def _is_thin(mode: Mode, part: _Part) -> bool:
+    """Whether the keep rates of a part are not worth splitting: hardly different, or a single level."""
+    if len(mode.levels):
+        return int(np.sum((mode.levels >= part.low) & (mode.levels <= part.high))) <= 1
+    return part.high <= part.low * _NARROW
+
+
 def _intervals(mode: Mode, ask: Ask, part: _Part, cuts: _Cuts, threshold: float) -> list[tuple[float, float]]:
     """Split an interval: off goes what is likely to close at once, else it is halved near its best keep rate."""
     low, high = part.low, part.high
+    if len(mode.levels):
+        inside = np.sort(mode.levels[(mode.levels >= low) & (mode.levels <= high)])
+        between = 0.5 * float(inside[len(inside) // 2 - 1] + inside[len(inside) // 2])
+        return [(low, between), (between, high)]
     if len(cuts.slopes):
         window = count_window(
             mode.row, mode.objective, ask.nu, low, high, ask.mu, ask.fixed, cuts.bp, cuts.slopes, threshold

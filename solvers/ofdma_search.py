@@ -116,8 +116,15 @@ def _leaf(  # type: ignore[no-untyped-def]
     best -= units * (abs(best) + paid)
     if best > threshold:
         return np.inf, best
-    if levels.size == 0:
-        target = threshold - paid + units * paid
+    target = threshold - paid + units * paid
+    if levels.size:
+        s = np.inf  # the least level of this part that would do; if it is too much, so are the others
+        for i in range(levels.size):
+            if levels[i] >= low and levels[i] < s and share(row, obj, nu, levels[i]) <= target * (1.0 + 1e-14):
+                s = levels[i]
+        if s == np.inf or cannot_carry(row, whole[0, :n], s, level, _TRIES):
+            return np.inf, threshold
+    else:
         start = low if share(row, obj, nu, low) > target else row[SMIN]
         s = keep_at_share(row, obj, nu, free, start, target)
         if cannot_carry(row, whole[0, :n], s, level, _TRIES):
