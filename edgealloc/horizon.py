@@ -25,7 +25,7 @@ Policies
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -40,6 +40,7 @@ from edgealloc.units import FloatArray
 
 __all__ = [
     "POLICIES",
+    "EnergyHorizon",
     "EnergyLedger",
     "EnergyPolicy",
     "EqualSplit",
@@ -256,6 +257,56 @@ def make_policy(name: str) -> EnergyPolicy:
     if name not in POLICIES:
         raise InputError("horizon", [Fault("horizon", "policy", repr(name), ", ".join(POLICIES))])
     return POLICIES[name]()
+
+
+@dataclass(slots=True)
+class EnergyHorizon:
+    """Horizon budgets, a policy and the ledger, for an allocator that plans round after round.
+
+    Parameters
+    ----------
+    budget_j
+        Horizon budgets in J by device id; a device without one is limited by its state alone.
+    rounds
+        Rounds in the horizon, counted from round number 0.
+    policy
+        Names the caps.
+    """
+
+    budget_j: Mapping[str, float]
+    rounds: int
+    policy: EnergyPolicy = field(default_factory=VirtualQueue)
+    ledger: EnergyLedger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ledger = EnergyLedger(self.budget_j, self.rounds)
+
+    def spent(self, names: Iterable[str]) -> frozenset[str]:
+        """Who has nothing left."""
+        return frozenset(n for n in names if n in self.budget_j and self.ledger.left_j((n,))[0] <= 0.0)
+
+    def capped(self, instance: Instance, number: int, solve: Callable[[Instance], Result]) -> Instance:
+        """The round with this round's caps; never above what is left, nor above the round's own ``energy_j``."""
+        limit = instance.energy_j
+        left, budget = limit * max(self.rounds - number, 1), limit * self.rounds
+        for k, name in enumerate(instance.device_names):
+            if name in self.budget_j:
+                left[k], budget[k] = self.ledger.left_j((name,))[0], self.budget_j[name]
+
+        def cut(caps: FloatArray) -> Instance:
+            return instance.with_changes(energy_j=np.minimum(np.minimum(caps, left), limit))
+
+        view = RoundView(instance, left, budget, number, self.rounds, lambda caps: solve(cut(caps)))
+        return cut(self.policy.caps_j(view))
+
+    def book(self, result: Result) -> None:
+        """Book what the planned round takes."""
+        if result.allocation is None:
+            return
+        energy = result.problem.evaluate(result.allocation).energy_j
+        names = result.problem.instance.device_names
+        own = np.array([name in self.budget_j for name in names])
+        self.ledger.spend(tuple(n for n, on in zip(names, own.tolist(), strict=True) if on), energy[own])
 
 
 def energy_worth(problem: Problem, allocation: Allocation) -> FloatArray:

@@ -19,6 +19,7 @@ import numpy as np
 from edgealloc.api import solve
 from edgealloc.embed import DeviceState, Plan, System, plan_of, round_instance
 from edgealloc.errors import EdgeallocError
+from edgealloc.horizon import EnergyHorizon
 from edgealloc.instance import Instance
 from edgealloc.problem import Problem
 from edgealloc.result import Result
@@ -53,6 +54,8 @@ class OnlineAllocator:
         Masks follow from this, the round and the device's id.
     stragglers
         What to do about devices that :meth:`report` says were late; None: nothing.
+    energy
+        What devices may spend over a horizon of rounds; ``energy_j`` of their states still limits each round.
 
     Raises
     ------
@@ -69,8 +72,11 @@ class OnlineAllocator:
         rel_gap: float = 1e-4,
         seed: int = 0,
         stragglers: StragglerPolicy | None = StragglerPolicy(),  # noqa: B008  (immutable)
+        energy: EnergyHorizon | None = None,
     ) -> None:
-        self.system, self.seed = system, seed
+        self.system, self.seed, self.energy = system, seed, energy
+        if time_budget_s is not None and energy is not None:  # a policy solves a round several times
+            time_budget_s = time_budget_s / (1 + getattr(energy.policy, "solves", 0))
         self.rounds = RoundSolver(method, time_budget_s=time_budget_s, rel_gap=rel_gap, seed=seed)
         self.stragglers = None if stragglers is None else Stragglers(stragglers)
         self.round_number = 0
@@ -105,7 +111,10 @@ class OnlineAllocator:
         resting: frozenset[str] = frozenset()
         if self.stragglers is not None:
             resting = self.stragglers.resting(number, devices)
-        present = {key: replace(s, available=False) if key in resting else s for key, s in devices.items()}
+        spent = frozenset() if self.energy is None else self.energy.spent(devices)
+        present = {
+            key: replace(s, available=False) if key in resting or key in spent else s for key, s in devices.items()
+        }
         instance = round_instance(self.system, present)
         result: Result | None = None
         message: str | None = None
@@ -113,15 +122,19 @@ class OnlineAllocator:
         if instance is not None:
             if self.stragglers is not None:
                 instance = self.stragglers.padded(instance)
+            if self.energy is not None:
+                instance = self.energy.capped(instance, number, self.rounds.solve)
             result = self.rounds.solve(instance)
+            if self.energy is not None:
+                self.energy.book(result)
             if not result.status.has_allocation and instance.exclusion_penalty is None:
                 drop, message = self._advice(result, started)
         plan = plan_of(
             result, present, self.system.latency_s, seed=self.seed, round_number=number, message=message
         )
-        settings = {
-            key: {**own, "reason": "resting"} if key in resting else own for key, own in plan.devices.items()
-        }
+        settings = dict(plan.devices)
+        for reason, keys in (("resting", resting), ("horizon budget spent", spent)):
+            settings |= {key: {**settings[key], "reason": reason} for key in keys if key in settings}
         plan = replace(plan, devices=settings, drop=drop, seconds=time.perf_counter() - started)
         self._planned = plan
         return plan

@@ -14,6 +14,7 @@ import pytest
 
 from edgealloc.embed import DeviceState, Plan, System
 from edgealloc.errors import InputError
+from edgealloc.horizon import EnergyHorizon, EnergyPolicy, EqualSplit, Rollover, VirtualQueue
 from edgealloc.instance import BoundSpec, Instance
 from edgealloc.online import OnlineAllocator, who_to_drop
 from edgealloc.problem import Problem
@@ -343,3 +344,35 @@ def test_a_control_does_not_print_its_arrays(make_instance: MakeInstance) -> Non
     """Restoring a signal handler prints the old one: with arrays in it, that took most of a warm round's time."""
     first = RoundSolver().solve(make_instance("fdma", 4))
     assert "array" not in repr(Control(Options(warm_start=first.allocation)))
+
+
+@pytest.mark.parametrize("policy", [EqualSplit(), Rollover(), VirtualQueue()])
+def test_horizon_budgets_hold_in_an_allocator(policy: EnergyPolicy) -> None:
+    """Also for a device that is away for a while; one without a budget is limited by its state alone."""
+    rng = np.random.default_rng(0)
+    budget = {"d0": 24.0, "d1": 24.0, "d2": 30.0}
+    allocator = OnlineAllocator(_system(bandwidth_hz=1e5), energy=EnergyHorizon(budget, 12, policy))
+    spent = dict.fromkeys(("d0", "d1", "d2", "d3"), 0.0)
+    for number in range(14):
+        states = _states(rng, 4)
+        if number in (3, 4):
+            del states["d2"]
+        plan = allocator.plan(states)
+        for device in plan.selected:
+            energy = plan.for_device(device)["energy_j"]
+            assert energy <= 3.0
+            spent[device] += energy
+    for device, total in budget.items():
+        assert 0.5 * total < spent[device] <= total
+    assert spent["d3"] > 30.0
+
+
+def test_a_spent_device_is_left_out_and_says_so() -> None:
+    allocator = OnlineAllocator(_system(), energy=EnergyHorizon({"d1": 2.5}, 1, Rollover()))
+    states = _states(np.random.default_rng(0), 3)
+    assert set(allocator.plan(states).selected) == set(states)
+    assert allocator.energy is not None
+    allocator.energy.ledger.spend(("d1",), np.array([1.0]))
+    plan = allocator.plan(states)
+    assert plan.for_device("d1") == {"selected": False, "reason": "horizon budget spent"}
+    assert set(plan.selected) == {"d0", "d2"}
