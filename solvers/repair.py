@@ -158,12 +158,13 @@ def _shaved(problem: Problem, point: Allocation) -> Allocation | None:
 
 
 def _redealt(problem: Problem, point: Allocation) -> Allocation | None:
-    """The point's keep rates, shaved a hair at most, on the least bandwidths that carry them."""
+    """The point's keep rates, shaved by a thousandth at most, on the least bandwidths that carry them."""
     inst, on = problem.instance, point.selected
     adapter = chosen_adapter(inst, np.maximum(point.option, 0))
     rows = device_rows(inst, adapter, 10.0 * MARGIN)
     stepped = np.array([levels is not None for levels in inst.keep_levels or (None,) * len(on)])
-    for hair in (0.0, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6):
+    # A device that may shave can hold a small share of the band: its hair then pays for the hairs of all.
+    for hair in (0.0, *(1e-11 * 2.0**n for n in range(27))):
         keep = np.where(stepped, point.keep, np.maximum(point.keep * (1.0 - hair), inst.keep_min))
         table = new_table(inst.num_devices)
         bandwidths(rows, np.log(keep), np.zeros_like(keep), table)
