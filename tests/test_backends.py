@@ -188,7 +188,7 @@ def routes_agree(problem: Problem, solve: Any, label: str) -> None:
     A solver stopped at its limit has no optimum to compare: its interval is checked, and the test skipped.
     """
     ours = edgealloc.solve(problem, rel_gap=1e-7, time_limit=60)
-    theirs = solve(problem, Options(rel_gap=5e-6, time_limit=120))
+    theirs = solve(problem, Options(rel_gap=2e-6, time_limit=120))
     if ours.status is Status.INFEASIBLE:
         assert theirs.status is Status.INFEASIBLE, f"{label}: {theirs.message}"
         return
@@ -196,9 +196,9 @@ def routes_agree(problem: Problem, solve: Any, label: str) -> None:
     assert theirs.status.has_allocation, f"{label}: {theirs.message}"
     assert theirs.lower_bound <= ours.objective * (1 + 1e-12), f"{label}: {theirs.message}"
     assert ours.lower_bound <= theirs.objective * (1 + 1e-12), f"{label}: {theirs.message}"
-    if theirs.status is not Status.OPTIMAL and theirs.seconds >= 110:
+    if theirs.rel_gap > 1e-5 and theirs.seconds >= 110:
         pytest.skip(f"{label}: stopped at its limit with a gap of {theirs.rel_gap:.1e}")
-    assert theirs.status is Status.OPTIMAL, f"{label}: {theirs.message}"
+    assert theirs.rel_gap <= 1e-5, f"{label}: {theirs.message}"
     assert theirs.objective == pytest.approx(ours.objective, rel=1e-5), f"{label}: {theirs.message}"
 
 
