@@ -231,7 +231,11 @@ def plot_times(frame: pd.DataFrame) -> Figure:
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlabel("size $K M$: devices times sub-carriers")
+    sizes = frame.drop_duplicates("x").sort_values("x")
+    names = [f"({k:.0f},{m:.0f})" for k, m in zip(sizes["num_devices"], sizes["num_subcarriers"], strict=True)]
+    axes.set_xticks(sizes["x"].to_list(), names)
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("(devices $K$, sub-carriers $M$), at $K M$ on a logarithmic axis")
     axes.set_ylabel("time [s]: median, bars from least to most")
     axes.grid(color="0.92", which="both")
     axes.legend(fontsize=8, frameon=False)
