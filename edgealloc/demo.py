@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgealloc.api import solve
+from edgealloc.bench_demo import draw_demo
+from edgealloc.certificate import save_certificate
 from edgealloc.errors import MissingPackageError
 from edgealloc.figures import draw
 from edgealloc.instance import BoundSpec, Instance
@@ -19,6 +21,7 @@ from edgealloc.report import allocation_table, comparison_table, proof_text
 from edgealloc.result import Result
 from edgealloc.scenario import CellOptions, make_cell
 from edgealloc.solvers.base import Options
+from edgealloc.solvers.certificate import certified
 from edgealloc.solvers.exact import search
 from edgealloc.solvers.tree import draw as draw_tree
 from edgealloc.units import FloatArray
@@ -72,6 +75,8 @@ def run(folder: Path, devices: int, seed: int, console: Console) -> None:
     console.rule("4. the same cell by the fast method and by simple schemes")
     console.print("Gaps are measured against the bound that branch and bound proved.\n")
     console.print(comparison_table([exact, *(solve(cell.instance, name, seed=seed) for name in _OTHERS)]))
+    console.print("\nAnd one small cell under deadlines from tight to loose:")
+    console.print("picture  ", str(draw_demo(folder)), highlight=False)
     console.rule("5. what the allocations are worth: a model trained under each")
     try:
         _train(folder, seed, console)
@@ -121,13 +126,14 @@ def _train(folder: Path, seed: int, console: Console) -> None:
 def _prove(instance: Instance, folder: Path, name: str, console: Console, places: Places) -> Result:
     """Solve, save, check and draw one cell."""
     case = save_instance(instance, folder / f"{name}.json")
-    result = solve(instance, rel_gap=1e-6, time_limit=60.0)
+    result, certificate = certified(solve(instance, rel_gap=1e-6, time_limit=60.0), 1e-6)
     solution = result.save(folder / f"{name}-solution.json")
+    proof = save_certificate(certificate, folder / f"{name}-proof.json")
     console.print(allocation_table(result))
     console.print(proof_text(result), markup=False, highlight=False)
     result.raise_for_status()
-    console.print(f"\n{verify_files(case, solution)}", markup=False, highlight=False)
+    console.print(f"\n{verify_files(case, solution, proof)}", markup=False, highlight=False)
     pictures = draw(result, folder / name, *places)
-    console.print("\nfiles    ", *(str(path) for path in (case, solution)), highlight=False)
+    console.print("\nfiles    ", *(str(path) for path in (case, solution, proof)), highlight=False)
     console.print("pictures ", *(str(path) for path in pictures), highlight=False)
     return result
