@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKERS = "osD^vPX*"
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")  # Okabe and Ito's
+_BAND_SEEDS = 3
 
 
 def plot_validation(validation: Validation, title: str = "", slack: float = 0.0) -> Figure:
     """Draw four panels; lines are means over seeds, bands and bars 95 % confidence intervals, cut at the frame.
+
+    With fewer than three seeds an interval says nothing, and thin lines show the runs themselves.
 
     The panel of the bound shows, per plan, what was predicted and what was measured; ``slack`` is the
     calibration's, taken off the bound and its stability term.
@@ -38,7 +42,7 @@ def plot_validation(validation: Validation, title: str = "", slack: float = 0.0)
     )
     for axis, key, label in panels:
         for i, name in enumerate(names):
-            _curve(axis, validation, name, key, f"C{i % 10}", _MARKERS[i % len(_MARKERS)])
+            _curve(axis, validation, name, key, _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)])
         axis.set(xlabel=label, ylabel="test loss in nats")
         axis.set_xlim(left=0)
         _frame_means(axis, np.concatenate([line.get_ydata() for line in axis.get_lines()]))
@@ -57,7 +61,12 @@ def _curve(axis: Any, validation: Validation, name: str, key: str, colour: str, 
     mean = np.array([np.mean([r["test_loss"] for r in group]) for group in groups])
     width = np.nan_to_num([half_width([r["test_loss"] for r in group]) for group in groups])
     axis.plot(x, mean, color=colour, marker=marker, markersize=4, label=name)
-    axis.fill_between(x, mean - width, mean + width, color=colour, alpha=0.15, linewidth=0)
+    if min(map(len, groups)) >= _BAND_SEEDS:
+        axis.fill_between(x, mean - width, mean + width, color=colour, alpha=0.15, linewidth=0)
+        return
+    for seed in {r["seed"] for r in records}:
+        run = [r for r in records if r["seed"] == seed]
+        axis.plot([r[key] for r in run], [r["test_loss"] for r in run], color=colour, linewidth=0.6, alpha=0.6)
 
 
 def _frame_means(axis: Any, means: FloatArray) -> None:
@@ -75,8 +84,8 @@ def _bound(axis: Any, validation: Validation, slack: float) -> None:
     axis.errorbar(place - 0.15, loss, width, fmt="o", capsize=3, label="test loss")
     points = (
         ([r["bound"] - slack for r in rows], "x", "bound G - slack"),
-        ([r["measured_gap"] for r in rows], "s", "test - train loss"),
-        ([r["stability"] - slack for r in rows], "+", "its stability term"),
+        ([r["measured_gap"] for r in rows], "s", "test - train loss, measured"),
+        ([r["stability"] - slack for r in rows], "+", "stability term of G - slack"),
     )
     for i, (values, marker, label) in enumerate(points):
         axis.plot(place - 0.05 + 0.1 * i, values, marker, markersize=5 + 3 * (marker != "s"), label=label)
