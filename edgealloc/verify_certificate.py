@@ -24,19 +24,11 @@ from edgealloc.certificate import AnyCertificate, Certificate
 from edgealloc.certificate_form import OUT, IntArray
 from edgealloc.instance import Instance
 from edgealloc.units import FloatArray
-from edgealloc.verify_certificate_device import (
-    Device,
-    Line,
-    Shares,
-    bandwidth_line,
-    blocked,
-    gap_slope,
-    gap_value,
-    stability,
-)
+from edgealloc.verify_certificate_device import Device, Line, bandwidth_line, blocked
 from edgealloc.verify_certificate_numbers import Balls, Intervals, Number, sum_below
 from edgealloc.verify_certificate_ofdma import check_subcarriers
 from edgealloc.verify_certificate_proof import BITS, Found, Proof
+from edgealloc.verify_certificate_share import Shares, gap_slope, gap_value, stability
 from edgealloc.verify_certificate_tree import Box, Spans, check_cover, check_tree, root_box
 
 __all__ = ["Proof", "check_certificate"]
@@ -68,8 +60,6 @@ def _check_kind(instance: Instance, certificate: Certificate, found: Found) -> N
     spec, pieces = instance.bound, certificate.pieces
     if instance.access == "ofdma":
         found.add("kind", certificate.kind, "a certificate for sub-carriers")
-    if spec.underfit == "curve" and math.isfinite(certificate.lower_bound):
-        found.add("kind", certificate.kind, "an instance without a measured underfitting curve")
     if certificate.kind == "common-rate":
         simple = instance.keep_levels is None and instance.adapter_options is None
         simple &= instance.exclusion_penalty is None and instance.access == "fdma"

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from edgealloc.certificate_form import OUT
 from edgealloc.certificate_ofdma import Branch, SubcarrierCertificate
 from edgealloc.instance import Instance
-from edgealloc.verify_certificate_device import gap_slope, gap_value, stability
 from edgealloc.verify_certificate_numbers import Balls, Intervals, Number, sum_below
-from edgealloc.verify_certificate_ofdma_parts import Claim, Model, excluded, left_open
+from edgealloc.verify_certificate_ofdma_claim import Claim, Model
+from edgealloc.verify_certificate_ofdma_parts import excluded, left_open
 from edgealloc.verify_certificate_ofdma_tree import Region, check_branches, check_parts
 from edgealloc.verify_certificate_proof import BITS, Found, Proof
+from edgealloc.verify_certificate_share import gap_slope, gap_value, stability
 
 __all__ = ["check_subcarriers", "claims_of", "leaf_value"]
 
@@ -39,9 +40,6 @@ def check_subcarriers(instance: Instance, certificate: SubcarrierCertificate, fo
     if found.faults:
         return Proof(tuple(found.faults))
     counting = math.isinf(certificate.lower_bound)
-    if instance.bound.underfit == "curve" and not counting:
-        found.add("kind", certificate.kind, "an instance without a measured underfitting curve")
-        return Proof(tuple(found.faults))
     if counting and instance.exclusion_penalty is not None:
         found.add("lower_bound", "null", "a number: with selection every device can be left out")
         return Proof(tuple(found.faults))

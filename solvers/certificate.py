@@ -71,20 +71,23 @@ def certified(result: Result, rel_gap: float = 1e-4) -> tuple[Result, AnyCertifi
 
 def _made(result: Result, infeasible: bool) -> AnyCertificate:
     """The certificate that goes with a method, unchecked."""
-    instance, own = result.problem.instance, result.problem.underfit.name in ("inverse-keep", "perturbation")
+    instance, known = result.problem.instance, result.problem.underfit.name != "custom"
     if result.method in ("convex", "bnb") and infeasible and instance.access != "ofdma":
         return infeasible_certificate(result.problem)
     if result.method == "convex" and not infeasible:
         return _common(result) if instance.common_keep else _of_prices(result)
-    if result.method == "bnb" and result.proof is not None and (own or infeasible):
+    if result.method == "bnb" and result.proof is not None and (known or infeasible):
         if instance.access == "ofdma":
             from edgealloc.solvers.certificate_ofdma import ofdma_certificate  # its kernels load when needed
 
             return ofdma_certificate(result)
         return search_certificate(result, *result.proof)
+    if not known:
+        raise EdgeallocError(
+            "there is no certificate under an underfitting function from Python: no file holds it"
+        )
     raise EdgeallocError(
-        f"method {result.method!r} leaves no certificate here: there are some for 'convex' and 'bnb', and not for "
-        "measured underfitting curves"
+        f"method {result.method!r} leaves no certificate here: there are some for 'convex' and 'bnb'"
     )
 
 

@@ -31,15 +31,9 @@ from edgealloc.solvers.ofdma_share import best_share, free_keeps
 from edgealloc.units import FloatArray
 from edgealloc.verify_certificate_numbers import Intervals
 from edgealloc.verify_certificate_ofdma import claims_of, leaf_value
-from edgealloc.verify_certificate_ofdma_parts import (
-    Claim,
-    Model,
-    cell_values,
-    left_open,
-    may_carry,
-    pays_from,
-    share_values,
-)
+from edgealloc.verify_certificate_ofdma_claim import Claim, Model, share_values
+from edgealloc.verify_certificate_ofdma_parts import cell_values, left_open, may_carry
+from edgealloc.verify_certificate_ofdma_pays import pays_from
 from edgealloc.verify_certificate_ofdma_tree import Region
 from edgealloc.verify_certificate_tree import root_box
 
@@ -261,8 +255,9 @@ class _Leaf:
         edges = np.array([low, high] if high > low else [low])
         if not len(mode.levels) and high > low:
             inner = np.geomspace(low, high, 2 + int(math.log(high / low) / math.log(_STEP)))[1:-1]
-            free = free_keeps(row, objective, nu)
-            edges = np.unique(np.concatenate((edges, inner, free[(free > low) & (free < high)])))
+            curve = self.guess.shares.curve
+            kept = np.concatenate((free_keeps(row, objective, nu), [] if curve is None else curve.knots))
+            edges = np.unique(np.concatenate((edges, inner, kept[(kept > low) & (kept < high)])))
         option = max(int(cell.option[i]), 0)
         return _Draft(i, depth, Part(k, option, edges, np.array(levels), np.array(slopes), np.zeros(0)))
 
@@ -285,7 +280,7 @@ class _Leaf:
             values = cell_values(self.guess, [claim for _, claim in claims])
             for (draft, claim), (cells, _plain, needs) in zip(claims, values, strict=True):
                 edges = claim.part.keep
-                share = share_values(self.guess, claim, edges)[0]
+                share = share_values(self.guess, claim, edges)
                 upper = np.min(share + claim.part.slope[:, None] * needs, axis=1, initial=np.inf)
                 weak = np.any(cells < upper[:, None] - tolerance, axis=0) & (edges[1:] > edges[:-1] * _NARROW)
                 if weak.any() and len(edges) < _EDGES:

@@ -13,7 +13,7 @@ from edgealloc.solvers.ofdma_device import BAND, BIT0, BIT1, ENERGY, LN2, keep_c
 from edgealloc.solvers.ofdma_pricing import Mode
 from edgealloc.solvers.ofdma_share import best_share, free_keeps, share
 from edgealloc.units import FloatArray
-from edgealloc.verify_certificate_ofdma_parts import Claim
+from edgealloc.verify_certificate_ofdma_claim import Claim
 
 __all__ = ["OpenSets", "slopes_at"]
 

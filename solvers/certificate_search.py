@@ -63,9 +63,9 @@ class _Draft:
         return Pieces(self.device, self.option(), self.left, self.right, line, start)
 
     def halved(self, which: NDArray[np.bool_]) -> None:
-        """Cut pieces in the middle (in logarithms)."""
+        """Cut pieces in the middle (in logarithms), or at a point of a measured curve."""
         which = which & (self.mode != OUT) & (self.right - self.left > 1e-14 * self.right)
-        middle = np.sqrt(self.left * self.right)
+        middle = self.choices.splits(self.mode, self.left, self.right)
         which &= (middle > self.left) & (middle < self.right)
         more = np.flatnonzero(which)
         for name in ("mode", "device", "round"):

@@ -24,8 +24,8 @@ from edgealloc.solvers.certificate import certified
 from edgealloc.verify import verify_files
 from edgealloc.verify_certificate import check_certificate
 from edgealloc.verify_certificate_numbers import Balls, Intervals, Number
+from edgealloc.verify_certificate_ofdma_claim import Model
 from edgealloc.verify_certificate_ofdma_device import needs
-from edgealloc.verify_certificate_ofdma_parts import Model
 from edgealloc.verify_certificate_ofdma_sets import open_sets
 from tests.ofdma_oracle import random_ofdma
 from tests.test_certificate import Change, lose, numbers_of, put, refused
