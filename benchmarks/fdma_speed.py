@@ -13,7 +13,6 @@ by the problem model and repaired to strict feasibility; its gap is taken agains
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import math
@@ -34,12 +33,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers import PEERS
+from benchmarks.record import save_page, save_rows
 from edgealloc.instance import Instance
 from edgealloc.io import instance_hash, load_instance
 from edgealloc.problem import Problem
 from edgealloc.solvers.judge import judge
 
-RESULTS = Path(__file__).parent / "results"
 REL_GAP = 1e-6
 PACKAGE = {"ipopt": "casadi", "scip": "pyscipopt"}
 
@@ -308,14 +307,9 @@ def report(rows: Sequence[Row], alone: Sequence[Alone], cold: tuple[Alone, Alone
 
 def write(text: str, rows: Sequence[Row], alone: Sequence[Alone]) -> None:
     """Write the report and both tables below ``benchmarks/results``."""
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "fdma_speed.md").write_text(text, encoding="utf-8")
-    for name, records in (("fdma_speed.csv", rows), ("fdma_speed_alone.csv", alone)):
-        if records:
-            with (RESULTS / name).open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow([f.name for f in fields(records[0])])
-                writer.writerows(list(asdict(record).values()) for record in records)
+    save_page("fdma_speed", text)
+    save_rows("fdma_speed", rows)
+    save_rows("fdma_speed_alone", alone)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

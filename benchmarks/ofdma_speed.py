@@ -16,17 +16,14 @@ gap" is our time to the same relative gap.
 from __future__ import annotations
 
 import argparse
-import csv
 import math
-import os
-import platform
 import time
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
 
+from benchmarks.record import machine, save_page, save_rows
 from edgealloc.instance import Instance
 from edgealloc.io import instance_hash
 from edgealloc.problem import Problem
@@ -35,7 +32,6 @@ from edgealloc.scenario import CellOptions, make_cell
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.exact import solve_bnb
 
-RESULTS = Path(__file__).parent / "results"
 SIZES = ("4x16", "6x32", "8x64", "16x128", "32x256")
 LIMITS_S = {"4x16": 10.0, "6x32": 20.0, "8x64": 40.0, "16x128": 60.0, "32x256": 120.0}
 # What each size is to reach: (gap, seconds). Gap 1e-3 is to be proved in a tenth of the seconds.
@@ -112,7 +108,7 @@ def measure(size: str, seed: int, scip_s: float, limit_s: float) -> Row:
         "scip_lower_bound": peer.lower_bound,
         "to_scip_gap_s": time_to(ours, max(peer.rel_gap, REL_GAP)),
     }
-    return Row(**(asdict(row) | scip))
+    return replace(row, **scip)
 
 
 def table(rows: list[Row]) -> str:
@@ -186,14 +182,8 @@ def main() -> None:
     text = table(rows)
     print(text)
     if arguments.write:
-        RESULTS.mkdir(exist_ok=True)
-        machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-        head = f"# OFDMA speed\n\n{machine}; medians over cells\n\n"
-        (RESULTS / "ofdma_speed.md").write_text(head + text, encoding="utf-8")
-        with (RESULTS / "ofdma_speed.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(Row)])
-            writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
+        save_page("ofdma_speed", f"# OFDMA speed\n\n{machine()}; medians over cells\n\n{text}")
+        save_rows("ofdma_speed", rows)
 
 
 if __name__ == "__main__":

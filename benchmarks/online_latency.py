@@ -13,23 +13,20 @@ device in too deep a fade) are counted apart: proving that takes less time.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.record import machine, save_page
 from edgealloc.clairvoyant import clairvoyant
 from edgealloc.instance import Instance
 from edgealloc.rounds import RoundSolver
 from edgealloc.scenario import CellOptions, make_cell
 from edgealloc.simulate import SimulateOptions, draw_rounds, simulate, summary
 
-RESULTS = Path(__file__).parent / "results"
 SEED = 7
 CORRELATION = 0.9
 
@@ -193,10 +190,9 @@ def main() -> None:
     for case in CASES:
         rows.append(measure(case, args.rounds))
         print(latency_table(rows[-1:]).splitlines()[-1], flush=True)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     text = f"""# Rounds online
 
-Written by `python -m benchmarks.online_latency --write`; {machine}, one thread.
+Written by `python -m benchmarks.online_latency --write`; {machine()}, one thread.
 
 ## Latency of a warm round
 
@@ -223,8 +219,7 @@ Excess over that of the clairvoyant optimum, which knows all channels beforehand
 """
     print(text)
     if args.write:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "online_latency.md").write_text(text)
+        save_page("online_latency", text)
 
 
 if __name__ == "__main__":

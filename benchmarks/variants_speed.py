@@ -11,18 +11,15 @@ of the scenario generator. Alone on a machine, please: these are wall-clock time
 from __future__ import annotations
 
 import argparse
-import csv
-import os
-import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
 
-from benchmarks.ofdma_speed import RESULTS, time_to
+from benchmarks.ofdma_speed import time_to
+from benchmarks.record import machine, save_page, save_rows
 from edgealloc.instance import AdapterOption, Instance, UnderfitCurve
 from edgealloc.io import instance_hash
 from edgealloc.problem import Problem
@@ -182,19 +179,9 @@ def main() -> None:
     text = table(rows)
     print(text)
     if arguments.write:
-        write(text, rows, Path(RESULTS))
-
-
-def write(text: str, rows: list[Row], folder: Path) -> None:
-    """The table and the rows as files."""
-    folder.mkdir(exist_ok=True)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    head = f"# Speed of branch and bound by variant\n\n{machine}; to a relative gap of {REL_GAP:g}\n\n"
-    (folder / "variants_speed.md").write_text(head + text, encoding="utf-8")
-    with (folder / "variants_speed.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        head = f"# Speed of branch and bound by variant\n\n{machine()}; to a relative gap of {REL_GAP:g}\n\n"
+        save_page("variants_speed", head + text)
+        save_rows("variants_speed", rows)
 
 
 if __name__ == "__main__":
