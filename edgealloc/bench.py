@@ -247,6 +247,8 @@ def _pair(cell: Cell) -> tuple[Cell, dict[str, Any]]:
 def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Rows as a frame with gaps: against the case's best proven bound, whichever method proved it.
 
+    A case is ``ample`` where its best objective is within the gap asked for of G_free: scarcity then costs less
+    than the bounds can tell, and an excess gap, 0 / 0, is left out (nan); ``gap``, relative to G, stands.
     ``seconds_to_psca`` is when a method had an allocation as good as that of ``psca``, ``seconds_to_1_percent``
     when it had one with an excess gap of 1 %; nan where it never did.
     """
@@ -263,11 +265,13 @@ def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
     frame["best_bound"] = bound.groupby(frame["case"]).transform("max")
     frame["best_objective"] = frame["objective"].groupby(frame["case"]).transform("min")
     known = feasible & frame["best_bound"].notna()
+    free = frame["free_objective"]
+    frame["ample"] = frame["best_objective"] - free <= frame["rel_gap_asked"] * free.abs()
     gaps, excess = [], []
-    columns = (frame[c] for c in ("objective", "best_bound", "free_objective"))
-    for ok, value, proven, free in zip(known, *columns, strict=True):
+    columns = (frame[c] for c in ("ample", "objective", "best_bound", "free_objective"))
+    for ok, ample, value, proven, least in zip(known, *columns, strict=True):
         gaps.append(relative_gap(value, proven) if ok else math.nan)
-        excess.append(excess_gap(value, proven, free) if ok else math.nan)
+        excess.append(excess_gap(value, proven, least) if ok and not ample else math.nan)
     frame["gap"], frame["excess_gap"] = gaps, excess
     return _reached(frame)
 

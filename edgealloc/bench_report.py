@@ -43,10 +43,14 @@ def _label(method: str) -> str:
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per access scheme and method: how often feasible and verified, gaps in percent, median time."""
+    """One row per access scheme and method: how often feasible and verified, gaps in percent, median time.
+
+    ``ample`` cells have no excess gap; theirs is given relative to G.
+    """
     rows = []
     for (access, method), part in frame.groupby(["access", "method"], sort=False):
         gaps = 100.0 * part["excess_gap"].dropna().to_numpy(dtype=np.float64)
+        ample = part[part["ample"] & part["gap"].notna()]
         rows.append({
             "access": access,
             "method": method,
@@ -56,6 +60,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
             "median gap %": float(np.median(gaps)) if len(gaps) else np.nan,
             "95th %": float(np.percentile(gaps, 95)) if len(gaps) else np.nan,
             "worst %": float(gaps.max()) if len(gaps) else np.nan,
+            "ample": len(ample),
+            "worst there, % of G": 100.0 * float(ample["gap"].max()) if len(ample) else np.nan,
             "median s": float(part["seconds"].median()),
         })  # fmt: skip
     import pandas as pd

@@ -33,6 +33,7 @@ __all__ = ["PscaSettings", "solve_psca", "solve_psca_plus"]
 
 
 VARIANTS = ("bound", "cvxpy")
+DIVE_NODES = 40  # of branch and bound, at the end of psca+ on one band
 
 
 def solve_psca(
@@ -71,7 +72,10 @@ def solve_psca(
 
 
 def solve_psca_plus(problem: Problem, options: Options | None = None, variant: str = "") -> Result:
-    """As :func:`solve_psca` from three starts, with knapsack rounding and local search: method ``psca+``."""
+    """As :func:`solve_psca` from three starts, with knapsack rounding and local search: method ``psca+``.
+
+    On one band (FDMA, blocks) that is not log-convex it ends with a few nodes of branch and bound.
+    """
     return _run(problem, options, "psca+", variant, PscaSettings(search=True, starts=3), None)
 
 
@@ -139,6 +143,8 @@ def _solve(problem: Problem, control: Control, settings: PscaSettings, route: Ro
         message = f"stopped: {control.reason}" if control.reason else message
         return replace(result, message=message, seconds=control.seconds, trace=tuple(control.trace))
     value, allocation, search = best
+    if settings.search and not (model.binary or problem.structure.log_convex or control.stopped()):
+        value, allocation = min((value, allocation), _dive(problem, allocation, control), key=lambda pair: pair[0])
     bound = -math.inf
     prices: dict[str, float] = {}
     if settings.bound and search.prices is not None:
@@ -159,6 +165,22 @@ def _solve(problem: Problem, control: Control, settings: PscaSettings, route: Ro
         prices=prices,
         trace=tuple(control.trace),
     )
+
+
+def _dive(problem: Problem, allocation: Allocation, control: Control) -> tuple[float, Allocation]:
+    """The best allocation of a few nodes of branch and bound on a single band, started from a local one.
+
+    On one band local optima differ in who keeps much and who keeps little; exchanges of spectrum do not mend it.
+    """
+    from edgealloc.solvers.exact import solve_bnb
+
+    limit = control.options.time_limit
+    left = None if limit is None else max(limit - control.seconds, 1e-3)
+    options = Options(
+        rel_gap=1e-4, time_limit=left, warm_start=allocation, callback=lambda seen: seen.nodes >= DIVE_NODES
+    )
+    found = solve_bnb(problem, options)
+    return (math.inf, allocation) if found.allocation is None else (found.objective, found.allocation)
 
 
 def _elastic(model: Model) -> float:

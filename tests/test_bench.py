@@ -140,7 +140,7 @@ def test_files_and_tables(frame: pd.DataFrame, tmp_path: Path) -> None:
 
 
 def test_gap_is_taken_against_the_best_bound() -> None:
-    shared = {"case": "a", "verified": True, "free_objective": 0.5}
+    shared = {"case": "a", "verified": True, "free_objective": 0.5, "rel_gap_asked": 1e-6}
     rows = [
         shared | {"method": "x", "status": "optimal", "objective": 1.0, "lower_bound": 0.9},
         shared | {"method": "y", "status": "locally_solved", "objective": 1.1, "lower_bound": None},
@@ -149,6 +149,10 @@ def test_gap_is_taken_against_the_best_bound() -> None:
     out = frame_of(rows)
     np.testing.assert_allclose(out["excess_gap"], [0.1 / 0.5, 0.2 / 0.6, np.nan])
     np.testing.assert_allclose(out["gap"], [0.1, 0.2 / 1.1, np.nan])
+    for row in rows:  # where the optimum may be G_free itself, the excess gap is 0 / 0
+        row["free_objective"] = 1.0 - 1e-7
+    assert frame_of(rows)["excess_gap"].isna().all()
+    np.testing.assert_allclose(frame_of(rows)["gap"], [0.1, 0.2 / 1.1, np.nan])
     rows[1]["verified"] = False  # an allocation that fails the check has no objective
     assert np.isnan(frame_of(rows)["objective"][1])
 
@@ -184,6 +188,7 @@ def test_limits_are_no_differences() -> None:
 
 def test_time_to_the_same_quality() -> None:
     shared = {"case": "a", "verified": True, "free_objective": 0.5, "num_devices": 2, "num_subcarriers": 8}
+    shared |= {"rel_gap_asked": 1e-6}
     steps = [[0.1, 1.2], [0.4, 1.05], [0.7, 1.0]]
     rows = [
         shared
