@@ -74,7 +74,7 @@ class Curve:
 
     def value(self, keep: FloatArray) -> Number:
         """u at keep rates; nothing is known outside of the points. Shape [N]."""
-        return self._bernstein(keep, keep)[0]
+        return self.bernstein(keep, keep)[0]
 
     def ends(self, left: FloatArray, right: FloatArray, squared: bool) -> tuple[Number, Number]:
         """Values at both ends of a line below the curve on [left, right], a line in s or, ``squared``, in s^2.
@@ -83,7 +83,7 @@ class Curve:
         gets the value at its right end, for the curve falls. Nothing is known outside of the points. Shapes [N].
         """
         kind = type(self.parts[0])
-        bern = self._bernstein(left, right)
+        bern = self.bernstein(left, right)
         rise = bern[3] - bern[0]
         # Bernstein coefficients of (s - left) / (right - left), or of the same with squares: 0, one, two, 1
         one, two = kind.of(1.0) / 3.0, kind.of(2.0) / 3.0
@@ -94,8 +94,11 @@ class Curve:
         drop = kind.of(np.minimum(np.minimum(*below), 0.0))
         return bern[0] + drop, bern[3] + drop
 
-    def _bernstein(self, left: FloatArray, right: FloatArray) -> tuple[Number, Number, Number, Number]:
-        """Bernstein coefficients on intervals; those over a point are replaced by their right ends. Shapes [N]."""
+    def bernstein(self, left: FloatArray, right: FloatArray) -> tuple[Number, Number, Number, Number]:
+        """Bernstein coefficients on intervals; those over a point are replaced by their right ends. Shapes [N].
+
+        The curve is not below the least of them. Nothing is known outside of the points.
+        """
         kind, knots = type(self.parts[0]), self.knots
         most = len(knots) - 2
         piece = np.clip(np.searchsorted(knots, left, side="right") - 1, 0, most)

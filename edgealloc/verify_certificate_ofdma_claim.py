@@ -112,11 +112,11 @@ def share_ends(model: Model, claim: Claim, edges: FloatArray) -> tuple[FloatArra
 
     The least share of closed forms, convex in s^2, also by the tangents at both ends.
     """
-    kind = model.kind
-    left, right = _shares(model, claim, len(edges) - 1).concave_ends(edges[:-1], edges[1:], claim.nu)
+    kind, shares = model.kind, _shares(model, claim, len(edges) - 1)
+    left, right = shares.concave_ends(edges[:-1], edges[1:], claim.nu)
     least = np.minimum(left, right)
-    if model.shares.curve is not None:
-        return left, right, least
+    if shares.curve is not None:
+        return left, right, np.maximum(least, shares.curve_least(edges[:-1], edges[1:], claim.nu))
     value, slope = _shares(model, claim, len(edges)).value_and_slope(edges, claim.nu)
     square = kind.of(edges) * kind.of(edges)
     wide = square.take(np.s_[1:]) - square.take(np.s_[:-1])

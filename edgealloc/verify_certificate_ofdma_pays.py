@@ -20,7 +20,7 @@ __all__ = ["pays_from"]
 
 # How well the keep rate is found decides nothing.
 _GRID, _NEWTON = 48, 5
-_STEPS, _WIDER, _CLOSER = 40, 4.0, 0.125  # under a curve
+_STEPS, _WIDER, _CLOSER = 200, 4.0, 0.125  # under a curve
 
 
 def pays_from(model: Model, claim: Claim, sets: NDArray[np.bool_]) -> FloatArray:
@@ -80,7 +80,7 @@ def _under_curve(model: Model, claim: Claim, target: FloatArray) -> FloatArray:
     keep, step = grid[at], np.append(np.diff(grid), 0.0)[at]
     shares, number = model.shares, row_of(model, claim)
     for _ in range(_STEPS):
-        live = np.flatnonzero(keep < last)
+        live = np.flatnonzero((keep < last) & (step > 2.0**-52 * keep))
         if not len(live):
             break
         x = keep[live]

@@ -204,6 +204,23 @@ class Shares:
             ends = [self.under * u + value + slope * step for u, step in zip(curve, steps, strict=True)]
         return ends[0].lower(), ends[1].lower()
 
+    def curve_least(self, left: FloatArray, right: FloatArray, nu: Number) -> FloatArray:
+        """Doubles not above the share on intervals, sharp where it is least at an end; for curves. Shape [N].
+
+        The rest lies above its tangent in s at either end, and a cubic above its least Bernstein coefficient.
+        """
+        assert self.curve is not None
+        kind, least = type(self.under), np.full(len(left), -np.inf)
+        a, b = kind.of(left), kind.of(right)
+        under = [self.under * u for u in self.curve.bernstein(left, right)]
+        for touch in (left, right):
+            value, slope = self._rest(touch, nu)
+            first, last = (value + slope * ((end - kind.of(touch)) / kind.of(touch)) for end in (a, b))
+            parts = [first, (first * 2.0 + last) / 3.0, (first + last * 2.0) / 3.0, last]
+            sums = [(u + v).lower() for u, v in zip(under, parts, strict=True)]
+            least = np.maximum(least, np.min(sums, axis=0))
+        return least
+
 
 def _mid(x: Number) -> FloatArray:
     lower, upper = x.lower(), x.upper()

@@ -62,7 +62,8 @@ def certified(result: Result, rel_gap: float = 1e-4) -> tuple[Result, AnyCertifi
         if not math.isfinite(lower):
             raise EdgeallocError(f"the certificate does not hold ({proof.faults[0]}); please report the instance")
         certificate = replace(certificate, lower_bound=lower)
-        result = replace(result, lower_bound=lower)
+    if not infeasible and certificate.lower_bound < result.lower_bound:
+        result = replace(result, lower_bound=certificate.lower_bound)
         if result.status is Status.OPTIMAL and not result.rel_gap <= rel_gap:
             message = f"the certificate proves a gap of {result.rel_gap:.3g} only"
             result = replace(result, status=Status.FEASIBLE, message=message)

@@ -40,6 +40,7 @@ PUBLIC = [
 def by_file(instance: Instance, result: Result, rel_gap: float = 1e-6) -> tuple[Result, dict[str, Any]]:
     """A result with its certificate as a file has it."""
     lowered, certificate = certified(result, rel_gap)
+    assert lowered.status is Status.INFEASIBLE or lowered.lower_bound <= certificate.lower_bound
     return lowered, json.loads(json.dumps(certificate.to_file()))
 
 
@@ -320,8 +321,8 @@ def test_an_easier_cell_is_not_covered(honest: Any, field: str, factor: float) -
     assert refused(easier, data) or solve(easier, "bnb", rel_gap=1e-9).objective >= data["lower_bound"]
 
 
-def test_curves_are_refused_but_for_infeasibility(wide: Any, cases: Path) -> None:
-    """The checker knows no curve: a bound under one is not proved; that nothing fits needs none."""
+def test_a_certificate_of_another_term_is_refused(wide: Any, cases: Path) -> None:
+    """The bound of a formula is not that under a lower curve; that nothing fits is, whatever the curve."""
     knots = UnderfitCurve(np.array([0.01, 0.5, 1.0]), np.array([2.0, 0.5, 0.0]))
     instance, data, _objective = wide
     curve = replace(instance.bound, underfit="curve", underfit_curve=knots)
