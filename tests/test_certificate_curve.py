@@ -272,6 +272,16 @@ def test_no_mutant_proves_more_than_the_optimum(honest: Any, which: int) -> None
         assert refused(instance, bad)
 
 
+def test_balls_prove_what_intervals_do(honest: Any) -> None:
+    """A claim that intervals miss by a hair goes to balls; they prove as much, and no more than is true."""
+    for instance, objective, data in honest:
+        certificate = certificate_from_dict(data)
+        proof = check_certificate(instance, certificate)
+        above = check_certificate(instance, replace(certificate, lower_bound=proof.lower_bound * (1 + 4e-16)))
+        assert above.in_balls > 0
+        assert proof.lower_bound <= above.lower_bound <= objective * (1 + 1e-12)
+
+
 def test_functions_have_no_certificate(make_instance: Any) -> None:
     """A function from Python is in no file; its certificate would be one for another instance."""
 
