@@ -119,31 +119,28 @@ def root_box(cell: OfdmaCell) -> OfdmaBox:
 def split(cell: OfdmaCell, box: OfdmaBox, master: Master, x: FloatArray) -> tuple[tuple[OfdmaBox, ...], str]:
     """Children of a box that part the columns which the master mixes; none when it mixes nothing that matters.
 
-    In this order: the owner of a sub-carrier, the mode of a device, its keep rate. (A mixture of continuous keep
-    rates on one set is no better than their mean where the share is convex in s^2, that is without a curve.)
+    In this order: the mode of a device (left out is one), its keep level, the owner of a sub-carrier, a continuous
+    keep rate under a curve. What a device does moves the bound far more than who owns one sub-carrier of many
+    (docs/ofdma.md has figures). A mixture of continuous keep rates on one set is no better than their mean where
+    the share is convex in s^2, that is without a curve.
     """
     used = np.flatnonzero(x > _INTEGRAL)
     names = cell.problem.instance.device_names
-    weight = np.zeros((cell.devices, cell.subcarriers))
-    np.add.at(weight, master.device[used], x[used, None] * master.mask[used])
-    part = np.abs(weight - np.round(weight))
-    if part.max() > _INTEGRAL:
-        k, m = (int(i) for i in np.unravel_index(np.argmax(part), part.shape))
-        children = tuple(replace(box, owners=(*box.owners, (k, m, own))) for own in (1, 0))
-        return children, f"sub-carrier {m} to {names[k]}"
-    for k in range(cell.devices):
-        mine = used[master.device[used] == k]
+    columns = [used[master.device[used] == k] for k in range(cell.devices)]
+    for k, mine in enumerate(columns):
         modes = sorted({int(i) for i in master.mode[mine]})
         if len(modes) > 1:
             first = max(modes, key=lambda i: (float(x[mine][master.mode[mine] == i].sum()), -i))
             rest = tuple(i for i in (-1, *range(cell.start[k], cell.start[k + 1])) if i != first)
             boxes = tuple(replace(box, modes=(*box.modes, (k, some))) for some in ((first,), rest))
             return boxes, f"mode of {names[k]}"
-    for k in range(cell.devices):
-        mine = used[master.device[used] == k]
-        keeps = master.keep[mine]
-        if len(mine) == 0 or master.mode[mine[0]] < 0 or keeps.max() == keeps.min():
-            continue
+    mixed = [  # devices whose columns differ in their keep rate
+        k
+        for k, mine in enumerate(columns)
+        if len(mine) and master.mode[mine[0]] >= 0 and np.ptp(master.keep[mine]) > 0.0
+    ]
+    for k in mixed:
+        mine, keeps = columns[k], master.keep[columns[k]]
         if not np.isnan(cell.levels[master.mode[mine[0]]]).all():
             values = np.unique(cell.levels[cell.start[k] : cell.start[k + 1]])
             values = values[~np.isnan(values)]
@@ -152,6 +149,15 @@ def split(cell: OfdmaCell, box: OfdmaBox, master: Master, x: FloatArray) -> tupl
             after = float(values[values > at][0])
             boxes = tuple(replace(box, keeps=(*box.keeps, (k, *ends))) for ends in ((0.0, at), (after, 1.0)))
             return boxes, f"keep level of {names[k]} at {at:.6g}"
+    weight = np.zeros((cell.devices, cell.subcarriers))
+    np.add.at(weight, master.device[used], x[used, None] * master.mask[used])
+    part = np.abs(weight - np.round(weight))
+    if part.max() > _INTEGRAL:
+        k, m = (int(i) for i in np.unravel_index(np.argmax(part), part.shape))
+        children = tuple(replace(box, owners=(*box.owners, (k, m, own))) for own in (1, 0))
+        return children, f"sub-carrier {m} to {names[k]}"
+    for k in mixed:
+        mine, keeps = columns[k], master.keep[columns[k]]
         if cell.curved and keeps.max() > keeps.min() * (1.0 + _SAME):
             at = float(x[mine] @ keeps / x[mine].sum())
             boxes = tuple(replace(box, keeps=(*box.keeps, (k, *ends))) for ends in ((0.0, at), (at, 1.0)))

@@ -192,7 +192,6 @@ CORRUPT: dict[str, Change] = {
     "price lost": leaf(0, "prices", by=lambda p: p[1:]),
     "price not finite": leaf(0, "prices", 0, by=math.inf),
     "kept share outside": leaf(0, "kept_share", by=1.5),
-    "kept share moved": leaf(0, "kept_share", by=lambda q: 0.5 * q + 0.01),
     "kept share a truth": leaf(0, "kept_share", by=True),
     "least raised": leaf(0, "least", 0, by=lambda x: x + 1e-3),
     "least lowered": leaf(0, "least", 0, by=lambda x: x - 1e-3),
@@ -219,8 +218,6 @@ CORRUPT: dict[str, Change] = {
     "child about another device": lambda d: owner_cut(d).update(device=(owner_cut(d)["device"] + 1) % 2),
     "child about no sub-carrier": lambda d: owner_cut(d).update(subcarrier=99),
     "owned neither true nor false": lambda d: owner_cut(d).update(owned="yes"),
-    "options lost": lambda d: option_cut(d).update(options=[]),
-    "keep rates cut off": lambda d: option_cut(d).update(high=0.4),
     "no cut": lambda d: d["nodes"][1].pop("cut"),
     "parent after child": put("nodes", 1, "parent", by=3),
     "two roots": put("nodes", 1, "parent", by=-1),
@@ -231,6 +228,13 @@ CORRUPT: dict[str, Change] = {
     "inner node with a proof": lambda d: d["nodes"][0].update({key: d["nodes"][-1][key] for key in PROOF}),
     "leaf swapped with another": lambda d: swap(d),
 }  # fmt: skip
+
+
+OPTIONS: dict[str, Change] = {  # and the price of the kept share, which a term of each device's own does without
+    "kept share moved": leaf(0, "kept_share", by=lambda q: 0.5 * q + 0.01),
+    "options lost": lambda d: option_cut(d).update(options=[]),
+    "keep rates cut off": lambda d: option_cut(d).update(high=0.4),
+}
 
 
 CUTS: dict[str, Change] = {  # a small cell can do without some of these: exclusions close its few sets alone
@@ -252,8 +256,19 @@ def swap(data: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def honest() -> tuple[Instance, dict[str, Any], float]:
-    """An accepted certificate of a tree over owners and menu rows, with selection, and the objective."""
-    instance = random_ofdma(np.random.default_rng(2))
+    """An accepted certificate of a tree over owners, with menus and selection, and the objective."""
+    return accepted(23)
+
+
+@pytest.fixture(scope="module")
+def chosen() -> tuple[Instance, dict[str, Any], float]:
+    """The same of a tree over menu rows and keep levels."""
+    return accepted(78)
+
+
+def accepted(seed: int) -> tuple[Instance, dict[str, Any], float]:
+    """Instance, an accepted certificate of a tree of three leaves or more, and the objective."""
+    instance = random_ofdma(np.random.default_rng(seed))
     assert instance.adapter_options is not None
     assert instance.exclusion_penalty is not None
     result = solve(instance, "bnb", rel_gap=1e-9)
@@ -276,6 +291,11 @@ def wide(cases: Path) -> tuple[Instance, dict[str, Any], float]:
 @pytest.mark.parametrize("what", sorted(CORRUPT))
 def test_corrupted_certificates_are_refused(honest: Any, what: str) -> None:
     _refuses(honest, CORRUPT[what])
+
+
+@pytest.mark.parametrize("what", sorted(OPTIONS))
+def test_corrupted_choices_are_refused(chosen: Any, what: str) -> None:
+    _refuses(chosen, OPTIONS[what])
 
 
 @pytest.mark.parametrize("what", sorted(CUTS))
