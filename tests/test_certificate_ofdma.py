@@ -230,8 +230,7 @@ CORRUPT: dict[str, Change] = {
 }  # fmt: skip
 
 
-OPTIONS: dict[str, Change] = {  # and the price of the kept share, which a term of each device's own does without
-    "kept share moved": leaf(0, "kept_share", by=lambda q: 0.5 * q + 0.01),
+OPTIONS: dict[str, Change] = {
     "options lost": lambda d: option_cut(d).update(options=[]),
     "keep rates cut off": lambda d: option_cut(d).update(high=0.4),
 }
@@ -301,6 +300,15 @@ def test_corrupted_choices_are_refused(chosen: Any, what: str) -> None:
 @pytest.mark.parametrize("what", sorted(CUTS))
 def test_corrupted_cuts_are_refused(wide: Any, what: str) -> None:
     _refuses(wide, CUTS[what])
+
+
+def test_moved_kept_share_is_refused(cases: Path) -> None:
+    """Of a pooled stability term: terms of each device's own do without it."""
+    instance = load_instance(cases / "ofdma-4x16-s1.json")
+    result = solve(instance, "bnb", rel_gap=1e-6)
+    _, data = by_file(instance, result)
+    assert not refused(instance, data)
+    _refuses((instance, data, result.objective), leaf(0, "kept_share", by=lambda q: 0.5 * q + 0.01))
 
 
 def _refuses(accepted: tuple[Instance, dict[str, Any], float], change: Change) -> None:
