@@ -320,8 +320,9 @@ def test_demo_proves_verifies_and_draws(tmp_path: Path) -> None:
         assert f" {method} " in done.stdout
     paths = re.findall(r"\S+\.(?:png|json)", done.stdout)
     assert "least test loss at the end: " in done.stdout
-    # two files each; two pictures of the first cell, a tree, three of the last; the training
-    assert len(paths) == 4 + 1 + 5 + 1
+    assert done.stdout.count("lower_bound proved") == 2
+    # three files of each cell, two pictures of the first, a tree, three of the other; deadlines; the training
+    assert len(paths) == 5 + 1 + 6 + 1 + 1
     assert all(Path(path).is_file() for path in paths)
 
 
