@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["free_minimum"]
 
 _GRID = 513  # samples of a curve's keep range before the best interval is refined
+_REFINE = 8  # times a common rate's interval is cut to a 32nd of itself; a curve's minimum may be a kink
 
 
 def free_minimum(problem: Problem) -> tuple[float, FloatArray]:
@@ -137,11 +138,16 @@ def _common_rate(problem: Problem, option: NDArray[np.intp]) -> tuple[float, Flo
             return problem.objective(keep * everybody, None, option)
         return _relaxed_selection(problem, option, keep)
 
-    for _ in range(5):
-        grid = np.linspace(low, high, 65)
+    # selection makes the value jump where a device's range begins or ends
+    ends = np.unique(np.clip(np.r_[inst.keep_min, inst.keep_max], low, high))
+    grid = np.union1d(np.linspace(low, high, _GRID), ends)
+    for _ in range(_REFINE):
         values = [value(s) for s in grid]
         best = int(np.argmin(values))
-        low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+        left, right = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+        grid = np.union1d(np.linspace(left, right, 65), grid[best])
+    values = [value(s) for s in grid]
+    best = int(np.argmin(values))
     return values[best], grid[best] * everybody
 
 

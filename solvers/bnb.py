@@ -27,6 +27,7 @@ Point = TypeVar("Point")
 
 # A child is dived into while its parent's bound is within this share of the gap above the best bound.
 _DIVE_WITHIN = 0.25
+_ROUNDING = 1e-14  # of a gap, so that a node closed at the cutoff is within the gap when it is computed again
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,7 @@ def branch_and_bound(
         return math.inf if best is None else best.value
 
     def cutoff() -> float:
-        return upper() - rel_gap * abs(upper()) if best is not None else math.inf
+        return upper() - max(rel_gap - _ROUNDING, 0.0) * abs(upper()) if best is not None else math.inf
 
     def lower() -> float:
         open_bound = min(frontier.bound(), current[0].bound if current else math.inf)

@@ -8,16 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgealloc.solvers.ofdma_cell import OfdmaCell
-from edgealloc.solvers.ofdma_device import SMAX, SMIN
-from edgealloc.solvers.ofdma_master import Master
+from edgealloc.solvers.ofdma_device import SMAX, SMIN, keep_cap
+from edgealloc.solvers.ofdma_master import Master, MasterPoint
 from edgealloc.solvers.ofdma_pricing import Mode
+from edgealloc.solvers.ofdma_share import best_share, free_keeps
 from edgealloc.units import FloatArray
 
-__all__ = ["OfdmaBox", "Region", "root_box", "split"]
+__all__ = ["OfdmaBox", "Region", "root_box", "split", "wide_mixture"]
 
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 _SAME = 1e-9  # keep rates this close are not parted
+_WIDE = 1.01  # a mixture of keep rates within this ratio is not wide
+_END = 0.1  # what a part of a wide mixture keeps of its range, at least, in logarithms
 _INTEGRAL = 1e-6  # weights this close to 0 or 1 count as such; a wrong guess only costs a node
 
 
@@ -116,13 +119,44 @@ def root_box(cell: OfdmaCell) -> OfdmaBox:
     return OfdmaBox(rates=(float(cell.rows[:, SMIN].min()), float(cell.rows[:, SMAX].max())))
 
 
-def split(cell: OfdmaCell, box: OfdmaBox, master: Master, x: FloatArray) -> tuple[tuple[OfdmaBox, ...], str]:
+def wide_mixture(cell: OfdmaCell, master: Master, point: MasterPoint, least: float) -> tuple[int, float] | None:
+    """The device whose mixture of keep rates gains most over its mean set, and a keep rate to part the mixture at.
+
+    Resources with increasing returns (``perturbation``: s^2 of a cap that grows with the set) make the master mix
+    few sub-carriers with many. The mean of the sets, sub-carriers in fractions, keeps less; the difference is what
+    branching on the keep rate can win. None where no device gains ``least``.
+    """
+    used = np.flatnonzero(point.x > _INTEGRAL)
+    widest, where = least, None
+    for k in range(cell.devices):
+        mine = used[master.device[used] == k]
+        modes, keeps = np.unique(master.mode[mine]), master.keep[mine]
+        if len(modes) != 1 or modes[0] < 0 or keeps.max() <= _WIDE * keeps.min():
+            continue
+        row, levels = cell.rows[modes[0]], cell.levels[modes[0]]
+        if not np.isnan(levels).all():
+            continue  # these are parted at their levels
+        x = point.x[mine] / point.x[mine].sum()
+        cap = keep_cap(row, cell.inv_a[k], cell.log2_a[k], (x @ master.mask[mine])[cell.order[k]])[0]
+        free = free_keeps(row, cell.objective, point.nu)
+        value, keep = best_share(row, cell.objective, point.nu, free, np.empty(0), cap)
+        gain = value - float(x @ (master.cost[mine] + point.nu * master.kept[mine]))
+        if gain >= widest:
+            end = (keeps.max() / keeps.min()) ** _END
+            widest, where = gain, (k, float(np.clip(keep, keeps.min() * end, keeps.max() / end)))
+    return where
+
+
+def split(
+    cell: OfdmaCell, box: OfdmaBox, master: Master, x: FloatArray, wide: tuple[int, float] | None = None
+) -> tuple[tuple[OfdmaBox, ...], str]:
     """Children of a box that part the columns which the master mixes; none when it mixes nothing that matters.
 
-    In this order: the mode of a device (left out is one), its keep level, the owner of a sub-carrier, a continuous
-    keep rate under a curve. What a device does moves the bound far more than who owns one sub-carrier of many
-    (docs/ofdma.md has figures). A mixture of continuous keep rates on one set is no better than their mean where
-    the share is convex in s^2, that is without a curve.
+    In this order: the mode of a device (left out is one), a ``wide`` mixture of keep rates as from
+    :func:`wide_mixture`, a keep level, the owner of a sub-carrier, a continuous keep rate under a curve. What a
+    device does moves the bound far more than who owns one sub-carrier of many (figures in docs/ofdma.md). Without
+    a curve, where the share is convex in s^2, a mixture of continuous keep rates on one set is no better than
+    their mean.
     """
     used = np.flatnonzero(x > _INTEGRAL)
     names = cell.problem.instance.device_names
@@ -134,6 +168,10 @@ def split(cell: OfdmaCell, box: OfdmaBox, master: Master, x: FloatArray) -> tupl
             rest = tuple(i for i in (-1, *range(cell.start[k], cell.start[k + 1])) if i != first)
             boxes = tuple(replace(box, modes=(*box.modes, (k, some))) for some in ((first,), rest))
             return boxes, f"mode of {names[k]}"
+    if wide is not None:
+        k, at = wide
+        boxes = tuple(replace(box, keeps=(*box.keeps, (k, *ends))) for ends in ((0.0, at), (at, 1.0)))
+        return boxes, f"keep rate of {names[k]} at {at:.6g}"
     mixed = [  # devices whose columns differ in their keep rate
         k
         for k, mine in enumerate(columns)

@@ -254,8 +254,9 @@ class OfdmaCell:
             else:
                 best = best_keeps(rows, self.objective, levels, caps, self.scale)
             best = np.clip(best, rows[:, SMIN], rows[:, SMAX])
-            for i in np.flatnonzero(discrete):  # the level itself, whatever squaring did
-                best[i] = levels[i, np.nanargmin(np.abs(levels[i] - best[i]))]
+            for i in np.flatnonzero(discrete):  # the level itself, whatever squaring did; never one above the cap
+                allowed = np.where(levels[i] <= caps[i], levels[i], np.nan)
+                best[i] = allowed[np.nanargmin(np.abs(allowed - best[i]))]
             keep[on] = best
         return Assignment(np.where((owner >= 0) & (mode[owner] >= 0), owner, -1), mode, keep)
 

@@ -19,6 +19,7 @@ from edgealloc.solvers.ofdma_cell import Assignment, OfdmaCell
 from edgealloc.solvers.ofdma_device import SMIN
 from edgealloc.solvers.ofdma_free import free_bound
 from edgealloc.solvers.ofdma_master import Master
+from edgealloc.solvers.ofdma_share import share
 from edgealloc.solvers.ofdma_start import improved
 from edgealloc.units import FloatArray
 
@@ -26,6 +27,7 @@ __all__ = ["common_starts", "is_rate_ripe", "split_rate"]
 
 _FIRST_FACTOR, _LAST_FACTOR = 1.5, 1.0005  # steps between trial rates
 _NARROW = 1e-12  # relative width below which a rate counts as one
+_LITTLE = 0.25  # of the gap
 _TOP = 0.9  # the part of the interval that all devices must reach on average, for it to be ripe
 
 
@@ -52,10 +54,14 @@ def aimed(cell: OfdmaCell, plan: Assignment, rate: float, control: Control) -> A
     return improved(cell, np.where(plan.owner >= 0, plan.owner, 0), 0.0, control, 5, rate)
 
 
-def is_rate_ripe(cell: OfdmaCell, box: OfdmaBox, master: Master, x: FloatArray) -> bool:
-    """Whether the master's point keeps nearly the largest rate of the box everywhere: owners matter more then."""
+def is_rate_ripe(cell: OfdmaCell, box: OfdmaBox, master: Master, x: FloatArray, gap: float) -> bool:
+    """Whether who takes part and who owns what matters more than the rate of a box.
+
+    So it does where the master's point keeps nearly the largest rate everywhere, and where shares differ by little
+    over the whole box, measured by the ``gap`` that is to be closed.
+    """
     low, high = box.rates
-    if high - low <= _NARROW * high:
+    if high - low <= _NARROW * high or _variation(cell, low, high) <= _LITTLE * gap:
         return True
     used = np.flatnonzero(x > 1e-6)
     used = used[master.mode[used] >= 0]
@@ -66,6 +72,16 @@ def is_rate_ripe(cell: OfdmaCell, box: OfdmaBox, master: Master, x: FloatArray) 
     np.add.at(kept, master.device[used], x[used] * master.keep[used])
     mean = kept[mass > 0.0] / mass[mass > 0.0]
     return bool(mean.min() >= low + _TOP * (high - low))
+
+
+def _variation(cell: OfdmaCell, low: float, high: float) -> float:
+    """How much the objective can differ between two common rates, at most."""
+    total = np.zeros(cell.devices)
+    for i, k in enumerate(cell.device):
+        ends = [share(cell.rows[i], cell.objective, 0.0, s) for s in (low, high)]
+        total[k] = max(total[k], abs(ends[0] - ends[1]))
+    pooled = abs(cell.gap(high * high) - cell.gap(low * low)) if cell.pooled else 0.0
+    return float(total.sum()) + pooled
 
 
 def split_rate(cell: OfdmaCell, box: OfdmaBox, cutoff: float) -> tuple[tuple[OfdmaBox, ...], str]:

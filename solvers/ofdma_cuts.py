@@ -31,7 +31,7 @@ from edgealloc.solvers.ofdma_device import (
 )
 from edgealloc.solvers.ofdma_share import SHARE_ROUNDING, share, share_below, share_size, split_keep
 
-__all__ = ["keep_window", "make_cuts", "relaxed_level"]
+__all__ = ["cut_constant", "keep_window", "make_cuts", "relaxed_level"]
 
 LEVEL_STEPS = np.array([1.0, 0.96, 1.04, 0.9, 1.1])  # water levels around the relaxed one
 B_STEPS = np.array([0.75, 0.88, 1.15, 1.35])  # slopes b around that of the marginal sub-carrier, for deeper nodes
@@ -170,6 +170,9 @@ def relaxed_level(row, obj, nu, low, high, inv_a, log2_a, mu, om):  # type: igno
             if got < need or mu[m] <= 0.0:
                 used[m] = 1.0 if mu[m] <= 0.0 else min(1.0, (need - got) / pi[m])
                 got += used[m] * pi[m]
+        if got == 0.0:  # so low a level asks for no profit at all: no cut there could bind
+            om *= 2.0
+            continue
         new = keep_cap(row, inv_a, log2_a, used)[1]
         if new <= 0.0:
             break

@@ -170,9 +170,17 @@ def _pooled_objective(rows, obj, scale, keeps):  # type: ignore[no-untyped-def]
 def polished_keeps(rows, obj, levels, caps, scale, keeps):  # type: ignore[no-untyped-def]
     """Improve keep rates [K] device by device under caps and global pooling: a local optimum, for any share.
 
-    A device's best rate is its cap or a local minimum of its share at the price gap'(Q) of the whole.
+    A device's best rate is its cap or a local minimum of its share at the price gap'(Q) of the whole; a device
+    with levels starts at the highest of them that its start and its cap allow.
     """
     s = np.minimum(keeps, caps)
+    for k in range(rows.shape[0]):
+        if levels.shape[1] and not np.isnan(levels[k, 0]):
+            best = levels[k, 0]
+            for x in levels[k]:
+                if best < x <= s[k]:
+                    best = x
+            s[k] = best
     for _ in range(50):
         moved = False
         for k in range(rows.shape[0]):

@@ -126,9 +126,12 @@ class Master:
         self.count += 1
         return True
 
-    def add_tangent(self, kept: float) -> bool:
-        """Tangent of the stability term at a kept share; False if one stands there."""
+    def add_tangent(self, kept: float, tolerance: float = 0.0) -> bool:
+        """Tangent of the stability term at a kept share; False if those there are come within the tolerance."""
         if self.pooled is None or any(abs(kept - t) < _TANGENT for t in self.tangents):
+            return False
+        below = max((self.pooled[0](t) + self.pooled[1](t) * (kept - t) for t in self.tangents), default=-np.inf)
+        if self.pooled[0](kept) - below <= tolerance:
             return False
         value, slope = self.pooled[0](kept), self.pooled[1](kept)
         columns = np.r_[self.devices, self.first + np.arange(self.count)]

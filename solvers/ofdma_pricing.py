@@ -1,7 +1,9 @@
 """Pricing of one device: sets of sub-carriers with a small priced share, and a proof that none is smaller.
 
 A search over sets that does not end soon is given up and its part split: by the number of sub-carriers in a set,
-or by the keep rate, the one scalar in which a share is not convex. Parts wait by their bound, lowest first.
+or by the keep rate, the one scalar in which a share is not convex. Parts wait by their bound, lowest first. Where
+hardly a keep rate is left to split, a covering knapsack bounds what cuts do not
+(:mod:`edgealloc.solvers.ofdma_cover`).
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from numpy.typing import NDArray
 
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.ofdma_counts import count_cuts, count_level, count_window
+from edgealloc.solvers.ofdma_cover import Cover
 from edgealloc.solvers.ofdma_cuts import LEVEL_STEPS, keep_window, make_cuts, relaxed_level
-from edgealloc.solvers.ofdma_device import SMAX, SMIN
+from edgealloc.solvers.ofdma_device import SMAX, SMIN, keep_cap, proven_keep
 from edgealloc.solvers.ofdma_search import DEPTH, FOUND, LEAVES, NODES, open_search, run_search
-from edgealloc.solvers.ofdma_share import free_keeps
+from edgealloc.solvers.ofdma_share import free_keeps, share
 from edgealloc.units import FloatArray
 
 __all__ = ["Ask", "Mode", "Priced", "price_mode"]
@@ -30,10 +33,13 @@ BoolArray = NDArray[np.bool_]
 SETS = 10  # the last so many finds are kept
 # Work of a search, in nodes, before its interval is split: enough for most, and about what the cuts cost.
 _FIRST_WORK, _LAST_WORK = 8_000, 1_000_000
+_COARSE_WORK = 64_000  # and with a coarse table of covers; a fine one takes about as long to make
 # Fewer nodes per leaf than this say that cuts are loose at whole sets: the interval of keep rates is too wide.
 _LEAF_SHARE = 5
 _SIDE = 0.3  # each part keeps so much of an interval in logarithms, at least
-_NARROW = 1.004  # intervals are not split below this ratio
+_NARROW = 1.004  # intervals are not split below this ratio, unless shares differ too much in them:
+_FALL = 0.25  # more than this part of what separates the bound from the threshold
+_POINT = 1.0 + 1e-9  # a ratio of keep rates that count as one
 _CHUNK = 1_000_000  # work between two looks at the clock, well below a second
 
 
@@ -112,6 +118,7 @@ class _Part(NamedTuple):
     depth: int
     n_low: int
     n_high: int
+    fine: bool = False  # a coarse table of covers did not do
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,11 +142,17 @@ def price_mode(
     """
     row, objective, levels = mode.row, mode.objective, mode.levels
     free = free_keeps(row, objective, ask.nu)
-    high = float(row[SMAX] if levels.size else free[-1])
+    low, high = float(row[SMIN]), float(row[SMAX] if levels.size else free[-1])
+    beyond = max(_out_of_reach(mode, ask.fixed), low)  # no set carries this keep rate
+    if trace is not None and (beyond < high or beyond == low):
+        trace.append((beyond, high, 0))
+    if beyond == low:
+        return Priced(math.inf, (), level, True, 0, 0)
+    high = min(high, beyond)
     sets, values = np.zeros((SETS, len(ask.mu)), bool), np.zeros(SETS)
     counts = np.zeros(5, np.int64)
     state = np.array([ask.threshold, math.inf])
-    heap = [_Part(-math.inf, 0, float(row[SMIN]), high, 0, 0, len(ask.mu))]
+    heap = [_Part(-math.inf, 0, low, high, 0, 0, len(ask.mu))]
     serial, exact, first_level = 1, True, level
     while heap:
         part = heapq.heappop(heap)
@@ -152,8 +165,6 @@ def price_mode(
         cuts = _cuts(mode, ask, part, level)
         if part.depth == 0:
             first_level = cuts.level
-        thin = _is_thin(mode, part)
-        narrow = thin and (trace is not None or part.n_low == part.n_high)
         base, worth, order, taken, floor, root, closed = open_search(cuts.a, cuts.bp, ask.mu, ask.fixed, state[0])
         state[1] = min(state[1], floor)
         if trace is not None:
@@ -161,31 +172,50 @@ def price_mode(
         if closed:
             continue
         root = max(float(root), part.bound)
+        thin = _is_thin(mode, part)
+        narrow = thin and (trace is not None or part.depth > 0)
+        cover = Cover.none(len(order) + 1)
+        if narrow and trace is None:
+            cover = Cover.of(
+                row, objective, levels, mode.inv_a, mode.log2_a, ask.nu, ask.mu, part.low, part.high, cuts.level,
+                ask.tolerance, order, taken, part.fine,
+            )  # fmt: skip
+            root = max(root, cover.bound)
+            narrow = not _falls(mode, ask, part, _FALL * (float(state[0]) - root))
         bound = np.empty((len(order) + 1, len(base)))
         bound[0] = base
         tried, whole = np.zeros(len(order) + 1, np.int64), np.empty((3, len(ask.mu)))
         counts[DEPTH] = 0
         limit = ask.max_work if narrow else min(_FIRST_WORK * 4**part.depth, _LAST_WORK)
-        if trace is None and part.n_low < part.n_high:
-            limit = min(limit, 4 * _FIRST_WORK)  # its number of sub-carriers can still be split
+        if trace is None and not narrow and part.n_low < part.n_high:
+            limit = min(limit, 4 * _FIRST_WORK)  # it can be split in two ways
+        coarse = narrow and trace is None and not part.fine
+        if coarse:
+            limit = min(limit, _COARSE_WORK)
         spent, done, saved, before = 0, False, state[1], counts.copy()
         while not done and spent < limit and not control.stopped():
             done = run_search(
                 row, objective, ask.nu, free, levels, mode.inv_a, mode.log2_a, ask.mu, cuts.level, part.low,
                 worth, order, taken, part.n_low, part.n_high, bound, tried, whole, counts, state,
-                ask.step, min(limit, _CHUNK), sets, values,
+                ask.step, min(limit, _CHUNK), sets, values, cover.table, cover.gain, cover.left, cover.paid,
             )  # fmt: skip
             spent += _CHUNK
         if done:
             continue
         state[1] = saved
+        if coarse and not control.stopped():
+            heapq.heappush(heap, part._replace(bound=root, serial=serial, fine=True))
+            serial += 1
+            continue
         if narrow or control.stopped():
             state[1], exact = min(saved, root), False
             continue
         if trace is not None:
             trace.pop()
         loose = (counts[LEAVES] - before[LEAVES]) * _LEAF_SHARE > counts[NODES] - before[NODES]
-        if trace is None and part.n_low < part.n_high and not (loose and not thin):
+        if thin and part.depth == 0:
+            pieces = [(part.low, part.high, part.n_low, part.n_high)]  # once more, with all means
+        elif trace is None and not (levels.size or thin or loose) and part.n_low < part.n_high:
             pieces = [(part.low, part.high, *some) for some in _numbers(part, cuts.count)]
         else:
             ends = _intervals(mode, ask, part, cuts, float(state[0]))
@@ -201,6 +231,21 @@ def price_mode(
     return Priced(
         float(state[1]), tuple(sets[:count]), first_level, exact, int(counts[NODES]), int(counts[LEAVES])
     )  # fmt: skip
+
+
+def _out_of_reach(mode: Mode, fixed: NDArray[np.int64]) -> float:
+    """A keep rate proved too much for all sub-carriers that a device may own; ``inf`` without a proof."""
+    allowed = fixed != 0
+    cap, level = keep_cap(mode.row, mode.inv_a, mode.log2_a, allowed.astype(float))
+    return float(proven_keep(mode.row, mode.inv_a[allowed], cap, level))
+
+
+def _falls(mode: Mode, ask: Ask, part: _Part, most: float) -> bool:
+    """Whether the share falls by more than ``most`` over an interval of keep rates that can still be split."""
+    if len(mode.levels) or part.high <= part.low * _POINT:
+        return False
+    ends = [share(mode.row, mode.objective, ask.nu, s) for s in (part.low, part.high)]
+    return bool(ends[0] - ends[1] > most)
 
 
 def _cuts(mode: Mode, ask: Ask, part: _Part, level: float) -> _Cuts:
@@ -227,14 +272,12 @@ def _cuts(mode: Mode, ask: Ask, part: _Part, level: float) -> _Cuts:
 
 
 def _numbers(part: _Part, count: float) -> list[tuple[int, int]]:
-    """Split a range of numbers of sub-carriers: off go the two around a relaxed one, or the end of a tail."""
+    """Split a range of numbers of sub-carriers: off go the two around a relaxed one; a tail is halved."""
     low, high = part.n_low, part.n_high
     if count == 0.0:
-        first, last = (high, high) if low == 0 else (low, low)
-    else:
-        first = min(max(math.floor(count), low), high - 1)
-        last = first + 1
-    parts = [(low, first - 1), *((n, n) for n in range(first, last + 1)), (last + 1, high)]
+        return [(low, (low + high) // 2), ((low + high) // 2 + 1, high)]
+    first = min(max(math.floor(count), low), high - 1)
+    parts = [(low, first - 1), (first, first), (first + 1, first + 1), (first + 2, high)]
     return [(a, b) for a, b in parts if a <= b]
 
 

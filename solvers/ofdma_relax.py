@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edgealloc.result import Snapshot, relative_gap
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.bnb import Found, Relaxation, Relaxed
-from edgealloc.solvers.ofdma_box import OfdmaBox, Region, root_box, split
+from edgealloc.solvers.ofdma_box import OfdmaBox, Region, root_box, split, wide_mixture
 from edgealloc.solvers.ofdma_cell import Assignment, OfdmaCell
 from edgealloc.solvers.ofdma_common import is_rate_ripe, split_rate
 from edgealloc.solvers.ofdma_device import EPS, WEIGHT
@@ -42,7 +42,11 @@ _LOCAL_PASSES = 3  # of such a descent; more is left to the next
 _CUT_TOLERANCE = 1e-7
 _MAX_WORK = 10_000_000  # nodes of one search in a narrow keep interval, before its root bound has to do
 _NO_SET = 1e3  # cost of the fallback column over the size of the objective
+_SETTLED = 3  # rounds after which a master's mixtures mean something
+_WIDE_SHARE = 0.1  # a mixture that gains this share of the gap is parted at once
+_MOVED = 20  # columns of a mode that follow the common rate from box to box
 _STEP_SHARE = 0.1  # what pricing may leave undecided, as a share of the gap
+_TANGENT = 0.02  # error of the stability term in the master, as a share of the gap that is asked for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,12 +104,12 @@ class Ofdma(Relaxation[OfdmaBox, Assignment]):
         what = ""
         point = node.generate(prices)
         if point is not None and self.cell.common and node.bound < node.cutoff:
-            if is_rate_ripe(self.cell, box, self.master, point.x):
+            if is_rate_ripe(self.cell, box, self.master, point.x, node.cutoff - node.bound):
                 point = node.generate(node.prices, whole=True)
             else:
                 children, what = split_rate(self.cell, box, node.cutoff)
         if point is not None and node.bound < node.cutoff and not children:
-            children, what = split(self.cell, box, self.master, point.x)
+            children, what = split(self.cell, box, self.master, point.x, node.wide)
             if self.cell.common and not children:
                 children, what = split_rate(self.cell, box, node.cutoff)
         bound = math.inf if self.cell.counting and node.bound > 1e-7 else node.bound
@@ -156,6 +160,7 @@ class _Node:
         self.bound = 0.0 if self.cell.counting else free_bound(self.cell, self.region)
         self.prices = Prices(np.zeros(0), 0.0, np.zeros(0))
         self.exact = True
+        self.wide: tuple[int, float] | None = None  # what to part, where generation ended for that
 
     def generate(self, prices: Prices, whole: bool = False) -> MasterPoint | None:
         """Rounds of pricing and master until the box is closed; the last point of the master if it is to split.
@@ -204,6 +209,10 @@ class _Node:
                 break
             if cell.common and slack and lp < self.cutoff and not whole:
                 return point
+            if rounds >= _SETTLED and point.value < self.cutoff and not cell.common:
+                self.wide = wide_mixture(cell, self.master, point, _WIDE_SHARE * (self.upper - self.bound))
+                if self.wide is not None:
+                    return point
             if slack and lp - self.bound <= 0.05 * rel_gap * abs(min(lp, self.upper)):
                 return point
             if at_dual and added == 0 and self.exact and finest:
@@ -263,12 +272,20 @@ class _Node:
         return math.fsum(terms) - 64.0 * EPS * math.fsum(abs(term) for term in terms), added
 
     def _move_columns(self) -> None:
-        """Columns that keep more than the box allows, at the most that it allows."""
-        master, high = self.master, self.box.rates[1]
-        for c in range(master.count):
-            i = int(master.mode[c])
-            if i >= 0 and master.keep[c] > high and not len(self.cell.levels[i]):
-                self.owner.add_column(i, master.mask[c].copy(), high)
+        """Columns that keep more than the box allows, at the most that it allows: the cheapest few of each mode.
+
+        All of them, box by box, would make the master grow without end.
+        """
+        master, high, n = self.master, self.box.rates[1], self.master.count
+        mask, fixed = master.mask[:n], self.region.fixed[master.device[:n]]
+        inside = ~(((fixed == 1) & ~mask) | ((fixed == 0) & mask)).any(axis=1)
+        paid = mask @ self.prices.mu
+        for i, mode in enumerate(self.region.modes):
+            if mode is None or len(mode.levels):
+                continue
+            mine = np.flatnonzero(inside & (master.mode[:n] == i) & (master.keep[:n] > high))
+            for c in mine[np.argsort(paid[mine], kind="stable")[:_MOVED]].tolist():
+                self.owner.add_column(i, mask[c].copy(), high)
 
     def _add(self, i: int, mask: BoolArray, nu: float) -> int:
         cell, mode = self.cell, self.region.modes[i]
@@ -281,10 +298,12 @@ class _Node:
         limit = self.control.options.time_limit
         left = math.inf if limit is None else limit - self.control.seconds
         point = self.master.solve(left)
-        for _ in range(30):  # until the stability term is tangent where the master stands
-            if point is None or not self.master.add_tangent(
-                float(point.x @ self.master.kept[: self.master.count])
-            ):
+        least = _TANGENT * self.owner.rel_gap * self.cell.size
+        tolerance = max(least, _STEP_SHARE**2 * (self.upper - self.bound)) if self.upper < math.inf else least
+        for _ in range(30):  # until the stability term is nearly tangent where the master stands
+            if point is None:
+                break
+            if not self.master.add_tangent(float(point.x @ self.master.kept[: self.master.count]), tolerance):
                 break
             if self.control.stopped():
                 return None

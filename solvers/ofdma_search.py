@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from edgealloc.solvers.ofdma_cover import cover_rest
 from edgealloc.solvers.ofdma_device import (
     EPS,
     SMIN,
@@ -140,12 +141,14 @@ def _leaf(  # type: ignore[no-untyped-def]
 def run_search(  # type: ignore[no-untyped-def]
     row, obj, nu, free, levels, inv_a, log2_a, mu, level, low,
     worth, order, taken, n_low, n_high, bound, tried, whole, counts, state, step, work, sets, values,
+    table, gain, left, paid,
 ):  # fmt: skip
     """Search on for about ``work`` nodes among sets of n_low to n_high sub-carriers; True when it is complete.
 
     ``bound`` [N + 1, L] (row 0: the base), ``tried`` [N + 1], ``taken`` [M], ``counts`` [5] and ``state`` [2]
     carry the search from call to call. A set below the threshold lowers the threshold to its value less ``step``;
-    the last such sets stand in the ring ``sets`` [R, M], ``values`` [R].
+    the last such sets stand in the ring ``sets`` [R, M], ``values`` [R]. ``table``, ``gain``, ``left`` and
+    ``paid`` are those of :class:`~edgealloc.solvers.ofdma_cover.Cover`, a second bound.
     """
     n_open, n_cut = order.size, bound.shape[1]
     depth = counts[DEPTH]
@@ -201,6 +204,8 @@ def run_search(  # type: ignore[no-untyped-def]
                 x = bound[depth, i] + max(0.0, -worth[m, i])
                 bound[depth + 1, i] = x
                 top = max(top, x)
+        if gain.size:
+            top = max(top, cover_rest(table, gain, left, paid, depth, take, mu[m]))
         if top <= state[THRESHOLD]:
             depth += 1
             if depth < n_open:

@@ -214,10 +214,6 @@ CORRUPT: dict[str, Change] = {
     "exclusion a word": every_part("exclude_w", lambda w: ["dry"]),
     "child lost": lambda d: d["nodes"].pop(),
     "children both own": lambda d: [node["cut"].update(owned=True) for node in d["nodes"][1:3]],
-    "child about another sub-carrier": lambda d: owner_cut(d).update(subcarrier=owner_cut(d)["subcarrier"] ^ 1),
-    "child about another device": lambda d: owner_cut(d).update(device=(owner_cut(d)["device"] + 1) % 2),
-    "child about no sub-carrier": lambda d: owner_cut(d).update(subcarrier=99),
-    "owned neither true nor false": lambda d: owner_cut(d).update(owned="yes"),
     "no cut": lambda d: d["nodes"][1].pop("cut"),
     "parent after child": put("nodes", 1, "parent", by=3),
     "two roots": put("nodes", 1, "parent", by=-1),
@@ -229,6 +225,13 @@ CORRUPT: dict[str, Change] = {
     "leaf swapped with another": lambda d: swap(d),
 }  # fmt: skip
 
+
+OWNERS: dict[str, Change] = {
+    "child about another sub-carrier": lambda d: owner_cut(d).update(subcarrier=owner_cut(d)["subcarrier"] ^ 1),
+    "child about another device": lambda d: owner_cut(d).update(device=(owner_cut(d)["device"] + 1) % 2),
+    "child about no sub-carrier": lambda d: owner_cut(d).update(subcarrier=99),
+    "owned neither true nor false": lambda d: owner_cut(d).update(owned="yes"),
+}  # fmt: skip
 
 OPTIONS: dict[str, Change] = {
     "options lost": lambda d: option_cut(d).update(options=[]),
@@ -255,8 +258,8 @@ def swap(data: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def honest() -> tuple[Instance, dict[str, Any], float]:
-    """An accepted certificate of a tree over owners, with menus and selection, and the objective."""
-    return accepted(23)
+    """An accepted certificate of a tree with menus and selection, and the objective."""
+    return accepted(121)
 
 
 @pytest.fixture(scope="module")
@@ -265,14 +268,18 @@ def chosen() -> tuple[Instance, dict[str, Any], float]:
     return accepted(78)
 
 
-def accepted(seed: int) -> tuple[Instance, dict[str, Any], float]:
-    """Instance, an accepted certificate of a tree of three leaves or more, and the objective."""
+@pytest.fixture(scope="module")
+def parted() -> tuple[Instance, dict[str, Any], float]:
+    """The same of a tree over the owners of sub-carriers."""
+    return accepted(1175, leaves=2)
+
+
+def accepted(seed: int, leaves: int = 3) -> tuple[Instance, dict[str, Any], float]:
+    """Instance, an accepted certificate of a tree of so many leaves or more, and the objective."""
     instance = random_ofdma(np.random.default_rng(seed))
-    assert instance.adapter_options is not None
-    assert instance.exclusion_penalty is not None
     result = solve(instance, "bnb", rel_gap=1e-9)
     _, data = by_file(instance, result, 1e-9)
-    assert sum("prices" in node for node in data["nodes"]) >= 3
+    assert sum("prices" in node for node in data["nodes"]) >= leaves
     assert not refused(instance, data)
     return instance, data, result.objective
 
@@ -295,6 +302,11 @@ def test_corrupted_certificates_are_refused(honest: Any, what: str) -> None:
 @pytest.mark.parametrize("what", sorted(OPTIONS))
 def test_corrupted_choices_are_refused(chosen: Any, what: str) -> None:
     _refuses(chosen, OPTIONS[what])
+
+
+@pytest.mark.parametrize("what", sorted(OWNERS))
+def test_corrupted_owners_are_refused(parted: Any, what: str) -> None:
+    _refuses(parted, OWNERS[what])
 
 
 @pytest.mark.parametrize("what", sorted(CUTS))
