@@ -160,6 +160,7 @@ class _Node:
         self.bound = 0.0 if self.cell.counting else free_bound(self.cell, self.region)
         self.prices = Prices(np.zeros(0), 0.0, np.zeros(0))
         self.exact = True
+        self.tangent = False  # whether the master is to follow the stability term as closely as the end needs
         self.wide: tuple[int, float] | None = None  # what to part, where generation ended for that
 
     def generate(self, prices: Prices, whole: bool = False) -> MasterPoint | None:
@@ -213,12 +214,12 @@ class _Node:
                 self.wide = wide_mixture(cell, self.master, point, _WIDE_SHARE * (self.upper - self.bound))
                 if self.wide is not None:
                     return point
-            if slack and lp - self.bound <= 0.05 * rel_gap * abs(min(lp, self.upper)):
+            met = slack and lp - self.bound <= 0.05 * rel_gap * abs(min(lp, self.upper))
+            # no column prices out at the master's own prices: what is left is rounding and the step
+            met |= at_dual and added == 0 and self.exact and finest
+            if met and (self.tangent or not cell.pooled):
                 return point
-            if at_dual and added == 0 and self.exact and finest:
-                return (
-                    point  # no column prices out at the master's own prices: what is left is rounding and the step
-                )
+            self.tangent |= met
             if not self.exact and added == 0:
                 max_work = min(4 * max_work, 10**12)
             pure = added == 0
@@ -299,7 +300,9 @@ class _Node:
         left = math.inf if limit is None else limit - self.control.seconds
         point = self.master.solve(left)
         least = _TANGENT * self.owner.rel_gap * self.cell.size
-        tolerance = max(least, _STEP_SHARE**2 * (self.upper - self.bound)) if self.upper < math.inf else least
+        tolerance = least
+        if not self.tangent and self.upper < math.inf:
+            tolerance = max(least, _STEP_SHARE**2 * (self.upper - self.bound))
         for _ in range(30):  # until the stability term is nearly tangent where the master stands
             if point is None:
                 break
