@@ -35,6 +35,9 @@ STATUSES = {
 FEASTOL = 1e-8  # at SCIP's own 1e-6 it ends 2e-5 below the optimum of fdma-100-s1
 # Rows that hold to FEASTOL only make a relaxation; what its duals and sums are wrong by is taken off its bound.
 MARGIN = 1e-6  # relative
+# Variables beyond which SCIP goes without its local NLP searches: the Ipopt that PySCIPOpt 6 ships corrupts memory
+# there and aborts the process (400 FDMA devices; 250, with 2250 variables, are solved). SCIP loses incumbents by it.
+NLP_MOST = 2500
 
 
 def solve_scip(problem: Problem, options: Options | None = None) -> Result:
@@ -54,6 +57,8 @@ def solve_scip(problem: Problem, options: Options | None = None) -> Result:
         out = build(problem)
         model = out.model
         model.setParams({"limits/gap": 0.5 * options.rel_gap, "numerics/feastol": FEASTOL})
+        if model.getNVars() > NLP_MOST:
+            model.setParam("heuristics/subnlp/freq", -1)
         model.setParams({"randomization/randomseedshift": options.seed, "parallel/maxnthreads": 1})
         if options.time_limit is not None:
             model.setParam("limits/time", max(options.time_limit - control.seconds, 0.01))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -256,6 +258,24 @@ def test_ofdma_by_enumeration_with_a_conic_solver() -> None:
 
 @needs_cvxpy
 @needs_scip
+@needs_scip
+@pytest.mark.slow
+def test_scip_does_not_abort_on_many_devices() -> None:
+    """Its local NLP searches corrupted memory at 400 devices, and took the process with them."""
+    program = (
+        "import numpy as np\n"
+        "from edgealloc.problem import Problem\n"
+        "from edgealloc.scenario import CellOptions, make_cell\n"
+        "from edgealloc.solvers.base import Options\n"
+        "from edgealloc.solvers.scip_backend import solve_scip\n"
+        "cell = make_cell(CellOptions(devices=400), np.random.default_rng(1)).instance\n"
+        "print(solve_scip(Problem(cell), Options(time_limit=45.0)).status.value)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert done.stdout.strip() in ("optimal", "feasible", "no_solution")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_ofdma_branch_and_bound_scip_and_enumeration_agree(seed: int) -> None:
