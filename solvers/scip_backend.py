@@ -36,7 +36,7 @@ FEASTOL = 1e-8  # at SCIP's own 1e-6 it ends 2e-5 below the optimum of fdma-100-
 # Rows that hold to FEASTOL only make a relaxation; what its duals and sums are wrong by is taken off its bound.
 MARGIN = 1e-6  # relative
 # Variables beyond which SCIP goes without its local NLP searches: the Ipopt that PySCIPOpt 6 ships corrupts memory
-# there and aborts the process (400 FDMA devices; 250, with 2250 variables, are solved). SCIP loses incumbents by it.
+# there and aborts the process (400 FDMA devices; 250, with 2250 variables, are solved). It costs SCIP incumbents.
 NLP_MOST = 2500
 
 
