@@ -20,6 +20,7 @@ BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 _SAME = 1e-9  # keep rates this close are not parted
 _WIDE = 1.01  # a mixture of keep rates within this ratio is not wide
+_ASIDE = 1.0007  # the mean set may be a set; no certificate could show on which side of a cut at its cap it lies
 _END = 0.1  # what a part of a wide mixture keeps of its range, at least, in logarithms
 _INTEGRAL = 1e-6  # weights this close to 0 or 1 count as such; a wrong guess only costs a node
 
@@ -143,7 +144,8 @@ def wide_mixture(cell: OfdmaCell, master: Master, point: MasterPoint, least: flo
         gain = value - float(x @ (master.cost[mine] + point.nu * master.kept[mine]))
         if gain >= widest:
             end = (keeps.max() / keeps.min()) ** _END
-            widest, where = gain, (k, float(np.clip(keep, keeps.min() * end, keeps.max() / end)))
+            at = float(np.clip(keep * _ASIDE, keeps.min() * end, keeps.max() / end))
+            widest, where = gain, (k, at)
     return where
 
 

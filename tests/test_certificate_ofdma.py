@@ -92,6 +92,11 @@ def test_one_common_rate_is_proved() -> None:
     assert leaves >= 8
 
 
+def test_keep_rates_are_parted_beside_the_cap_of_a_set() -> None:
+    """Parted at the cap itself, a child held a set that no ball could tell from those it excludes."""
+    assert check_random(range(1364, 1365))[0] == 1
+
+
 @pytest.mark.slow
 def test_many_random_instances_are_proved() -> None:
     assert sum(check_random(range(1000, 3000))[:2]) == 2000
