@@ -256,8 +256,6 @@ def test_ofdma_by_enumeration_with_a_conic_solver() -> None:
     assert math.isinf(relaxed.value_of(np.zeros(6, dtype=np.intp)))  # one device has nothing
 
 
-@needs_cvxpy
-@needs_scip
 @needs_scip
 @pytest.mark.slow
 def test_scip_does_not_abort_on_many_devices() -> None:
@@ -276,6 +274,8 @@ def test_scip_does_not_abort_on_many_devices() -> None:
     assert done.stdout.strip() in ("optimal", "feasible", "no_solution")
 
 
+@needs_cvxpy
+@needs_scip
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_ofdma_branch_and_bound_scip_and_enumeration_agree(seed: int) -> None:
