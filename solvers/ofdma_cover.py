@@ -15,14 +15,14 @@ from numba import njit
 from numpy.typing import NDArray
 
 from edgealloc.solvers.ofdma_cuts import cut_constant, relaxed_level
-from edgealloc.solvers.ofdma_device import BAND, EPS, keep_cap, profits, psi
+from edgealloc.solvers.ofdma_device import BAND, EPS, keep_cap, profit_of, psi
 from edgealloc.units import FloatArray
 
 __all__ = ["Cover", "cover_rest"]
 
 _COARSE, _FINE = 4_000, 64_000  # parts of the profit rate needed; sub-carriers are rounded up to whole ones
 _ENTRIES = 4_000_000  # of a table, at most
-_OUTWARD = 1e-12  # relative rounding of profit rates, far above that of their sums
+_OUTWARD = 1e-12  # relative rounding of sums and quotients of profit rates, which themselves are upper bounds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,17 +92,16 @@ def _table(row, inv_a, om, need, floor, mu, order, taken, units):  # type: ignor
     n_open = order.size
     shrink = 1.0 - (inv_a.size + 64.0) * EPS
     unit = need / units
-    pi = np.empty(inv_a.size)
-    profits(row[BAND], om, inv_a, pi)
     earned, paid = 0.0, 0.0
     for m in range(inv_a.size):
         if taken[m]:
-            earned += pi[m] * (1.0 + _OUTWARD)
+            earned += profit_of(row[BAND], om, inv_a[m : m + 1]) * (1.0 + _OUTWARD)
             paid += mu[m] * shrink
     top = max(0, int(np.ceil((need - earned) / unit * (1.0 - _OUTWARD))))
     gain = np.empty(n_open, np.int64)
     for d in range(n_open):
-        gain[d] = int(np.ceil(pi[order[d]] * (1.0 + _OUTWARD) / unit))
+        m = order[d]
+        gain[d] = int(np.ceil(profit_of(row[BAND], om, inv_a[m : m + 1]) * (1.0 + _OUTWARD) / unit))
     table = np.empty((n_open + 1, top + 1))
     table[n_open] = np.inf
     table[n_open, 0] = floor + paid - (abs(floor) + paid) * (inv_a.size + 64.0) * EPS

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["cannot_carry", "keep_cap", "profit_needed", "profits", "proven_keep", "psi"]
+__all__ = ["cannot_carry", "keep_cap", "profit_needed", "profit_of", "profits", "proven_keep", "psi"]
 
 LN2 = float(np.log(2.0))
 EPS = 2.0**-53
