@@ -28,7 +28,7 @@ from edgealloc.verify_certificate_ofdma_claim import Model
 from edgealloc.verify_certificate_ofdma_device import needs
 from edgealloc.verify_certificate_ofdma_sets import open_sets
 from tests.ofdma_oracle import random_ofdma
-from tests.test_certificate import Change, lose, numbers_of, put, refused
+from tests.test_certificate import Change, lose, mutate, put, refused
 
 PUBLIC = [
     "ofdma-2x8-s1", "ofdma-2x8-s2", "ofdma-3x12-s1", "ofdma-3x12-s2", "ofdma-4x16-s1", "ofdma-4x16-s2",
@@ -345,14 +345,7 @@ def test_no_mutant_proves_more_than_the_optimum(honest: Any, wide: Any) -> None:
         instance, data, objective = (honest, wide)[trial % 2]
         bad = copy.deepcopy(data)
         bad["lower_bound"] = objective * (1 + 1e-9)
-        numbers = numbers_of(bad["nodes"])
-        for i in rng.integers(len(numbers), size=int(rng.integers(1, 8))).tolist():
-            at, key = numbers[i]
-            if isinstance(at[key], int):
-                at[key] += int(rng.integers(-2, 3))
-            else:
-                at[key] *= float(rng.choice([-1.0, 0.0, 1 + rng.normal() * 10.0 ** rng.integers(-9, 1), 1e3]))
-        bad["sha256"] = seal(bad)
+        mutate(bad, rng, most=7, digits=9, factor=1e3)
         assert refused(instance, bad)
 
 
