@@ -5,7 +5,7 @@
     python -m benchmarks.variants_speed --write           # also to benchmarks/results/variants_speed.*
 
 ``edgealloc`` method bnb to a relative gap of 1e-6, warm (compiled code loaded), one thread, one run a cell, cells
-of the scenario generator. Alone on a machine, please: these are wall-clock times. About 10 minutes.
+of the scenario generator. Alone on a machine, please: these are wall-clock times. About 4 minutes.
 """
 
 from __future__ import annotations

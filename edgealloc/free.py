@@ -141,14 +141,13 @@ def _common_rate(problem: Problem, option: NDArray[np.intp]) -> tuple[float, Flo
     # selection makes the value jump where a device's range begins or ends
     ends = np.unique(np.clip(np.r_[inst.keep_min, inst.keep_max], low, high))
     grid = np.union1d(np.linspace(low, high, _GRID), ends)
-    for _ in range(_REFINE):
+    for _ in range(1 + _REFINE):
         values = [value(s) for s in grid]
         best = int(np.argmin(values))
+        least, keep = values[best], grid[best]
         left, right = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-        grid = np.union1d(np.linspace(left, right, 65), grid[best])
-    values = [value(s) for s in grid]
-    best = int(np.argmin(values))
-    return values[best], grid[best] * everybody
+        grid = np.union1d(np.linspace(left, right, 65), keep)
+    return least, keep * everybody
 
 
 def _relaxed_selection(problem: Problem, option: NDArray[np.intp], keep: float) -> float:
