@@ -23,10 +23,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from edgealloc.device import AdapterChoice
 from edgealloc.instance import Instance
+from edgealloc.solvers.jit import kernel
 from edgealloc.units import FloatArray
 
 __all__ = ["BLOCKED", "COLUMNS", "device_rows", "least_bandwidth"]
@@ -98,7 +98,7 @@ def device_rows(instance: Instance, adapter: AdapterChoice, shrink: float = 0.0)
     return rows
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def energy_shape(v):  # type: ignore[no-untyped-def]
     """``eps(v) = (exp(v) - 1) / v`` with two derivatives; increasing, convex and log-convex, eps(0) = 1."""
     if v < 0.05:  # series, for the closed forms cancel
@@ -113,7 +113,7 @@ def energy_shape(v):  # type: ignore[no-untyped-def]
     return eps, d1, d2
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def energy_shape_inverse(ratio):  # type: ignore[no-untyped-def]
     """The v >= 0 with eps(v) = ratio >= 1.
 
@@ -132,7 +132,7 @@ def energy_shape_inverse(ratio):  # type: ignore[no-untyped-def]
     return max(v, 0.0)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def energy_limited(row, bits, work, v):  # type: ignore[no-untyped-def]
     """Upload energy and energy-limited compute time with their v-derivatives, at fixed keep rate.
 
@@ -151,7 +151,7 @@ def energy_limited(row, bits, work, v):  # type: ignore[no-untyped-def]
     return e, e_v, e_vv, tau, tau_v, tau_vv
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _root(kind, row, bits, work, window, lo, hi, start):  # type: ignore[no-untyped-def]
     """Root in (lo, hi) of left(v) = right(v), left falling and right rising, by Newton on log(left / right).
 
@@ -188,7 +188,7 @@ def _root(kind, row, bits, work, window, lo, hi, start):  # type: ignore[no-unty
     return v
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def best_efficiency(row, keep, v_start):  # type: ignore[no-untyped-def]
     """Efficiency v of least bandwidth at a keep rate, and the limit that sets it.
 
@@ -236,7 +236,7 @@ def best_efficiency(row, keep, v_start):  # type: ignore[no-untyped-def]
     return regime, v
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def least_bandwidth(row, keep, v_start):  # type: ignore[no-untyped-def]
     """Least bandwidth in Hz at a keep rate, with the derivatives of its logarithm in x = log keep.
 

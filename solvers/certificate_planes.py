@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from edgealloc.certificate import Planes
 from edgealloc.solvers.bandwidth import (
@@ -32,6 +31,7 @@ from edgealloc.solvers.bandwidth import (
     best_efficiency,
     energy_shape,
 )
+from edgealloc.solvers.jit import kernel
 from edgealloc.units import FloatArray
 
 __all__ = ["planes_at"]
@@ -52,7 +52,7 @@ def planes_at(rows: FloatArray, keep: FloatArray) -> Planes:
     return Planes(keep, out[0], out[1], out[2].astype(np.intp), out[3])
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _planes(rows, keep, out):  # type: ignore[no-untyped-def]
     """Kernel of :func:`planes_at`: efficiency, mix, limit and multiplier; flat in the efficiency at the touch."""
     for i in range(len(keep)):

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from edgealloc.device import chosen_adapter
 from edgealloc.problem import Problem
 from edgealloc.solvers.bandwidth import BLOCKED, device_rows, least_bandwidth
 from edgealloc.solvers.cell import SHRINK
+from edgealloc.solvers.jit import kernel
 from edgealloc.solvers.response import tangent
 from edgealloc.units import FloatArray
 
@@ -253,7 +253,7 @@ class Choices:
         return self.under[mode] * a, self.under[mode] * b
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _safe(rows, mode, keep, out):  # type: ignore[no-untyped-def]
     """Bandwidth, efficiency, upload and compute time of keep rates, written to ``out`` [4, N]."""
     for i in range(len(mode)):
@@ -262,13 +262,13 @@ def _safe(rows, mode, keep, out):  # type: ignore[no-untyped-def]
             out[0, i], out[1, i], out[2, i], out[3, i] = band, v, up, down
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _below(x):  # type: ignore[no-untyped-def]
     """A little less than x: exp of it is surely not above exp(x)."""
     return x - 1e-15 * (1.0 + abs(x))
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _line(rows, mode, left, right, out):  # type: ignore[no-untyped-def]
     """Ends of a proven line below b over [left, right], written to ``out`` [2, N]."""
     none = np.zeros(5)
@@ -291,7 +291,7 @@ def _line(rows, mode, left, right, out):  # type: ignore[no-untyped-def]
                 out[0, i], out[1, i] = a - shave, b - shave
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _proved_short(row, wide_row, keep, target):  # type: ignore[no-untyped-def]
     """Whether a bandwidth provably does not suffice for a keep rate."""
     x = _below(math.log(keep))
@@ -301,7 +301,7 @@ def _proved_short(row, wide_row, keep, target):  # type: ignore[no-untyped-def]
     return value - slack > target * (1.0 + 1e-14)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _reach(safe_rows, rows, wide_rows, mode, low, high, target, out):  # type: ignore[no-untyped-def]
     """Kernel of :meth:`Choices.reach`: log b is convex in log s, so Newton falls to its root from the right."""
     for i in range(len(mode)):

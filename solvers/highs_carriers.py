@@ -17,7 +17,6 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from edgealloc.problem import Problem
@@ -27,6 +26,7 @@ from edgealloc.sideconstraints import SideConstraint
 from edgealloc.solvers.choices import OUT, Choices, IntArray
 from edgealloc.solvers.highs_program import Access, Answer, Picks, Rows
 from edgealloc.solvers.highs_spectrum import cut_pieces
+from edgealloc.solvers.jit import kernel
 from edgealloc.solvers.ofdma_cell import Assignment, OfdmaCell
 from edgealloc.solvers.ofdma_device import (
     BAND,
@@ -213,7 +213,7 @@ def carriers(problem: Problem) -> Carriers:
     return Carriers(modes, cell, tuple(levels))
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _profits_above(band, om, inv_a, out):  # type: ignore[no-untyped-def]
     """Profit rates in bit/s, rounded up."""
     profits(band, om, inv_a, out)
@@ -223,7 +223,7 @@ def _profits_above(band, om, inv_a, out):  # type: ignore[no-untyped-def]
             out[m] += 16.0 * EPS * band / LN2 * (2.0 + np.log(y))
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _needs(rows, om, mode, left, right, which, enough, out):  # type: ignore[no-untyped-def]
     """Ends of a line in s^2 below psi on pieces, written to ``out`` [N, 2]; no more than ``enough`` at an end.
 

@@ -105,12 +105,15 @@ class Region:
     def usable(self, master: Master) -> BoolArray:
         """Which columns of the master lie in the box. Shape [N]."""
         n = master.count
-        device, mode, mask, keep = master.device[:n], master.mode[:n], master.mask[:n], master.keep[:n]
-        fixed = self.fixed[device]
-        good = ~(((fixed == 1) & ~mask) | ((fixed == 0) & mask)).any(axis=1)
+        device, mode, keep = master.device[:n], master.mode[:n], master.keep[:n]
         permitted = np.array([m is not None for m in self.modes])
         inside = permitted[mode] & (keep >= self.low[device]) & (keep <= self.high[device])
-        return np.asarray(good & np.where(mode < 0, self.out[device], inside))
+        return np.asarray(self.fitting(master) & np.where(mode < 0, self.out[device], inside))
+
+    def fitting(self, master: Master) -> BoolArray:
+        """Which columns of the master have sets that the box allows, at any mode and keep rate. Shape [N]."""
+        mask, fixed = master.mask[: master.count], self.fixed[master.device[: master.count]]
+        return np.asarray(~(((fixed == 1) & ~mask) | ((fixed == 0) & mask)).any(axis=1))
 
 
 def root_box(cell: OfdmaCell) -> OfdmaBox:
@@ -172,8 +175,7 @@ def split(
             return boxes, f"mode of {names[k]}"
     if wide is not None:
         k, at = wide
-        boxes = tuple(replace(box, keeps=(*box.keeps, (k, *ends))) for ends in ((0.0, at), (at, 1.0)))
-        return boxes, f"keep rate of {names[k]} at {at:.6g}"
+        return _apart(box, k, at, at), f"keep rate of {names[k]} at {at:.6g}"
     mixed = [  # devices whose columns differ in their keep rate
         k
         for k, mine in enumerate(columns)
@@ -187,8 +189,7 @@ def split(
             middle = float(x[mine] @ keeps / x[mine].sum())
             at = float(values[(values <= middle) & (values < keeps.max())][-1])
             after = float(values[values > at][0])
-            boxes = tuple(replace(box, keeps=(*box.keeps, (k, *ends))) for ends in ((0.0, at), (after, 1.0)))
-            return boxes, f"keep level of {names[k]} at {at:.6g}"
+            return _apart(box, k, at, after), f"keep level of {names[k]} at {at:.6g}"
     weight = np.zeros((cell.devices, cell.subcarriers))
     np.add.at(weight, master.device[used], x[used, None] * master.mask[used])
     part = np.abs(weight - np.round(weight))
@@ -200,6 +201,11 @@ def split(
         mine, keeps = columns[k], master.keep[columns[k]]
         if cell.curved and keeps.max() > keeps.min() * (1.0 + _SAME):
             at = float(x[mine] @ keeps / x[mine].sum())
-            boxes = tuple(replace(box, keeps=(*box.keeps, (k, *ends))) for ends in ((0.0, at), (at, 1.0)))
-            return boxes, f"keep rate of {names[k]} at {at:.6g}"
+            return _apart(box, k, at, at), f"keep rate of {names[k]} at {at:.6g}"
     return (), ""
+
+
+def _apart(box: OfdmaBox, k: int, below: float, above: float) -> tuple[OfdmaBox, OfdmaBox]:
+    """The boxes in which device k keeps at most ``below``, and at least ``above``."""
+    low, high = (replace(box, keeps=(*box.keeps, (k, *ends))) for ends in ((0.0, below), (above, 1.0)))
+    return low, high

@@ -13,8 +13,8 @@ earns, of the last sub-carrier that belongs to the set; the best b follows from 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from edgealloc.solvers.jit import kernel
 from edgealloc.solvers.ofdma_cuts import LEVEL_STEPS, cut_constant
 from edgealloc.solvers.ofdma_device import BAND, EPS, LN2, keep_cap, profits, psi
 from edgealloc.solvers.ofdma_share import share
@@ -28,7 +28,7 @@ _SPARE = 40  # sub-carriers beyond n_high that the guides look at
 _GOLDEN = 0.5 * (np.sqrt(5.0) - 1.0)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _table(row, obj, nu, low, high, levels, om):  # type: ignore[no-untyped-def]
     """Shares and profit rates needed [2, N] at keep rates of an interval that can be computed at all."""
     out = np.empty((2, max(_STEPS + 1, levels.size)))
@@ -47,7 +47,7 @@ def _table(row, obj, nu, low, high, levels, om):  # type: ignore[no-untyped-def]
     return out[:, :n]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _likely(mu, pi, fixed, n_high):  # type: ignore[no-untyped-def]
     """The sub-carriers that may matter for sets of up to n_high: those of the least price per profit."""
     n = 0
@@ -62,7 +62,7 @@ def _likely(mu, pi, fixed, n_high):  # type: ignore[no-untyped-def]
     return order[: min(n, n_high + _SPARE)]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _paid(mu, pi, likely, b, n_low, n_high):  # type: ignore[no-untyped-def]
     """(Least sum of mu - b pi over n_low to n_high likely sub-carriers, its best lambda)."""
     values = np.empty(likely.size)
@@ -83,7 +83,7 @@ def _paid(mu, pi, likely, b, n_low, n_high):  # type: ignore[no-untyped-def]
     return total, lam
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _best_slope(table, mu, pi, likely, n_low, n_high):  # type: ignore[no-untyped-def]
     """The slope b with the greatest guessed bound, by golden section in its logarithm."""
     if likely.size == 0 or table.shape[1] == 0:
@@ -114,7 +114,7 @@ def _best_slope(table, mu, pi, likely, n_low, n_high):  # type: ignore[no-untype
     return np.exp(x if fx >= fy else y)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def count_level(row, obj, nu, low, high, levels, inv_a, log2_a, mu, fixed, n_low, n_high, om):  # type: ignore[no-untyped-def]
     """Water level of a set with n_low to n_high sub-carriers near the relaxed optimum. A guide only."""
     pi = np.empty(inv_a.size)
@@ -140,7 +140,7 @@ def count_level(row, obj, nu, low, high, levels, inv_a, log2_a, mu, fixed, n_low
     return om
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def count_cuts(  # type: ignore[no-untyped-def]
     row, obj, nu, low, high, levels, inv_a, mu, fixed, n_low, n_high, om_ref, n_level, n_slope, tol
 ):  # fmt: skip
@@ -181,7 +181,7 @@ def count_cuts(  # type: ignore[no-untyped-def]
     return a[:cut], bp[:cut], slopes[:cut]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def count_window(row, obj, nu, low, high, mu, fixed, bp, slopes, threshold):  # type: ignore[no-untyped-def]
     """(First, last) keep rate around which the cuts allow a priced share of the threshold. A guide for splitting.
 

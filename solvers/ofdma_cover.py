@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from edgealloc.solvers.jit import kernel
 from edgealloc.solvers.ofdma_cuts import cut_constant, relaxed_level
 from edgealloc.solvers.ofdma_device import BAND, EPS, keep_cap, profit_of, psi
 from edgealloc.units import FloatArray
@@ -86,7 +86,7 @@ class Cover:
         return cls(table, gain, left, np.zeros(depths))
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _table(row, inv_a, om, need, floor, mu, order, taken, units):  # type: ignore[no-untyped-def]
     """``table`` and ``gain`` of :class:`Cover`. Gains are rounded up, prices down: all are lower bounds."""
     n_open = order.size
@@ -112,7 +112,7 @@ def _table(row, inv_a, om, need, floor, mu, order, taken, units):  # type: ignor
     return table, gain
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _cheapest(table, gain, order, taken):  # type: ignore[no-untyped-def]
     """A set that attains the least entry for all that is to be covered, 1 for its sub-carriers. Shape [M]."""
     used = taken.astype(np.float64)
@@ -124,7 +124,7 @@ def _cheapest(table, gain, order, taken):  # type: ignore[no-untyped-def]
     return used
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def cover_rest(table, gain, left, paid, depth, take, price):  # type: ignore[no-untyped-def]
     """Lower bound of a part once the search has decided about rank ``depth``; fills depth + 1."""
     left[depth + 1], paid[depth + 1] = left[depth], paid[depth]

@@ -12,8 +12,8 @@ the same with the minimum over the interval.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from edgealloc.solvers.jit import kernel
 from edgealloc.solvers.ofdma_device import (
     BAND,
     BIT0,
@@ -39,7 +39,7 @@ _MAX_CELLS = 4000
 _WINDOW_STEPS = 40
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def cut_constant(row, obj, nu, low, high, levels, om, b, tol):  # type: ignore[no-untyped-def]
     """Lower bound, tight to ``tol``, of min share(s) + b psi_omega(s) over s in [low, high], or over levels there.
 
@@ -98,7 +98,7 @@ def cut_constant(row, obj, nu, low, high, levels, om, b, tol):  # type: ignore[n
     return lower
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _scan(row, obj, nu, om, lo, hi, steps, mu, pi, order):  # type: ignore[no-untyped-def]
     """Best of a geometric scan of keep rates for one water level, sub-carriers bought fractionally by mu / pi.
 
@@ -127,7 +127,7 @@ def _scan(row, obj, nu, om, lo, hi, steps, mu, pi, order):  # type: ignore[no-un
     return best, s_best, need_best, rank
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _by_price(mu, pi):  # type: ignore[no-untyped-def]
     """Sub-carriers with a positive profit rate, by price per profit."""
     n = 0
@@ -141,14 +141,14 @@ def _by_price(mu, pi):  # type: ignore[no-untyped-def]
     return index[:n][np.argsort(key[:n], kind="mergesort")]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _fine_scan(row, obj, nu, om, low, high, mu, pi, order):  # type: ignore[no-untyped-def]
     """The scan, coarse and then fine around its best."""
     s = _scan(row, obj, nu, om, low, high, 40, mu, pi, order)[1]
     return _scan(row, obj, nu, om, max(low, s * 0.92), min(high, s * 1.09), 30, mu, pi, order)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def relaxed_level(row, obj, nu, low, high, inv_a, log2_a, mu, om):  # type: ignore[no-untyped-def]
     """(Water level, keep rate, number of sub-carriers) near the fractional optimum of a device's priced problem.
 
@@ -183,7 +183,7 @@ def relaxed_level(row, obj, nu, low, high, inv_a, log2_a, mu, om):  # type: igno
     return om, s, np.sum(used)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def keep_window(row, obj, nu, low, high, inv_a, mu, om, threshold):  # type: ignore[no-untyped-def]
     """(First, last) keep rate around which the relaxed priced share at one water level reaches the threshold.
 
@@ -202,7 +202,7 @@ def keep_window(row, obj, nu, low, high, inv_a, mu, om, threshold):  # type: ign
     return max(first, low), min(last, high)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def make_cuts(row, obj, nu, low, high, levels, inv_a, mu, om_ref, n_level, ratios, tol):  # type: ignore[no-untyped-def]
     """Cuts for prices mu around a water level: constants [L] and b pi_m [L, M]; at least one.
 

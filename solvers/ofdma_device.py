@@ -14,7 +14,8 @@ linear in the assignment. What enters a lower bound is rounded outwards: :func:`
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from edgealloc.solvers.jit import kernel
 
 __all__ = ["cannot_carry", "keep_cap", "profit_needed", "profit_of", "profits", "proven_keep", "psi"]
 
@@ -30,7 +31,7 @@ DEADLINE, ENERGY, KAPPA, CYC0, CYC1, FMIN, FMAX, BIT0, BIT1, DOWN, PMAX, SMIN, S
 ROW = 17
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def keep_at_rate(row, r, p):  # type: ignore[no-untyped-def]
     """Largest keep rate when sending at r bit/s while drawing p watt.
 
@@ -66,7 +67,7 @@ def keep_at_rate(row, r, p):  # type: ignore[no-untyped-def]
     return s, marginal, False
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def keep_cap(row, inv_a, log2_a, used):  # type: ignore[no-untyped-def]
     """Largest keep rate on (fractions of) sub-carriers, by a root search over the water level.
 
@@ -135,7 +136,7 @@ def keep_cap(row, inv_a, log2_a, used):  # type: ignore[no-untyped-def]
     return best, level
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def profits(band, om, inv_a, out):  # type: ignore[no-untyped-def]
     """out[m] = pi_m(omega) in bit/s, to within 8 EPS band (2 + log y) / ln 2."""
     for m in range(inv_a.size):
@@ -143,7 +144,7 @@ def profits(band, om, inv_a, out):  # type: ignore[no-untyped-def]
         out[m] = band / LN2 * (np.log(y) - 1.0 + 1.0 / y) if y > 1.0 else 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _upload_time(row, target, cycles, window, t_max, t_flat, k3, e_flat):  # type: ignore[no-untyped-def]
     """(t, t_cross): where e - t e' reaches ``target`` = bits / alpha, and where p_max t meets the energy left."""
     # p_max t - e(t) is convex and increasing: Newton from the right is monotone
@@ -186,7 +187,7 @@ def _upload_time(row, target, cycles, window, t_max, t_flat, k3, e_flat):  # typ
     return max(t, t_cross), t_cross
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _profit_and_power(row, om, bits, cycles, window):  # type: ignore[no-untyped-def]
     """(Lower bound, tight to rounding, of min_t (bits - alpha e(t)) / t, power e / t there).
 
@@ -226,20 +227,20 @@ def _profit_and_power(row, om, bits, cycles, window):  # type: ignore[no-untyped
     return value - loss - PSI_ROUNDING * size, e / t
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def profit_needed(row, om, bits, cycles, window):  # type: ignore[no-untyped-def]
     """Lower bound, tight to rounding, of min_t (bits - alpha e(t)) / t; inf if no upload time has energy left."""
     return _profit_and_power(row, om, bits, cycles, window)[0]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def psi(row, om, s):  # type: ignore[no-untyped-def]
     """Lower bound of the profit rate needed at keep rate s (see module)."""
     bits = row[BIT0] + row[BIT1] * s
     return profit_needed(row, om, bits, row[CYC0] + row[CYC1] * s, row[DEADLINE] - bits * row[DOWN])
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def profit_of(band, om, inv_a):  # type: ignore[no-untyped-def]
     """Upper bound of the profit rate of a set at a level; ``inv_a`` increasing."""
     total, size = 0.0, 0.0
@@ -253,7 +254,7 @@ def profit_of(band, om, inv_a):  # type: ignore[no-untyped-def]
     return band / LN2 * (total + (16.0 + inv_a.size) * EPS * size)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def proven_keep(row, inv_a, cap, level):  # type: ignore[no-untyped-def]
     """A keep rate proved infeasible on a set, as little above its cap as the proof allows; inf without one.
 
@@ -272,7 +273,7 @@ def proven_keep(row, inv_a, cap, level):  # type: ignore[no-untyped-def]
     return np.inf
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def cannot_carry(row, inv_a, s, level, tries):  # type: ignore[no-untyped-def]
     """Whether a set is proved unable to carry keep rate s, by a few water levels from ``level`` on.
 

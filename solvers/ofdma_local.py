@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from edgealloc.solvers.jit import kernel
 from edgealloc.solvers.ofdma_device import SMAX, SMIN, WEIGHT, keep_cap
 from edgealloc.solvers.ofdma_share import (
     CURVE,
@@ -20,7 +20,7 @@ from edgealloc.solvers.ofdma_share import (
 __all__ = ["best_keeps", "descend", "polished_keeps", "set_cost"]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def set_cost(rows, obj, nu, free, levels, start, out, inv_a, log2_a, order, owner, k, penalty, work):  # type: ignore[no-untyped-def]
     """(Least priced share of device k on the sub-carriers with owner[m] == k, its mode, its keep rate).
 
@@ -47,7 +47,7 @@ def set_cost(rows, obj, nu, free, levels, start, out, inv_a, log2_a, order, owne
     return best, mode, keep
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def descend(  # type: ignore[no-untyped-def]
     rows, obj, nu, free, levels, start, out, inv_a, log2_a, order, owner, cost, penalty, least, first, last, swap
 ):  # fmt: skip
@@ -114,7 +114,7 @@ def descend(  # type: ignore[no-untyped-def]
     return improved
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _pooled_choice(rows, obj, nu, levels, caps, squares):  # type: ignore[no-untyped-def]
     """squares[k] = s_k^2 of the best keep rates under caps at price nu; returns sum_k w_k s_k^2."""
     pooled = 0.0
@@ -128,7 +128,7 @@ def _pooled_choice(rows, obj, nu, levels, caps, squares):  # type: ignore[no-unt
     return pooled
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def settled_keeps(rows, obj, levels, caps, scale, left, right):  # type: ignore[no-untyped-def]
     """Keep rates [K] at the price nu = gap'(sum w s^2), by bisection; left, right [K]: s^2 at both sides of it.
 
@@ -157,7 +157,7 @@ def settled_keeps(rows, obj, levels, caps, scale, left, right):  # type: ignore[
     return np.minimum(caps, np.sqrt((1.0 - mix_hi) * left + mix_hi * right))
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _pooled_objective(rows, obj, scale, keeps):  # type: ignore[no-untyped-def]
     """Objective of keep rates [K] under global pooling."""
     value = stability(np.sum(rows[:, WEIGHT] * keeps * keeps), obj, scale)
@@ -166,7 +166,7 @@ def _pooled_objective(rows, obj, scale, keeps):  # type: ignore[no-untyped-def]
     return value
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def polished_keeps(rows, obj, levels, caps, scale, keeps):  # type: ignore[no-untyped-def]
     """Improve keep rates [K] device by device under caps and global pooling: a local optimum, for any share.
 
@@ -204,7 +204,7 @@ def polished_keeps(rows, obj, levels, caps, scale, keeps):  # type: ignore[no-un
     return s
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def best_keeps(rows, obj, levels, caps, scale):  # type: ignore[no-untyped-def]
     """Keep rates [K] with a small objective under caps that allow some rate; ``scale`` is 1 / (2 n delta).
 

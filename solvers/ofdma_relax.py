@@ -278,13 +278,12 @@ class _Node:
         All of them, box by box, would make the master grow without end.
         """
         master, high, n = self.master, self.box.rates[1], self.master.count
-        mask, fixed = master.mask[:n], self.region.fixed[master.device[:n]]
-        inside = ~(((fixed == 1) & ~mask) | ((fixed == 0) & mask)).any(axis=1)
+        mask, fits = master.mask[:n], self.region.fitting(master)
         paid = mask @ self.prices.mu
         for i, mode in enumerate(self.region.modes):
             if mode is None or len(mode.levels):
                 continue
-            mine = np.flatnonzero(inside & (master.mode[:n] == i) & (master.keep[:n] > high))
+            mine = np.flatnonzero(fits & (master.mode[:n] == i) & (master.keep[:n] > high))
             for c in mine[np.argsort(paid[mine], kind="stable")[:_MOVED]].tolist():
                 self.owner.add_column(i, mask[c].copy(), high)
 

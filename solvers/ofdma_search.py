@@ -8,8 +8,8 @@ decides. Whatever is cut off lowers ``floor``, so that the floor bounds every se
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from edgealloc.solvers.jit import kernel
 from edgealloc.solvers.ofdma_cover import cover_rest
 from edgealloc.solvers.ofdma_device import (
     EPS,
@@ -28,7 +28,7 @@ LEAF_WORK = 50  # a leaf costs about as much as so many nodes
 _TRIES = 4  # water levels at which a set is tested before its cap is computed
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def open_search(a, bp, mu, fixed, threshold):  # type: ignore[no-untyped-def]
     """Settle the sub-carriers that one cut alone decides, and order the others.
 
@@ -100,7 +100,7 @@ def open_search(a, bp, mu, fixed, threshold):  # type: ignore[no-untyped-def]
     return base, worth, order, taken, floor, root, closed
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _leaf(  # type: ignore[no-untyped-def]
     row, obj, nu, free, levels, inv_a, log2_a, mu, level, low, taken, threshold, whole, counts
 ):  # fmt: skip
@@ -137,7 +137,7 @@ def _leaf(  # type: ignore[no-untyped-def]
     return value, least - units * (abs(least) + paid) if least < np.inf else np.inf
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def run_search(  # type: ignore[no-untyped-def]
     row, obj, nu, free, levels, inv_a, log2_a, mu, level, low,
     worth, order, taken, n_low, n_high, bound, tried, whole, counts, state, step, work, sets, values,

@@ -10,8 +10,8 @@ A curve is cubic between its knots and may have several local minima; :func:`fre
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from edgealloc.solvers.jit import kernel
 from edgealloc.solvers.ofdma_device import EPS, SCALE, SMAX, SMIN, UNDER, WEIGHT
 
 __all__ = ["best_share", "free_keeps", "keep_at_share", "share", "share_below", "share_size", "share_slope"]
@@ -26,13 +26,13 @@ KIND, POOLED, BASE, SPREAD, TOP, SLOPE, PIECES, KNOTS = range(8)
 CURVE = 2.0
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def stability(q, obj, scale):  # type: ignore[no-untyped-def]
     """Stability term at the kept share q; convex and increasing in q."""
     return np.sqrt((obj[BASE] + obj[SPREAD] / (obj[TOP] - obj[SLOPE] * q)) * scale)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def stability_slope(q, obj, scale):  # type: ignore[no-untyped-def]
     """Its derivative in q."""
     value = stability(q, obj, scale)
@@ -42,7 +42,7 @@ def stability_slope(q, obj, scale):  # type: ignore[no-untyped-def]
     return 0.5 * obj[SPREAD] * obj[SLOPE] * scale / (y * y * value)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _piece(obj, s):  # type: ignore[no-untyped-def]
     """The piece of the curve that holds s; the first or the last for what lies outside."""
     first, last = 0, int(obj[PIECES])
@@ -55,7 +55,7 @@ def _piece(obj, s):  # type: ignore[no-untyped-def]
     return first
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _cubic(obj, piece, s):  # type: ignore[no-untyped-def]
     """(Value, first, half the second, sixth of the third derivative) of one piece of the curve."""
     pieces = int(obj[PIECES])
@@ -65,7 +65,7 @@ def _cubic(obj, piece, s):  # type: ignore[no-untyped-def]
     return c0 + y * (c1 + y * (c2 + y * c3)), c1 + y * (2.0 * c2 + 3.0 * y * c3), c2 + 3.0 * y * c3, c3
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _underfit(obj, s):  # type: ignore[no-untyped-def]
     """u(s)."""
     if obj[KIND] == 0.0:
@@ -75,7 +75,7 @@ def _underfit(obj, s):  # type: ignore[no-untyped-def]
     return _cubic(obj, _piece(obj, s), s)[0]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _rest(row, obj, nu, s):  # type: ignore[no-untyped-def]
     """(What a share holds beside underfitting, its derivative in s); convex in s^2 and increasing, hence in s."""
     value, slope = row[WEIGHT] * nu * s * s, row[WEIGHT] * nu
@@ -85,13 +85,13 @@ def _rest(row, obj, nu, s):  # type: ignore[no-untyped-def]
     return value, 2.0 * s * slope
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def share(row, obj, nu, s):  # type: ignore[no-untyped-def]
     """A device's part of the objective at keep rate s, with price nu on sum_k w_k s_k^2."""
     return row[UNDER] * _underfit(obj, s) + _rest(row, obj, nu, s)[0]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def share_size(row, obj, s):  # type: ignore[no-untyped-def]
     """Size of the underfitting term at keep rates from s on, for its rounding errors."""
     if obj[KIND] == CURVE:
@@ -99,7 +99,7 @@ def share_size(row, obj, s):  # type: ignore[no-untyped-def]
     return row[UNDER] / s
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def share_slope(row, obj, nu, s):  # type: ignore[no-untyped-def]
     """Derivative of the share in s^2."""
     if obj[KIND] == 0.0:
@@ -111,7 +111,7 @@ def share_slope(row, obj, nu, s):  # type: ignore[no-untyped-def]
     return row[UNDER] * under + 0.5 * _rest(row, obj, nu, s)[1] / s
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def split_keep(obj, x, y):  # type: ignore[no-untyped-def]
     """Where to cut a cell in two: at the middle one of the knots inside, else in the middle."""
     if obj[KIND] == CURVE:
@@ -123,7 +123,7 @@ def split_keep(obj, x, y):  # type: ignore[no-untyped-def]
     return 0.5 * (x + y)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _piece_below(obj, piece, x, y):  # type: ignore[no-untyped-def]
     """Ends of a line below one cubic piece of the curve on [x, y].
 
@@ -140,7 +140,7 @@ def _piece_below(obj, piece, x, y):  # type: ignore[no-untyped-def]
     return left + drop, right + drop
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def share_below(row, obj, nu, x, y):  # type: ignore[no-untyped-def]
     """Ends, at x and y, of a function of s that is concave and lies below the share on [x, y].
 
@@ -165,7 +165,7 @@ def share_below(row, obj, nu, x, y):  # type: ignore[no-untyped-def]
     return c + d * (x * x - m * m), c + d * (y * y - m * m)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _free_keep(row, obj, nu):  # type: ignore[no-untyped-def]
     """Keep rate in [keep_min, keep_max] with the least share, when that is convex in s^2."""
     lo, hi = row[SMIN], row[SMAX]
@@ -182,7 +182,7 @@ def _free_keep(row, obj, nu):  # type: ignore[no-untyped-def]
     return 0.5 * (lo + hi)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _slope_range(row, obj, nu, piece, x, y):  # type: ignore[no-untyped-def]
     """(Least, greatest) derivative in s of a share on a cell of one piece, by Bernstein coefficients."""
     _u, left, half, _c3 = _cubic(obj, piece, x)
@@ -192,7 +192,7 @@ def _slope_range(row, obj, nu, piece, x, y):  # type: ignore[no-untyped-def]
     return least, max(left, middle, right) * row[UNDER] + _rest(row, obj, nu, y)[1]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _local_minima(row, obj, nu):  # type: ignore[no-untyped-def]
     """Ascending keep rates that hold every local minimum of a share with a curve, up to its least one.
 
@@ -242,7 +242,7 @@ def _local_minima(row, obj, nu):  # type: ignore[no-untyped-def]
     return found[: last + 1]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def free_keeps(row, obj, nu):  # type: ignore[no-untyped-def]
     """Keep rates [F], ascending, that may be best when resources suffice; the last has the least share of all."""
     if obj[KIND] == CURVE:
@@ -252,7 +252,7 @@ def free_keeps(row, obj, nu):  # type: ignore[no-untyped-def]
     return only
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def best_share(row, obj, nu, free, levels, cap):  # type: ignore[no-untyped-def]
     """(Least share under a cap, its keep rate); (inf, 0) when none is allowed.
 
@@ -279,7 +279,7 @@ def best_share(row, obj, nu, free, levels, cap):  # type: ignore[no-untyped-def]
     return best, keep
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def keep_at_share(row, obj, nu, free, low, target):  # type: ignore[no-untyped-def]
     """A keep rate >= low up to which, from low on, shares are at least ``target``; hardly less than the last such.
 

@@ -15,10 +15,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from edgealloc.problem import Problem
 from edgealloc.solvers.choices import IntArray
+from edgealloc.solvers.jit import kernel
 from edgealloc.units import FloatArray
 
 __all__ = ["Priced", "search_prices"]
@@ -111,7 +111,7 @@ def _largest(start: IntArray, cost: FloatArray) -> float:
     return float(np.sum(np.maximum.reduceat(np.abs(cost), start[:-1])))
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _value(term, q):  # type: ignore[no-untyped-def]
     """gap(Q)."""
     return (
@@ -119,7 +119,7 @@ def _value(term, q):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _slope(term, q):  # type: ignore[no-untyped-def]
     """gap'(Q)."""
     root = _value(term, q)
@@ -129,7 +129,7 @@ def _slope(term, q):  # type: ignore[no-untyped-def]
     return term[3] * term[1] * term[4] / (y * y * root)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _tangent_point(term, nu, low, high):  # type: ignore[no-untyped-def]
     """Q0 in [low, high] with gap'(Q0) = nu, by bisection; gap' does not fall."""
     for _ in range(60):
@@ -141,7 +141,7 @@ def _tangent_point(term, nu, low, high):  # type: ignore[no-untyped-def]
     return 0.5 * (low + high)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _least(start, cost, band, kept, mu, nu, out):  # type: ignore[no-untyped-def]
     for k in range(len(start) - 1):
         best = math.inf
@@ -150,7 +150,7 @@ def _least(start, cost, band, kept, mu, nu, out):  # type: ignore[no-untyped-def
         out[k] = best
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _respond(start, cost, band, kept, mu, nu, pick):  # type: ignore[no-untyped-def]
     """Every device's best column at prices: sums of priced cost, bandwidth and kept share."""
     value, used, square = 0.0, 0.0, 0.0
@@ -167,7 +167,7 @@ def _respond(start, cost, band, kept, mu, nu, pick):  # type: ignore[no-untyped-
     return value, used, square
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _best_mu(start, cost, band, kept, budget, nu, guess, tolerance, pick):  # type: ignore[no-untyped-def]
     """Maximise over mu for fixed nu by intersecting the lines on either side of the maximum.
 
@@ -228,7 +228,7 @@ def _best_mu(start, cost, band, kept, budget, nu, guess, tolerance, pick):  # ty
     return best_mu, best, (1.0 - mix) * q_left + mix * q_right, mix
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _search(start, cost, band, kept, budget, term, guess, tolerance, enough, picks, share, found):  # type: ignore[no-untyped-def]
     """Kernel of :func:`search_prices`; False when no choice of columns fits the budget."""
     least = 0.0

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
+from edgealloc.solvers.jit import kernel
 
 __all__ = ["FIELDS", "keep_cap", "set_cap"]
 
@@ -37,7 +37,7 @@ FIELDS = (
 D0, D1, W0, W1, INV_R, ENERGY, KAPPA, PMAX, FMIN, FMAX, DEADLINE, KEEP_MAX = range(len(FIELDS))
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def keep_at_rate(row, rate, power):  # type: ignore[no-untyped-def]
     """Largest s <= keep_max at a rate in bit/s and a power in W.
 
@@ -71,7 +71,7 @@ def keep_at_rate(row, rate, power):  # type: ignore[no-untyped-def]
     return s, heat, False
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def keep_cap(row, band, inverse, share, count):  # type: ignore[no-untyped-def]
     """Largest keep rate on the first ``count`` columns, sorted by 1/a in W; ``band`` in bit/s per column and nat.
 
@@ -121,7 +121,7 @@ def keep_cap(row, band, inverse, share, count):  # type: ignore[no-untyped-def]
     return best, best_rate, best_power, best_level
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def set_cap(row, band, inverse, order, owner, k, work):  # type: ignore[no-untyped-def]
     """:func:`keep_cap` of device k on the sub-carriers with ``owner == k``; work [2, M] is scratch.
 

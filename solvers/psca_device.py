@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
+from edgealloc.solvers.jit import kernel
 
 __all__ = [
     "GLOBAL_GAP",
@@ -48,7 +48,7 @@ NUM_H = 11
 H_SEND, H_TIME, H_ENERGY, H_XLO, H_XHI, H_FLO, H_FHI, H_PHI, H_PLO, H_V, H_COMMON = range(NUM_H)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def water_level(inverse, order, share, power):  # type: ignore[no-untyped-def]
     """Level omega with sum_m share_m (omega - inverse_m)^+ = power, and the share that is under water.
 
@@ -67,7 +67,7 @@ def water_level(inverse, order, share, power):  # type: ignore[no-untyped-def]
     return level, total
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def gap_of(pool, scale, kept):  # type: ignore[no-untyped-def]
     """Stability term at the kept share with two derivatives; pool is (kind, base, spread, curvature, sparsity)."""
     y = pool[3] + 2.0 * pool[4] * (1.0 - kept)
@@ -80,7 +80,7 @@ def gap_of(pool, scale, kept):  # type: ignore[no-untyped-def]
     return value, 0.5 * d1 / value, 0.5 * d2 / value - 0.25 * d1 * d1 / (value * inner)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def share_of(row, pool, x):  # type: ignore[no-untyped-def]
     """A device's own part of the objective model at x, with two derivatives.
 
@@ -100,7 +100,7 @@ def share_of(row, pool, x):  # type: ignore[no-untyped-def]
     return value, first, second
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def constraints(row, inverse, order, y, share, common, h):  # type: ignore[no-untyped-def]
     """Values h [11] of a device's constraints; returns the water level and the share under water."""
     level, under = water_level(inverse, order, share, y[POWER])
@@ -121,7 +121,7 @@ def constraints(row, inverse, order, y, share, common, h):  # type: ignore[no-un
     return level, under
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def curvature(row, y, h, z, level, joint, grad, hess):  # type: ignore[no-untyped-def]
     """y-gradients of the constraints (grad [11, 5]) and the Hessian of the Lagrangian in y (hess [5, 5]).
 

@@ -17,14 +17,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from edgealloc.solvers.jit import kernel
 from edgealloc.solvers.psca_cap import set_cap
 
 __all__ = ["exchange", "nodes"]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def nodes(owner, n_dev):  # type: ignore[no-untyped-def]
     """Owners of the columns, nobody being device K, then of one empty column each. Shape [M + K + 1]."""
     at = np.empty(owner.size + n_dev + 1, np.int64)
@@ -35,7 +35,7 @@ def nodes(owner, n_dev):  # type: ignore[no-untyped-def]
     return at
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _cost(caps, k, has_row, ticks, table, steps, out, large):  # type: ignore[no-untyped-def]
     """Cost of device k at its largest keep rates ``caps`` [O]: its best menu row, or out.
 
@@ -59,7 +59,7 @@ def _cost(caps, k, has_row, ticks, table, steps, out, large):  # type: ignore[no
     return best if best < math.inf else large * (3.0 - most)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _refresh(rows, has_row, band, inverse, order, at, k, caps):  # type: ignore[no-untyped-def]
     """caps[:, i, j] for every j of device k: its largest keep rates with i in and j out; at i = j as it is."""
     n_col, n = order.shape[1], at.size
@@ -85,7 +85,7 @@ def _refresh(rows, has_row, band, inverse, order, at, k, caps):  # type: ignore[
             owner[j] = k
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _cycle(delta, at, longest, least, path):  # type: ignore[no-untyped-def]
     """Best cycle found through distinct devices with a sum below -least: its length, in ``path``; 0 if none.
 
@@ -123,7 +123,7 @@ def _cycle(delta, at, longest, least, path):  # type: ignore[no-untyped-def]
     return length
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def exchange(  # type: ignore[no-untyped-def]
     rows, has_row, band, inverse, order, ticks, table, steps, out, large, least, longest, limit, at, stale, caps
 ):  # fmt: skip

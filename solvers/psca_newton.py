@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from edgealloc.solvers.jit import kernel
 from edgealloc.solvers.psca_device import (
     BAND,
     ELASTIC,
@@ -32,7 +32,7 @@ from edgealloc.solvers.psca_device import (
 __all__ = ["direction", "linearise"]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def linearise(  # type: ignore[no-untyped-def]
     table, pool, inverse, lin_c, elastic, joint, target, common, y, share, c_lo, c_hi, slack, z_col, z_lo, z_hi,
     h, s, z, level, grad, hess, side, profit, fill, diag, by, bc,
@@ -108,7 +108,7 @@ def linearise(  # type: ignore[no-untyped-def]
     return residual, f1, f2, g2
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _rest(loose, free, k):  # type: ignore[no-untyped-def]
     """free + sum of loose but for k's: a difference that would cancel where k dominates."""
     total = free
@@ -118,7 +118,7 @@ def _rest(loose, free, k):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _column(loose, free, whole, right, answer):  # type: ignore[no-untyped-def]
     """Solve (diag(1/loose) + 1 1^T / free) answer = right for one column; returns the sum of the answer."""
     push = 0.0
@@ -136,7 +136,7 @@ def _column(loose, free, whole, right, answer):  # type: ignore[no-untyped-def]
     return push * free / whole
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _solve(matrix, right):  # type: ignore[no-untyped-def]
     """Solve for right [N, R] in place by L D L^T, stable without pivots for quasi-definite matrices [N, N].
 
@@ -163,7 +163,7 @@ def _solve(matrix, right):  # type: ignore[no-untyped-def]
                 right[i, c] -= matrix[j, i] * right[j, c]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def direction(  # type: ignore[no-untyped-def]
     table, joint, target, slack, z_col, h, s, z, level, under, grad, hess, side, profit, fill, diag, by, bc,
     f1, f2, g2, dy, dc, dz_send, d_col,

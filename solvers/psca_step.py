@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from edgealloc.solvers.jit import kernel
 from edgealloc.solvers.psca_device import (
     ELASTIC,
     GLOBAL_GAP,
@@ -41,7 +41,7 @@ _FAR = 2.0  # longest step in a logarithm
 _SHORT = 0.99  # of the way to the boundary
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _objective(table, pool, lin_c, elastic, joint, common, y, share):  # type: ignore[no-untyped-def]
     value, kept = 0.0, 0.0
     n_dev, n_col = share.shape
@@ -56,13 +56,13 @@ def _objective(table, pool, lin_c, elastic, joint, common, y, share):  # type: i
     return value
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _cut(value, change, step):  # type: ignore[no-untyped-def]
     """The step, or less if the value would come too near to 0."""
     return min(step, -_SHORT * value / change) if change < 0.0 else step
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def sub_problem(table, pool, inverse, order, lin_c, c_lo, c_hi, elastic, joint, tol, max_steps, y, share, common):  # type: ignore[no-untyped-def]
     """Solve the sub-problem from a strictly feasible start, in place.
 

@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from edgealloc.solvers.bandwidth import (
     _C,
@@ -44,6 +44,7 @@ from edgealloc.solvers.bandwidth import (
     energy_shape_inverse,
     least_bandwidth,
 )
+from edgealloc.solvers.jit import kernel
 from edgealloc.units import FloatArray
 
 __all__ = ["answers", "bandwidths", "floor_of_answers", "share", "tangent"]
@@ -59,19 +60,18 @@ _ROUNDING = 64.0 * _EPS  # each term below is a short chain of operations; 64 un
 _PARALLEL_FROM = 20_000  # devices; below, threads that wait for a busy core cost more than they save
 
 
-def _serial_and_parallel(kernel: Callable[..., None]) -> Callable[..., None]:
+def _serial_and_parallel(loop: Callable[..., None]) -> Callable[..., None]:
     """Compile a loop over devices twice, and choose by the number of devices (rows of the first argument)."""
-    serial = njit(cache=True, error_model="numpy")(kernel)
-    parallel = njit(cache=True, parallel=True, error_model="numpy")(kernel)
+    serial, parallel = kernel(loop), kernel(loop, parallel=True)
 
-    @functools.wraps(kernel)
+    @functools.wraps(loop)
     def choose(rows: FloatArray, *rest: object) -> None:
         (parallel if len(rows) >= _PARALLEL_FROM else serial)(rows, *rest)
 
     return choose
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def share(x, under, weight, nu, pool, scale):  # type: ignore[no-untyped-def]
     """A device's part of the objective at x = log s, with two derivatives.
 
@@ -96,7 +96,7 @@ def share(x, under, weight, nu, pool, scale):  # type: ignore[no-untyped-def]
     return value + gap, first + gap * r, second + gap * (inner2 / (2.0 * inner) - r * r)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _answer(row, under, weight, scale, pool, mu, nu, lo, hi, close, x, v):  # type: ignore[no-untyped-def]
     """One device's keep rate at prices: Newton on the derivative of its convex F, inside a bracket.
 
@@ -187,7 +187,7 @@ def bandwidths(rows, x, v, out):  # type: ignore[no-untyped-def]
         out[REGIME, k], out[X_MU, k], out[X_NU, k], out[UPLOAD, k], out[COMPUTE, k] = regime, 0.0, 0.0, up, down
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def tangent(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ignore[no-untyped-def]
     """A line below F: ``F(y) >= value + slope (y - x) - slack`` for all y in [lo, hi] and every feasible v.
 
@@ -263,7 +263,7 @@ def tangent(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ign
     return value, g_x, _ROUNDING * size - fall_v
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _floor(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ignore[no-untyped-def]
     """Lower bound of min F over x in [lo, hi] and every feasible v, from a tangent plane at x."""
     value, slope, slack = tangent(row, under, weight, scale, pool, mu, nu, lo, hi, x, v)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from edgealloc.solvers.choices import IntArray
+from edgealloc.solvers.jit import kernel
 from edgealloc.solvers.prices import _slope, _value
 from edgealloc.units import FloatArray
 
@@ -53,7 +53,7 @@ def exchange(
     return chosen, float(value)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _totals(cost, band, kept, chosen):  # type: ignore[no-untyped-def]
     own, used, square = 0.0, 0.0, 0.0
     for j in chosen:
@@ -63,7 +63,7 @@ def _totals(cost, band, kept, chosen):  # type: ignore[no-untyped-def]
     return own, used, square
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _cut_back(start, cost, band, kept, limit, mu, nu, chosen):  # type: ignore[no-untyped-def]
     """Smaller columns where they cost least per Hz freed, until the choice fits; False if it cannot."""
     for k in range(len(chosen)):
@@ -89,7 +89,7 @@ def _cut_back(start, cost, band, kept, limit, mu, nu, chosen):  # type: ignore[n
     return used <= limit
 
 
-@njit(cache=True, error_model="numpy")
+@kernel
 def _exchange(start, owner, cost, band, kept, limit, term, mu, nu, chosen, rounds):  # type: ignore[no-untyped-def]
     """Kernel of :func:`exchange`; works on ``chosen`` in place and returns the objective."""
     if not _cut_back(start, cost, band, kept, limit, mu, nu, chosen):
