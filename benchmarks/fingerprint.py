@@ -4,8 +4,8 @@
     python -m benchmarks.fingerprint FOLDER --methods bnb psca --time-limit 60
 
 One line per case and method: status, objective and lower bound as hexadecimal doubles, nodes, iterations; last,
-one digest of all lines. Two trees that print the same digest on one machine took the same steps. A case that ends at
-the time limit depends on the machine's speed: its line says so and does not count towards the digest.
+one digest of all lines. Two trees that print the same digest on one machine took the same steps. A case that ends
+at the time limit depends on the machine's speed: its line says so and does not count towards the digest.
 """
 
 from __future__ import annotations
