@@ -15,6 +15,7 @@ LOCKED := $(call CONSTRAINED,lock.txt)
 # may bring gigabytes of CUDA libraries, and the trainer's reference numbers belong to it. `make lock TORCH=...` moves it.
 TORCH ?= $(shell sed -n 's/^torch==//p' lock.txt)
 WORKERS ?= 2
+SMOKE := tests/test_instance.py tests/test_bandwidth.py tests/test_convex.py tests/test_bnb.py
 # Workers that each start a thread per core fight for the cores, and the tests of the trainer take ten times as long.
 ONE_THREAD := OMP_NUM_THREADS=1
 
@@ -57,6 +58,14 @@ test-newest:
 
 test-oldest: .venv-oldest/.test
 	@NUMBA_CACHE_DIR=$(CURDIR)/.venv-oldest/kernels $(ONE_THREAD) .venv-oldest/bin/python -m pytest -n $(WORKERS)
+
+# The core alone, for torch on a second Python would be a second download of gigabytes. The tests are those that
+# need no extra; they solve with `convex` and `bnb`.
+smoke:
+	@$(PYTHON) -m venv --clear .venv-smoke
+	@$(LOCKED) .venv-smoke/$(INSTALL) . pytest pytest-xdist hypothesis jsonschema setuptools
+	@.venv-smoke/bin/python tests/versions.py check
+	@NUMBA_CACHE_DIR=$(CURDIR)/.venv-smoke/kernels .venv-smoke/bin/python -m pytest -n $(WORKERS) $(SMOKE)
 
 lock: $(BIN)/python
 	@echo torch==$(TORCH) > $(VENV)/constraints.txt

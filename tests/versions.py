@@ -1,7 +1,7 @@
 """The versions that the environments are made of: `python tests/versions.py oldest | lock | check | others`.
 
 The lock (lock.txt) is a list of constraints for pip. It is made on the oldest Python that the project claims, so
-that its versions serve the newer ones too. Needs the standard library alone, for it runs before anything is installed.
+that its versions serve the newer ones too. The standard library is enough: it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from importlib.metadata import distributions
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,11 @@ def canonical(name: str) -> str:
 
 
 def requirements(path: Path = ROOT / "pyproject.toml") -> list[str]:
-    """Everything that pyproject.toml asks for: build, core and extras, but for the extras that name other extras."""
+    """Everything that pyproject.toml asks for, to build, to solve and as an extra."""
     project = tomllib.loads(path.read_text())
     extras = project["project"]["optional-dependencies"].values()
-    own = project["build-system"]["requires"] + project["project"]["dependencies"]
-    return [text for text in own + [text for extra in extras for text in extra] if not text.startswith("edgealloc[")]
+    texts = [*project["build-system"]["requires"], *project["project"]["dependencies"], *chain(*extras)]
+    return [text for text in texts if not text.startswith("edgealloc[")]  # extras that name other extras
 
 
 def floors(texts: Iterable[str]) -> dict[str, str]:
