@@ -175,7 +175,7 @@ def solve_command(
         import logging
 
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    with Progress(instance.name) as progress:
+    with Progress(instance.name, shown=not as_json) as progress:
         result = solve(
             instance,
             method,
@@ -269,7 +269,7 @@ def compare_command(
 
     names = None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
     instance = load(case)
-    with Progress(f"{instance.name}: {methods or 'every method'}"):
+    with Progress(f"{instance.name}: {methods or 'every method'}", shown=not as_json):
         results = compare(instance, names, rel_gap=rel_gap, time_limit=time_limit, seed=seed)
     if as_json:
         rows = [Solution.of(result).to_file() for result in results]

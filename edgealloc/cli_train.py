@@ -153,8 +153,9 @@ def _bar(title: str, total: int, store: Path) -> Iterator[Callable[[str], None]]
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
+    console = Console(stderr=True)  # in a file or a pipe the bar would leave blank lines
     try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task(title, total=total)
 
             def advance(words: str) -> None:

@@ -399,9 +399,19 @@ def _custom_term(function: Callable[[FloatArray], FloatArray], low: float, high:
         where = float(grid[int(np.argmax(rise))])
         raise InputError("problem", [Fault("bound", "underfit", f"increases near keep = {where:.4g}", allowed)])
 
-    def slope(keep: FloatArray) -> FloatArray:
-        step = 1e-6 * np.asarray(keep)
-        left, right = np.maximum(keep - step, low), np.minimum(keep + step, high)
-        return np.asarray((function(right) - function(left)) / (right - left))
-
+    slope = _Slope(function, low, high)
     return UnderfitTerm("custom", function, slope, False, False, "nothing is known of a user's function")
+
+
+@dataclass(frozen=True, slots=True)
+class _Slope:
+    """du/ds of a user's function on [low, high] by central differences; no closure, which could not be pickled."""
+
+    function: Callable[[FloatArray], FloatArray]
+    low: float
+    high: float
+
+    def __call__(self, keep: FloatArray) -> FloatArray:
+        step = 1e-6 * np.asarray(keep)
+        left, right = np.maximum(keep - step, self.low), np.minimum(keep + step, self.high)
+        return np.asarray((self.function(right) - self.function(left)) / (right - left))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgealloc.errors import StatusError
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, rebuilt
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,6 +92,8 @@ class Allocation:
                 array = np.array(value, dtype=dtype)
                 array.setflags(write=False)
                 object.__setattr__(self, name, array)
+
+    __reduce__ = rebuilt
 
     @property
     def dropout(self) -> FloatArray:
@@ -195,7 +197,8 @@ class Result:
     trace
         One snapshot per outer iteration.
     proof
-        What a certificate is made of where the prices do not say it all; for the method's own use.
+        What a certificate is made of where the prices do not say it all; for the method's own use. Data alone,
+        so that a result can be pickled.
     """
 
     problem: Problem

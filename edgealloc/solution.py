@@ -6,7 +6,7 @@ read back. The checker judges a solution; :meth:`Solution.for_instance` turns it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgealloc.errors import Fault, InputError
 from edgealloc.instance import Instance
 from edgealloc.result import Allocation, Diagnosis, Result, Status
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, rebuilt
 
 if TYPE_CHECKING:
     from edgealloc.schema import SolutionDeviceFile, SolutionFile
@@ -76,6 +76,13 @@ class Solution:
     bandwidth_hz: FloatArray
     subcarriers: tuple[tuple[int, ...] | None, ...]
     power_w: tuple[float | tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        for value in (getattr(self, f.name) for f in fields(self)):
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+
+    __reduce__ = rebuilt
 
     @classmethod
     def of(cls, result: Result) -> Solution:
@@ -270,7 +277,7 @@ class Solution:
 
 
 def _columns(devices: tuple[SolutionDeviceFile, ...]) -> dict[str, Any]:
-    """The per-device columns of a file, as read-only arrays where they are numbers."""
+    """The per-device columns of a file, as arrays where they are numbers."""
     columns: dict[str, Any] = {"device_names": tuple(d["name"] for d in devices)}
     for key in ("keep", "dropout", "bandwidth_hz", "freq_hz", "rate_bps", "latency_s", "energy_j"):
         # null becomes NaN, which no comparison accepts by mistake
@@ -281,9 +288,6 @@ def _columns(devices: tuple[SolutionDeviceFile, ...]) -> dict[str, Any]:
     columns["power_w"] = tuple(tuple(p) if isinstance(p, list) else float(p) for p in powers)
     carriers = (d["subcarriers"] for d in devices)
     columns["subcarriers"] = tuple(None if c is None else tuple(c) for c in carriers)
-    for value in columns.values():
-        if isinstance(value, np.ndarray):
-            value.setflags(write=False)
     return columns
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from edgealloc.solvers.bnb import Outcome
-from edgealloc.solvers.ofdma_cell import Assignment, OfdmaCell
-from edgealloc.solvers.ofdma_relax import Ofdma
+from edgealloc.solvers.ofdma_box import OfdmaBox
+from edgealloc.solvers.ofdma_cell import OfdmaCell
+from edgealloc.solvers.ofdma_relax import Ofdma, Prices
 from edgealloc.solvers.record import Record
 
 __all__ = ["OfdmaProof", "RecordedOfdma"]
@@ -20,9 +20,23 @@ class RecordedOfdma(Record, Ofdma):
 class OfdmaProof:
     """What a certificate is made of: the cell that was searched (of the objective, or counting) and the record.
 
-    ``relaxation`` is None when a diagnosis made a search needless.
+    It is data alone, no solver, so that a result can be copied and sent to another process.
+
+    Parameters
+    ----------
+    cell
+        The cell.
+    root
+        The box of every assignment.
+    visits
+        Children and best prices of the boxes visited; empty when a diagnosis made a search needless.
     """
 
     cell: OfdmaCell
-    relaxation: RecordedOfdma | None = None
-    outcome: Outcome[Assignment] | None = None
+    root: OfdmaBox = field(default_factory=OfdmaBox)
+    visits: dict[OfdmaBox, tuple[tuple[OfdmaBox, ...], Prices | None]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, relaxation: RecordedOfdma) -> OfdmaProof:
+        """What a search has recorded."""
+        return cls(relaxation.cell, relaxation.root(), relaxation.__dict__.get("visits", {}))

@@ -52,8 +52,7 @@ def search_ofdma(problem: Problem, options: Options) -> tuple[Result, Outcome[As
         best = min(found, key=lambda point: point.value)
         relaxation = RecordedOfdma(cell, control.options.rel_gap, best.point, log.row)
         outcome = branch_and_bound(relaxation, control, starts=found, watch=log.row)
-        proof = OfdmaProof(cell, relaxation, outcome)
-        result = replace(_finish(cell, control, outcome, relaxation.rounds), proof=proof)
+        result = replace(_finish(cell, control, outcome, relaxation.rounds), proof=OfdmaProof.of(relaxation))
         log.report(result, outcome.tree)
         return result, outcome
 
@@ -91,7 +90,7 @@ def _feasible_plan(
     if outcome.best is not None and outcome.best.value == 0.0:
         return cell.keeps(outcome.best.point.owner, outcome.best.point.mode), (), None
     if outcome.lower_bound > 0.0:
-        return None, too_little_spectrum(cell, 1), OfdmaProof(count, relaxation, outcome)
+        return None, too_little_spectrum(cell, 1), OfdmaProof.of(relaxation)
     return None, (), None
 
 
