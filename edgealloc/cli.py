@@ -110,7 +110,7 @@ def new_command(seed: int, out: Path | None, positions: Path | None, **options: 
     """
     import numpy as np
 
-    from edgealloc.io import dict_from_instance, save_instance
+    from edgealloc.instance_file import dict_from_instance, save_instance
     from edgealloc.jsonfile import write_json
     from edgealloc.report import cell_text
     from edgealloc.scenario import CellOptions, make_cell
@@ -160,7 +160,7 @@ def solve_command(
     from edgealloc.api import load, solve
     from edgealloc.progress import Progress
     from edgealloc.report import allocation_table, proof_text
-    from edgealloc.solution import Solution
+    from edgealloc.solution_file import dict_from_solution
 
     if positions is not None and plot is None:
         raise click.UsageError("--positions is for the map that --plot draws; give --plot too")
@@ -168,7 +168,7 @@ def solve_command(
     place = () if positions is None else _read_positions(positions)
     start = None
     if warm_start is not None:
-        from edgealloc.io import load_solution
+        from edgealloc.solution_file import load_solution
 
         start = load_solution(warm_start).for_instance(instance)
     if log:
@@ -196,7 +196,7 @@ def solve_command(
 
         saved += draw(result, plot, *place)
     if as_json:
-        click.echo(json.dumps(Solution.of(result).to_file(), indent=1))
+        click.echo(json.dumps(dict_from_solution(result.solution()), indent=1))
     else:
         if result.status.has_allocation:
             _console().print(allocation_table(result))
@@ -265,14 +265,14 @@ def compare_command(
     from edgealloc.api import compare, load
     from edgealloc.progress import Progress
     from edgealloc.report import comparison_table
-    from edgealloc.solution import Solution
+    from edgealloc.solution_file import dict_from_solution
 
     names = None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
     instance = load(case)
     with Progress(f"{instance.name}: {methods or 'every method'}"):
         results = compare(instance, names, rel_gap=rel_gap, time_limit=time_limit, seed=seed)
     if as_json:
-        rows = [Solution.of(result).to_file() for result in results]
+        rows = [dict_from_solution(result.solution()) for result in results]
         click.echo(json.dumps([{k: v for k, v in row.items() if k != "devices"} for row in rows], indent=1))
     else:
         _console().print(comparison_table(results))
@@ -284,7 +284,7 @@ def compare_command(
 @click.argument("kind", type=click.Choice(["instance", "solution"]))
 def schema_command(kind: Any) -> None:
     """Print the JSON Schema of instance or solution files."""
-    from edgealloc.io import json_schema
+    from edgealloc.schema import json_schema
 
     click.echo(json.dumps(json_schema(kind), indent=1))
 

@@ -31,10 +31,11 @@ from typing import Protocol
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.errors import Fault, InputError
 from edgealloc.instance import Instance
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation, Result
+from edgealloc.result import Result
 from edgealloc.solvers.psca_model import Model
 from edgealloc.units import FloatArray
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.api import METHODS, find_method, solve
 from edgealloc.errors import Fault, InputError
 from edgealloc.instance import Instance
+from edgealloc.outcome import Status, relative_gap
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation, Result, Status, relative_gap
+from edgealloc.result import Result
 from edgealloc.solvers.base import Options
 from edgealloc.units import FloatArray
 

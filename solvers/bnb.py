@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from edgealloc.result import Snapshot, relative_gap
+from edgealloc.outcome import Snapshot, relative_gap
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.tree import Fate, Node, Tree
 

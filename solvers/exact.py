@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from edgealloc.errors import EdgeallocError
+from edgealloc.outcome import Status, relative_gap
 from edgealloc.problem import Problem
-from edgealloc.result import Result, Status, relative_gap
+from edgealloc.result import Result
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.bnb import Found, Outcome, branch_and_bound
 from edgealloc.solvers.choices import Choices

@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from edgealloc.allocation import Allocation
 from edgealloc.problem import Problem
 from edgealloc.radio import subcarrier_hz
-from edgealloc.result import Allocation
 from edgealloc.sideconstraints import SideConstraint
 from edgealloc.solvers.choices import OUT, Choices, IntArray
 from edgealloc.solvers.highs_program import Access, Answer, Picks, Rows

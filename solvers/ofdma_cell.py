@@ -14,9 +14,9 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
+from edgealloc.allocation import Allocation
 from edgealloc.problem import Problem
 from edgealloc.radio import subcarrier_hz
-from edgealloc.result import Allocation
 from edgealloc.solvers.ofdma_curve import objective_vector
 from edgealloc.solvers.ofdma_device import (
     BAND,

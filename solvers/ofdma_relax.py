@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edgealloc.result import Snapshot, relative_gap
+from edgealloc.outcome import Snapshot, relative_gap
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.bnb import Found, Relaxation, Relaxed
 from edgealloc.solvers.ofdma_box import OfdmaBox, Region, root_box, split, wide_mixture

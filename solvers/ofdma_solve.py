@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.errors import EdgeallocError
+from edgealloc.outcome import Diagnosis, Status, relative_gap
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation, Diagnosis, Result, Status, relative_gap
+from edgealloc.result import Result
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.bnb import Found, Outcome, branch_and_bound
 from edgealloc.solvers.log import SearchLog

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.errors import EdgeallocError
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation, Result
+from edgealloc.result import Result
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.ofdma_box import OfdmaBox, Region
 from edgealloc.solvers.ofdma_cell import OfdmaCell
