@@ -83,7 +83,7 @@ def _made(result: Result, infeasible: bool) -> AnyCertificate:
             from edgealloc.solvers.certificate_ofdma import ofdma_certificate  # its kernels load when needed
 
             return ofdma_certificate(result)
-        return search_certificate(result, *result.proof)
+        return search_certificate(result)
     if not known:
         raise EdgeallocError(
             "there is no certificate under an underfitting function from Python: no file holds it"

@@ -20,9 +20,10 @@ from edgealloc.instance import BoundSpec, Instance
 from edgealloc.online import OnlineAllocator, who_to_drop
 from edgealloc.outcome import Status
 from edgealloc.problem import Problem
-from edgealloc.rounds import RoundSolver, carried, on_spectrum
+from edgealloc.rounds import RoundSolver, carried
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.online_psca import bound_at_prices, solve_online_psca
+from edgealloc.solvers.psca_rounds import on_spectrum
 from edgealloc.stragglers import StragglerPolicy
 from tests.conftest import MakeInstance
 
