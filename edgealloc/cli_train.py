@@ -204,7 +204,7 @@ def calibrate_command(
     The constants belong to the task, the number of devices and the rule (masks, scaling, aggregation) of the pilot
     runs. Nothing else of the instance changes; with --out the same as CASE it is replaced in one step.
     """
-    from edgealloc.io import load_instance, save_instance
+    from edgealloc.instance_file import load_instance, save_instance
 
     asked = TrainingOptions(**options)
     instance = load_instance(case)
@@ -294,7 +294,7 @@ def validate_command(
     is divided like the instance's samples. Writes scores, curves, a table and a page of figures into a folder.
     Calibrate the instance first: its bound is what the allocations are optimal for.
     """
-    from edgealloc.io import load_instance
+    from edgealloc.instance_file import load_instance
 
     asked = TrainingOptions(**options)
     instance = load_instance(case)

@@ -10,7 +10,7 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from edgealloc.result import Snapshot
+from edgealloc.outcome import Snapshot
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -20,10 +20,11 @@ import numpy as np
 from edgealloc.certificate import AnyCertificate, certificate_from_dict
 from edgealloc.errors import Fault, InputError
 from edgealloc.instance import Instance
-from edgealloc.io import load_instance, solution_from_dict
+from edgealloc.instance_file import load_instance
 from edgealloc.jsonfile import read_json
-from edgealloc.result import Status
+from edgealloc.outcome import Status
 from edgealloc.solution import Solution
+from edgealloc.solution_file import solution_from_dict
 from edgealloc.verify_bound import bound_value, free_bracket
 from edgealloc.verify_budgets import check_budgets, demand_of
 from edgealloc.verify_certificate import check_certificate

@@ -20,7 +20,7 @@ import numpy as np
 
 from edgealloc.errors import Fault
 from edgealloc.instance import Instance
-from edgealloc.result import Diagnosis
+from edgealloc.outcome import Diagnosis
 from edgealloc.units import FloatArray, dbm_to_w
 
 __all__ = ["UNPROVED", "check_infeasible"]

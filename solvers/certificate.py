@@ -15,8 +15,9 @@ import numpy as np
 
 from edgealloc.certificate import AnyCertificate, Certificate, Node, Pieces, Planes
 from edgealloc.errors import EdgeallocError
+from edgealloc.outcome import Status
 from edgealloc.problem import Problem
-from edgealloc.result import Result, Status
+from edgealloc.result import Result
 from edgealloc.solvers.cell import Cell
 from edgealloc.solvers.certificate_infeasible import infeasible_certificate
 from edgealloc.solvers.certificate_planes import planes_at
@@ -82,7 +83,7 @@ def _made(result: Result, infeasible: bool) -> AnyCertificate:
             from edgealloc.solvers.certificate_ofdma import ofdma_certificate  # its kernels load when needed
 
             return ofdma_certificate(result)
-        return search_certificate(result, *result.proof)
+        return search_certificate(result)
     if not known:
         raise EdgeallocError(
             "there is no certificate under an underfitting function from Python: no file holds it"

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from edgealloc.result import Snapshot
+from edgealloc.outcome import Snapshot
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.cell import Cell, Incumbent
 from edgealloc.solvers.response import BANDWIDTH, SLOPE, V, new_table

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgealloc.result import Allocation
+from edgealloc.allocation import Allocation
 from edgealloc.sideconstraints import SideConstraint
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.choices import OUT, Choices, IntArray

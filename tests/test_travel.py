@@ -19,7 +19,6 @@ from edgealloc.instance import Instance, UnderfitCurve
 from edgealloc.problem import Problem
 from edgealloc.result import Result
 from edgealloc.scenario import CellOptions, make_cell
-from edgealloc.solution import Solution
 from edgealloc.solvers.certificate import certified
 from edgealloc.verify import verify_files
 
@@ -142,7 +141,7 @@ def test_results_of_every_other_method_survive_copies(kinds, tmp_path, method) -
 
 
 def test_solutions_stay_read_only(by_hand, make_instance) -> None:
-    solution = Solution.of(by_hand(make_instance()))
+    solution = by_hand(make_instance()).solution()
     for some in (solution, *(copied(solution) for copied in COPIES.values())):
         assert len(arrays(some)) > 5
         assert not any(array.flags.writeable for array in arrays(some))
