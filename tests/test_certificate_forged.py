@@ -1,0 +1,88 @@
+"""Proofs written to deceive: each claims what is not true of its instance, and has to be refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgealloc import solve
+from edgealloc.certificate import Certificate, Cut, Node, Pieces, Planes
+from edgealloc.certificate_ofdma import Branch, Part, SubcarrierCertificate
+from edgealloc.instance import Instance
+from edgealloc.verify_certificate import check_certificate
+
+# -- covers -----------------------------------------------------------------------------------------------------
+
+LOW, HIGH = Cut(None, None, 0.0, 0.22), Cut(None, None, 0.22, 1.0)  # one interval for all devices
+
+
+def bare_pieces(left: list[float], right: list[float], device: list[int] | None = None) -> Pieces:
+    """Pieces without a plane below them: nothing is said of the bandwidth."""
+    count = len(left)
+    zero, none = np.zeros(count), np.zeros(count, dtype=np.intp)
+    rows = np.arange(count) if device is None else np.array(device, dtype=np.intp)
+    return Pieces(rows, none, np.array(left), np.array(right), Planes(np.array(left), zero, zero, none, zero))
+
+
+def bare_part(device: int, low: float, high: float) -> Part:
+    """A part with no cuts but that of slope 0."""
+    none = np.zeros(0)
+    return Part(device, 0, np.array([low, high]), none, none, none)
+
+
+def apart(make_instance: Any, access: str) -> Instance:
+    """Two devices whose ranges of the keep rate have nothing in common; feasible."""
+    ranges = {"keep_min": np.array([0.05, 0.25]), "keep_max": np.array([0.2, 1.0])}
+    instance: Instance = make_instance(access, devices=2, **ranges)
+    assert solve(instance, "bnb", rel_gap=1e-2).status.has_allocation
+    return instance
+
+
+def test_one_interval_for_all_covers_nothing_where_rates_are_apart(make_instance: Any) -> None:
+    """Whoever puts both devices below 0.22, or both above, has an empty box: nothing fits, they say."""
+    instance = apart(make_instance, "fdma")
+    pieces = bare_pieces([0.05, 0.25], [0.2, 1.0])
+    forged = Certificate(instance.name, "prices", np.inf, pieces, (Node(), Node(0, LOW), Node(0, HIGH)))
+    assert [fault.field for fault in check_certificate(instance, forged).faults] == ["nodes[0]"]
+
+
+def test_the_same_on_subcarriers(make_instance: Any) -> None:
+    instance = apart(make_instance, "ofdma")
+    carriers = instance.gain.shape[1]
+
+    def leaf(cut: Cut, kept: int) -> Branch:
+        least = np.array([-0.1 if k == kept else 1.0 for k in range(2)])
+        ends = (0.05, 0.2) if kept == 0 else (0.25, 1.0)
+        return Branch(0, cut, np.zeros(carriers), 0.0, least, (bare_part(kept, *ends),))
+
+    forged = SubcarrierCertificate(instance.name, np.inf, (Branch(), leaf(LOW, 0), leaf(HIGH, 1)))
+    assert [fault.field for fault in check_certificate(instance, forged).faults] == ["nodes[0]"]
+
+
+def test_a_bound_above_a_feasible_value_needs_the_hole(make_instance: Any) -> None:
+    """A finite claim by the same tree: the pieces of both devices are cut at 0.3, and none lies on both sides."""
+    instance = make_instance(devices=2)
+    best = solve(instance, "convex", rel_gap=1e-9)
+    middle = 0.5 * float(best.allocation.keep.min() + best.allocation.keep.max())
+    cuts = Cut(None, None, 0.0, middle), Cut(None, None, middle, 1.0)
+    pieces = bare_pieces([0.05, middle, 0.05, middle], [middle, 1.0, middle, 1.0], [0, 0, 1, 1])
+    nodes = (Node(), *(Node(0, cut, 0.0, 0.5) for cut in cuts))
+    forged = Certificate(instance.name, "prices", 0.0, pieces, nodes)
+    assert [fault.field for fault in check_certificate(instance, forged).faults] == ["nodes[0]"]
+
+
+@pytest.mark.parametrize("access", ["fdma", "ofdma"])
+def test_one_interval_for_all_is_a_cover_where_the_rate_is_common(make_instance: Any, access: str) -> None:
+    """The rule is there for a reason: with one rate for all the two children leave nothing out."""
+    instance = make_instance(access, devices=2, common_keep=True)
+    if access == "fdma":
+        pieces = bare_pieces([0.05, 0.05], [1.0, 1.0])
+        nodes = (Node(), Node(0, LOW, 0.0, 0.5), Node(0, HIGH, 0.0, 0.5))
+        assert not check_certificate(instance, Certificate(instance.name, "prices", -1.0, pieces, nodes)).faults
+        return
+    parts = tuple(bare_part(k, 0.05, 1.0) for k in range(2))
+    proof = (np.zeros(instance.gain.shape[1]), 0.0, np.full(2, -9.0), parts)
+    branches = (Branch(), Branch(0, LOW, *proof), Branch(0, HIGH, *proof))
+    assert not check_certificate(instance, SubcarrierCertificate(instance.name, -99.0, branches)).faults
