@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from edgealloc.certificate import Certificate, Cut, Node, Pieces, Planes
 from edgealloc.certificate_ofdma import Branch, Part, SubcarrierCertificate
 from edgealloc.instance import Instance
 from edgealloc.verify_certificate import check_certificate
+from edgealloc.verify_certificate_ofdma_sets import open_sets
 
 # -- covers -----------------------------------------------------------------------------------------------------
 
@@ -86,3 +89,56 @@ def test_one_interval_for_all_is_a_cover_where_the_rate_is_common(make_instance:
     proof = (np.zeros(instance.gain.shape[1]), 0.0, np.full(2, -9.0), parts)
     branches = (Branch(), Branch(0, LOW, *proof), Branch(0, HIGH, *proof))
     assert not check_certificate(instance, SubcarrierCertificate(instance.name, -99.0, branches)).faults
+
+
+# -- sets of sub-carriers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slope", [0.0, 1e30, 1e60, 1e150, 1e290, 1e308])
+@pytest.mark.parametrize("least", [1e-300, 1e-34, 1e-12])
+def test_a_huge_slope_closes_no_set(make_instance: Any, slope: float, least: float) -> None:
+    """A device costs a hair, whatever it owns: all digits of that were lost in the scale of another cut."""
+    instance = make_instance("ofdma", devices=2)
+    levels, slopes = np.array([0.05]), np.array([slope])
+    parts = tuple(Part(k, 0, np.array([0.02, 1.0]), levels, slopes, np.zeros(0)) for k in range(2))
+    leaf = Branch(-1, None, np.zeros(8), 0.5, np.full(2, least), parts)
+    proof = check_certificate(instance, SubcarrierCertificate(instance.name, np.inf, (leaf,)))
+    assert "sets that nothing excludes" in proof.faults[0].value
+
+
+@pytest.mark.parametrize("value", [1e-300, 1e-10])
+def test_next_to_nothing_is_no_device(make_instance: Any, value: float) -> None:
+    """That one device is left out is not counted by a number near 0: a margin stands against rounding unseen."""
+    instance = make_instance("ofdma", devices=2, energy_j=np.array([3.0, 1e-9]), energy_static_j=0.0)
+    parts = (bare_part(0, 0.05, 1.0), Part(1, 0, np.array([0.05]), np.array([0.05]), np.array([1.0]), np.zeros(0)))
+
+    def faults(least: float) -> list[str]:
+        leaf = Branch(-1, None, np.zeros(8), 0.5, np.array([-1e-15, least]), parts)
+        return [
+            f.allowed
+            for f in check_certificate(instance, SubcarrierCertificate(instance.name, np.inf, (leaf,))).faults
+        ]
+
+    assert faults(0.5) == []
+    assert faults(value) == ["more than 1e-09 devices left out"]
+
+
+def test_no_set_is_closed_that_exact_sums_leave_open() -> None:
+    """Cuts of all sizes beside each other, down to the least doubles; exact fractions say which are open."""
+    rng = np.random.default_rng(3)
+    for _ in range(150):
+        cuts, count = int(rng.integers(1, 5)), int(rng.integers(1, 6))
+        size = 10.0 ** rng.choice([-323, -300, -160, -34, 0, 30, 60, 150, 300], (cuts, 1))
+        worth = rng.normal(size=(cuts, count)) * size
+        base = rng.normal(size=cuts) * (size[:, 0] if rng.random() < 0.5 else 1e-300)
+        worth[rng.random(worth.shape) < 0.2] = 0.0
+        found = open_sets(base, worth, np.full(count, -1, np.int8))
+        assert found is not None
+        rows = {tuple(row) for row in found.tolist()}
+        exact = [[Fraction(b), *map(Fraction, row)] for b, row in zip(base.tolist(), worth.tolist(), strict=True)]
+        for some in itertools.product([False, True], repeat=count):
+            held = [0, *(m + 1 for m in range(count) if some[m])]
+            sums = [sum((cut[m] for m in held), Fraction(0)) for cut in exact]
+            assert max(sums) >= 0 or some in rows
+            clear = any(10**12 * s > sum(map(abs, cut)) for s, cut in zip(sums, exact, strict=True))
+            assert not (clear and some in rows)  # nor is anything left open that a cut closes by far
