@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -12,9 +13,14 @@ import pytest
 from edgealloc import solve
 from edgealloc.certificate import Certificate, Cut, Node, Pieces, Planes
 from edgealloc.certificate_ofdma import Branch, Part, SubcarrierCertificate
+from edgealloc.errors import EdgeallocError
 from edgealloc.instance import Instance
+from edgealloc.solution import Solution
+from edgealloc.solvers.certificate import certified
+from edgealloc.verify import DOUBT, verify, with_certificate
 from edgealloc.verify_certificate import check_certificate
 from edgealloc.verify_certificate_ofdma_sets import open_sets
+from edgealloc.verify_certificate_proof import Proof
 
 # -- covers -----------------------------------------------------------------------------------------------------
 
@@ -142,3 +148,35 @@ def test_no_set_is_closed_that_exact_sums_leave_open() -> None:
             assert max(sums) >= 0 or some in rows
             clear = any(10**12 * s > sum(map(abs, cut)) for s, cut in zip(sums, exact, strict=True))
             assert not (clear and some in rows)  # nor is anything left open that a cut closes by far
+
+
+# -- the tripwire -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bound", [np.inf, 2.0])
+def test_a_proof_above_a_feasible_value_is_never_believed(
+    make_instance: Any, by_hand: Any, monkeypatch: pytest.MonkeyPatch, bound: float
+) -> None:
+    """Whatever hole a checker still has: the allocation beside the proof says that one of them is wrong."""
+    result = by_hand(make_instance())
+    solution, instance = Solution.of(result), result.problem.instance
+    report = verify(instance, solution)
+    assert report.feasible
+    certificate = Certificate(instance.name, "prices", bound, bare_pieces([], []))
+    monkeypatch.setattr("edgealloc.verify.check_certificate", lambda *_: Proof((), bound, 1))
+    judged = with_certificate(report, instance, solution, certificate)
+    assert [(fault.field, DOUBT in fault.allowed) for fault in judged.faults] == [("lower_bound", True)]
+    assert not judged.ok
+    monkeypatch.setattr("edgealloc.verify.check_certificate", lambda *_: Proof((), result.objective, 1))
+    assert with_certificate(report, instance, solution, certificate).ok
+    broken = replace(solution, keep=solution.keep + 0.1)  # no allocation of the instance, and so no witness
+    assert not verify(instance, broken).feasible
+
+
+def test_no_solver_hands_out_a_proof_above_its_own_allocation(
+    make_instance: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = solve(make_instance(), "convex", rel_gap=1e-6)
+    monkeypatch.setattr("edgealloc.solvers.certificate.check_certificate", lambda *_: Proof((), 2.0, 1))
+    with pytest.raises(EdgeallocError, match="the checker or the proof is wrong"):
+        certified(result, 1e-6)
