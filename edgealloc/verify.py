@@ -21,7 +21,7 @@ from edgealloc.certificate import AnyCertificate, certificate_from_dict
 from edgealloc.errors import Fault, InputError
 from edgealloc.instance import Instance
 from edgealloc.io import load_instance, solution_from_dict
-from edgealloc.jsonfile import read_json
+from edgealloc.jsonfile import MAX_MB, read_json
 from edgealloc.result import Status
 from edgealloc.solution import Solution
 from edgealloc.verify_bound import bound_value, free_bracket
@@ -92,7 +92,12 @@ class Report:
 
 
 def verify_files(
-    case: str | Path, solution: str | Path, certificate: str | Path | None = None, *, rel_gap: float = OPTIMAL_GAP
+    case: str | Path,
+    solution: str | Path,
+    certificate: str | Path | None = None,
+    *,
+    rel_gap: float = OPTIMAL_GAP,
+    max_mb: float = MAX_MB,
 ) -> Report:
     """Check a solution file against an instance file.
 
@@ -104,13 +109,15 @@ def verify_files(
         Path of the certificate of the solution's lower bound, if there is one.
     rel_gap
         The gap within which ``optimal`` is accepted.
+    max_mb
+        Size in megabytes up to which each file is read.
 
     Raises
     ------
     InputError
         When the instance is not valid, or a file cannot be read. Faults in solution and certificate are findings.
     """
-    instance, data = load_instance(case), read_json(solution)
+    instance, data = load_instance(case, max_mb=max_mb), read_json(solution, max_mb)
     try:
         claimed = solution_from_dict(data)
     except InputError as error:
@@ -119,7 +126,7 @@ def verify_files(
     report = verify(instance, claimed, rel_gap=rel_gap)
     if certificate is None:
         return report
-    content = read_json(certificate)
+    content = read_json(certificate, max_mb)
     try:
         return with_certificate(report, instance, claimed, certificate_from_dict(content))
     except InputError as error:
@@ -179,7 +186,7 @@ def verify(instance: Instance, solution: Solution, *, rel_gap: float = OPTIMAL_G
     found.faults += budgets.faults
     feasible = not found.faults
     check_stated_use(instance, solution, budgets.rate_bps, budgets.latency_s, budgets.energy_j, found)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         objective = bound_value(instance, solution.keep, solution.selected, demand.underfit_factor)
     _check_claims(instance, solution, objective, rel_gap, found, notes)
     notes.append(NO_PROOF)
