@@ -194,12 +194,15 @@ def _read_positions(path: Path) -> tuple[Any, Any]:
 @click.argument("solution", type=click.Path(path_type=Path))
 @click.option("--certificate", type=click.Path(path_type=Path), help="proof of the lower bound, from `solve`")
 @click.option("--rel-gap", type=float, default=1e-4, show_default=True, help="largest gap that `optimal` may have")
+@click.option("--max-mb", type=float, default=64.0, show_default=True, help="refuse files that are larger")
 @json_option
-def verify_command(case: Path, solution: Path, certificate: Path | None, rel_gap: float, as_json: bool) -> None:
+def verify_command(
+    case: Path, solution: Path, certificate: Path | None, rel_gap: float, max_mb: float, as_json: bool
+) -> None:
     """Recompute everything from the files alone; exit status 1 and a list when anything is broken."""
     from edgealloc.verify import verify_files
 
-    report = verify_files(case, solution, certificate, rel_gap=rel_gap)
+    report = verify_files(case, solution, certificate, rel_gap=rel_gap, max_mb=max_mb)
     if as_json:
         from dataclasses import asdict
 

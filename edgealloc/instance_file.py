@@ -16,7 +16,7 @@ import numpy as np
 
 from edgealloc.errors import Fault, InputError
 from edgealloc.instance import AdapterOption, BoundSpec, Instance, UnderfitCurve, device_fields
-from edgealloc.jsonfile import read_json, write_json
+from edgealloc.jsonfile import MAX_MB, read_json, write_json
 
 if TYPE_CHECKING:
     from edgealloc.schema import InstanceFile
@@ -32,15 +32,15 @@ __all__ = [
 _BOUND_NUMBERS = ("underfit_weight", "loss_range", "lipschitz", "curvature", "sparsity_weight", "confidence_delta")
 
 
-def load_instance(path: str | Path) -> Instance:
-    """Read an ``edgealloc-instance/1`` file.
+def load_instance(path: str | Path, *, max_mb: float = MAX_MB) -> Instance:
+    """Read an ``edgealloc-instance/1`` file of at most ``max_mb`` megabytes.
 
     Raises
     ------
     InputError
         Lists every fault of the file, with device name, field, value and what is allowed.
     """
-    return instance_from_dict(read_json(path), subject=str(path))
+    return instance_from_dict(read_json(path, max_mb), subject=str(path))
 
 
 def save_instance(instance: Instance, path: str | Path) -> Path:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgealloc.io import save_instance
 
 from edgealloc.cli import main
 from edgealloc.instance import Instance
+from edgealloc.instance_file import save_instance
 from edgealloc.scenario import CellOptions, make_cell
 
 SOLVE = """

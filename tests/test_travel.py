@@ -87,7 +87,7 @@ def words(result: Result, folder: Any) -> dict[str, bytes]:
         proved, proof = certified(result, 1e-3)
     except EdgeallocError as error:
         return found | {"certificate": str(error).encode()}
-    from edgealloc.io import save_instance
+    from edgealloc.instance_file import save_instance
 
     paths = save_instance(instance, folder / "case.json"), proved.save(folder / "proved.json")
     path = save_certificate(proof, folder / "proof.json")
