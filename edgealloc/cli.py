@@ -1,4 +1,4 @@
-"""The command line: new, solve, verify, compare, schema, demo, bench.
+"""The command line: new, solve, verify, compare, schema, demo, bench, warmup.
 
 Exit status: 0 an allocation (or: verified), 1 an unexpected error (or: not verified), 2 bad input, 3 proved
 infeasible, 4 a limit was reached before anything was found. Everything heavy is imported by the command
@@ -19,6 +19,7 @@ from edgealloc.cli_least import least_command
 from edgealloc.cli_options import LazyOptions, options_of
 from edgealloc.cli_simulate import simulate_command
 from edgealloc.cli_train import calibrate_command, validate_command
+from edgealloc.cli_warmup import warmup_command
 from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageError, StatusError
 
 if TYPE_CHECKING:
@@ -92,7 +93,9 @@ out_path = click.Path(path_type=Path, dir_okay=False)
 rel_gap_option = click.option(
     "--rel-gap", type=float, default=1e-4, show_default=True, help="stop when (UB - LB)/|UB| is at most this"
 )
-time_limit_option = click.option("--time-limit", type=float, help="wall-clock limit in s; the incumbent is kept")
+time_limit_option = click.option(
+    "--time-limit", type=float, help="limit in s without compiling; the incumbent is kept"
+)
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="seed of all random draws")
 json_option = click.option("--json", "as_json", is_flag=True, help="print JSON instead of tables")
 
@@ -300,5 +303,12 @@ def demo_command(out: Path, devices: int, seed: int) -> None:
     run(out, devices, seed, _console())
 
 
-for command in (bench_command, least_command, simulate_command, calibrate_command, validate_command):
+for command in (
+    bench_command,
+    least_command,
+    simulate_command,
+    calibrate_command,
+    validate_command,
+    warmup_command,
+):
     main.add_command(command)

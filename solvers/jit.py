@@ -1,15 +1,25 @@
-"""Compiled kernels: the one place that says how numba compiles and where it keeps what it compiled."""
+"""Compiled kernels: the one place that says how numba compiles, and that tells of it and times it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from numba import njit
+from numba.core import event
 
-__all__ = ["kernel"]
+from edgealloc.solvers.clock import compiling_begins, compiling_ends
+from edgealloc.solvers.kernel_cache import KernelCache, folder_for_writing
+
+__all__ = ["KERNELS", "kernel", "tell"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+logger = logging.getLogger("edgealloc.compile")
+
+# Every kernel of the modules imported so far: (module, name, parallel) -> dispatcher.
+KERNELS: dict[tuple[str, str, bool], Any] = {}
 
 
 def kernel(function: F, *, parallel: bool = False) -> F:
@@ -17,5 +27,42 @@ def kernel(function: F, *, parallel: bool = False) -> F:
 
     Division follows numpy: by zero gives inf or nan, never an exception.
     """
-    compiled: F = njit(cache=True, error_model="numpy", parallel=parallel)(function)
-    return compiled
+    compiled: Any = njit(error_model="numpy", parallel=parallel)(function)
+    compiled._cache = KernelCache(compiled)
+    KERNELS[function.__module__, function.__qualname__, parallel] = compiled
+    result: F = compiled
+    return result
+
+
+_told = False
+
+
+def tell(more: str = "") -> None:
+    """Say, once in a process, that kernels are being compiled; on standard error unless logging is set up."""
+    global _told
+    if _told:
+        return
+    _told = True
+    if folder_for_writing() is None:
+        logger.warning(
+            "edgealloc: compiling, and no folder for the compiled code can be written, so every process compiles "
+            "again; set NUMBA_CACHE_DIR to a folder that can be written"
+        )
+    else:
+        logger.warning("edgealloc: compiling for this machine, once%s", more)
+
+
+class _Stopwatch(event.Listener):
+    """Takes compiling out of the clocks; events come on the thread that compiles, and nest."""
+
+    def on_start(self, event: Any) -> None:
+        compiling_begins()
+        if isinstance(event.data["dispatcher"]._cache, KernelCache):
+            tell()
+
+    def on_end(self, event: Any) -> None:
+        compiling_ends()
+
+
+_register: Any = event.register  # numba has types for a part of what it offers
+_register("numba:compile", _Stopwatch())
