@@ -1,4 +1,4 @@
-"""The command line: new, solve, verify, compare, schema, demo, bench.
+"""The command line: new, solve, verify, compare, schema, demo, bench, warmup.
 
 Exit status: 0 an allocation (or: verified), 1 an unexpected error (or: not verified), 2 bad input, 3 proved
 infeasible, 4 a limit was reached before anything was found. Everything heavy is imported by the command
@@ -31,6 +31,7 @@ from edgealloc.cli_shared import (
 )
 from edgealloc.cli_simulate import simulate_command
 from edgealloc.cli_train import calibrate_command, validate_command
+from edgealloc.cli_warmup import warmup_command
 from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageError, StatusError
 
 if TYPE_CHECKING:
@@ -297,5 +298,6 @@ for command in (
     simulate_command,
     calibrate_command,
     validate_command,
+    warmup_command,
 ):
     main.add_command(command)

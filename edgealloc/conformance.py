@@ -8,7 +8,6 @@ bounds, that limits are kept. A method is judged on the cases that it takes.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +22,7 @@ from edgealloc.outcome import Status
 from edgealloc.problem import Problem
 from edgealloc.result import Result
 from edgealloc.solvers.base import Options
+from edgealloc.solvers.clock import Clock
 
 __all__ = ["CASES", "Case", "Finding", "Report", "run"]
 
@@ -215,7 +215,7 @@ def run(
             skipped.append(case.name)
             continue
         options = Options(rel_gap=REL_GAP, time_limit=case.time_limit or time_limit)
-        started = time.perf_counter()
+        clock = Clock()
         try:
             result = solver(problem, options)
         except (InputError, NotImplementedError) as error:
@@ -226,7 +226,7 @@ def run(
                 Finding(case.name, "solves without raising", False, f"{type(error).__name__}: {error}")
             )
             continue
-        seconds = time.perf_counter() - started
+        seconds = clock.seconds
         for check, ok, seen in _checks(case, problem, result, exact, proves_infeasible):
             findings.append(Finding(case.name, check, bool(ok), seen))
         limit = options.time_limit or math.inf

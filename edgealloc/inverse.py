@@ -8,7 +8,6 @@ upper one by an allocation that reaches the target, the lower one by a lower bou
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from edgealloc.instance import Instance
 from edgealloc.outcome import Snapshot, Status
 from edgealloc.problem import Problem
 from edgealloc.result import Result
+from edgealloc.solvers.clock import Clock
 
 __all__ = ["Least", "Resource", "front", "least", "scaled"]
 
@@ -148,11 +148,11 @@ def least(
     if faults:
         raise InputError("options", faults)
 
-    start = time.perf_counter()
+    clock = Clock()
     low, high, best, solves, message = 0.0, math.inf, None, 0, ""
     factor = 1.0
     while not message and (high - low > rel_tol * high or math.isinf(high)):
-        left = None if time_limit is None else time_limit - (time.perf_counter() - start)
+        left = None if time_limit is None else time_limit - clock.seconds
         if left is not None and left <= 0:
             message = "time limit"
             break
@@ -192,9 +192,9 @@ def _reach(
     def decided(snapshot: Snapshot) -> bool:
         return snapshot.objective <= target or snapshot.lower_bound > target
 
-    found, start = _scaled(problem, resource, factor), time.perf_counter()
+    found, clock = _scaled(problem, resource, factor), Clock()
     for gap in _GAPS:
-        left = None if time_limit is None else max(1e-3, time_limit - (time.perf_counter() - start))
+        left = None if time_limit is None else max(1e-3, time_limit - clock.seconds)
         result = solve(found, method, rel_gap=gap, time_limit=left, callback=decided)
         if result.status is not Status.OPTIMAL or result.objective <= target or result.lower_bound > target:
             break

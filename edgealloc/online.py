@@ -24,6 +24,7 @@ from edgealloc.instance import Instance
 from edgealloc.problem import Problem
 from edgealloc.result import Result
 from edgealloc.rounds import RoundSolver
+from edgealloc.solvers.clock import Clock
 from edgealloc.stragglers import StragglerPolicy, Stragglers
 from edgealloc.units import dbm_to_w
 
@@ -105,7 +106,7 @@ class OnlineAllocator:
         InputError
             Lists every fault of the states.
         """
-        started = time.perf_counter()
+        clock = Clock()
         number = self.round_number if round_number is None else round_number
         self.round_number = number + 1
         resting: frozenset[str] = frozenset()
@@ -128,14 +129,14 @@ class OnlineAllocator:
             if self.energy is not None:
                 self.energy.book(result)
             if not result.status.has_allocation and instance.exclusion_penalty is None:
-                drop, message = self._advice(result, started)
+                drop, message = self._advice(result, clock)
         plan = plan_of(
             result, present, self.system.latency_s, seed=self.seed, round_number=number, message=message
         )
         settings = dict(plan.devices)
         for reason, keys in (("resting", resting), ("horizon budget spent", spent)):
             settings |= {key: {**settings[key], "reason": reason} for key in keys if key in settings}
-        plan = replace(plan, devices=settings, drop=drop, seconds=time.perf_counter() - started)
+        plan = replace(plan, devices=settings, drop=drop, seconds=clock.seconds)
         self._planned = plan
         return plan
 
@@ -166,10 +167,10 @@ class OnlineAllocator:
             scout.plan(states | {first: far})  # and so does a round that cannot carry everybody
         return time.perf_counter() - started
 
-    def _advice(self, result: Result, started: float) -> tuple[tuple[str, ...], str]:
+    def _advice(self, result: Result, clock: Clock) -> tuple[tuple[str, ...], str]:
         """Whom to drop, and how to say it."""
         budget = self.rounds.time_budget_s
-        left = None if budget is None else max(budget - (time.perf_counter() - started), _LEAST_SHARE * budget)
+        left = None if budget is None else max(budget - clock.seconds, _LEAST_SHARE * budget)
         drop = who_to_drop(result.problem.instance, left)
         if not drop:
             return (), f"{result.message}\nno part of the devices was found that can be carried"

@@ -44,7 +44,7 @@ class Result:
     allocation
         The allocation, or None.
     seconds, nodes, iterations
-        Wall-clock time in s; branch-and-bound nodes; outer iterations.
+        Wall-clock time in s without compiling; branch-and-bound nodes; outer iterations.
     diagnosis
         Why the instance is infeasible; empty otherwise.
     message
@@ -53,6 +53,9 @@ class Result:
         Dual prices that prove ``lower_bound`` (spectrum, per Hz; sparsity), where the method has them.
     trace
         One snapshot per outer iteration.
+    compile_seconds
+        Wall-clock time in s that went into compiling for this machine: 0 but for the first solves after
+        installing. Not in the solution file.
     proof
         What a certificate is made of where the prices do not say it all; for the method's own use. Data alone,
         so that a result can be pickled.
@@ -72,6 +75,7 @@ class Result:
     message: str = ""
     prices: Mapping[str, float] = field(default_factory=dict)
     trace: tuple[Snapshot, ...] = ()
+    compile_seconds: float = 0.0
     proof: Any = None
 
     @property

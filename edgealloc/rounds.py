@@ -7,7 +7,6 @@ best lower bound that was proved meanwhile.
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,6 +19,7 @@ from edgealloc.outcome import Status, relative_gap
 from edgealloc.problem import Problem
 from edgealloc.result import Result
 from edgealloc.solvers.base import Options
+from edgealloc.solvers.clock import Clock
 from edgealloc.units import FloatArray
 
 __all__ = ["RoundSolver", "carried"]
@@ -77,13 +77,13 @@ class RoundSolver:
         EdgeallocError
             When the method does not take the problem.
         """
-        started = time.perf_counter()
+        clock = Clock()
         problem = Problem(instance)
         start = None if self._last is None else carried(*self._last, instance)
         limit = None if self.time_budget_s is None else self.time_budget_s - self._reserve_s
         result: Result | None = None
         for name, share in self._stages(problem):
-            left = None if limit is None else limit - (time.perf_counter() - started)
+            left = None if limit is None else limit - clock.seconds
             if result is not None and (
                 (left is not None and left < _LEAST_LIMIT_S) or _closed(result, self.rel_gap)
             ):
@@ -102,9 +102,9 @@ class RoundSolver:
             result = replace(result, lower_bound=min(floor, result.objective))
         if result.allocation is not None:
             self._last = (instance, result.allocation)
-        seconds = time.perf_counter() - started
+        seconds = clock.seconds
         self._learn(seconds, limit)
-        return replace(result, seconds=seconds)
+        return replace(result, seconds=seconds, compile_seconds=clock.compile_seconds)
 
     def _stages(self, problem: Problem) -> list[tuple[str, float]]:
         """Methods to run one after the other, each with its share of the time that is left."""
@@ -128,7 +128,9 @@ class RoundSolver:
 def _run(name: str, problem: Problem, options: Options) -> Result:
     if name == "psca" and problem.instance.access == "ofdma":
         from edgealloc.solvers.online_psca import solve_online_psca  # its kernels load only when they are needed
+        from edgealloc.solvers.warmup import prepare
 
+        prepare("online ofdma")
         return solve_online_psca(problem, options)
     return solve(
         problem,

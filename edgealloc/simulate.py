@@ -7,7 +7,6 @@ same bound. ``simulate(options, cell, rng)`` gives one row per policy, method an
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from edgealloc.instance import Instance
 from edgealloc.result import Result
 from edgealloc.rounds import RoundSolver
 from edgealloc.scenario import Cell, next_round
+from edgealloc.solvers.clock import Clock
 from edgealloc.units import FloatArray
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _play(options: SimulateOptions, trace: Trace, policy_name: str, method: str)
     place = {name: i for i, name in enumerate(names)}
     rows: list[dict[str, Any]] = []
     for number in range(options.rounds):
-        started = time.perf_counter()
+        clock = Clock()
         left = ledger.left_j(names)
         if not np.any(trace.present[number] & (left > 0.0)):
             rows.append(_row(policy_name, method, number, 0, None, ledger, budget, 0.0, 0.0))
@@ -156,7 +156,7 @@ def _play(options: SimulateOptions, trace: Trace, policy_name: str, method: str)
         if result.allocation is not None:
             spent = result.problem.evaluate(result.allocation).energy_j
             ledger.spend(shown.device_names, spent)
-        seconds = time.perf_counter() - started
+        seconds = clock.seconds
         rows.append(
             _row(policy_name, method, number, len(at), result, ledger, budget, float(spent.sum()), seconds)
         )

@@ -6,7 +6,6 @@ import logging
 import math
 import signal
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
@@ -14,6 +13,7 @@ from types import FrameType, TracebackType
 from edgealloc.allocation import Allocation
 from edgealloc.errors import Fault, InputError
 from edgealloc.outcome import Snapshot
+from edgealloc.solvers.clock import Clock
 
 __all__ = ["Callback", "Control", "Options"]
 
@@ -31,7 +31,7 @@ class Options:
     rel_gap
         Stop when ``(UB - LB) / |UB|`` is at most this.
     time_limit
-        Wall-clock limit in s, None for none. The incumbent and its bound are returned.
+        Wall-clock limit in s without compiling, None for none. The incumbent and its bound are returned.
     seed
         Seed of whatever a method draws at random.
     warm_start
@@ -68,7 +68,7 @@ class Control:
     """
 
     options: Options
-    started: float = field(default_factory=time.perf_counter)
+    clock: Clock = field(default_factory=Clock)
     reason: str = ""
     trace: list[Snapshot] = field(default_factory=list)
     _previous: Callable[[int, FrameType | None], object] | int | None = None
@@ -93,8 +93,8 @@ class Control:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock time since the start, in s."""
-        return time.perf_counter() - self.started
+        """Wall-clock time since the start without compiling, in s."""
+        return self.clock.seconds
 
     def stopped(self) -> bool:
         """Whether a limit, the user or a callback asks to stop; ``reason`` says which."""

@@ -1,17 +1,27 @@
-"""Compiled kernels: the one place that says how numba compiles and where it keeps what it compiled."""
+"""Compiled kernels: the one place that says how numba compiles, and that tells of it and times it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial, update_wrapper
 from typing import Any, TypeVar, cast, overload
 
 from numba import njit, types
+from numba.core import event
 from numba.extending import typeof_impl
 
-__all__ = ["kernel"]
+from edgealloc.solvers.clock import compiling_begins, compiling_ends
+from edgealloc.solvers.kernel_cache import KernelCache, folder_for_writing
+
+__all__ = ["KERNELS", "kernel", "tell"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+logger = logging.getLogger("edgealloc.compile")
+
+# Every kernel of the modules imported so far: (module, name, parallel) -> dispatcher.
+KERNELS: dict[tuple[str, str, bool], Any] = {}
 
 
 @overload
@@ -31,23 +41,58 @@ def kernel(function: F | None = None, *, parallel: bool = False, inner: bool = F
     """
     if function is None:
         return partial(kernel, parallel=parallel, inner=inner)
-    compiled: F = njit(
-        cache=True, error_model="numpy", parallel=parallel, no_cpython_wrapper=inner, no_cfunc_wrapper=inner
-    )(function)
-    return cast(F, _Inner(compiled)) if inner else compiled
+    options = {"no_cpython_wrapper": inner, "no_cfunc_wrapper": inner}
+    compiled: Any = njit(error_model="numpy", parallel=parallel, **options)(function)
+    compiled._cache = KernelCache(compiled)
+    KERNELS[function.__module__, function.__qualname__, parallel] = compiled
+    return cast(F, _Inner(compiled) if inner else compiled)
 
 
 class _Inner:
     """A kernel for kernels. Numba would let Python call one without a wrapper, and crash."""
 
-    def __init__(self, compiled: Any) -> None:
-        self.compiled = compiled
-        update_wrapper(self, compiled.py_func)
+    def __init__(self, dispatcher: Any) -> None:
+        self.dispatcher = dispatcher
+        update_wrapper(self, dispatcher.py_func)
 
     def __call__(self, *args: Any) -> Any:
-        return self.compiled.py_func(*args)
+        return self.dispatcher.py_func(*args)
 
 
 @typeof_impl.register(_Inner)
 def _typeof_inner(value: _Inner, _context: object) -> types.Type:
-    return types.Dispatcher(value.compiled)
+    return types.Dispatcher(value.dispatcher)
+
+
+_told = False
+
+
+def tell(more: str = "") -> None:
+    """Say, once in a process, that kernels are being compiled; on standard error unless logging is set up."""
+    global _told
+    if _told:
+        return
+    _told = True
+    if folder_for_writing() is None:
+        logger.warning(
+            "edgealloc: compiling, and no folder for the compiled code can be written, so every process compiles "
+            "again; set NUMBA_CACHE_DIR to a folder that can be written"
+        )
+    else:
+        logger.warning("edgealloc: compiling for this machine, once%s", more)
+
+
+class _Stopwatch(event.Listener):
+    """Takes compiling out of the clocks; events come on the thread that compiles, and nest."""
+
+    def on_start(self, event: Any) -> None:
+        compiling_begins()
+        if isinstance(event.data["dispatcher"]._cache, KernelCache):
+            tell()
+
+    def on_end(self, event: Any) -> None:
+        compiling_ends()
+
+
+_register: Any = event.register  # numba has types for a part of what it offers
+_register("numba:compile", _Stopwatch())
