@@ -63,15 +63,12 @@ test-oldest: .venv-oldest/.test
 # need no extra; they solve with `convex` and `bnb`.
 smoke:
 	@$(PYTHON) -m venv --clear .venv-smoke
-	@$(LOCKED) .venv-smoke/$(INSTALL) . pytest pytest-xdist hypothesis jsonschema setuptools
+	@$(LOCKED) .venv-smoke/$(INSTALL) --editable . pytest pytest-xdist hypothesis jsonschema setuptools
 	@.venv-smoke/bin/python tests/versions.py check
 	@NUMBA_CACHE_DIR=$(CURDIR)/.venv-smoke/kernels .venv-smoke/bin/python -m pytest -n $(WORKERS) $(SMOKE)
 
 lock: $(BIN)/python
-	@echo torch==$(TORCH) > $(VENV)/constraints.txt
-	@$(call CONSTRAINED,$(VENV)/constraints.txt) $(VENV)/$(INSTALL) --dry-run --ignore-installed --report $(VENV)/report.json \
-		--editable ".[test]"
-	@$(BIN)/python tests/versions.py lock $(VENV)/report.json
+	@$(BIN)/python tests/versions.py lock torch==$(TORCH)
 
 lint: $(VENV)/.test
 	@$(BIN)/ruff check .

@@ -170,6 +170,18 @@ def test_two_lower_bounds_for_one_package_are_refused() -> None:
         versions.floors(["numpy>=1.26", "NumPy>=2"])
 
 
+def test_only_a_python_that_runs_is_a_second_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version manager's shim may stand for a Python that is switched off, and an old Python is not claimed."""
+    this = "{} {}".format(*sys.version_info[:2])
+    scripts = {"python3.12": "exit 127", "python3.98": "echo 3 98 /new", "python3.10": "echo 3 10 /old"}
+    for name, line in {**scripts, "python3.99": f"echo {this} /this"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    assert versions.other_pythons() == [Path("/new")]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("which", ["this Python", "another Python"])
 def test_from_the_lock_in_a_fresh_environment(which: str, wheel: Path, sdist: Path, tmp_path: Path) -> None:

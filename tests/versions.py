@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from importlib.metadata import distributions
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,6 +66,21 @@ def lock_of(report: dict[str, Any]) -> str:
     return HEADER + "".join(f"{name}=={pins[name]}\n" for name in sorted(pins) if not UNLOCKED.fullmatch(name))
 
 
+def newest(constraints: Iterable[str]) -> dict[str, Any]:
+    """Pip's report on what it would install today for all extras; nothing is installed."""
+    with TemporaryDirectory() as folder:
+        held, report = Path(folder) / "constraints.txt", Path(folder) / "report.json"
+        held.write_text("".join(f"{text}\n" for text in constraints))
+        pip = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--dry-run"]
+        subprocess.run(
+            [*pip, "--ignore-installed", "--constraint", held, "--report", report, "--editable", ".[test]"],
+            cwd=ROOT,
+            check=True,
+        )
+        result: dict[str, Any] = json.loads(report.read_text())
+        return result
+
+
 def strays(pins: dict[str, str]) -> list[str]:
     """Distributions of this environment that are not what the lock says."""
     found = {canonical(item.name): item.version.partition("+")[0] for item in distributions()}
@@ -104,8 +120,9 @@ def main(command: str, *arguments: str) -> None:
         print("".join(f"{name}=={version}\n" for name, version in sorted(pins.items())), end="")
     elif command == "lock":
         if sys.version_info[:2] != oldest_python():
-            raise SystemExit("the lock is made on Python {}.{}: make lock PYTHON=...".format(*oldest_python()))
-        LOCK.write_text(lock_of(json.loads(Path(arguments[0]).read_text())))
+            python = "python{}.{}".format(*oldest_python())
+            raise SystemExit(f"the lock is made on the oldest Python: make lock VENV=.venv-lock PYTHON={python}")
+        LOCK.write_text(lock_of(newest(arguments)))
     elif command == "check":
         if wrong := strays(locked()):
             raise SystemExit("not from the lock: " + "; ".join(wrong))
