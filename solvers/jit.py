@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial, update_wrapper
-from typing import Any, TypeVar, cast, overload
+from typing import Any
 
 from numba import njit, types
 from numba.core import event
@@ -16,23 +16,13 @@ from edgealloc.solvers.kernel_cache import KernelCache, folder_for_writing
 
 __all__ = ["KERNELS", "kernel", "tell"]
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 logger = logging.getLogger("edgealloc.compile")
 
 # Every kernel of the modules imported so far: (module, name, parallel) -> dispatcher.
 KERNELS: dict[tuple[str, str, bool], Any] = {}
 
 
-@overload
-def kernel(function: F, *, parallel: bool = False, inner: bool = False) -> F: ...
-
-
-@overload
-def kernel(*, parallel: bool = False, inner: bool = False) -> Callable[[F], F]: ...
-
-
-def kernel(function: F | None = None, *, parallel: bool = False, inner: bool = False) -> F | Callable[[F], F]:
+def kernel(function: Callable[..., Any] | None = None, *, parallel: bool = False, inner: bool = False) -> Any:
     """Compile a function of numbers and arrays when it is first called, and keep the code on disk.
 
     Division follows numpy: by zero gives inf or nan, never an exception. ``inner`` is for kernels that only other
@@ -45,7 +35,7 @@ def kernel(function: F | None = None, *, parallel: bool = False, inner: bool = F
     compiled: Any = njit(error_model="numpy", parallel=parallel, **options)(function)
     compiled._cache = KernelCache(compiled)
     KERNELS[function.__module__, function.__qualname__, parallel] = compiled
-    return cast(F, _Inner(compiled) if inner else compiled)
+    return _Inner(compiled) if inner else compiled
 
 
 class _Inner:
