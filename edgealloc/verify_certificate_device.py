@@ -27,7 +27,7 @@ from edgealloc.instance import Instance
 from edgealloc.units import FloatArray
 from edgealloc.verify_certificate_numbers import Number
 
-__all__ = ["Device", "Line", "bandwidth_line", "blocked", "farthest"]
+__all__ = ["Device", "Line", "bandwidth_line", "blocked", "farthest", "most_efficient"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,10 +151,7 @@ def bandwidth_line(device: Device, planes: Planes, left: FloatArray) -> Line:
                 b_x + (lam * h_x).where(on, zero),
                 b_v + (lam * h_v).where(on, zero),
             )
-    # over 0 <= v <= v_max: (e^v - 1)/v is at least e^(v/2) and 1 + v/2, and sending takes at most all energy
-    least = kind.of(left)
-    ratio = device.energy / (device.c * (device.d0 + device.d1 * least))
-    most = np.minimum((ratio.log() * 2.0).upper(), ((ratio - 1.0) * 2.0).upper())
+    most = most_efficient(device, left)
     with np.errstate(invalid="ignore"):
         base = base - kind.of(b_v.abs_upper()) * kind.of(farthest(planes.efficiency, most))
     sound = (planes.touch > 0) & (planes.efficiency >= 0) & (planes.mix >= 0) & (planes.mix <= 1)
@@ -162,6 +159,15 @@ def bandwidth_line(device: Device, planes: Planes, left: FloatArray) -> Line:
     nothing = kind.of(np.full(len(none), -np.inf))
     base = base.where(~none, zero).where(sound, nothing)
     return Line(base, b_x.where(~none, zero), np.where(planes.touch > 0, planes.touch, 1.0))
+
+
+def most_efficient(device: Device, keep: FloatArray) -> FloatArray:
+    """Doubles not below the spectral efficiency in nats that keep rates from ``keep`` on can afford. Shape [N].
+
+    ``(e^v - 1)/v`` is at least ``e^(v/2)`` and ``1 + v/2``, and sending takes at most all energy.
+    """
+    ratio = device.energy / (device.c * (device.d0 + device.d1 * device.d0.of(keep)))
+    return np.asarray(np.minimum((ratio.log() * 2.0).upper(), ((ratio - 1.0) * 2.0).upper()))
 
 
 def farthest(touch: FloatArray, most: FloatArray) -> FloatArray:
