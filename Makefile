@@ -7,14 +7,19 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
-# The trainer's reference numbers belong to this version; see the extra `train` in pyproject.toml.
-TORCH := torch==2.13.0
+INSTALL = bin/python -m pip install -qq --disable-pip-version-check
+# Old pips constrain the build of the package by the first name, pip 25.3 and newer by the second.
+CONSTRAINED = PIP_CONSTRAINT=$(1) PIP_BUILD_CONSTRAINT=$(1)
+LOCKED := $(call CONSTRAINED,lock.txt)
+# torch stays at this version when the lock is renewed, and in the tests of the newest and the oldest versions: others
+# may bring gigabytes of CUDA libraries, and the trainer's reference numbers belong to it. `make lock TORCH=...` moves it.
+TORCH ?= $(shell sed -n 's/^torch==//p' lock.txt)
 WORKERS ?= 2
+SMOKE := tests/test_instance.py tests/test_bandwidth.py tests/test_convex.py tests/test_bnb.py
 # Workers that each start a thread per core fight for the cores, and the tests of the trainer take ten times as long.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: help demo flower test test-slow lint format docs bench clean
+.PHONY: help demo flower test test-slow test-newest test-oldest smoke lock lint format docs bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -22,6 +27,11 @@ help:
 	@echo "make flower     federated training in Flower's simulation, allocated every round"
 	@echo "make test       the default tests (minutes)"
 	@echo "make test-slow  the long tests"
+	@echo "make test-newest, make test-oldest"
+	@echo "                the default tests with the newest versions of everything, with the oldest that we claim"
+	@echo "make smoke PYTHON=python3.13"
+	@echo "                solve and test a little on another Python, without the extras"
+	@echo "make lock       renew lock.txt, the versions that all the other targets install"
 	@echo "make lint       ruff, mypy --strict, import layers"
 	@echo "make format     rewrite the sources as ruff format wants them"
 	@echo "make docs       the documentation as a site, docs/_build/index.html"
@@ -38,6 +48,27 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	@$(ONE_THREAD) $(BIN)/python -m pytest -m slow
+
+# Kernels compiled by another numba are kept apart.
+test-newest:
+	@$(PYTHON) -m venv --clear .venv-newest
+	@echo torch==$(TORCH) > .venv-newest/constraints.txt
+	@$(call CONSTRAINED,.venv-newest/constraints.txt) .venv-newest/$(INSTALL) --editable ".[test]"
+	@NUMBA_CACHE_DIR=$(CURDIR)/.venv-newest/kernels $(ONE_THREAD) .venv-newest/bin/python -m pytest -n $(WORKERS)
+
+test-oldest: .venv-oldest/.test
+	@NUMBA_CACHE_DIR=$(CURDIR)/.venv-oldest/kernels $(ONE_THREAD) .venv-oldest/bin/python -m pytest -n $(WORKERS)
+
+# The core alone, for torch on a second Python would be a second download of gigabytes. The tests are those that
+# need no extra; they solve with `convex` and `bnb`.
+smoke:
+	@$(PYTHON) -m venv --clear .venv-smoke
+	@$(LOCKED) .venv-smoke/$(INSTALL) --editable . pytest pytest-xdist hypothesis jsonschema setuptools
+	@.venv-smoke/bin/python tests/versions.py check
+	@NUMBA_CACHE_DIR=$(CURDIR)/.venv-smoke/kernels .venv-smoke/bin/python -m pytest -n $(WORKERS) $(SMOKE)
+
+lock: $(BIN)/python
+	@$(BIN)/python tests/versions.py lock torch==$(TORCH)
 
 lint: $(VENV)/.test
 	@$(BIN)/ruff check .
@@ -56,27 +87,29 @@ bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks.fdma_speed
 
 clean:
-	rm -rf $(VENV) build dist out docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-newest .venv-oldest .venv-smoke build dist out docs/_build *.egg-info .pytest_cache .mypy_cache \
+		.ruff_cache .import_linter_cache
 
-# Stamp files: an environment is set up once, and again only when pyproject.toml changes.
+# Stamp files: an environment is set up once, and again only when pyproject.toml or the lock changes.
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "edgealloc needs Python 3.11 or newer; none was found on PATH" >&2; exit 1; }
 	@echo "setting up $(VENV) with $(PYTHON): once, a minute or a few" >&2
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: pyproject.toml $(VENV)/.torch
-	@$(PIP) $(TORCH) --editable ".[plot,frame,train]"
+$(VENV)/.demo: pyproject.toml lock.txt | $(BIN)/python
+	@$(LOCKED) $(VENV)/$(INSTALL) --editable ".[plot,frame,train]"
 	@touch $@
 
-# torch first and alone, so that nothing else can choose another version of it
-$(VENV)/.torch: | $(BIN)/python
-	@$(PIP) $(TORCH)
+$(VENV)/.test: pyproject.toml lock.txt | $(BIN)/python
+	@$(LOCKED) $(VENV)/$(INSTALL) --editable ".[test]"
 	@touch $@
 
-$(VENV)/.test: pyproject.toml $(VENV)/.torch | $(BIN)/python
-	@$(PIP) $(TORCH) --editable ".[test]"
+$(VENV)/.bench: pyproject.toml lock.txt $(VENV)/.test
+	@$(LOCKED) $(VENV)/$(INSTALL) --editable ".[bench]"
 	@touch $@
 
-$(VENV)/.bench: pyproject.toml $(VENV)/.test
-	@$(PIP) $(TORCH) --editable ".[bench]"
+.venv-oldest/.test: pyproject.toml tests/versions.py
+	@$(PYTHON) -m venv --clear .venv-oldest
+	@$(PYTHON) tests/versions.py oldest torch==$(TORCH) > .venv-oldest/constraints.txt
+	@$(call CONSTRAINED,.venv-oldest/constraints.txt) .venv-oldest/$(INSTALL) --editable ".[test]"
 	@touch $@

@@ -16,9 +16,10 @@ from pathlib import Path
 from edgealloc.api import METHODS, find_method
 from edgealloc.errors import EdgeallocError
 from edgealloc.instance import Instance
-from edgealloc.io import load_instance
+from edgealloc.instance_file import load_instance
+from edgealloc.outcome import Status
 from edgealloc.problem import Problem
-from edgealloc.result import Result, Status
+from edgealloc.result import Result
 from edgealloc.solvers.base import Options
 
 BACKENDS = ("cvxpy:CLARABEL", "cvxpy:SCS", "pyomo:ipopt", "scip", "highs")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edgealloc import solve
 from edgealloc.certificate import certificate_from_dict
-from edgealloc.io import load_instance
+from edgealloc.instance_file import load_instance
 from edgealloc.solvers.certificate import certified
 from edgealloc.verify_certificate import check_certificate
 

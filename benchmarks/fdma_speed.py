@@ -35,7 +35,7 @@ import numpy as np
 from benchmarks.peers import PEERS
 from benchmarks.record import save_page, save_rows
 from edgealloc.instance import Instance
-from edgealloc.io import instance_hash, load_instance
+from edgealloc.instance_file import instance_hash, load_instance
 from edgealloc.problem import Problem
 from edgealloc.solvers.judge import judge
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.record import machine, save_page, save_rows
 from edgealloc.instance import Instance
-from edgealloc.io import instance_hash
+from edgealloc.instance_file import instance_hash
 from edgealloc.problem import Problem
 from edgealloc.result import Result
 from edgealloc.scenario import CellOptions, make_cell

@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.errors import EdgeallocError, MissingPackageError
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation
 from edgealloc.solvers.logform import LogForm, allocation_of
 from edgealloc.solvers.scip_model import TERMS, build
 

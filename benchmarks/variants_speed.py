@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.ofdma_speed import time_to
 from benchmarks.record import machine, save_page, save_rows
 from edgealloc.instance import AdapterOption, Instance, UnderfitCurve
-from edgealloc.io import instance_hash
+from edgealloc.instance_file import instance_hash
 from edgealloc.problem import Problem
 from edgealloc.scenario import CellOptions, make_cell
 from edgealloc.solvers.base import Options

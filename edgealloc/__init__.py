@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from edgealloc.allocation import Allocation
     from edgealloc.api import METHODS, compare, load, solve
     from edgealloc.errors import EdgeallocError, InputError, MissingPackageError, StatusError
     from edgealloc.instance import AdapterOption, BoundSpec, Instance, UnderfitCurve
+    from edgealloc.instance_file import save_instance
     from edgealloc.inverse import front, least
-    from edgealloc.io import save_instance
+    from edgealloc.outcome import Snapshot, Status
     from edgealloc.problem import Problem
-    from edgealloc.result import Allocation, Result, Snapshot, Status
+    from edgealloc.result import Result
     from edgealloc.scenario import CellOptions, make_cell
     from edgealloc.solvers.cvxpy_backend import to_cvxpy
     from edgealloc.solvers.pyomo_model import to_pyomo
@@ -38,12 +40,12 @@ _HOME = {
     "UnderfitCurve": "instance",
     "front": "inverse",
     "least": "inverse",
-    "save_instance": "io",
+    "save_instance": "instance_file",
     "Problem": "problem",
-    "Allocation": "result",
+    "Allocation": "allocation",
     "Result": "result",
-    "Snapshot": "result",
-    "Status": "result",
+    "Snapshot": "outcome",
+    "Status": "outcome",
     "CellOptions": "scenario",
     "make_cell": "scenario",
     "to_cvxpy": "solvers.cvxpy_backend",

@@ -8,10 +8,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgealloc.allocation import Allocation
 from edgealloc.errors import EdgeallocError, Fault, InputError
 from edgealloc.instance import Instance
+from edgealloc.outcome import Snapshot
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation, Result, Snapshot
+from edgealloc.result import Result
 
 if TYPE_CHECKING:
     from edgealloc.solvers.base import Options
@@ -155,7 +157,7 @@ def load(path: str | Path) -> Instance:
     InputError
         Lists every fault of the file: device, field, value, what is allowed.
     """
-    from edgealloc.io import load_instance
+    from edgealloc.instance_file import load_instance
 
     return load_instance(path)
 

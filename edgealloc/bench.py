@@ -24,7 +24,7 @@ import numpy as np
 
 from edgealloc.bench_suites import Case, Suite
 from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageError
-from edgealloc.io import instance_hash
+from edgealloc.instance_file import instance_hash
 from edgealloc.jsonfile import read_json, write_json
 
 if TYPE_CHECKING:
@@ -111,7 +111,6 @@ def _warm(method: str, access: str) -> None:
 def run_cell(cell: Cell) -> dict[str, Any]:
     """Solve one cell and check it; whatever goes wrong is a row too."""
     from edgealloc.api import solve
-    from edgealloc.solution import Solution
     from edgealloc.verify import verify
 
     row: dict[str, Any] = {
@@ -137,7 +136,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
         }
         _warm(cell.method, instance.access)
         result = solve(instance, cell.method, rel_gap=cell.rel_gap, time_limit=cell.time_limit, seed=cell.seed)
-        report = verify(instance, Solution.of(result), rel_gap=cell.rel_gap)
+        report = verify(instance, result.solution(), rel_gap=cell.rel_gap)
         row |= {
             "answered_by": result.method,
             "status": result.status.value,
@@ -164,7 +163,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
 
 def _incumbents(result: Result) -> list[tuple[float, float]]:
     """(seconds, objective) whenever an exact method had a better allocation; the trace of others shows no such."""
-    from edgealloc.result import Status
+    from edgealloc.outcome import Status
 
     steps: list[tuple[float, float]] = []
     if result.status in (Status.OPTIMAL, Status.FEASIBLE):
@@ -254,7 +253,7 @@ def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from edgealloc.result import excess_gap, relative_gap
+    from edgealloc.outcome import excess_gap, relative_gap
 
     frame = pd.DataFrame(rows)
     for column in ("objective", "lower_bound", "free_objective", "seconds", "x"):
@@ -278,7 +277,7 @@ def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 def _reached(frame: pd.DataFrame) -> pd.DataFrame:
     """When each method was as good as P-SCA, and within 1 %; the list of incumbents is dropped."""
-    from edgealloc.result import excess_gap
+    from edgealloc.outcome import excess_gap
 
     local = frame[frame["method"] == "psca"].set_index("case")["objective"].to_dict()
     steps = frame["incumbents"] if "incumbents" in frame else [None] * len(frame)

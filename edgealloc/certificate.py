@@ -200,7 +200,11 @@ def certificate_from_dict(data: Mapping[str, Any], subject: str = "certificate")
     """The certificate of a JSON object; see :func:`load_certificate`."""
     reader = _PriceReader(subject)
     reader.same(data.get("format"), FORMAT, "format")
-    reader.same(data.get("sha256"), seal(data), "sha256")
+    try:
+        reader.same(data.get("sha256"), seal(data), "sha256")
+    except RecursionError:
+        reader.fault("content", "nested too deeply", "a certificate")
+        reader.finish()
     kind = data.get("kind")
     if not isinstance(kind, str) or kind not in _CONTENT:
         reader.fault("kind", kind, " or ".join(_CONTENT))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,14 @@ from edgealloc.units import FloatArray
 __all__ = ["FORMAT", "OUT", "Cut", "IntArray", "Reader", "cut_to_dict", "seal"]
 
 FORMAT = "edgealloc-certificate/1"
+MAX_FAULTS = 50  # more of them tell nothing new
 OUT = -1  # the option of a device that is left out
 
 IntArray = NDArray[np.intp]
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlist = _SHORT.maxdict = _SHORT.maxstring = 80
+_SHORT.maxlong = _SHORT.maxother = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,16 @@ def seal(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def _double(value: Any) -> float:
+    """A number of JSON as the nearest double; nan for what is none, or too large."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
+
+
 class Reader:
     """Reads the parts of a certificate and collects every fault of form on the way."""
 
@@ -53,8 +69,10 @@ class Reader:
         self.faults: list[Fault] = []
 
     def fault(self, key: str, value: Any, allowed: str) -> None:
-        text = repr(value)
+        text = _SHORT.repr(value)
         self.faults.append(Fault("certificate", key, text if len(text) <= 80 else text[:77] + "...", allowed))
+        if len(self.faults) >= MAX_FAULTS:
+            self.finish()
 
     def finish(self) -> None:
         if self.faults:
@@ -65,10 +83,11 @@ class Reader:
             self.fault(key, value, f"{wanted!r}" if key == "format" else "the checksum of the content")
 
     def number(self, value: Any, key: str) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        number = _double(value)
+        if not math.isfinite(number):
             self.fault(key, value, "a finite number")
             return 0.0
-        return float(value)
+        return number
 
     def whole(self, value: Any, key: str, least: int = 0) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**31:
@@ -84,10 +103,9 @@ class Reader:
         return dict(value)
 
     def floats(self, value: Any, key: str, count: int) -> FloatArray:
-        ok = isinstance(value, list) and len(value) == count
-        ok = ok and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
-        array = np.asarray(value if ok else [0.0] * count, dtype=np.float64)
-        if not ok or not np.all(np.isfinite(array)):
+        right = isinstance(value, list) and len(value) == count
+        array = np.array([_double(v) for v in value] if right else np.zeros(count), dtype=np.float64)
+        if not right or not np.all(np.isfinite(array)):
             self.fault(key, value, f"{count} finite numbers")
         return array
 

@@ -17,20 +17,28 @@ import click
 from edgealloc.cli_bench import bench_command
 from edgealloc.cli_least import least_command
 from edgealloc.cli_options import LazyOptions, options_of
+from edgealloc.cli_shared import (
+    EXIT_BAD_INPUT,
+    EXIT_INVALID,
+    case_argument,
+    console,
+    json_option,
+    out_path,
+    rel_gap_option,
+    seed_option,
+    time_limit_option,
+    writable,
+)
 from edgealloc.cli_simulate import simulate_command
 from edgealloc.cli_train import calibrate_command, validate_command
 from edgealloc.cli_warmup import warmup_command
 from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageError, StatusError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from edgealloc.result import Result
 
 __all__ = ["main"]
 
-EXIT_INVALID = 1
-EXIT_BAD_INPUT = 2
 # Every status of a result, so that a new one cannot pass for success unnoticed.
 EXIT_CODES = {
     "optimal": 0,
@@ -42,69 +50,17 @@ EXIT_CODES = {
 }
 
 
-class _Group(click.Group):
-    """Turns the errors that edgealloc raises on purpose into messages; anything else keeps its traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (MissingPackageError, StatusError) as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(1)
-        except EdgeallocError as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(EXIT_BAD_INPUT)
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="edgealloc")
-def main() -> None:
-    """Provably optimal dropout, spectrum, power and processor allocation for federated LoRA fine-tuning.
-
-    Exit status: 0 allocation or verified, 1 error or not verified, 2 bad input, 3 infeasible, 4 limit reached
-    with nothing found.
-    """
-
-
-def _writable(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
-    """Refuse an output that cannot be written before hours of work go into it."""
-    if value is not None and not value.parent.is_dir():
-        raise click.BadParameter(f"the folder {str(value.parent)!r} does not exist", ctx, param)
-    if value is not None and value.is_dir():
-        raise click.BadParameter(f"{str(value)!r} is a folder", ctx, param)
-    return value
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    # a pipe has no width: wide enough that no cell is cut
-    return Console() if sys.stdout.isatty() else Console(width=200)
-
-
 def _new_options() -> list[click.Option]:
     from edgealloc.scenario import CellOptions
 
     return options_of(CellOptions)
 
 
-case_argument = click.argument("case", type=click.Path(path_type=Path))
-out_path = click.Path(path_type=Path, dir_okay=False)
-rel_gap_option = click.option(
-    "--rel-gap", type=float, default=1e-4, show_default=True, help="stop when (UB - LB)/|UB| is at most this"
-)
-time_limit_option = click.option(
-    "--time-limit", type=float, help="limit in s without compiling; the incumbent is kept"
-)
-seed_option = click.option("--seed", type=int, default=0, show_default=True, help="seed of all random draws")
-json_option = click.option("--json", "as_json", is_flag=True, help="print JSON instead of tables")
-
-
-@main.command("new", cls=LazyOptions, more=_new_options, short_help="draw a random, realistic instance")
+@click.command("new", cls=LazyOptions, more=_new_options, short_help="draw a random, realistic instance")
 @seed_option
-@click.option("--out", type=out_path, callback=_writable, help="instance file; standard output when not given")
+@click.option("--out", type=out_path, callback=writable, help="instance file; standard output when not given")
 @click.option(
-    "--positions", type=out_path, callback=_writable, help="also write where the devices are (for --plot)"
+    "--positions", type=out_path, callback=writable, help="also write where the devices are (for --plot)"
 )
 def new_command(seed: int, out: Path | None, positions: Path | None, **options: Any) -> None:
     """Draw a random, realistic instance: devices dropped in a cell, their channels, processors and budgets.
@@ -113,7 +69,7 @@ def new_command(seed: int, out: Path | None, positions: Path | None, **options: 
     """
     import numpy as np
 
-    from edgealloc.io import dict_from_instance, save_instance
+    from edgealloc.instance_file import dict_from_instance, save_instance
     from edgealloc.jsonfile import write_json
     from edgealloc.report import cell_text
     from edgealloc.scenario import CellOptions, make_cell
@@ -129,15 +85,15 @@ def new_command(seed: int, out: Path | None, positions: Path | None, **options: 
         click.echo(f"{cell.instance.name}: {cell_text(cell.instance)}\nwritten       {path}", err=True)
 
 
-@main.command("solve", short_help="solve an instance")
+@click.command("solve", short_help="solve an instance")
 @case_argument
 @click.option("--method", default="auto", show_default=True, help="a method, or auto for the first exact one")
 @rel_gap_option
 @time_limit_option
 @seed_option
 @click.option("--warm-start", type=click.Path(path_type=Path), help="solution file to start from")
-@click.option("--out", type=out_path, callback=_writable, help="write the solution to this file")
-@click.option("--certificate", type=out_path, callback=_writable, help="write the proof of the bound to this file")
+@click.option("--out", type=out_path, callback=writable, help="write the solution to this file")
+@click.option("--certificate", type=out_path, callback=writable, help="write the proof of the bound to this file")
 @click.option("--plot", type=click.Path(path_type=Path, file_okay=False), help="write pictures into this folder")
 @click.option("--positions", type=click.Path(path_type=Path), help="positions from `new`, for the map of the cell")
 @click.option("--log", is_flag=True, help="one line per iteration on standard error")
@@ -163,7 +119,7 @@ def solve_command(
     from edgealloc.api import load, solve
     from edgealloc.progress import Progress
     from edgealloc.report import allocation_table, proof_text
-    from edgealloc.solution import Solution
+    from edgealloc.solution_file import dict_from_solution
 
     if positions is not None and plot is None:
         raise click.UsageError("--positions is for the map that --plot draws; give --plot too")
@@ -171,14 +127,14 @@ def solve_command(
     place = () if positions is None else _read_positions(positions)
     start = None
     if warm_start is not None:
-        from edgealloc.io import load_solution
+        from edgealloc.solution_file import load_solution
 
         start = load_solution(warm_start).for_instance(instance)
     if log:
         import logging
 
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    with Progress(instance.name) as progress:
+    with Progress(instance.name, shown=not as_json) as progress:
         result = solve(
             instance,
             method,
@@ -199,10 +155,10 @@ def solve_command(
 
         saved += draw(result, plot, *place)
     if as_json:
-        click.echo(json.dumps(Solution.of(result).to_file(), indent=1))
+        click.echo(json.dumps(dict_from_solution(result.solution()), indent=1))
     else:
         if result.status.has_allocation:
-            _console().print(allocation_table(result))
+            console().print(allocation_table(result))
         click.echo(proof_text(result))
         for path in saved:
             click.echo(f"written       {path}")
@@ -234,17 +190,20 @@ def _read_positions(path: Path) -> tuple[Any, Any]:
     return data["position_m"], data["line_of_sight"]
 
 
-@main.command("verify", short_help="check a solution file against its instance, with no solver")
+@click.command("verify", short_help="check a solution file against its instance, with no solver")
 @case_argument
 @click.argument("solution", type=click.Path(path_type=Path))
 @click.option("--certificate", type=click.Path(path_type=Path), help="proof of the lower bound, from `solve`")
 @click.option("--rel-gap", type=float, default=1e-4, show_default=True, help="largest gap that `optimal` may have")
+@click.option("--max-mb", type=float, default=64.0, show_default=True, help="refuse files that are larger")
 @json_option
-def verify_command(case: Path, solution: Path, certificate: Path | None, rel_gap: float, as_json: bool) -> None:
+def verify_command(
+    case: Path, solution: Path, certificate: Path | None, rel_gap: float, max_mb: float, as_json: bool
+) -> None:
     """Recompute everything from the files alone; exit status 1 and a list when anything is broken."""
     from edgealloc.verify import verify_files
 
-    report = verify_files(case, solution, certificate, rel_gap=rel_gap)
+    report = verify_files(case, solution, certificate, rel_gap=rel_gap, max_mb=max_mb)
     if as_json:
         from dataclasses import asdict
 
@@ -254,7 +213,7 @@ def verify_command(case: Path, solution: Path, certificate: Path | None, rel_gap
     sys.exit(0 if report.ok else EXIT_INVALID)
 
 
-@main.command("compare", short_help="solve one instance by several methods")
+@click.command("compare", short_help="solve one instance by several methods")
 @case_argument
 @click.option("--methods", help="names, separated by commas; all that take the instance when not given")
 @rel_gap_option
@@ -268,31 +227,31 @@ def compare_command(
     from edgealloc.api import compare, load
     from edgealloc.progress import Progress
     from edgealloc.report import comparison_table
-    from edgealloc.solution import Solution
+    from edgealloc.solution_file import dict_from_solution
 
     names = None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
     instance = load(case)
-    with Progress(f"{instance.name}: {methods or 'every method'}"):
+    with Progress(f"{instance.name}: {methods or 'every method'}", shown=not as_json):
         results = compare(instance, names, rel_gap=rel_gap, time_limit=time_limit, seed=seed)
     if as_json:
-        rows = [Solution.of(result).to_file() for result in results]
+        rows = [dict_from_solution(result.solution()) for result in results]
         click.echo(json.dumps([{k: v for k, v in row.items() if k != "devices"} for row in rows], indent=1))
     else:
-        _console().print(comparison_table(results))
+        console().print(comparison_table(results))
     # the most successful method decides: an instance is infeasible only if no method found an allocation
     sys.exit(min((EXIT_CODES[result.status.value] for result in results), default=0))
 
 
-@main.command("schema", short_help="print the JSON Schema of a file format")
+@click.command("schema", short_help="print the JSON Schema of a file format")
 @click.argument("kind", type=click.Choice(["instance", "solution"]))
 def schema_command(kind: Any) -> None:
     """Print the JSON Schema of instance or solution files."""
-    from edgealloc.io import json_schema
+    from edgealloc.schema import json_schema
 
     click.echo(json.dumps(json_schema(kind), indent=1))
 
 
-@main.command("demo", short_help="from a random cell to a proven, verified, drawn allocation")
+@click.command("demo", short_help="from a random cell to a proven, verified, drawn allocation")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("out"), show_default=True)
 @click.option("--devices", type=int, default=20, show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True)
@@ -300,10 +259,40 @@ def demo_command(out: Path, devices: int, seed: int) -> None:
     """Draw a realistic cell, solve it with proof, verify the files, write the pictures."""
     from edgealloc.demo import run
 
-    run(out, devices, seed, _console())
+    run(out, devices, seed, console())
+
+
+class _Group(click.Group):
+    """Turns the errors that edgealloc raises on purpose into messages; anything else keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (MissingPackageError, StatusError) as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(1)
+        except EdgeallocError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(EXIT_BAD_INPUT)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="edgealloc")
+def main() -> None:
+    """Provably optimal dropout, spectrum, power and processor allocation for federated LoRA fine-tuning.
+
+    Exit status: 0 allocation or verified, 1 error or not verified, 2 bad input, 3 infeasible, 4 limit reached
+    with nothing found.
+    """
 
 
 for command in (
+    new_command,
+    solve_command,
+    verify_command,
+    compare_command,
+    schema_command,
+    demo_command,
     bench_command,
     least_command,
     simulate_command,

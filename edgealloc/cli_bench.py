@@ -129,7 +129,8 @@ def _run(suite: str, methods: tuple[str, ...], folder: Path, options: BenchOptio
     if limit is not None:
         chosen = replace(chosen, cases=chosen.cases[:limit])
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)  # in a file or a pipe the bar would leave blank lines
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(suite, total=None)
         return run_suite(
             chosen, folder, methods, options, lambda done, total: bar.update(task, completed=done, total=total)

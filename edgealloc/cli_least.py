@@ -35,8 +35,8 @@ def least_command(
     Exit status 0 when a budget reaches the target, 3 when none does.
     """
     from edgealloc.api import load
+    from edgealloc.instance_file import save_instance
     from edgealloc.inverse import least, scaled
-    from edgealloc.io import save_instance
 
     instance, field = load(case), _FIELDS[resource]
 

@@ -53,10 +53,11 @@ def simulate_command(seed: int, out: Path | None, plot: Path | None, as_json: bo
         click.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     if out is not None:
         frame.to_csv(out, index=False)
-        click.echo(f"written       {out}", err=True)
     if plot is not None:
         from edgealloc.figure_simulate import plot_simulation
 
         title = f"{cell.instance.name}: {settings.rounds} rounds, correlation {settings.correlation:g}"
         plot_simulation(frame, title).savefig(plot)
-        click.echo(f"written       {plot}", err=True)
+    for path in (out, plot):
+        if path is not None and not as_json:
+            click.echo(f"written       {path}", err=True)

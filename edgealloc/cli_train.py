@@ -153,8 +153,9 @@ def _bar(title: str, total: int, store: Path) -> Iterator[Callable[[str], None]]
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
+    console = Console(stderr=True)  # in a file or a pipe the bar would leave blank lines
     try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task(title, total=total)
 
             def advance(words: str) -> None:
@@ -203,7 +204,7 @@ def calibrate_command(
     The constants belong to the task, the number of devices and the rule (masks, scaling, aggregation) of the pilot
     runs. Nothing else of the instance changes; with --out the same as CASE it is replaced in one step.
     """
-    from edgealloc.io import load_instance, save_instance
+    from edgealloc.instance_file import load_instance, save_instance
 
     asked = TrainingOptions(**options)
     instance = load_instance(case)
@@ -293,7 +294,7 @@ def validate_command(
     is divided like the instance's samples. Writes scores, curves, a table and a page of figures into a folder.
     Calibrate the instance first: its bound is what the allocations are optimal for.
     """
-    from edgealloc.io import load_instance
+    from edgealloc.instance_file import load_instance
 
     asked = TrainingOptions(**options)
     instance = load_instance(case)

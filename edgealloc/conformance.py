@@ -18,8 +18,9 @@ import numpy as np
 from edgealloc.api import METHODS, find_method, solve
 from edgealloc.errors import InputError
 from edgealloc.instance import AdapterOption, BoundSpec, Instance
+from edgealloc.outcome import Status
 from edgealloc.problem import Problem
-from edgealloc.result import Result, Status
+from edgealloc.result import Result
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.clock import Clock
 

@@ -15,7 +15,7 @@ from edgealloc.certificate import save_certificate
 from edgealloc.errors import MissingPackageError
 from edgealloc.figures import draw
 from edgealloc.instance import BoundSpec, Instance
-from edgealloc.io import save_instance
+from edgealloc.instance_file import save_instance
 from edgealloc.problem import Problem
 from edgealloc.report import allocation_table, comparison_table, proof_text
 from edgealloc.result import Result

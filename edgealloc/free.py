@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgealloc.device import chosen_adapter
+from edgealloc.objective import Objective
 from edgealloc.units import FloatArray
-
-if TYPE_CHECKING:
-    from edgealloc.problem import Problem
 
 __all__ = ["free_minimum"]
 
@@ -25,7 +22,7 @@ _GRID = 513  # samples of a curve's keep range before the best interval is refin
 _REFINE = 8  # times a common rate's interval is cut to a 32nd of itself; a curve's minimum may be a kink
 
 
-def free_minimum(problem: Problem) -> tuple[float, FloatArray]:
+def free_minimum(objective: Objective) -> tuple[float, FloatArray]:
     """Least G without resource constraints and the keep rates that attain it (0 for a device left out).
 
     Exact, but for curves or selection under global pooling and for selection with one common rate: there
@@ -36,18 +33,18 @@ def free_minimum(problem: Problem) -> tuple[float, FloatArray]:
     objective, keep
         Scalar and shape [K].
     """
-    option = _best_option(problem)
-    if problem.instance.common_keep:
-        return _common_rate(problem, option)
-    if problem.pooled:
-        return _global_pooling(problem, option)
-    keep = _Minimiser.of(problem)(0.0)
-    return problem.objective(keep, keep > 0, option), keep
+    option = _best_option(objective)
+    if objective.instance.common_keep:
+        return _common_rate(objective, option)
+    if objective.pooled:
+        return _global_pooling(objective, option)
+    keep = _Minimiser.of(objective)(0.0)
+    return objective(keep, keep > 0, option), keep
 
 
-def _best_option(problem: Problem) -> NDArray[np.intp]:
+def _best_option(objective: Objective) -> NDArray[np.intp]:
     """Menu row with the least underfitting factor (the term is never negative), 0 without a menu. Shape [K]."""
-    inst = problem.instance
+    inst = objective.instance
     rows = np.zeros(inst.num_devices, dtype=np.intp)
     for k, menu in enumerate(inst.adapter_options or ()):
         if menu is not None:
@@ -63,36 +60,36 @@ class _Minimiser:
     devices (the usual case) are solved once.
     """
 
-    problem: Problem
+    objective: Objective
     weight: FloatArray
     low: FloatArray
     high: FloatArray
 
     @classmethod
-    def of(cls, problem: Problem) -> _Minimiser:
-        inst = problem.instance
-        factor = chosen_adapter(inst, _best_option(problem)).underfit_factor
+    def of(cls, objective: Objective) -> _Minimiser:
+        inst = objective.instance
+        factor = chosen_adapter(inst, _best_option(objective)).underfit_factor
         table = np.stack([inst.bound.underfit_weight * factor, inst.keep_min, inst.keep_max])
-        if problem.pooled and np.all(table == table[:, :1]):
+        if objective.pooled and np.all(table == table[:, :1]):
             table = table[:, :1]
-        return cls(problem, *table)
+        return cls(objective, *table)
 
     def __call__(self, price: float) -> FloatArray:
         """Best keep rates, 0 for a device better left out. Shape [K]. ``price`` is for global pooling only."""
-        problem, low, high = self.problem, self.low, self.high
-        inst = problem.instance
+        objective, low, high = self.objective, self.low, self.high
+        inst = objective.instance
 
         def share(keep: FloatArray) -> FloatArray:
             square = np.square(keep)
-            spread = price * square if problem.pooled else problem.stability.value(square)
-            return np.asarray(self.weight * problem.underfit.value(keep) + spread)
+            spread = price * square if objective.pooled else objective.stability.value(square)
+            return np.asarray(self.weight * objective.underfit.value(keep) + spread)
 
-        if problem.underfit.name == "inverse-keep" and problem.pooled:
+        if objective.underfit.name == "inverse-keep" and objective.pooled:
             ratio = np.divide(self.weight, 2.0 * price) if price > 0.0 else np.full_like(low, np.inf)
             keep = np.clip(np.cbrt(ratio), low, high)
         else:
             left, right = low, high
-            if not problem.underfit.log_convex:  # several minima: start from the best grid cell
+            if not objective.underfit.log_convex:  # several minima: start from the best grid cell
                 ticks = np.linspace(0.0, 1.0, _GRID)
                 cell = np.argmin(np.stack([share(low + tick * (high - low)) for tick in ticks]), axis=0)
                 left = low + ticks[np.maximum(cell - 1, 0)] * (high - low)
@@ -102,8 +99,8 @@ class _Minimiser:
                 keep = np.where(share(end) <= share(keep), end, keep)
         if inst.exclusion_penalty is not None:
             out = np.full_like(keep, inst.bound.underfit_weight * inst.exclusion_penalty)
-            if not problem.pooled:
-                out += problem.stability.value(np.zeros_like(keep))
+            if not objective.pooled:
+                out += objective.stability.value(np.zeros_like(keep))
             keep = np.where(share(keep) <= out, keep, 0.0)
         return np.broadcast_to(keep, inst.samples.shape)
 
@@ -124,9 +121,9 @@ def _golden(share: Callable[[FloatArray], FloatArray], left: FloatArray, right: 
     return np.asarray(np.where(fx <= fy, x, y))
 
 
-def _common_rate(problem: Problem, option: NDArray[np.intp]) -> tuple[float, FloatArray]:
+def _common_rate(objective: Objective, option: NDArray[np.intp]) -> tuple[float, FloatArray]:
     """One rate for all: a grid over the rates, refined around its best point."""
-    inst = problem.instance
+    inst = objective.instance
     everybody = np.ones(inst.num_devices)
     if inst.exclusion_penalty is None:
         low, high = float(inst.keep_min.max()), float(inst.keep_max.min())
@@ -135,8 +132,8 @@ def _common_rate(problem: Problem, option: NDArray[np.intp]) -> tuple[float, Flo
 
     def value(keep: float) -> float:
         if inst.exclusion_penalty is None:
-            return problem.objective(keep * everybody, None, option)
-        return _relaxed_selection(problem, option, keep)
+            return objective(keep * everybody, None, option)
+        return _relaxed_selection(objective, option, keep)
 
     # selection makes the value jump where a device's range begins or ends
     ends = np.unique(np.clip(np.r_[inst.keep_min, inst.keep_max], low, high))
@@ -150,27 +147,28 @@ def _common_rate(problem: Problem, option: NDArray[np.intp]) -> tuple[float, Flo
     return least, keep * everybody
 
 
-def _relaxed_selection(problem: Problem, option: NDArray[np.intp], keep: float) -> float:
+def _relaxed_selection(objective: Objective, option: NDArray[np.intp], keep: float) -> float:
     """Least G at one common rate over who takes part, the last device in part: devices by their factor.
 
     G is then a convex function of the weight that takes part, and the best weight is found by thirds.
     """
-    inst = problem.instance
+    inst = objective.instance
     loss, out = inst.bound.underfit_weight, inst.exclusion_penalty or 0.0
+    spread = objective.stability.value
     factor = chosen_adapter(inst, option).underfit_factor
-    gain = loss * (factor * float(problem.underfit.value(np.asarray(keep))) - out)
-    if not problem.pooled:
-        gain = gain + problem.stability.value(np.asarray(keep**2)) - problem.stability.value(np.zeros(len(gain)))
+    gain = loss * (factor * float(objective.underfit.value(np.asarray(keep))) - out)
+    if not objective.pooled:
+        gain = gain + spread(np.asarray(keep**2)) - spread(np.zeros(len(gain)))
     gain = np.where((inst.keep_min <= keep) & (keep <= inst.keep_max), gain, np.inf)
     order = np.argsort(gain)
     order = order[np.isfinite(gain[order])]
     weight = np.r_[0.0, np.cumsum(inst.weights[order])]
     saved = np.r_[0.0, np.cumsum((inst.weights * gain)[order])]
-    if not problem.pooled:  # separable: take whoever gains
-        return loss * out + float(inst.weights @ problem.stability.value(np.zeros(len(gain)))) + float(saved.min())
+    if not objective.pooled:  # separable: take whoever gains
+        return loss * out + float(inst.weights @ spread(np.zeros(len(gain)))) + float(saved.min())
 
     def value(taken: float) -> float:
-        pooled = float(problem.stability.value(np.asarray(taken * keep**2)))
+        pooled = float(spread(np.asarray(taken * keep**2)))
         return loss * out + float(np.interp(taken, weight, saved)) + pooled
 
     a, b = 0.0, float(weight[-1])
@@ -180,20 +178,20 @@ def _relaxed_selection(problem: Problem, option: NDArray[np.intp], keep: float) 
     return min(value(a), value(0.0), value(float(weight[-1])))
 
 
-def _global_pooling(problem: Problem, option: NDArray[np.intp]) -> tuple[float, FloatArray]:
+def _global_pooling(objective: Objective, option: NDArray[np.intp]) -> tuple[float, FloatArray]:
     """Root in Q: the price gap'(Q) makes devices answer with sum w s^2, which falls as Q grows."""
-    weights = problem.instance.weights
-    minimise = _Minimiser.of(problem)
+    weights = objective.instance.weights
+    minimise = _Minimiser.of(objective)
 
     def answer(q: float) -> tuple[FloatArray, float]:
-        keep = minimise(problem.stability.pooled_slope(q))
+        keep = minimise(objective.stability.pooled_slope(q))
         return keep, float(weights @ np.square(keep)) - q
 
     low, high = 0.0, 1.0
     keep_high, excess_low = answer(low)
     keep_low, excess_high = answer(high)
     if excess_high >= 0.0:
-        return problem.objective(keep_low, keep_low > 0, option), keep_low
+        return objective(keep_low, keep_low > 0, option), keep_low
     side = 0
     for _ in range(200):  # Illinois: regula falsi that halves the weight of an end that stays
         q = low + (high - low) * excess_low / (excess_low - excess_high)
@@ -214,17 +212,17 @@ def _global_pooling(problem: Problem, option: NDArray[np.intp]) -> tuple[float, 
     square_low, square_high = np.square(keep_low), np.square(keep_high)
     q_low, q_high = float(weights @ square_low), float(weights @ square_high)
     if q_high - q_low <= 1e-13:
-        return problem.objective(keep_high, keep_high > 0, option), keep_high
-    if problem.underfit.square_convex and problem.instance.exclusion_penalty is None:
+        return objective(keep_high, keep_high > 0, option), keep_high
+    if objective.underfit.square_convex and objective.instance.exclusion_penalty is None:
         # every mixture of the squares is as good: take the one that meets Q
         share = np.clip((low - q_low) / (q_high - q_low), 0.0, 1.0)
         keep = np.sqrt(square_low + share * (square_high - square_low))
-        keep = np.clip(keep, problem.instance.keep_min, problem.instance.keep_max)
-        return problem.objective(keep, None, option), keep
+        keep = np.clip(keep, objective.instance.keep_min, objective.instance.keep_max)
+        return objective(keep, None, option), keep
     # the dual value: tangent of the stability term at Q plus what the devices make of its slope
     best = -np.inf
     for q, keep in ((low, keep_high), (high, keep_low)):
-        price, kept = problem.stability.pooled_slope(q), float(weights @ np.square(keep))
-        under = problem.objective(keep, keep > 0, option) - float(problem.stability.value(np.asarray(kept)))
-        best = max(best, float(problem.stability.value(np.asarray(q))) + under + price * (kept - q))
+        price, kept = objective.stability.pooled_slope(q), float(weights @ np.square(keep))
+        under = objective(keep, keep > 0, option) - float(objective.stability.value(np.asarray(kept)))
+        best = max(best, float(objective.stability.value(np.asarray(q))) + under + price * (kept - q))
     return best, keep_high

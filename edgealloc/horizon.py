@@ -33,9 +33,8 @@ import numpy as np
 
 from edgealloc.errors import Fault, InputError
 from edgealloc.instance import Instance
-from edgealloc.problem import Problem
-from edgealloc.result import Allocation, Result
-from edgealloc.solvers.psca_model import Model
+from edgealloc.result import Result
+from edgealloc.solvers.psca_rounds import energy_worth
 from edgealloc.units import FloatArray
 
 __all__ = [
@@ -47,14 +46,12 @@ __all__ = [
     "Rollover",
     "RoundView",
     "VirtualQueue",
-    "energy_worth",
     "make_policy",
 ]
 
 _DAMPING, _LONGEST = 0.5, 0.7  # of a step of log(cap) per difference in log(worth); its largest length
 _MEMORY = 50  # rounds over which the worth of a joule is averaged
 _CLOSE = 0.02  # steps of log(cap) below this end the search
-_STEP = 1e-4  # relative step of the difference quotient in energy_worth
 
 
 @dataclass(slots=True)
@@ -307,40 +304,3 @@ class EnergyHorizon:
         names = result.problem.instance.device_names
         own = np.array([name in self.budget_j for name in names])
         self.ledger.spend(tuple(n for n, on in zip(names, own.tolist(), strict=True) if on), energy[own])
-
-
-def energy_worth(problem: Problem, allocation: Allocation) -> FloatArray:
-    """What one more joule for a device would take off the bound, per J, its spectrum fixed. Shape [K].
-
-    ``-dG/ds`` times the growth of the largest keep rate that its spectrum carries, a central difference. At an
-    optimum of continuous FDMA this is the derivative of the optimal bound in ``energy_j`` (envelope theorem: what
-    a joule saves of the spectrum is worth just as much). 0 for a device left out.
-    """
-    inst, on, k = problem.instance, allocation.selected, problem.instance.num_devices
-    if allocation.owner is not None:
-        share = (allocation.owner[None, :] == np.arange(k)[:, None]).astype(np.float64)
-    else:
-        assert allocation.bandwidth_hz is not None
-        width = Model.of(problem).column_hz
-        share = (np.where(on, allocation.bandwidth_hz, 0.0) / width)[:, None]
-    row = np.maximum(allocation.option, 0), np.arange(k)
-    caps = [
-        Model.of(Problem(inst.with_changes(energy_j=factor * inst.energy_j), problem.underfit)).caps(share)[
-            :, :, 0
-        ][row]
-        for factor in (1.0 - _STEP, 1.0 + _STEP)
-    ]
-    keep, weight = np.where(on, allocation.keep, 1.0), inst.weights
-    square = np.square(np.where(on, keep, 0.0))
-    if problem.pooled:
-        spread = problem.stability.pooled_slope(float(weight @ square)) * weight
-    else:
-        spread = weight * problem.stability.slope(square)
-    factor = np.ones(k)
-    for i, menu in enumerate(inst.adapter_options or ()):
-        if menu is not None:
-            factor[i] = menu[int(row[0][i])].underfit_factor
-    fall = -inst.bound.underfit_weight * weight * factor * problem.underfit.slope(keep) - 2.0 * keep * spread
-    rise = (caps[1] - caps[0]) / (2.0 * _STEP * inst.energy_j)
-    limited = on & (caps[0] > 0.0) & (keep >= (1.0 - 1e-9) * caps[0])  # its spectrum could not carry more
-    return np.where(limited, np.maximum(fall, 0.0) * np.maximum(rise, 0.0), 0.0)

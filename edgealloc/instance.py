@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgealloc.errors import Fault, InputError
-from edgealloc.units import FloatArray, dbm_to_w
+from edgealloc.units import FloatArray, dbm_to_w, rebuilt
 
 __all__ = ["Access", "AdapterOption", "BoundSpec", "Instance", "Pooling", "Underfit", "UnderfitCurve"]
 
@@ -40,6 +40,8 @@ class UnderfitCurve:
     def __post_init__(self) -> None:
         object.__setattr__(self, "keep", _frozen(self.keep))
         object.__setattr__(self, "value", _frozen(self.value))
+
+    __reduce__ = rebuilt
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,8 @@ class Instance:
         if faults:
             raise InputError(f"instance {self.name!r}", faults)
         object.__setattr__(self, "_noise_w", float(dbm_to_w(self.noise_psd_dbm_per_hz)))
+
+    __reduce__ = rebuilt
 
     @property
     def num_devices(self) -> int:

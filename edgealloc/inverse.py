@@ -16,8 +16,9 @@ from typing import Literal, get_args
 from edgealloc.api import as_problem, solve
 from edgealloc.errors import Fault, InputError
 from edgealloc.instance import Instance
+from edgealloc.outcome import Snapshot, Status
 from edgealloc.problem import Problem
-from edgealloc.result import Result, Snapshot, Status
+from edgealloc.result import Result
 from edgealloc.solvers.clock import Clock
 
 __all__ = ["Least", "Resource", "front", "least", "scaled"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,14 +13,18 @@ from typing import Any
 
 from edgealloc.errors import Fault, InputError
 
-__all__ = ["read_json", "write_json"]
+__all__ = ["MAX_MB", "read_json", "write_json"]
 
 
-def read_json(path: str | Path) -> dict[str, Any]:
+MAX_MB = 64.0  # a file of more is refused unless its reader is told otherwise
+
+
+def read_json(path: str | Path, max_mb: float = MAX_MB) -> dict[str, Any]:
     """Parse a JSON file that holds one object.
 
     Stricter than Python's parser: ``NaN`` and ``Infinity``, which are no JSON, and repeated keys, of which
-    one would be lost silently, are refused.
+    one would be lost silently, are refused. So are pipes and devices, which may never end, and files that are
+    larger than ``max_mb`` megabytes (1e6 bytes).
 
     Raises
     ------
@@ -32,7 +37,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
         return InputError(str(path), [Fault("file", "content", value, allowed)])
 
     try:
-        data = json.loads(Path(path).read_bytes(), object_pairs_hook=_object, parse_constant=_no_constant)
+        data = json.loads(_content(Path(path), max_mb), object_pairs_hook=_object, parse_constant=_no_constant)
     except OSError as error:
         raise InputError(str(path), [_path_fault(path, error, "a readable file")]) from None
     except RecursionError:
@@ -42,6 +47,20 @@ def read_json(path: str | Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise refuse(f"a JSON {type(data).__name__}")
     return data
+
+
+def _content(path: Path, max_mb: float) -> bytes:
+    mode = path.stat().st_mode  # before it is opened: opening a pipe may wait for ever
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InputError(
+            str(path), [Fault("file", "path", f"{str(path)!r} (a pipe or a device)", "a regular file")]
+        )
+    with path.open("rb") as stream:
+        content = stream.read(int(max_mb * 1e6) + 1)
+    if len(content) > max_mb * 1e6:
+        allowed = f"at most {max_mb:g} MB (verify: --max-mb for more)"
+        raise InputError(str(path), [Fault("file", "size", f"more than {max_mb:g} MB", allowed)])
+    return content
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

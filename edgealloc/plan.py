@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from edgealloc.errors import Fault, InputError
-from edgealloc.result import Result, excess_gap, relative_gap
-from edgealloc.solution import Solution
+from edgealloc.outcome import excess_gap, relative_gap
+from edgealloc.result import Result
+from edgealloc.solution_file import dict_from_solution
 
 __all__ = ["Plan", "mask_seed_of", "plan_of"]
 
@@ -136,7 +137,7 @@ def plan_of(
     if result is None:
         said = "no device is available" if message is None else message
         return Plan(round_number, NO_DEVICES, "", math.inf, -math.inf, math.inf, settings, said)
-    rows: Any = Solution.of(result).to_file()["devices"]
+    rows: Any = dict_from_solution(result.solution())["devices"]
     for name in result.problem.instance.device_names:
         settings[name]["reason"] = (
             "left out at the exclusion penalty" if rows else f"no allocation: {result.status}"

@@ -10,7 +10,7 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from edgealloc.result import Snapshot
+from edgealloc.outcome import Snapshot
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,13 +29,15 @@ class Progress:
         What is going on, for example the name of the instance.
     console
         Where to show it; nothing is shown unless it is a terminal.
+    shown
+        False for callers that promise silence, as ``--json`` does.
     """
 
-    def __init__(self, title: str, console: Console | None = None) -> None:
+    def __init__(self, title: str, console: Console | None = None, *, shown: bool = True) -> None:
         from rich.console import Console as RichConsole
 
         self.console = console or RichConsole(stderr=True)
-        self.title = title
+        self.title, self.shown = title, shown
         self._latest = ""
         self._display: Any = None
         self._closed = False
@@ -44,7 +46,7 @@ class Progress:
         self._timer.daemon = True
 
     def __enter__(self) -> Progress:
-        if self.console.is_terminal:
+        if self.shown and self.console.is_terminal:
             self._timer.start()
         return self
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgealloc.allocation import Allocation
+from edgealloc.evaluation import Evaluation
 from edgealloc.instance import Instance
-from edgealloc.problem import Evaluation
-from edgealloc.result import Allocation, Result, excess_gap, relative_gap
+from edgealloc.outcome import excess_gap, relative_gap
+from edgealloc.result import Result
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -1,167 +1,26 @@
-"""What a solver returns: status, allocation, gaps and how it got there.
-
-``Status`` says why it stopped *and* what the allocation is. FEASIBLE (a limit, an allocation with its
-gap) is not NO_SOLUTION (a limit, nothing found), and neither is INFEASIBLE (proved, with a diagnosis).
-"""
+"""What a solver returns: status, allocation, gaps and how it got there."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgealloc.errors import StatusError
-from edgealloc.units import FloatArray
+from edgealloc.allocation import Allocation
+from edgealloc.errors import MissingPackageError, StatusError
+from edgealloc.outcome import Diagnosis, Snapshot, Status, excess_gap, relative_gap
+from edgealloc.problem import Problem
+from edgealloc.solution import Solution, finite_or_none
+from edgealloc.solution_file import dict_from_solution, save_solution
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from edgealloc.problem import Problem
-
-__all__ = ["Allocation", "Diagnosis", "Result", "Snapshot", "Status", "excess_gap", "relative_gap"]
-
-
-class Status(StrEnum):
-    """Why the solver stopped and what its allocation is."""
-
-    OPTIMAL = "optimal"
-    LOCALLY_SOLVED = "locally_solved"
-    FEASIBLE = "feasible"
-    NO_SOLUTION = "no_solution"
-    INFEASIBLE = "infeasible"
-    ERROR = "error"
-
-    @property
-    def has_allocation(self) -> bool:
-        """Whether a result of this status carries an allocation."""
-        return self in (Status.OPTIMAL, Status.LOCALLY_SOLVED, Status.FEASIBLE)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Allocation:
-    """Dropout, spectrum, power and processor frequency of every device, as read-only arrays.
-
-    Parameters
-    ----------
-    keep
-        Keep rates s_k; the dropout rate is 1 - s_k. Shape [K].
-    freq_hz
-        Processor frequencies in Hz. Shape [K].
-    power_w
-        Transmit power in W: of each device, shape [K]; for OFDMA on each sub-carrier, shape [M].
-    bandwidth_hz
-        Bandwidth of each device in Hz, shape [K]; None for OFDMA.
-    owner
-        Device of each sub-carrier, -1 for none, shape [M]; None unless OFDMA.
-    selected
-        Which devices take part. Shape [K].
-    option
-        Row of the adapter menu, -1 for a device without a menu. Shape [K].
-    """
-
-    keep: FloatArray
-    freq_hz: FloatArray
-    power_w: FloatArray
-    bandwidth_hz: FloatArray | None = None
-    owner: NDArray[np.intp] | None = None
-    selected: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
-    option: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
-
-    def __post_init__(self) -> None:
-        k = len(self.keep)
-        if not len(self.selected):
-            object.__setattr__(self, "selected", np.ones(k, dtype=bool))
-        if not len(self.option):
-            object.__setattr__(self, "option", np.full(k, -1, dtype=np.intp))
-        for name, dtype in (
-            ("keep", np.float64),
-            ("freq_hz", np.float64),
-            ("power_w", np.float64),
-            ("bandwidth_hz", np.float64),
-            ("owner", np.intp),
-            ("selected", np.bool_),
-            ("option", np.intp),
-        ):
-            value = getattr(self, name)
-            if value is not None:
-                array = np.array(value, dtype=dtype)
-                array.setflags(write=False)
-                object.__setattr__(self, name, array)
-
-    @property
-    def dropout(self) -> FloatArray:
-        """Dropout rates ``1 - keep``. Shape [K]."""
-        return np.asarray(1.0 - self.keep)
-
-    def subcarriers_of(self, device: int) -> NDArray[np.intp]:
-        """Indices of the sub-carriers that a device owns (OFDMA)."""
-        assert self.owner is not None
-        return np.flatnonzero(self.owner == device)
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """Why an instance has no feasible allocation: a device, a budget, and what would rescue it.
-
-    Parameters
-    ----------
-    device
-        Name of the device, or None when the shared spectrum is what lacks.
-    budget
-        Field of the instance that is too small, for example ``latency_s``.
-    available, required
-        The budget, and the least value of it that makes this device feasible with the other budgets as
-        they are; ``required`` is ``inf`` where no value does.
-    message
-        The whole finding as one sentence with a remedy.
-    """
-
-    device: str | None
-    budget: str
-    available: float
-    required: float
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """An immutable view of a solve in progress, given to callbacks and the log."""
-
-    method: str
-    seconds: float
-    iteration: int
-    lower_bound: float
-    objective: float
-    rel_gap: float
-    nodes: int = 0
-    open_nodes: int = 0
-    note: str = ""
-
-
-def relative_gap(objective: float, lower_bound: float) -> float:
-    """``(UB - LB) / |UB|``, never negative; ``inf`` without an allocation."""
-    if not np.isfinite(objective):
-        return float("inf")
-    return max(0.0, objective - lower_bound) / abs(objective) if objective else max(0.0, -lower_bound)
-
-
-def excess_gap(objective: float, lower_bound: float, free_objective: float) -> float:
-    """``(UB - LB) / (UB - G_free)``: the gap measured against what resources cost, not against the bound.
-
-    The bound has a large constant part, so a gap relative to G flatters every method. 0 where the allocation
-    attains the free minimum to 1e-12, for that proves it optimal; ``inf`` without an allocation.
-    """
-    if not np.isfinite(objective):
-        return float("inf")
-    excess = objective - free_objective
-    if excess <= 1e-12 * abs(objective):
-        return 0.0
-    return max(0.0, objective - lower_bound) / excess
+__all__ = ["Result"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,7 +57,8 @@ class Result:
         Wall-clock time in s that went into compiling for this machine: 0 but for the first solves after
         installing. Not in the solution file.
     proof
-        What a certificate is made of where the prices do not say it all; for the method's own use.
+        What a certificate is made of where the prices do not say it all; for the method's own use. Data alone,
+        so that a result can be pickled.
     """
 
     problem: Problem
@@ -234,20 +94,89 @@ class Result:
             return self
         raise StatusError(f"{self.status.value}: {self.message}")
 
-    def to_frame(self) -> pd.DataFrame:
-        """One row per device, columns named as in the solution file (needs pandas)."""
-        from edgealloc.io import solution_frame
+    def solution(self) -> Solution:
+        """What this result claims, with the use of every budget as its problem evaluates it."""
+        inst, allocation = self.problem.instance, self.allocation
+        finite = finite_or_none
+        claims: dict[str, Any] = dict(
+            instance_name=inst.name,
+            method=self.method,
+            status=self.status,
+            objective=finite(self.objective),
+            lower_bound=finite(self.lower_bound),
+            rel_gap=finite(self.rel_gap),
+            excess_gap=finite(self.excess_gap),
+            free_objective=finite(self.free_objective),
+            seconds=float(self.seconds),
+            message=self.message,
+            diagnosis=self.diagnosis,
+        )
+        if allocation is None or not self.status.has_allocation:
+            return Solution(**claims)
+        use, on = self.problem.evaluate(allocation), allocation.selected
+        keep = np.where(on, allocation.keep, 0.0)
+        menus = inst.adapter_options or (None,) * inst.num_devices
+        labels = tuple(
+            menu[row].label if menu is not None and chosen and row >= 0 else None
+            for menu, row, chosen in zip(menus, allocation.option.tolist(), on.tolist(), strict=True)
+        )
+        carriers: tuple[tuple[int, ...] | None, ...] = (None,) * inst.num_devices
+        power: tuple[float | tuple[float, ...], ...]
+        if allocation.owner is not None:
+            mine = _carriers_by_device(allocation.owner, inst.num_devices)
+            watts = allocation.power_w.tolist()
+            power = tuple(tuple(watts[m] for m in own) for own in mine)
+            carriers, bandwidth = mine, np.full(inst.num_devices, np.nan)
+        else:
+            assert allocation.bandwidth_hz is not None
+            bandwidth = np.where(on, allocation.bandwidth_hz, 0.0)
+            power = tuple(np.where(on, allocation.power_w, 0.0).tolist())
+        return Solution(
+            **claims,
+            device_names=inst.device_names,
+            keep=keep,
+            dropout=1.0 - keep,
+            freq_hz=np.where(on, allocation.freq_hz, 0.0),
+            rate_bps=use.rate_bps,
+            latency_s=use.latency_s,
+            energy_j=use.energy_j,
+            selected=on,
+            adapter_option=labels,
+            bandwidth_hz=bandwidth,
+            subcarriers=carriers,
+            power_w=power,
+        )
 
-        return solution_frame(self)
+    def to_frame(self) -> pd.DataFrame:
+        """One row per device, indexed by name: the columns of the solution file, slack and binding budgets.
+
+        ``latency_slack_s`` and ``energy_slack_j`` are what is left of the budgets in s and J, ``binding`` names
+        the constraints with no room left. No rows without an allocation.
+
+        Raises
+        ------
+        MissingPackageError
+            Without pandas.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise MissingPackageError("pandas", "frame", "a table of results") from None
+        frame = pd.DataFrame(dict_from_solution(self.solution())["devices"])
+        if frame.empty or self.allocation is None:
+            return frame
+        use = self.problem.evaluate(self.allocation)
+        frame["latency_slack_s"] = use.latency_slack_s
+        frame["energy_slack_j"] = use.energy_slack_j
+        frame["binding"] = [", ".join(names) for names in use.binding]
+        return frame.set_index("name")
 
     def save(self, path: str | Path) -> Path:
         """Write the solution as an ``edgealloc-solution/1`` JSON file; the file appears whole or not at all."""
-        from edgealloc.io import save_solution
-
-        return save_solution(self, path)
+        return save_solution(self.solution(), path)
 
     def __repr__(self) -> str:
-        instance: Any = self.problem.instance
+        instance = self.problem.instance
         head = f"Result: {self.status.value} by {self.method} on {instance.name!r} ({instance.num_devices} devices"
         carriers = instance.num_subcarriers
         head += f", {carriers} sub-carriers)" if carriers else ")"
@@ -261,3 +190,11 @@ class Result:
             proof = f"  {self.message.splitlines()[0] if self.message else ''}"
         effort = f"  {self.seconds:.3g} s, {self.iterations} iterations, {self.nodes} nodes"
         return "\n".join([head, value, proof, effort])
+
+
+def _carriers_by_device(owner: NDArray[np.intp], num_devices: int) -> tuple[tuple[int, ...], ...]:
+    mine: list[list[int]] = [[] for _ in range(num_devices)]
+    for carrier, device in enumerate(owner.tolist()):
+        if device >= 0:
+            mine[device].append(carrier)
+    return tuple(tuple(carriers) for carriers in mine)

@@ -11,16 +11,18 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.api import METHODS, find_method, solve
 from edgealloc.errors import Fault, InputError
 from edgealloc.instance import Instance
+from edgealloc.outcome import Status, relative_gap
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation, Result, Status, relative_gap
+from edgealloc.result import Result
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.clock import Clock
 from edgealloc.units import FloatArray
 
-__all__ = ["RoundSolver", "carried", "on_spectrum"]
+__all__ = ["RoundSolver", "carried"]
 
 _PSCA_SHARE = 0.8  # of the time budget at most, before the exact method takes over; its bound is soon a good one
 _FIRST_RESERVE = 0.1  # of the time budget, before anything was learned
@@ -206,29 +208,10 @@ def carried(old: Instance, last: Allocation, new: Instance) -> Allocation | None
     )
 
 
-def on_spectrum(problem: Problem, start: Allocation) -> Allocation | None:
-    """The best allocation on the spectrum that ``start`` deals, under this round's channel; None without one."""
-    from edgealloc.solvers.psca_finish import allocation_of
-    from edgealloc.solvers.psca_model import Model
-    from edgealloc.solvers.psca_plan import best_plan
-
-    model, k = Model.of(problem), problem.instance.num_devices
-    if start.owner is not None:
-        share = (start.owner[None, :] == np.arange(k)[:, None]).astype(np.float64)
-    else:
-        assert start.bandwidth_hz is not None
-        band = np.where(start.selected, start.bandwidth_hz, 0.0)
-        if model.blocks and problem.instance.block_hz is not None:
-            band = np.floor(band / problem.instance.block_hz + 1e-9) * problem.instance.block_hz
-        share = (band * min(1.0, (1.0 - 1e-13) * model.column_hz / max(band.sum(), 1e-300)) / model.column_hz)[
-            :, None
-        ]
-    plan = best_plan(problem, model.caps(share)[:, :, 0], model.has_row)
-    return None if plan is None else allocation_of(model, share, plan)
-
-
 def _fallback(result: Result, start: Allocation) -> Result:
     """Time ran out before the method had an allocation: what the last round's spectrum still carries."""
+    from edgealloc.solvers.psca_rounds import on_spectrum  # its kernels load only when they are needed
+
     allocation = on_spectrum(result.problem, start)
     if allocation is None or result.problem.violations(allocation):
         return result

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgealloc.adapter import ARCHITECTURES, AdapterCost, MaskFormat, adapter_cost, architecture, lora_layers
+from edgealloc.allocation import Allocation
 from edgealloc.bound import StabilityTerm
 from edgealloc.channel import environment
 from edgealloc.errors import Fault, InputError
@@ -24,7 +25,6 @@ from edgealloc.fading import delay_profile
 from edgealloc.hardware import DEVICE_CLASSES
 from edgealloc.instance import Access, BoundSpec, Instance, Pooling, Underfit
 from edgealloc.links import LinkModel, Links, draw_links
-from edgealloc.result import Allocation
 from edgealloc.sizing import Demand, OperatingPoint, deal_subcarriers, least_bandwidth
 from edgealloc.units import FloatArray, dbm_to_w
 

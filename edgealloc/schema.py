@@ -15,14 +15,16 @@ from typing import Annotated, Any, Final, Literal, NotRequired, get_args, get_ty
 from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict, is_typeddict  # pydantic needs this one before Python 3.12
 
-from edgealloc.errors import Fault
+from edgealloc.errors import Fault, InputError
 from edgealloc.instance import device_fields
 
-__all__ = ["InstanceFile", "SolutionFile", "json_schema", "structural_faults"]
+__all__ = ["InstanceFile", "SolutionFile", "json_schema", "require_format", "structural_faults"]
 
-INSTANCE_FORMAT: Final = "edgealloc-instance/1"
-SOLUTION_FORMAT: Final = "edgealloc-solution/1"
 FileKind = Literal["instance", "solution"]
+FORMATS: Final[Mapping[FileKind, str]] = {
+    "instance": "edgealloc-instance/1",
+    "solution": "edgealloc-solution/1",
+}
 
 _ONE, _MANY = "<number>", "<list>"  # tags of the two forms of a value, dropped from fault paths
 
@@ -207,7 +209,7 @@ def _if_access(access: str, uplink: dict[str, Any], gain: str) -> dict[str, Any]
 def json_schema(kind: FileKind) -> dict[str, Any]:
     """The published JSON Schema (draft 2020-12) of a file format."""
     schema = _adapter(kind).json_schema()
-    tag = INSTANCE_FORMAT if kind == "instance" else SOLUTION_FORMAT
+    tag = FORMATS[kind]
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"urn:{tag.replace('/', ':')}"}
     if kind == "instance":
         no_blocks, no_carriers = {"not": {"required": ["block_hz"]}}, {"not": {"required": ["subcarriers"]}}
@@ -217,6 +219,19 @@ def json_schema(kind: FileKind) -> dict[str, Any]:
             _if_access("ofdma", {"required": ["subcarriers"], **no_blocks}, "array"),
         ]
     return head | schema
+
+
+def require_format(kind: FileKind, data: Mapping[str, Any], subject: str) -> None:
+    """Refuse a file whose ``format`` is not that of its kind, before anything else is said about it.
+
+    Raises
+    ------
+    InputError
+        With that one fault.
+    """
+    given, tag = data.get("format", "(missing)"), FORMATS[kind]
+    if given != tag:
+        raise InputError(subject, [Fault("file", "format", repr(given), repr(tag))])
 
 
 def structural_faults(kind: FileKind, data: Mapping[str, Any]) -> list[tuple[tuple[str | int, ...], Fault]]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.errors import Fault, InputError
 from edgealloc.instance import Instance
 from edgealloc.radio import subcarrier_hz
-from edgealloc.result import Allocation
 from edgealloc.units import FloatArray
 
 __all__ = ["SideConstraint", "check_constraints", "slice_cap"]

@@ -6,21 +6,22 @@ read back. The checker judges a solution; :meth:`Solution.for_instance` turns it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgealloc.allocation import Allocation
 from edgealloc.errors import Fault, InputError
 from edgealloc.instance import Instance
-from edgealloc.result import Allocation, Diagnosis, Result, Status
-from edgealloc.units import FloatArray
+from edgealloc.outcome import Diagnosis, Status
+from edgealloc.units import FloatArray, rebuilt
 
-if TYPE_CHECKING:
-    from edgealloc.schema import SolutionDeviceFile, SolutionFile
+__all__ = ["Solution", "finite_or_none"]
 
-__all__ = ["Solution"]
+
+def _no_numbers() -> FloatArray:
+    return np.zeros(0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,137 +65,25 @@ class Solution:
     seconds: float
     message: str
     diagnosis: tuple[Diagnosis, ...]
-    device_names: tuple[str, ...]
-    keep: FloatArray
-    dropout: FloatArray
-    freq_hz: FloatArray
-    rate_bps: FloatArray
-    latency_s: FloatArray
-    energy_j: FloatArray
-    selected: NDArray[np.bool_]
-    adapter_option: tuple[str | None, ...]
-    bandwidth_hz: FloatArray
-    subcarriers: tuple[tuple[int, ...] | None, ...]
-    power_w: tuple[float | tuple[float, ...], ...]
+    device_names: tuple[str, ...] = ()
+    keep: FloatArray = field(default_factory=_no_numbers)
+    dropout: FloatArray = field(default_factory=_no_numbers)
+    freq_hz: FloatArray = field(default_factory=_no_numbers)
+    rate_bps: FloatArray = field(default_factory=_no_numbers)
+    latency_s: FloatArray = field(default_factory=_no_numbers)
+    energy_j: FloatArray = field(default_factory=_no_numbers)
+    selected: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    adapter_option: tuple[str | None, ...] = ()
+    bandwidth_hz: FloatArray = field(default_factory=_no_numbers)
+    subcarriers: tuple[tuple[int, ...] | None, ...] = ()
+    power_w: tuple[float | tuple[float, ...], ...] = ()
 
-    @classmethod
-    def of(cls, result: Result) -> Solution:
-        """What a result claims, with the use of every budget as its problem evaluates it."""
-        inst, allocation = result.problem.instance, result.allocation
-        finite = _finite_or_none
-        claims: dict[str, Any] = dict(
-            instance_name=inst.name,
-            method=result.method,
-            status=result.status,
-            objective=finite(result.objective),
-            lower_bound=finite(result.lower_bound),
-            rel_gap=finite(result.rel_gap),
-            excess_gap=finite(result.excess_gap),
-            free_objective=finite(result.free_objective),
-            seconds=float(result.seconds),
-            message=result.message,
-            diagnosis=result.diagnosis,
-        )
-        if allocation is None or not result.status.has_allocation:
-            return cls(**claims, **_columns(()))
-        use, on = result.problem.evaluate(allocation), allocation.selected
-        keep = np.where(on, allocation.keep, 0.0)
-        menus = inst.adapter_options or (None,) * inst.num_devices
-        labels = tuple(
-            menu[row].label if menu is not None and chosen and row >= 0 else None
-            for menu, row, chosen in zip(menus, allocation.option.tolist(), on.tolist(), strict=True)
-        )
-        carriers: tuple[tuple[int, ...] | None, ...] = (None,) * inst.num_devices
-        power: tuple[float | tuple[float, ...], ...]
-        if allocation.owner is not None:
-            mine = _carriers_by_device(allocation.owner, inst.num_devices)
-            watts = allocation.power_w.tolist()
-            power = tuple(tuple(watts[m] for m in own) for own in mine)
-            carriers, bandwidth = mine, np.full(inst.num_devices, np.nan)
-        else:
-            assert allocation.bandwidth_hz is not None
-            bandwidth = np.where(on, allocation.bandwidth_hz, 0.0)
-            power = tuple(np.where(on, allocation.power_w, 0.0).tolist())
-        return cls(
-            **claims,
-            device_names=inst.device_names,
-            keep=keep,
-            dropout=1.0 - keep,
-            freq_hz=np.where(on, allocation.freq_hz, 0.0),
-            rate_bps=use.rate_bps,
-            latency_s=use.latency_s,
-            energy_j=use.energy_j,
-            selected=on,
-            adapter_option=labels,
-            bandwidth_hz=bandwidth,
-            subcarriers=carriers,
-            power_w=power,
-        )
+    def __post_init__(self) -> None:
+        for value in (getattr(self, f.name) for f in fields(self)):
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
 
-    @classmethod
-    def from_file(cls, data: SolutionFile) -> Solution:
-        """The solution in a file whose structure was checked."""
-        claims: dict[str, Any] = {key: data[key] for key in ("objective", "lower_bound", "rel_gap", "excess_gap")}
-        diagnosis = tuple(
-            Diagnosis(d["device"], d["budget"], d["available"], _none_to_inf(d["required"]), d["message"])
-            for d in data.get("diagnosis", ())
-        )
-        return cls(
-            instance_name=data["instance"],
-            method=data["method"],
-            status=Status(data["status"]),
-            free_objective=data["free_objective"],
-            seconds=float(data["seconds"]),
-            message=data.get("message", ""),
-            diagnosis=diagnosis,
-            **claims,
-            **_columns(tuple(data["devices"])),
-        )
-
-    def to_file(self) -> SolutionFile:
-        """The solution as the JSON object of its file."""
-        columns: dict[str, Any] = {
-            "name": self.device_names,
-            "keep": self.keep.tolist(),
-            "dropout": self.dropout.tolist(),
-            "bandwidth_hz": [_finite_or_none(b) for b in self.bandwidth_hz.tolist()],
-            "subcarriers": [None if c is None else list(c) for c in self.subcarriers],
-            "power_w": [list(p) if isinstance(p, tuple) else p for p in self.power_w],
-            "selected": self.selected.tolist(),
-            "adapter_option": self.adapter_option,
-            "freq_hz": self.freq_hz.tolist(),
-            "rate_bps": self.rate_bps.tolist(),
-            "latency_s": self.latency_s.tolist(),
-            "energy_j": self.energy_j.tolist(),
-        }
-        devices: Any = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        data: SolutionFile = {
-            "format": "edgealloc-solution/1",
-            "instance": self.instance_name,
-            "method": self.method,
-            "status": self.status.value,
-            "objective": self.objective,
-            "lower_bound": self.lower_bound,
-            "rel_gap": self.rel_gap,
-            "excess_gap": self.excess_gap,
-            "free_objective": self.free_objective,
-            "seconds": self.seconds,
-            "devices": devices,
-        }
-        if self.diagnosis:
-            data["diagnosis"] = [
-                {
-                    "device": d.device,
-                    "budget": d.budget,
-                    "available": d.available,
-                    "required": _finite_or_none(d.required),
-                    "message": d.message,
-                }
-                for d in self.diagnosis
-            ]
-        if self.message:
-            data["message"] = self.message
-        return data
+    __reduce__ = rebuilt
 
     def for_instance(self, instance: Instance) -> Allocation:
         """The allocation as arrays in the order of an instance; devices are matched by name.
@@ -269,36 +158,6 @@ class Solution:
         return owner, power
 
 
-def _columns(devices: tuple[SolutionDeviceFile, ...]) -> dict[str, Any]:
-    """The per-device columns of a file, as read-only arrays where they are numbers."""
-    columns: dict[str, Any] = {"device_names": tuple(d["name"] for d in devices)}
-    for key in ("keep", "dropout", "bandwidth_hz", "freq_hz", "rate_bps", "latency_s", "energy_j"):
-        # null becomes NaN, which no comparison accepts by mistake
-        columns[key] = np.array([d[key] for d in devices], dtype=np.float64)
-    columns["selected"] = np.array([d["selected"] for d in devices], dtype=np.bool_)
-    columns["adapter_option"] = tuple(d["adapter_option"] for d in devices)
-    powers = (d["power_w"] for d in devices)
-    columns["power_w"] = tuple(tuple(p) if isinstance(p, list) else float(p) for p in powers)
-    carriers = (d["subcarriers"] for d in devices)
-    columns["subcarriers"] = tuple(None if c is None else tuple(c) for c in carriers)
-    for value in columns.values():
-        if isinstance(value, np.ndarray):
-            value.setflags(write=False)
-    return columns
-
-
-def _carriers_by_device(owner: NDArray[np.intp], num_devices: int) -> tuple[tuple[int, ...], ...]:
-    mine: list[list[int]] = [[] for _ in range(num_devices)]
-    for carrier, device in enumerate(owner.tolist()):
-        if device >= 0:
-            mine[device].append(carrier)
-    return tuple(tuple(carriers) for carriers in mine)
-
-
-def _finite_or_none(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
     """JSON has no infinity: an infinite gap or bound is written as null."""
     return float(value) if np.isfinite(value) else None
-
-
-def _none_to_inf(value: float | None) -> float:
-    return float("inf") if value is None else float(value)

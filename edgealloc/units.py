@@ -1,4 +1,4 @@
-"""Decibels at the edge, SI inside.
+"""Decibels at the edge, SI inside; arrays that nobody can change.
 
 Every quantity inside edgealloc is in Hz, s, J, W, bit or cycles. dB and dBm appear only in files,
 on the command line and in the path-loss models.
@@ -6,10 +6,13 @@ on the command line and in the path-loss models.
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FloatArray", "db_to_linear", "dbm_to_w", "linear_to_db", "w_to_dbm"]
+__all__ = ["FloatArray", "db_to_linear", "dbm_to_w", "linear_to_db", "rebuilt", "w_to_dbm"]
 
 FloatArray = NDArray[np.float64]
 
@@ -32,3 +35,11 @@ def dbm_to_w(value_dbm: ArrayLike) -> FloatArray:
 def w_to_dbm(power_w: ArrayLike) -> FloatArray:
     """Power in dBm of a power > 0 in W; any shape."""
     return np.asarray(linear_to_db(power_w) + 30.0)
+
+
+def rebuilt(data: Any) -> tuple[type, tuple[Any, ...]]:
+    """``__reduce__`` of a dataclass with read-only arrays: copies and pickles are built anew from its fields.
+
+    Without it they would come back writeable, for neither NumPy's pickles nor its copies keep that flag.
+    """
+    return type(data), tuple(getattr(data, f.name) for f in fields(data) if f.init)

@@ -20,20 +20,22 @@ import numpy as np
 from edgealloc.certificate import AnyCertificate, certificate_from_dict
 from edgealloc.errors import Fault, InputError
 from edgealloc.instance import Instance
-from edgealloc.io import load_instance, solution_from_dict
-from edgealloc.jsonfile import read_json
-from edgealloc.result import Status
+from edgealloc.instance_file import load_instance
+from edgealloc.jsonfile import MAX_MB, read_json
+from edgealloc.outcome import Status
 from edgealloc.solution import Solution
+from edgealloc.solution_file import solution_from_dict
 from edgealloc.verify_bound import bound_value, free_bracket
 from edgealloc.verify_budgets import check_budgets, demand_of
 from edgealloc.verify_certificate import check_certificate
 from edgealloc.verify_diagnosis import UNPROVED, check_infeasible
 from edgealloc.verify_form import REL_TOL, Findings, check_form, check_ranges, check_spectrum, check_stated_use
 
-__all__ = ["OPTIMAL_GAP", "Report", "verify", "verify_files", "with_certificate"]
+__all__ = ["DOUBT", "OPTIMAL_GAP", "Report", "verify", "verify_files", "with_certificate"]
 
 OPTIMAL_GAP = 1e-4  # the solvers' default: what `optimal` claims unless a tighter or looser gap is passed
 ATTAINED = 1e-12  # so close to G_free in relative terms an objective counts as attaining it
+DOUBT = "the checker or the proof is wrong, please report"
 NO_PROOF = (
     "lower_bound, and with it optimality, is not proved by this check: there is no certificate; "
     "it is only compared with the objective"
@@ -56,6 +58,8 @@ class Report:
         The bound G, recomputed; None without an allocation.
     devices, in_balls, bits
         Devices checked; how many budgets needed ball arithmetic, and the highest precision used.
+    feasible
+        Whether the allocation breaks no rule and no budget, whatever is claimed of it; False without one.
     """
 
     instance: str
@@ -67,6 +71,7 @@ class Report:
     devices: int = 0
     in_balls: int = 0
     bits: int = 0
+    feasible: bool = False
 
     @property
     def ok(self) -> bool:
@@ -88,7 +93,12 @@ class Report:
 
 
 def verify_files(
-    case: str | Path, solution: str | Path, certificate: str | Path | None = None, *, rel_gap: float = OPTIMAL_GAP
+    case: str | Path,
+    solution: str | Path,
+    certificate: str | Path | None = None,
+    *,
+    rel_gap: float = OPTIMAL_GAP,
+    max_mb: float = MAX_MB,
 ) -> Report:
     """Check a solution file against an instance file.
 
@@ -100,13 +110,15 @@ def verify_files(
         Path of the certificate of the solution's lower bound, if there is one.
     rel_gap
         The gap within which ``optimal`` is accepted.
+    max_mb
+        Size in megabytes up to which each file is read.
 
     Raises
     ------
     InputError
         When the instance is not valid, or a file cannot be read. Faults in solution and certificate are findings.
     """
-    instance, data = load_instance(case), read_json(solution)
+    instance, data = load_instance(case, max_mb=max_mb), read_json(solution, max_mb)
     try:
         claimed = solution_from_dict(data)
     except InputError as error:
@@ -115,7 +127,7 @@ def verify_files(
     report = verify(instance, claimed, rel_gap=rel_gap)
     if certificate is None:
         return report
-    content = read_json(certificate)
+    content = read_json(certificate, max_mb)
     try:
         return with_certificate(report, instance, claimed, certificate_from_dict(content))
     except InputError as error:
@@ -135,12 +147,24 @@ def with_certificate(
     if not infeasible and (claimed is None or not claimed <= certificate.lower_bound):
         allowed = f"at most {certificate.lower_bound!r}, which the certificate is about"
         faults.append(Fault("solution", "lower_bound", repr(claimed), allowed))
+    if not proof.faults and _exceeds(proof.lower_bound, report, instance):
+        what = "nothing is feasible" if math.isinf(proof.lower_bound) else repr(proof.lower_bound)
+        allowed = f"at most {report.objective!r}, which this feasible allocation reaches: {DOUBT}"
+        faults.append(Fault("certificate", "lower_bound", f"{what}, proved", allowed))
     notes = tuple(note for note in report.notes if note not in (NO_PROOF, UNPROVED))
     if not faults:
         balls = f", {proof.in_balls} of them in ball arithmetic" if proof.in_balls else ""
         what = "infeasibility proved:" if infeasible else f"lower_bound proved: at least {proof.lower_bound!r} by"
         notes += (f"{what} {proof.leaves} boxes{balls}",)
     return replace(report, faults=report.faults + tuple(faults), notes=notes)
+
+
+def _exceeds(bound: float, report: Report, instance: Instance) -> bool:
+    """Whether a proved bound is above what a feasible allocation reaches, by more than that is rounded."""
+    if not report.feasible or report.objective is None:
+        return False
+    slack = REL_TOL if instance.bound.underfit == "curve" else 1e-12
+    return bound > report.objective + slack * abs(report.objective)
 
 
 def verify(instance: Instance, solution: Solution, *, rel_gap: float = OPTIMAL_GAP) -> Report:
@@ -161,14 +185,14 @@ def verify(instance: Instance, solution: Solution, *, rel_gap: float = OPTIMAL_G
     check_spectrum(instance, solution, found)
     budgets = check_budgets(instance, solution, demand)
     found.faults += budgets.faults
+    feasible = not found.faults
     check_stated_use(instance, solution, budgets.rate_bps, budgets.latency_s, budgets.energy_j, found)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         objective = bound_value(instance, solution.keep, solution.selected, demand.underfit_factor)
     _check_claims(instance, solution, objective, rel_gap, found, notes)
     notes.append(NO_PROOF)
-    return Report(
-        *stated, tuple(found.faults), tuple(notes), objective, len(solution.keep), budgets.in_balls, budgets.bits
-    )
+    use = (len(solution.keep), budgets.in_balls, budgets.bits, feasible)
+    return Report(*stated, tuple(found.faults), tuple(notes), objective, *use)
 
 
 def _check_no_allocation(instance: Instance, solution: Solution, found: Findings, notes: list[str]) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgealloc.instance import Instance
 from edgealloc.units import FloatArray
+from edgealloc.verify_form import total
 
 __all__ = ["bound_value", "free_bracket"]
 
@@ -27,15 +28,15 @@ def bound_value(instance: Instance, keep: FloatArray, selected: NDArray[np.bool_
     loss = np.full(instance.num_devices, float(penalty))
     loss[selected] = factor[selected] * _underfit(instance)(keep[selected])
     share, square = _weights(instance), np.where(selected, keep * keep, 0.0)
-    underfit = instance.bound.underfit_weight * math.fsum((share * loss).tolist())
+    underfit = instance.bound.underfit_weight * total((share * loss).tolist())
     if instance.bound.pooling == "global":
-        pooled = np.asarray(math.fsum((share * square).tolist()))
-        return underfit + float(_overfit(instance, pooled, np.asarray(math.fsum(instance.samples.tolist()))))
-    return underfit + math.fsum((share * _overfit(instance, square, instance.samples)).tolist())
+        pooled = np.asarray(total((share * square).tolist()))
+        return underfit + float(_overfit(instance, pooled, np.asarray(total(instance.samples.tolist()))))
+    return underfit + total((share * _overfit(instance, square, instance.samples)).tolist())
 
 
 def _weights(instance: Instance) -> FloatArray:
-    return np.asarray(instance.samples / math.fsum(instance.samples.tolist()))
+    return np.asarray(instance.samples / total(instance.samples.tolist()))
 
 
 def _underfit(instance: Instance) -> Callable[[FloatArray], FloatArray]:
@@ -86,7 +87,7 @@ def free_bracket(instance: Instance) -> tuple[float, float, float] | None:
         return None if value is None else (value, value, accuracy)
     if instance.bound.pooling == "device":
         least, _ = _least_shares(instance, None)
-        value = math.fsum((_weights(instance) * least).tolist())
+        value = total((_weights(instance) * least).tolist())
         return value, value, accuracy
     lower = _dual_maximum(instance)
     convex = not curve and instance.exclusion_penalty is None
@@ -167,14 +168,14 @@ def _dual_maximum(instance: Instance) -> float:
 
     For every Q in [0, 1] and every s, ``gap(sum w S) >= gap(Q) + gap'(Q) (sum w S - Q)``, gap being convex.
     """
-    share, total = _weights(instance), np.asarray(math.fsum(instance.samples.tolist()))
+    share, pooled = _weights(instance), np.asarray(total(instance.samples.tolist()))
     low, high, best = 0.0, 1.0, -math.inf
     for step in range(60):
         q = np.asarray(0.5 * (low + high) if step else 1.0)
-        price = float(_overfit_slope(instance, q, total))
+        price = float(_overfit_slope(instance, q, pooled))
         value, square = _least_shares(instance, price)
-        tangent = float(_overfit(instance, q, total)) - price * float(q)
-        best = max(best, math.fsum((share * value).tolist()) + tangent)
+        tangent = float(_overfit(instance, q, pooled)) - price * float(q)
+        best = max(best, total((share * value).tolist()) + tangent)
         if float(share @ square) >= q:
             if step == 0:
                 break

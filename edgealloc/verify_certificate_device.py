@@ -27,7 +27,7 @@ from edgealloc.instance import Instance
 from edgealloc.units import FloatArray
 from edgealloc.verify_certificate_numbers import Number
 
-__all__ = ["Device", "Line", "bandwidth_line", "blocked"]
+__all__ = ["Device", "Line", "bandwidth_line", "blocked", "farthest"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,14 +155,18 @@ def bandwidth_line(device: Device, planes: Planes, left: FloatArray) -> Line:
     least = kind.of(left)
     ratio = device.energy / (device.c * (device.d0 + device.d1 * least))
     most = np.minimum((ratio.log() * 2.0).upper(), ((ratio - 1.0) * 2.0).upper())
-    reach = np.maximum(planes.efficiency, most - planes.efficiency)
     with np.errstate(invalid="ignore"):
-        base = base - kind.of(b_v.abs_upper()) * kind.of(reach)
+        base = base - kind.of(b_v.abs_upper()) * kind.of(farthest(planes.efficiency, most))
     sound = (planes.touch > 0) & (planes.efficiency >= 0) & (planes.mix >= 0) & (planes.mix <= 1)
     sound &= (planes.limit >= 0) & (planes.limit <= 3) & (planes.multiplier >= 0)
     nothing = kind.of(np.full(len(none), -np.inf))
     base = base.where(~none, zero).where(sound, nothing)
     return Line(base, b_x.where(~none, zero), np.where(planes.touch > 0, planes.touch, 1.0))
+
+
+def farthest(touch: FloatArray, most: FloatArray) -> FloatArray:
+    """Doubles not below the distance of ``touch`` to any place in [0, most]. Shape [N]."""
+    return np.asarray(np.maximum(touch, np.nextafter(most - touch, np.inf)))
 
 
 def _log(t: Number, needed: NDArray[np.bool_], kind: type[Number]) -> Number:

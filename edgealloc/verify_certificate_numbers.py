@@ -185,7 +185,7 @@ class Intervals(Number):
         return Intervals(self.lo[index], self.hi[index])
 
     def total(self) -> Intervals:
-        low, high = math.fsum(self.lo.tolist()), math.fsum(self.hi.tolist())  # correctly rounded
+        low, high = _fsum(self.lo), _fsum(self.hi)
         return Intervals(_down(np.asarray(low)), _up(np.asarray(high)))
 
 
@@ -262,4 +262,13 @@ def sum_below(values: FloatArray) -> float:
         return -math.inf
     if np.any(np.isposinf(values)):
         return math.inf
-    return math.nextafter(math.fsum(values.tolist()), -math.inf)
+    total = _fsum(values)
+    return -math.inf if math.isnan(total) else math.nextafter(total, -math.inf)
+
+
+def _fsum(values: FloatArray) -> float:
+    """The correctly rounded sum; nan where it leaves the range of doubles on the way, or ends cancel."""
+    try:
+        return math.fsum(np.ravel(values).tolist())
+    except (OverflowError, ValueError):
+        return math.nan

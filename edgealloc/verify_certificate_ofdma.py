@@ -28,6 +28,7 @@ from edgealloc.verify_certificate_share import gap_slope, gap_value, stability
 
 __all__ = ["check_subcarriers", "claims_of", "leaf_value"]
 
+COUNTED = 1e-9  # of a device: what a claim of infeasibility must prove more than, in the scale of its prices
 NEAR = 1e-9  # claims missed by a larger share than this are not a matter of rounding
 
 
@@ -49,23 +50,30 @@ def check_subcarriers(instance: Instance, certificate: SubcarrierCertificate, fo
         for i, region in regions.items():
             node = certificate.nodes[i]
             why, value, final = _check_leaf(model, node, region, counting)
-            enough = value > 0.0 if counting else value >= certificate.lower_bound
+            wanted = _counted(node) if counting else certificate.lower_bound
+            enough = value > wanted if counting else value >= wanted
             near = counting or value >= certificate.lower_bound - NEAR * abs(certificate.lower_bound)
             if (why or not enough) and near and not final:
                 in_balls += 1
                 with ctx.workprec(BITS):
                     exact = exact or Model.of(instance, Balls, counting)
                     why, value, _ = _check_leaf(exact, node, region, counting)
-                enough = value > 0.0 if counting else value >= certificate.lower_bound
+                enough = value > wanted if counting else value >= wanted
             if why:
                 found.add(f"nodes[{i}]", why, "a proof")
             if not enough:
-                allowed = "more than 0 devices left out" if counting else f"at least {certificate.lower_bound!r}"
+                allowed = f"more than {wanted!r} devices left out" if counting else f"at least {wanted!r}"
                 found.add(f"nodes[{i}]", f"proves {value!r} only", allowed)
             proved = min(proved, -math.inf if why else value)
     if counting and not found.faults:
         proved = math.inf
     return Proof(tuple(found.faults), proved, len(regions), in_balls)
+
+
+def _counted(node: Branch) -> float:
+    """What the devices counted as left out must exceed; with a margin, for no number near 0 is to decide."""
+    assert node.prices is not None
+    return COUNTED * max(1.0, float(np.sum(node.prices)))
 
 
 def _check_leaf(model: Model, node: Branch, region: Region, counting: bool) -> tuple[str | None, float, bool]:

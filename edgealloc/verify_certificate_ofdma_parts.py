@@ -28,7 +28,8 @@ def left_open(model: Model, claims: list[Claim]) -> list[NDArray[np.bool_] | Non
     found = []
     for claim, (cells, plain, _) in zip(claims, cell_values(model, claims), strict=True):
         base = np.append(np.min(cells, axis=1, initial=np.inf), np.min(plain, initial=np.inf))
-        base = (model.kind.of(base) - claim.least).lower()
+        never = np.isposinf(base)  # no keep rate of the part can be served at all
+        base = np.where(never, np.inf, (model.kind.of(np.where(never, 0.0, base)) - claim.least).lower())
         found.append(open_sets(base, _worths(model, claim), claim.fixed))
     return found
 

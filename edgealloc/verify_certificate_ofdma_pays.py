@@ -28,7 +28,7 @@ def pays_from(model: Model, claim: Claim, sets: NDArray[np.bool_]) -> FloatArray
 
     A set that cannot carry it cannot carry a larger one.
     """
-    paid = (sets @ claim.prices) * (1.0 - len(claim.prices) * SUM)
+    paid = np.nextafter((sets @ claim.prices) * (1.0 - len(claim.prices) * SUM), -np.inf)
     target = np.nextafter(claim.least - paid, np.inf)
     if claim.points is not None:
         value = share_values(model, claim, claim.points)

@@ -1,12 +1,10 @@
 """Search over the sets of sub-carriers of one device, in exact whole numbers: what do cuts not close?
 
 A cut says that the priced share of a set is at least ``base + sum of worth over the set``. Bases and worths are
-rounded down to multiples of a power of two, so that their sums are exact 64-bit integers.
+rounded down to multiples of a power of two of the cut's own, so that their sums are exact 64-bit integers.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +14,10 @@ from edgealloc.units import FloatArray
 __all__ = ["MAX_OPEN", "open_sets"]
 
 MAX_OPEN = 300_000  # sets half decided at any time; a proof that needs more is no proof
-_ROOM = 2.0**61
+_ROOM = 60  # bits of the sum of one cut's numbers, so that no sum of them leaves 64
+
+
+IntArray = NDArray[np.int64]
 
 
 def open_sets(base: FloatArray, worth: FloatArray, fixed: NDArray[np.int8]) -> NDArray[np.bool_] | None:
@@ -36,14 +37,15 @@ def open_sets(base: FloatArray, worth: FloatArray, fixed: NDArray[np.int8]) -> N
     count = len(fixed)
     if np.any(np.isposinf(base)):
         return np.zeros((0, count), bool)
-    known = np.isfinite(base) & np.all(np.isfinite(worth), axis=1)
-    base, worth = base[known], worth[known]
+    with np.errstate(over="ignore", invalid="ignore"):
+        size = np.abs(base) + np.abs(worth).sum(axis=1)
+    known = np.isfinite(size)  # what is not known, or too large to be added up, closes nothing
+    base, worth, size = base[known], worth[known], size[known]
     if not len(base):
         return None
-    size = float(np.max(np.abs(base) + np.abs(worth).sum(axis=1)))
-    scale = 2.0 ** math.floor(math.log2(_ROOM / size)) if size > 2.0**-900 else 1.0
-    whole = np.floor(base * scale).astype(np.int64)  # scaling by a power of two is exact
-    units = np.floor(worth * scale).astype(np.int64)
+    # each cut has a scale of its own: a cut of huge numbers must not wipe out the digits of another
+    power = _ROOM - np.frexp(size)[1]
+    whole, units = _units(base, power), _units(worth, power[:, None])
     free = np.flatnonzero(fixed < 0)
     bound = whole + units[:, fixed == 1].sum(axis=1) + np.minimum(units[:, free], 0).sum(axis=1)
     lead = int(np.argmax(bound))
@@ -61,3 +63,10 @@ def open_sets(base: FloatArray, worth: FloatArray, fixed: NDArray[np.int8]) -> N
         if len(taken) > MAX_OPEN:
             return None
     return taken
+
+
+def _units(values: FloatArray, power: NDArray[np.intc]) -> IntArray:
+    """Greatest whole numbers that are not above ``values 2^power``; what is negative stays so, however small."""
+    scaled = np.ldexp(values, power)
+    down = np.floor(scaled)
+    return np.asarray(np.where((values < 0.0) & (down == 0.0), -1.0, down).astype(np.int64))

@@ -233,6 +233,8 @@ def cuts_not_covered(instance: Instance, box: Box, cuts: list[Cut]) -> str | Non
         return "children cut at different devices"
     k = devices.pop()
     if k is None:
+        if not instance.common_keep:  # children [0, c] and [c, 1] would leave out one device on each side
+            return "one interval for all devices, where each has a keep rate of its own"
         if any(cut.options is not None for cut in cuts):
             return "options without a device"
         return _gap(box.low, box.high, cuts)

@@ -7,7 +7,8 @@ energy of computing increases with t (less time is left for it), the energy of s
 (less power for the same bits). On an interval [a, b] the total is at least computing at a plus sending at
 b, and intervals are halved until all are above the budget, or one point is below.
 
-All in doubles, with a relative margin of 1e-9: closer calls are left open and said to be open.
+All in doubles, with a relative margin of 1e-9: closer calls are left open and said to be open. Rates are rounded
+up and powers down, and nothing is the difference of two large numbers, so that the margin is one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 
 from edgealloc.errors import Fault
 from edgealloc.instance import Instance
-from edgealloc.result import Diagnosis
+from edgealloc.outcome import Diagnosis
 from edgealloc.units import FloatArray, dbm_to_w
 
 __all__ = ["UNPROVED", "check_infeasible"]
@@ -28,6 +29,8 @@ __all__ = ["UNPROVED", "check_infeasible"]
 UNPROVED = "the infeasibility is NOT proved by this check"
 
 MARGIN = 1e-9
+ROUNDING = 1e-12  # relative error of rates, powers and sums of times, generously
+TINY, HUGE = 1e-280, 1e280  # noise between these loses no digits to the range of doubles
 MAX_INTERVALS = 4000
 SPECTRUM_DEVICES = 5000  # the spectrum of so many devices at most is added up
 _BUDGETS = {"latency_s", "energy_j", "power_max_w", "freq_max_hz", "bandwidth_hz"}
@@ -182,52 +185,73 @@ def _fits(task: _Task) -> bool | None:
     energy = task.energy_j - task.energy_static_j
     if not len(task.gain) or energy <= 0:
         return False
+    slack = ROUNDING * task.latency_s  # of differences of times
     left = task.latency_s - task.payload_bits / task.downlink_bps
     longest = left - task.work / task.freq_max_hz
     if longest < -MARGIN * task.latency_s:
         return False
-    shortest = task.payload_bits / _greatest_rate(task, task.power_max_w)
+    rate = _greatest_rate(task, task.power_max_w)
+    if not (0.0 < rate < math.inf and TINY < task.noise_w[0] <= task.noise_w[-1] < HUGE):
+        return None
+    shortest = task.payload_bits / rate
     if shortest > longest + MARGIN * task.latency_s:
         return False
-    if shortest > longest - MARGIN * task.latency_s:
+    if not 0.0 < shortest <= longest - MARGIN * task.latency_s:
         return None
 
-    def computing(t: float) -> float:
-        freq = max(task.freq_min_hz, task.work / (left - t))
+    def computing(tau: float) -> float:
+        freq = max(task.freq_min_hz, task.work / tau)
         return task.capacitance * freq * freq * task.work
 
     def sending(t: float) -> float:
         return t * _least_power(task, task.payload_bits / t)
 
-    intervals = [(shortest, longest)]
+    intervals = [(shortest, longest + slack)]
     for _ in range(MAX_INTERVALS):
         if not intervals:
             return False
         a, b = intervals.pop()
         middle = 0.5 * (a + b)
-        if computing(middle) + sending(middle) <= energy - MARGIN * task.energy_j:
+        inside = shortest + slack <= middle <= longest - 2.0 * slack
+        if inside and computing(left - middle - slack) + sending(middle) <= energy - MARGIN * task.energy_j:
             return True
-        if computing(a) + sending(b) <= energy + MARGIN * task.energy_j:
+        # what is not a number proves nothing: the interval stays
+        if not computing(left - a + 2.0 * slack) + sending(b) > energy + MARGIN * task.energy_j:
             intervals += [(a, middle), (middle, b)]
     return None
 
 
 def _greatest_rate(task: _Task, power_w: float) -> float:
-    """Rate in bit/s of the best power split (water-filling) on the task's channels."""
-    noise = task.noise_w
-    level = (power_w + np.cumsum(noise)) / np.arange(1, len(noise) + 1)
-    level = level[np.flatnonzero(level > noise)[-1]]  # the largest set of channels below the water
-    return float(task.width_hz * np.log2(np.maximum(level / noise, 1.0)).sum())
+    """Rate in bit/s that no power split (water-filling) on the task's channels exceeds.
+
+    The water stands above channel i by the sum of the steps of the noise from there on: sums of positive terms,
+    for a level less a noise would lose all digits where there is little power.
+    """
+    gain, noise = task.gain, task.noise_w
+    step = noise[1:] * ((gain[:-1] - gain[1:]) / gain[:-1])
+    depth, wet = _fill(step, power_w)
+    return float(task.width_hz / math.log(2.0) * np.log1p(depth / noise[:wet]).sum() * (1.0 + ROUNDING))
 
 
 def _least_power(task: _Task, rate_bps: float) -> float:
-    """Power in W of the best split that carries a rate in bit/s."""
-    log_noise = np.log(task.noise_w)
-    count = np.arange(1, len(log_noise) + 1)
-    level = (rate_bps * math.log(2.0) / task.width_hz + np.cumsum(log_noise)) / count
-    n = int(np.flatnonzero(level >= log_noise)[-1]) + 1
+    """Power in W that every split needs that carries a rate in bit/s; the same in the logarithm of the noise."""
+    gain = task.gain
     with np.errstate(over="ignore"):
-        return float((task.noise_w[:n] * np.expm1(level[n - 1] - log_noise[:n])).sum())
+        near = np.log1p((gain[:-1] - gain[1:]) / gain[1:])
+        step = np.where(gain[:-1] <= 2.0 * gain[1:], near, np.log(gain[:-1]) - np.log(gain[1:]))
+        depth, wet = _fill(step, rate_bps * math.log(2.0) / task.width_hz)
+        return float((task.noise_w[:wet] * np.expm1(depth)).sum() * (1.0 - ROUNDING))
+
+
+def _fill(step: FloatArray, amount: float) -> tuple[FloatArray, int]:
+    """Depth of water over each of the lowest floors, and how many are wet, when ``amount`` is poured in.
+
+    ``step`` is the rise from each floor to the next, >= 0. Shapes [N - 1] and [wet].
+    """
+    below = np.append(0.0, np.cumsum(np.arange(1, len(step) + 1) * step))  # what fills all floors up to this one
+    wet = max(int(np.searchsorted(below, amount, side="right")), 1)
+    rise = np.append(np.cumsum(step[: wet - 1][::-1])[::-1], 0.0)
+    return np.asarray((amount - below[wet - 1]) / wet + rise), wet
 
 
 def _check_spectrum(instance: Instance, finding: Diagnosis, faults: list[Fault], notes: list[str]) -> bool:

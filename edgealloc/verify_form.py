@@ -7,8 +7,10 @@ Nothing here needs a formula. Spectrum is added up exactly: a correctly rounded 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from edgealloc.instance import Instance
 from edgealloc.solution import Solution
 from edgealloc.units import FloatArray
 
-__all__ = ["Findings", "check_form", "check_ranges", "check_spectrum", "check_stated_use"]
+__all__ = ["Findings", "check_form", "check_ranges", "check_spectrum", "check_stated_use", "total"]
 
 REL_TOL = 1e-9  # for stated numbers that are recomputed; budgets have no tolerance at all
 
@@ -111,7 +113,7 @@ def check_ranges(instance: Instance, solution: Solution, found: Findings) -> Non
         limit = float(instance.power_max_w[k]) if on[k] else 0.0
         if _excess(parts, limit) > 0:
             what = "power_max_w" if on[k] else "0 for a device left out"
-            found.add(name, "power_w", math.fsum(parts), f"at most {limit!r} ({what})")
+            found.add(name, "power_w", total(parts), f"at most {limit!r} ({what})")
 
 
 def check_spectrum(instance: Instance, solution: Solution, found: Findings) -> None:
@@ -131,7 +133,7 @@ def check_spectrum(instance: Instance, solution: Solution, found: Findings) -> N
     found.each(~on & (band != 0), names, "bandwidth_hz", band, "0 for a device left out")
     over = _excess(band.tolist(), float(instance.bandwidth_hz))
     if over > 0:
-        text = f"{math.fsum(band.tolist())!r} in total (over by {over:.3g})"
+        text = f"{total(band.tolist())!r} in total (over by {over:.3g})"
         found.add("uplink", "bandwidth_hz", text, f"at most {instance.bandwidth_hz!r}")
     if instance.access == "rb" and instance.block_hz is not None:
         # n blocks of a width that is no whole number of Hz need not be a double: the nearest one counts
@@ -155,6 +157,19 @@ def check_stated_use(
         found.each(bad, instance.device_names, key, stated, "as recomputed,", actual)
 
 
+def total(parts: list[float]) -> float:
+    """Correctly rounded sum; beyond the range of doubles the infinity of its sign, nan where infinities cancel."""
+    if not all(map(math.isfinite, parts)):
+        return sum(parts)
+    try:
+        return math.fsum(parts)
+    except OverflowError:  # on the way only, or of the sum itself
+        exact = sum(map(Fraction, parts))
+        if abs(exact) <= Fraction(sys.float_info.max):
+            return float(exact)
+        return math.inf if exact > 0 else -math.inf
+
+
 def _excess(parts: list[float], limit: float) -> float:
     """Sum of the parts minus the limit, rounded once: its sign is that of the exact difference."""
-    return math.fsum([*parts, -limit])
+    return total([*parts, -limit])

@@ -98,7 +98,7 @@ def device_rows(instance: Instance, adapter: AdapterChoice, shrink: float = 0.0)
     return rows
 
 
-@kernel
+@kernel(inner=True)
 def energy_shape(v):  # type: ignore[no-untyped-def]
     """``eps(v) = (exp(v) - 1) / v`` with two derivatives; increasing, convex and log-convex, eps(0) = 1."""
     if v < 0.05:  # series, for the closed forms cancel
@@ -113,7 +113,7 @@ def energy_shape(v):  # type: ignore[no-untyped-def]
     return eps, d1, d2
 
 
-@kernel
+@kernel(inner=True)
 def energy_shape_inverse(ratio):  # type: ignore[no-untyped-def]
     """The v >= 0 with eps(v) = ratio >= 1.
 
@@ -132,7 +132,7 @@ def energy_shape_inverse(ratio):  # type: ignore[no-untyped-def]
     return max(v, 0.0)
 
 
-@kernel
+@kernel(inner=True)
 def energy_limited(row, bits, work, v):  # type: ignore[no-untyped-def]
     """Upload energy and energy-limited compute time with their v-derivatives, at fixed keep rate.
 
@@ -151,12 +151,12 @@ def energy_limited(row, bits, work, v):  # type: ignore[no-untyped-def]
     return e, e_v, e_vv, tau, tau_v, tau_vv
 
 
-@kernel
-def _root(kind, row, bits, work, window, lo, hi, start):  # type: ignore[no-untyped-def]
+@kernel(inner=True)
+def _root(power, row, bits, work, window, lo, hi, start):  # type: ignore[no-untyped-def]
     """Root in (lo, hi) of left(v) = right(v), left falling and right rising, by Newton on log(left / right).
 
-    kind 0: t = v tau_v, stationarity of the bandwidth; kind 1: power_max t = e, the power limit. In logarithms
-    both are nearly linear in v, and a shrinking bracket catches every step that is not.
+    power t = e, the limit of that power, or if it is inf: t = v tau_v, stationarity of the bandwidth. In
+    logarithms both are nearly linear in v, and a shrinking bracket catches every step that is not.
     """
     v = start if lo < start < hi else 0.5 * (lo + hi)
     for _ in range(100):
@@ -164,11 +164,11 @@ def _root(kind, row, bits, work, window, lo, hi, start):  # type: ignore[no-unty
         t = window - tau
         new = math.inf
         if t > 0.0:
-            if kind == 0:
+            if power == math.inf:
                 value = math.log(t / (v * tau_v))
                 slope = -tau_v / t - 1.0 / v - tau_vv / tau_v
             else:
-                value = math.log(row[_P] * t / e)
+                value = math.log(power * t / e)
                 slope = -tau_v / t - e_v / e
             if value > 0.0:
                 lo = v
@@ -188,7 +188,7 @@ def _root(kind, row, bits, work, window, lo, hi, start):  # type: ignore[no-unty
     return v
 
 
-@kernel
+@kernel(inner=True)
 def best_efficiency(row, keep, v_start):  # type: ignore[no-untyped-def]
     """Efficiency v of least bandwidth at a keep rate, and the limit that sets it.
 
@@ -222,7 +222,7 @@ def best_efficiency(row, keep, v_start):  # type: ignore[no-untyped-def]
     if v_start <= 0.0:  # the efficiency that takes about a third of the energy
         v_start = math.log1p(0.3 * ratio)
         v_start += math.log1p(v_start)
-    v = _root(0, row, bits, work, window, 0.0, min(2.0 * math.log(ratio), 2.0 * (ratio - 1.0)), v_start)
+    v = _root(math.inf, row, bits, work, window, 0.0, min(2.0 * math.log(ratio), 2.0 * (ratio - 1.0)), v_start)
     e, _e_v, _e_vv, tau, _tau_v, _tau_vv = energy_limited(row, bits, work, v)
     regime = STATIONARY
     if e < spare_fast:  # more than freq_max would be best
@@ -232,7 +232,7 @@ def best_efficiency(row, keep, v_start):  # type: ignore[no-untyped-def]
         regime, v = FREQ_MIN, energy_shape_inverse(spare_slow / floor)
         e, tau = spare_slow, work / row[_FMIN]
     if e > power * (window - tau):
-        return POWER, _root(1, row, bits, work, window, 0.0, v, v_start)
+        return POWER, _root(power, row, bits, work, window, 0.0, v, v_start)
     return regime, v
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 
+from edgealloc.allocation import Allocation
 from edgealloc.errors import Fault, InputError
-from edgealloc.result import Allocation, Snapshot
+from edgealloc.outcome import Snapshot
 from edgealloc.solvers.clock import Clock
 
 __all__ = ["Callback", "Control", "Options"]

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.errors import Fault, InputError
 from edgealloc.instance import Instance
+from edgealloc.outcome import Status
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation, Result, Status
+from edgealloc.result import Result
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.psca import solve_psca
 from edgealloc.solvers.psca_finish import allocation_of

@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from edgealloc.result import Snapshot, relative_gap
+from edgealloc.outcome import Snapshot, relative_gap
 from edgealloc.solvers.base import Control
+from edgealloc.solvers.search_record import Record
 from edgealloc.solvers.tree import Fate, Node, Tree
 
 __all__ = ["Found", "Outcome", "Relaxation", "Relaxed", "branch_and_bound"]
@@ -149,6 +150,7 @@ def branch_and_bound(
     starts: Sequence[Found[Point]] = (),
     method: str = "bnb",
     watch: Callable[[Snapshot], None] | None = None,
+    record: Record[Box] | None = None,
 ) -> Outcome[Point]:
     """Search until the relative gap of ``control.options`` is proved, a limit is reached or no box is left.
 
@@ -164,6 +166,8 @@ def branch_and_bound(
         Name for the snapshots.
     watch
         Also given every snapshot (the log); it must not change anything.
+    record
+        Given every box with its children and guess; it must not change anything either.
     """
     rel_gap = control.options.rel_gap
     best = min(starts, key=lambda point: point.value, default=None)
@@ -191,6 +195,8 @@ def branch_and_bound(
             continue
         relaxed = relaxation.relax(box, guess, best, cutoff(), control)
         nodes += 1
+        if record is not None:  # a box that inherits its guess keeps that one
+            record.visit(box, relaxed.children, guess if relaxed.guess is None else relaxed.guess)
         node = tree.solved(node, max(node.bound, relaxed.bound), relaxed.branched_on)
         current = (node, box, guess)
         letter = ""

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.device import AdapterChoice, chosen_adapter, cycles, payload_bits
 from edgealloc.errors import EdgeallocError
+from edgealloc.outcome import relative_gap
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation, relative_gap
 from edgealloc.solvers.bandwidth import COLUMNS, device_rows
 from edgealloc.solvers.response import (
     BANDWIDTH,

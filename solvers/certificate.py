@@ -15,14 +15,16 @@ import numpy as np
 
 from edgealloc.certificate import AnyCertificate, Certificate, Node, Pieces, Planes
 from edgealloc.errors import EdgeallocError
+from edgealloc.outcome import Status
 from edgealloc.problem import Problem
-from edgealloc.result import Result, Status
+from edgealloc.result import Result
 from edgealloc.solvers.cell import Cell
 from edgealloc.solvers.certificate_infeasible import infeasible_certificate
 from edgealloc.solvers.certificate_planes import planes_at
 from edgealloc.solvers.certificate_search import search_certificate
 from edgealloc.solvers.response import X, new_table
 from edgealloc.units import FloatArray
+from edgealloc.verify import DOUBT
 from edgealloc.verify_certificate import check_certificate
 
 __all__ = ["certified"]
@@ -62,6 +64,8 @@ def certified(result: Result, rel_gap: float = 1e-4) -> tuple[Result, AnyCertifi
         if not math.isfinite(lower):
             raise EdgeallocError(f"the certificate does not hold ({proof.faults[0]}); please report the instance")
         certificate = replace(certificate, lower_bound=lower)
+    elif result.status.has_allocation and proof.lower_bound > result.objective + 1e-9 * abs(result.objective):
+        raise EdgeallocError(f"a proof above the objective of a feasible allocation: {DOUBT} the instance")
     if not infeasible and certificate.lower_bound < result.lower_bound:
         result = replace(result, lower_bound=certificate.lower_bound)
         if result.status is Status.OPTIMAL and not result.rel_gap <= rel_gap:
@@ -82,7 +86,7 @@ def _made(result: Result, infeasible: bool) -> AnyCertificate:
             from edgealloc.solvers.certificate_ofdma import ofdma_certificate  # its kernels load when needed
 
             return ofdma_certificate(result)
-        return search_certificate(result, *result.proof)
+        return search_certificate(result)
     if not known:
         raise EdgeallocError(
             "there is no certificate under an underfitting function from Python: no file holds it"

@@ -83,14 +83,12 @@ def _tree(proof: OfdmaProof) -> tuple[list[Branch], dict[int, tuple[OfdmaBox, Re
     """Nodes, root first; box, region and prices of the leaves."""
     cell, instance = proof.cell, proof.cell.problem.instance
     zero = Prices(np.zeros(cell.subcarriers), 0.0, np.full(len(cell.device), _first_level(cell)))
-    relaxation = proof.relaxation
-    visits = {} if relaxation is None else relaxation.__dict__.get("visits", {})
+    visits, top = proof.record.visits, proof.root
     nodes, leaves = [Branch()], {}
-    top = OfdmaBox() if relaxation is None else relaxation.root()
     stack = [(0, top, Region(root_box(instance)), zero)]
     while stack:
         number, box, region, guess = stack.pop()
-        children, own = visits.get(box, ((), None))
+        children, own = proof.record.visited(box)
         prices = own or guess
         if not any(child in visits for child in children):
             leaves[number] = (box, region, prices)

@@ -21,7 +21,8 @@ from edgealloc.result import Result
 from edgealloc.solvers.certificate_planes import planes_at
 from edgealloc.solvers.choices import Choices, IntArray
 from edgealloc.solvers.prices import search_prices
-from edgealloc.solvers.separable import DeviceBox
+from edgealloc.solvers.record import SeparableProof
+from edgealloc.solvers.separable import DeviceBox, Separable
 from edgealloc.units import FloatArray
 from edgealloc.verify_certificate import Model
 from edgealloc.verify_certificate_numbers import Intervals, sum_below
@@ -84,11 +85,12 @@ def _merged(first: Planes, second: Planes, use_second: NDArray[np.bool_]) -> Pla
     return Planes(*(np.where(use_second, getattr(second, n), getattr(first, n)) for n in names))
 
 
-def search_certificate(result: Result, choices: Choices, record: Any) -> Certificate:
+def search_certificate(result: Result) -> Certificate:
     """The certificate of a search that kept a record; it proves about the result's bound, or less if it must."""
-    inst, claim = choices.problem.instance, result.lower_bound
-    draft, rounds = _first_draft(choices, record)
-    nodes = _tree(choices, record)
+    inst, claim, proof = result.problem.instance, result.lower_bound, result.proof
+    assert isinstance(proof, SeparableProof)
+    draft, rounds = _first_draft(proof)
+    nodes = _tree(proof)
     best: Certificate | None = None
     most = _MOST * len(draft.mode) + 100 * inst.num_devices
     for _ in range(_ROUNDS):
@@ -107,10 +109,9 @@ def search_certificate(result: Result, choices: Choices, record: Any) -> Certifi
     return best
 
 
-def _first_draft(choices: Choices, record: Any) -> tuple[_Draft, list[tuple[float, float]]]:
+def _first_draft(proof: SeparableProof) -> tuple[_Draft, list[tuple[float, float]]]:
     """The search's pieces, those that it dropped, and those beyond the reach of the whole spectrum."""
-    kept = record.pieces
-    dropped = record.__dict__.get("dropped", [])
+    choices, kept, dropped = proof.relaxation.choices, proof.relaxation.pieces, proof.relaxation.dropped
     parts = [(kept, -1), *((entry.pieces, i) for i, entry in enumerate(dropped))]
     columns = [
         (
@@ -123,7 +124,7 @@ def _first_draft(choices: Choices, record: Any) -> tuple[_Draft, list[tuple[floa
         )
         for p, i in parts
     ]
-    columns += [_points(choices, record), _beyond(choices)]
+    columns += [_points(proof), _beyond(choices)]
     mode, device, left, right, number, touch = (np.concatenate(c) for c in zip(*columns, strict=True))
     touch = np.where(mode == OUT, 1.0, touch)
     draft = _Draft(
@@ -132,9 +133,10 @@ def _first_draft(choices: Choices, record: Any) -> tuple[_Draft, list[tuple[floa
     return draft, [entry.prices for entry in dropped]
 
 
-def _points(choices: Choices, record: Any) -> tuple[Any, ...]:
+def _points(proof: SeparableProof) -> tuple[Any, ...]:
     """Single rates that boxes of a common keep rate consist of, for every continuous mode that can have them."""
-    rates = sorted({box.low for box in record.__dict__.get("visits", {}) if box.low == box.high})
+    choices = proof.relaxation.choices
+    rates = sorted({box.low for box in proof.record.visits if box.low == box.high})
     levels = choices.problem.instance.keep_levels
     free = np.array([levels is None or levels[k] is None for k in choices.device], dtype=bool)
     pairs = [(r, s) for s in rates for r in np.flatnonzero(free & (choices.low <= s) & (s <= choices.high))]
@@ -164,21 +166,21 @@ def _beyond(choices: Choices) -> tuple[Any, ...]:
     return mode, choices.device[mode], left, right, np.full(len(mode), -1), touch
 
 
-def _tree(choices: Choices, record: Any) -> list[Node]:
+def _tree(proof: SeparableProof) -> list[Node]:
     """The boxes of the search as nodes, root first; leaves get prices, or none where bandwidths do not fit."""
-    visits = record.__dict__.get("visits", {})
+    choices, visits = proof.relaxation.choices, proof.record.visits
     start = (0.2 * choices.problem.free_objective / choices.problem.instance.bandwidth_hz, 0.1)
     nodes = [Node()]
-    stack: list[tuple[int, DeviceBox, Any]] = [(0, record.root(), start)]
+    stack: list[tuple[int, DeviceBox, Any]] = [(0, proof.relaxation.root(), start)]
     while stack:
         number, box, guess = stack.pop()
-        children, own = visits.get(box, ((), None))
+        children, own = proof.record.visited(box)
         if any(child in visits for child in children):
             for child, cut in zip(children, _cuts(choices, box, children), strict=True):
                 nodes.append(Node(number, cut))
                 stack.append((len(nodes) - 1, child, own or guess))
             continue
-        prices = _prices(choices, record, box, own or guess)
+        prices = _prices(proof.relaxation, box, own or guess)
         if prices is not None:
             nodes[number] = replace(nodes[number], price_per_hz=prices[0], kept_share=prices[1])
     return nodes
@@ -206,17 +208,15 @@ def _option(choices: Choices, mode: int) -> int:
     return OUT if mode == OUT else max(int(choices.option[mode]), 0)
 
 
-def _prices(
-    choices: Choices, record: Any, box: DeviceBox, guess: tuple[float, float]
-) -> tuple[float, float] | None:
+def _prices(relaxation: Separable, box: DeviceBox, guess: tuple[float, float]) -> tuple[float, float] | None:
     """Best prices of a leaf on the search's pieces, any where a device has none left; None where nothing fits."""
-    active = record._active(box)
+    choices, active = relaxation.choices, relaxation.active(box)
     start = np.searchsorted(active.device, np.arange(choices.problem.instance.num_devices + 1)) * 2
     if np.any(np.diff(start) == 0):
         return guess
     columns = (active.cost.ravel(), active.band.ravel(), active.kept.ravel())
-    scale = 1e-3 * record.rel_gap * abs(choices.problem.free_objective) + 1e-300
-    priced = search_prices(start, columns, choices.budget_hz, record.term, guess, scale, math.inf)
+    scale = 1e-3 * relaxation.rel_gap * abs(choices.problem.free_objective) + 1e-300
+    priced = search_prices(start, columns, choices.budget_hz, relaxation.term, guess, scale, math.inf)
     return None if math.isinf(priced.bound) else (priced.mu, priced.q)
 
 

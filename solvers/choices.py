@@ -262,7 +262,7 @@ def _safe(rows, mode, keep, out):  # type: ignore[no-untyped-def]
             out[0, i], out[1, i], out[2, i], out[3, i] = band, v, up, down
 
 
-@kernel
+@kernel(inner=True)
 def _below(x):  # type: ignore[no-untyped-def]
     """A little less than x: exp of it is surely not above exp(x)."""
     return x - 1e-15 * (1.0 + abs(x))
@@ -291,7 +291,7 @@ def _line(rows, mode, left, right, out):  # type: ignore[no-untyped-def]
                 out[0, i], out[1, i] = a - shave, b - shave
 
 
-@kernel
+@kernel(inner=True)
 def _proved_short(row, wide_row, keep, target):  # type: ignore[no-untyped-def]
     """Whether a bandwidth provably does not suffice for a keep rate."""
     x = _below(math.log(keep))

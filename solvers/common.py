@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from edgealloc.result import Snapshot
+from edgealloc.outcome import Snapshot
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.cell import Cell, Incumbent
 from edgealloc.solvers.response import BANDWIDTH, SLOPE, V, new_table
@@ -27,6 +27,7 @@ def solve_common(cell: Cell, control: Control) -> tuple[Incumbent, int]:
     free = math.log(float(cell.problem.free[1][0]))
     top = min(max(free, low), high)  # more than this is never wanted
     table = new_table(len(cell.low))
+    limit = cell.bandwidth_hz * (1.0 - 1e-14)  # a rounded sum or quotient must not hide a few units too many
 
     def excess(x: float) -> tuple[FloatArray, float, float]:
         trial = cell.bandwidth_at(np.full_like(cell.low, x), table[V])
@@ -34,7 +35,7 @@ def solve_common(cell: Cell, control: Control) -> tuple[Incumbent, int]:
         if not math.isfinite(total):
             return trial, math.inf, math.inf
         slope = float(np.sum(trial[BANDWIDTH] * trial[SLOPE])) / total
-        return trial, math.log(total / cell.bandwidth_hz), slope
+        return trial, math.log(total / limit), slope
 
     def bound_from(x: float) -> None:
         value = cell.problem.objective(np.full_like(cell.low, math.exp(x)))

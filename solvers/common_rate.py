@@ -43,11 +43,12 @@ class CommonRate(Separable):
             return DeviceBox((), float(inst.keep_min.max()), float(inst.keep_max.min()))
         return DeviceBox((), float(inst.keep_min.min()), float(inst.keep_max.max()))
 
-    def _active(self, box: DeviceBox) -> Pieces:
+    def active(self, box: DeviceBox) -> Pieces:
+        """The pieces of a box; of a box of one rate, that rate of each device and mode."""
         if box.low == box.high:
             points = Pieces.at(self.choices, box.low)
             return points.take(box.holds(points))
-        return Separable._active(self, box)
+        return Separable.active(self, box)
 
     def _plans(
         self, box: DeviceBox, active: Pieces, start: IntArray, priced: Priced, gap: float, control: Control

@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgealloc.errors import EdgeallocError
+from edgealloc.outcome import Diagnosis, Snapshot, Status, relative_gap
 from edgealloc.problem import Problem
-from edgealloc.result import Diagnosis, Result, Snapshot, Status, relative_gap
+from edgealloc.result import Result
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.cell import Cell, Incumbent
 from edgealloc.solvers.common import solve_common

@@ -18,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageError
+from edgealloc.outcome import Status
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation, Result, Status
+from edgealloc.result import Result
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.judge import UNASKED, Claim, Stop, conclude, stop_of
 from edgealloc.solvers.logform import LogForm, allocation_of, mean_exponential, quadrature_error, without_logarithm

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgealloc.device import chosen_adapter
+from edgealloc.outcome import Diagnosis
 from edgealloc.problem import Problem
-from edgealloc.result import Diagnosis
 from edgealloc.solvers.bandwidth import (
     BLOCKED_BOTH,
     BLOCKED_DEADLINE,

@@ -7,15 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 from edgealloc.errors import EdgeallocError
+from edgealloc.outcome import Status, relative_gap
 from edgealloc.problem import Problem
-from edgealloc.result import Result, Status, relative_gap
+from edgealloc.result import Result
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.bnb import Found, Outcome, branch_and_bound
 from edgealloc.solvers.choices import Choices
+from edgealloc.solvers.common_rate import CommonRate
 from edgealloc.solvers.diagnose import diagnose_problem
 from edgealloc.solvers.log import SearchLog
 from edgealloc.solvers.plans import Plan, plan_allocation, plan_of, plan_value
-from edgealloc.solvers.record import RecordedCommonRate, RecordedSeparable
+from edgealloc.solvers.record import SeparableProof
+from edgealloc.solvers.search_record import Record
+from edgealloc.solvers.separable import DeviceBox, Separable
 
 __all__ = ["search", "solve_bnb"]
 
@@ -52,14 +56,15 @@ def _search_separable(problem: Problem, options: Options) -> tuple[Result, Outco
     log = SearchLog("bnb", problem.instance.name, options.log)
     with Control(replace(options, log=False)) as control:
         choices = Choices.of(problem)
-        kind = RecordedCommonRate if problem.instance.common_keep else RecordedSeparable
-        relaxation = kind(choices, options.rel_gap)
+        kind = CommonRate if problem.instance.common_keep else Separable
+        relaxation, record = kind(choices, options.rel_gap), Record[DeviceBox]()
         starts = []
         plan = plan_of(choices, options.warm_start) if options.warm_start is not None else None
         if plan is not None:
             starts.append(Found(plan_value(problem, plan), plan, "W"))
-        outcome = branch_and_bound(relaxation, control, starts=starts, watch=log.row)
-        result = replace(_finish(problem, choices, control, outcome), proof=(choices, relaxation))
+        outcome = branch_and_bound(relaxation, control, starts=starts, watch=log.row, record=record)
+        proof = SeparableProof(relaxation, record)
+        result = replace(_finish(problem, choices, control, outcome), proof=proof)
         log.report(result, outcome.tree)
         return result, outcome
 

@@ -17,8 +17,10 @@ from importlib.metadata import version
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
+from edgealloc.outcome import Snapshot, relative_gap
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation, Result, Snapshot, relative_gap
+from edgealloc.result import Result
 from edgealloc.sideconstraints import SideConstraint, check_constraints
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.choices import Choices

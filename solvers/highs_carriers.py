@@ -19,14 +19,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from edgealloc.allocation import Allocation
 from edgealloc.problem import Problem
 from edgealloc.radio import subcarrier_hz
-from edgealloc.result import Allocation
 from edgealloc.sideconstraints import SideConstraint
 from edgealloc.solvers.choices import OUT, Choices, IntArray
 from edgealloc.solvers.highs_program import Access, Answer, Picks, Rows
 from edgealloc.solvers.highs_spectrum import cut_pieces
 from edgealloc.solvers.jit import kernel
+from edgealloc.solvers.ofdma_allocation import allocation_of
 from edgealloc.solvers.ofdma_cell import Assignment, OfdmaCell
 from edgealloc.solvers.ofdma_device import (
     BAND,
@@ -163,7 +164,7 @@ class Carriers:
             keep[on] = keep[on].min()
             if keep[on[0]] < inst.keep_min[on].max():
                 return None
-        found = cell.allocation(Assignment(owner.astype(np.int64), picks.mode.astype(np.int64), keep))
+        found = allocation_of(cell, Assignment(owner.astype(np.int64), picks.mode.astype(np.int64), keep))
         if self.modes.problem.violations(found) or not all(row.holds(inst, found) for row in rows):
             return None
         return found

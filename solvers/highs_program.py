@@ -13,11 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgealloc.result import Allocation
+from edgealloc.allocation import Allocation
 from edgealloc.sideconstraints import SideConstraint
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.choices import OUT, Choices, IntArray
 from edgealloc.solvers.pieces import Pieces
+from edgealloc.solvers.quiet import quiet_highs
 from edgealloc.units import FloatArray
 
 __all__ = ["Access", "Answer", "Picks", "Rows", "solve_program"]
@@ -181,7 +182,7 @@ def solve_program(
         rows.add(value - slope * q, math.inf, (gap, 1.0), (kept, -slope))
     access.add_rows(rows, first, ends, pieces)
     _add_user_rows(rows, user, access, first, pieces, ends)
-    engine = _engine(highspy, control)
+    engine = _engine(control)
     whole = np.r_[pick, ends[~pieces.divisible, 0], first + np.flatnonzero(integral)]
     _pass(highspy, engine, rows, cost, upper, None if relaxed else whole)
     engine.run()
@@ -239,10 +240,9 @@ def _gap_limit(control: Control) -> float:
     return 0.2 * control.options.rel_gap
 
 
-def _engine(highspy: Any, control: Control) -> Any:
-    engine = highspy.Highs()
+def _engine(control: Control) -> Any:
+    engine = quiet_highs()
     settings = {
-        "output_flag": False,
         "threads": 1,
         "random_seed": control.options.seed,
         "mip_rel_gap": _gap_limit(control),

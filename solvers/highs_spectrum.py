@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgealloc.result import Allocation
+from edgealloc.allocation import Allocation
 from edgealloc.sideconstraints import SideConstraint
 from edgealloc.solvers.choices import OUT, Choices, IntArray
 from edgealloc.solvers.highs_program import SUPPORT, Answer, Picks, Rows

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import partial, update_wrapper
+from typing import Any, TypeVar, cast, overload
 
-from numba import njit
+from numba import njit, types
 from numba.core import event
+from numba.extending import typeof_impl
 
 from edgealloc.solvers.clock import compiling_begins, compiling_ends
 from edgealloc.solvers.kernel_cache import KernelCache, folder_for_writing
@@ -22,16 +24,44 @@ logger = logging.getLogger("edgealloc.compile")
 KERNELS: dict[tuple[str, str, bool], Any] = {}
 
 
-def kernel(function: F, *, parallel: bool = False) -> F:
+@overload
+def kernel(function: F, *, parallel: bool = False, inner: bool = False) -> F: ...
+
+
+@overload
+def kernel(*, parallel: bool = False, inner: bool = False) -> Callable[[F], F]: ...
+
+
+def kernel(function: F | None = None, *, parallel: bool = False, inner: bool = False) -> F | Callable[[F], F]:
     """Compile a function of numbers and arrays when it is first called, and keep the code on disk.
 
-    Division follows numpy: by zero gives inf or nan, never an exception.
+    Division follows numpy: by zero gives inf or nan, never an exception. ``inner`` is for kernels that only other
+    kernels call: without the wrappers for calls from Python they compile faster. Called from Python they run as
+    Python does.
     """
-    compiled: Any = njit(error_model="numpy", parallel=parallel)(function)
+    if function is None:
+        return partial(kernel, parallel=parallel, inner=inner)
+    options = {"no_cpython_wrapper": inner, "no_cfunc_wrapper": inner}
+    compiled: Any = njit(error_model="numpy", parallel=parallel, **options)(function)
     compiled._cache = KernelCache(compiled)
     KERNELS[function.__module__, function.__qualname__, parallel] = compiled
-    result: F = compiled
-    return result
+    return cast(F, _Inner(compiled) if inner else compiled)
+
+
+class _Inner:
+    """A kernel for kernels. Numba would let Python call one without a wrapper, and crash."""
+
+    def __init__(self, dispatcher: Any) -> None:
+        self.dispatcher = dispatcher
+        update_wrapper(self, dispatcher.py_func)
+
+    def __call__(self, *args: Any) -> Any:
+        return self.dispatcher.py_func(*args)
+
+
+@typeof_impl.register(_Inner)
+def _typeof_inner(value: _Inner, _context: object) -> types.Type:
+    return types.Dispatcher(value.dispatcher)
 
 
 _told = False

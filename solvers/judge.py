@@ -15,9 +15,12 @@ from enum import Enum
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.errors import EdgeallocError
-from edgealloc.problem import Problem, Violation
-from edgealloc.result import Allocation, Diagnosis, Result, Snapshot, Status, relative_gap
+from edgealloc.evaluation import Violation
+from edgealloc.outcome import Diagnosis, Snapshot, Status, relative_gap
+from edgealloc.problem import Problem
+from edgealloc.result import Result
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.cell import Cell
 from edgealloc.solvers.diagnose import diagnose

@@ -232,6 +232,7 @@ def _piece(one: Any) -> tuple[str, tuple[Any, ...]]:
 
 def _text(value: Any, used: list[Any]) -> str:
     """A value that is compiled in, as text that differs where it differs; what it calls is added to ``used``."""
+    value = getattr(value, "dispatcher", value)  # a kernel that only kernels call
     if isinstance(value, Dispatcher) or (isinstance(value, types.FunctionType) and _ours(value.__module__)):
         used.append(value)
         return f"function {value.__name__}"

@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgealloc.result import Result, Snapshot
+from edgealloc.outcome import Snapshot
+from edgealloc.result import Result
 from edgealloc.solvers.tree import Fate, Tree
 
 __all__ = ["SearchLog", "report", "write_trace"]

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgealloc.allocation import Allocation
 from edgealloc.device import chosen_adapter
 from edgealloc.errors import EdgeallocError
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation
 from edgealloc.units import FloatArray
 
 __all__ = ["TERMS", "LogForm", "allocation_of", "mean_exponential", "quadrature_error", "without_logarithm"]

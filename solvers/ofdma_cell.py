@@ -1,4 +1,4 @@
-"""An OFDMA problem as arrays for the compiled kernels, and the way back from assignments to allocations.
+"""An OFDMA problem as arrays for the compiled kernels.
 
 The rows come twice: with budgets larger by a few units in the last place, for lower bounds, and smaller by
 :data:`SHRINK`, for whatever becomes an allocation.
@@ -16,21 +16,11 @@ from numpy.typing import NDArray
 
 from edgealloc.problem import Problem
 from edgealloc.radio import subcarrier_hz
-from edgealloc.result import Allocation
 from edgealloc.solvers.ofdma_curve import objective_vector
 from edgealloc.solvers.ofdma_device import (
-    BAND,
-    BIT0,
-    BIT1,
-    CYC0,
-    CYC1,
     DEADLINE,
-    DOWN,
     ENERGY,
     EPS,
-    FMAX,
-    FMIN,
-    LN2,
     PMAX,
     ROW,
     SMAX,
@@ -290,43 +280,6 @@ class OfdmaCell:
             return float(np.sum(plan.mode < 0))
         option = np.where(plan.mode >= 0, self.option[plan.mode], -1)
         return self.problem.objective(plan.keep, plan.mode >= 0, np.maximum(option, 0))
-
-    def allocation(self, plan: Assignment) -> Allocation:
-        """Powers and frequencies that carry an assignment; breaks no budget."""
-        inst = self.problem.instance
-        keep, freq = plan.keep.copy(), inst.freq_min_hz.copy()
-        power, owner = np.zeros(self.subcarriers), np.full(self.subcarriers, -1)
-        for k in np.flatnonzero(plan.mode >= 0):
-            row = self.safe_rows[plan.mode[k]]
-            _cap, level = self.cap(int(plan.mode[k]), plan.owner == k, safe=True)
-            mine = np.flatnonzero(plan.owner == k)
-            inverse = np.full(self.subcarriers, np.inf)
-            inverse[self.order[k]] = self.inv_a[k]
-            mine = mine[inverse[mine] < level]
-            owner[mine] = k
-            power[mine] = level - inverse[mine]
-            rate = row[BAND] / LN2 * math.fsum(np.log(level / inverse[mine]))
-            bits, work = row[BIT0] + row[BIT1] * keep[k], row[CYC0] + row[CYC1] * keep[k]
-            time = row[DEADLINE] - bits * (row[DOWN] + 1.0 / rate)
-            freq[k] = min(max(row[FMIN], work / time if time > 0.0 else row[FMAX]), row[FMAX])
-        option = np.where(plan.mode >= 0, self.option[plan.mode], -1)
-        return Allocation(
-            keep=keep, freq_hz=freq, power_w=power, owner=owner, selected=plan.mode >= 0, option=option
-        )
-
-    def assignment(self, allocation: Allocation) -> Assignment | None:
-        """The assignment of an allocation, with the best keep rates; None when its owners cannot carry it."""
-        owner = allocation.owner
-        if owner is None or owner.shape != (self.subcarriers,) or allocation.keep.shape != (self.devices,):
-            return None
-        if np.any(~allocation.selected) and not np.all(np.isfinite(self.out[~allocation.selected])):
-            return None
-        sizes = np.diff(self.start)
-        rows = np.where(allocation.option >= 0, allocation.option, 0)
-        if np.any(rows >= sizes) or np.any(owner >= self.devices):
-            return None
-        mode = np.where(allocation.selected, self.start[:-1] + rows, -1)
-        return self.keeps(np.asarray(owner, dtype=np.int64), mode)
 
 
 def _share_range(rows: FloatArray, safe: FloatArray, levels: FloatArray) -> FloatArray:

@@ -18,6 +18,7 @@ from edgealloc.solvers.jit import kernel
 from edgealloc.solvers.ofdma_cuts import LEVEL_STEPS, cut_constant
 from edgealloc.solvers.ofdma_device import BAND, EPS, LN2, keep_cap, profits, psi
 from edgealloc.solvers.ofdma_share import share
+from edgealloc.solvers.order import sort_by
 
 __all__ = ["count_cuts", "count_level", "count_window"]
 
@@ -28,10 +29,11 @@ _SPARE = 40  # sub-carriers beyond n_high that the guides look at
 _GOLDEN = 0.5 * (np.sqrt(5.0) - 1.0)
 
 
-@kernel
+@kernel(inner=True)
 def _table(row, obj, nu, low, high, levels, om):  # type: ignore[no-untyped-def]
     """Shares and profit rates needed [2, N] at keep rates of an interval that can be computed at all."""
-    out = np.empty((2, max(_STEPS + 1, levels.size)))
+    size = max(_STEPS + 1, levels.size)
+    shares, needs = np.empty(size), np.empty(size)
     n = 0
     ratio = (high / low) ** (1.0 / _STEPS)
     s = low
@@ -41,34 +43,41 @@ def _table(row, obj, nu, low, high, levels, om):  # type: ignore[no-untyped-def]
         if low <= s <= high or levels.size == 0:
             need = psi(row, om, s)
             if need < np.inf:
-                out[0, n], out[1, n] = share(row, obj, nu, s), need
+                shares[n], needs[n] = share(row, obj, nu, s), need
                 n += 1
         s *= ratio
-    return out[:, :n]
+    out = np.empty((2, n))
+    for i in range(n):
+        out[0, i], out[1, i] = shares[i], needs[i]
+    return out
 
 
-@kernel
+@kernel(inner=True)
 def _likely(mu, pi, fixed, n_high):  # type: ignore[no-untyped-def]
     """The sub-carriers that may matter for sets of up to n_high: those of the least price per profit."""
     n = 0
     key = np.empty(mu.size)
-    index = np.empty(mu.size, np.int64)
+    index, spare = np.empty(mu.size, np.int64), np.empty(mu.size, np.int64)
     for m in range(mu.size):
         if pi[m] > 0.0 and fixed[m] != 0:
-            key[n] = mu[m] / pi[m]
+            key[m] = mu[m] / pi[m]
             index[n] = m
             n += 1
-    order = index[:n][np.argsort(key[:n], kind="mergesort")]
-    return order[: min(n, n_high + _SPARE)]
+    sort_by(key, index[:n], spare)
+    return index[: min(n, n_high + _SPARE)]
 
 
-@kernel
+@kernel(inner=True)
 def _paid(mu, pi, likely, b, n_low, n_high):  # type: ignore[no-untyped-def]
     """(Least sum of mu - b pi over n_low to n_high likely sub-carriers, its best lambda)."""
-    values = np.empty(likely.size)
-    for i in range(likely.size):
-        values[i] = mu[likely[i]] - b * pi[likely[i]]
-    values.sort()
+    size = likely.size
+    key, values = np.empty(size), np.empty(size)
+    index, spare = np.empty(size, np.int64), np.empty(size, np.int64)
+    for i in range(size):
+        key[i], index[i] = mu[likely[i]] - b * pi[likely[i]], i
+    sort_by(key, index, spare)
+    for i in range(size):
+        values[i] = key[index[i]]
     total, lam = 0.0, 0.0
     for i in range(min(n_high, values.size)):
         if i >= n_low and values[i] >= 0.0:
@@ -83,13 +92,25 @@ def _paid(mu, pi, likely, b, n_low, n_high):  # type: ignore[no-untyped-def]
     return total, lam
 
 
-@kernel
+@kernel(inner=True)
+def _guess(table, mu, pi, likely, b, n_low, n_high):  # type: ignore[no-untyped-def]
+    """The bound that a slope b would give, from the table."""
+    least = np.inf
+    for i in range(table.shape[1]):
+        least = min(least, table[0, i] + b * table[1, i])
+    return least + _paid(mu, pi, likely, b, n_low, n_high)[0]
+
+
+@kernel(inner=True)
 def _best_slope(table, mu, pi, likely, n_low, n_high):  # type: ignore[no-untyped-def]
     """The slope b with the greatest guessed bound, by golden section in its logarithm."""
     if likely.size == 0 or table.shape[1] == 0:
         return 0.0
     middle = likely[min(n_low, likely.size - 1)]
-    ratio = max(mu[middle] / pi[middle], 1e-12 * np.max(mu) / pi[middle])
+    most = mu[0]
+    for m in range(mu.size):
+        most = max(most, mu[m])
+    ratio = max(mu[middle] / pi[middle], 1e-12 * most / pi[middle])
     if ratio <= 0.0:
         return 0.0
     lo, hi = np.log(ratio) - 2.5, np.log(ratio) + 2.5
@@ -98,11 +119,9 @@ def _best_slope(table, mu, pi, likely, n_low, n_high):  # type: ignore[no-untype
     fresh = 0
     for _ in range(16):
         if fresh <= 0:
-            b = np.exp(x)
-            fx = np.min(table[0] + b * table[1]) + _paid(mu, pi, likely, b, n_low, n_high)[0]
+            fx = _guess(table, mu, pi, likely, np.exp(x), n_low, n_high)
         if fresh >= 0:
-            b = np.exp(y)
-            fy = np.min(table[0] + b * table[1]) + _paid(mu, pi, likely, b, n_low, n_high)[0]
+            fy = _guess(table, mu, pi, likely, np.exp(y), n_low, n_high)
         if fx >= fy:
             hi, y, fy = y, x, fx
             x = hi - _GOLDEN * (hi - lo)
@@ -124,9 +143,11 @@ def count_level(row, obj, nu, low, high, levels, inv_a, log2_a, mu, fixed, n_low
         likely = _likely(mu, pi, fixed, n_high)
         b = _best_slope(_table(row, obj, nu, low, high, levels, om), mu, pi, likely, n_low, n_high)
         lam = _paid(mu, pi, likely, b, n_low, n_high)[1]
-        used[:] = 0.0
+        for m in range(used.size):
+            used[m] = 0.0
         n = 0
-        for m in likely:
+        for i in range(likely.size):
+            m = likely[i]
             if mu[m] - b * pi[m] <= lam and n < n_high:
                 used[m] = 1.0
                 n += 1
@@ -154,7 +175,9 @@ def count_cuts(  # type: ignore[no-untyped-def]
     bp = np.empty((size, inv_a.size))
     slopes = np.empty((size, 3))
     pi = np.empty(inv_a.size)
-    paid = np.sum(np.abs(mu))
+    paid = 0.0
+    for m in range(mu.size):
+        paid += abs(mu[m])
     units = (inv_a.size + 64.0) * EPS
     cut = 0
     for i in range(n_level):
@@ -187,8 +210,9 @@ def count_window(row, obj, nu, low, high, mu, fixed, bp, slopes, threshold):  # 
 
     At one keep rate a cut gives the share and b psi there, plus what it makes of the sub-carriers.
     """
-    rest = slopes[:, 2].copy()
+    rest = np.empty(len(slopes))
     for i in range(rest.size):
+        rest[i] = slopes[i, 2]
         for m in range(mu.size):
             if fixed[m] == 1:
                 rest[i] += mu[m] - bp[i, m]

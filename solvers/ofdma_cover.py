@@ -103,7 +103,8 @@ def _table(row, inv_a, om, need, floor, mu, order, taken, units):  # type: ignor
         m = order[d]
         gain[d] = int(np.ceil(profit_of(row[BAND], om, inv_a[m : m + 1]) * (1.0 + _OUTWARD) / unit))
     table = np.empty((n_open + 1, top + 1))
-    table[n_open] = np.inf
+    for t in range(top + 1):
+        table[n_open, t] = np.inf
     table[n_open, 0] = floor + paid - (abs(floor) + paid) * (inv_a.size + 64.0) * EPS
     for d in range(n_open - 1, -1, -1):
         price = mu[order[d]] * shrink
@@ -115,7 +116,9 @@ def _table(row, inv_a, om, need, floor, mu, order, taken, units):  # type: ignor
 @kernel
 def _cheapest(table, gain, order, taken):  # type: ignore[no-untyped-def]
     """A set that attains the least entry for all that is to be covered, 1 for its sub-carriers. Shape [M]."""
-    used = taken.astype(np.float64)
+    used = np.empty(taken.size)
+    for m in range(taken.size):
+        used[m] = 1.0 if taken[m] else 0.0
     left = table.shape[1] - 1
     for d in range(order.size):
         if table[d, left] < table[d + 1, left]:
@@ -124,7 +127,7 @@ def _cheapest(table, gain, order, taken):  # type: ignore[no-untyped-def]
     return used
 
 
-@kernel
+@kernel(inner=True)
 def cover_rest(table, gain, left, paid, depth, take, price):  # type: ignore[no-untyped-def]
     """Lower bound of a part once the search has decided about rank ``depth``; fills depth + 1."""
     left[depth + 1], paid[depth + 1] = left[depth], paid[depth]

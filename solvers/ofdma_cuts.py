@@ -30,6 +30,7 @@ from edgealloc.solvers.ofdma_device import (
     psi,
 )
 from edgealloc.solvers.ofdma_share import SHARE_ROUNDING, share, share_below, share_size, split_keep
+from edgealloc.solvers.order import sort_by
 
 __all__ = ["cut_constant", "keep_window", "make_cuts", "relaxed_level"]
 
@@ -98,9 +99,11 @@ def cut_constant(row, obj, nu, low, high, levels, om, b, tol):  # type: ignore[n
     return lower
 
 
-@kernel
+@kernel(inner=True)
 def _scan(row, obj, nu, om, lo, hi, steps, mu, pi, order):  # type: ignore[no-untyped-def]
     """Best of a geometric scan of keep rates for one water level, sub-carriers bought fractionally by mu / pi.
+
+    ``steps`` is a float, for numba compiles a function once more for each whole number written in a call.
 
     Returns (value, keep rate, profit rate needed there, rank of the marginal sub-carrier in ``order``).
     """
@@ -108,7 +111,7 @@ def _scan(row, obj, nu, om, lo, hi, steps, mu, pi, order):  # type: ignore[no-un
     ratio = (hi / lo) ** (1.0 / steps)
     s = lo
     i, got, paid = 0, 0.0, 0.0
-    for _ in range(steps + 1):
+    for _ in range(int(steps) + 1):
         need = psi(row, om, s)
         if need == np.inf:
             break
@@ -127,25 +130,27 @@ def _scan(row, obj, nu, om, lo, hi, steps, mu, pi, order):  # type: ignore[no-un
     return best, s_best, need_best, rank
 
 
-@kernel
+@kernel(inner=True)
 def _by_price(mu, pi):  # type: ignore[no-untyped-def]
     """Sub-carriers with a positive profit rate, by price per profit."""
     n = 0
     key = np.empty(mu.size)
-    index = np.empty(mu.size, np.int64)
+    index, spare = np.empty(mu.size, np.int64), np.empty(mu.size, np.int64)
     for m in range(mu.size):
         if pi[m] > 0.0:
-            key[n] = mu[m] / pi[m]
+            key[m] = mu[m] / pi[m]
             index[n] = m
             n += 1
-    return index[:n][np.argsort(key[:n], kind="mergesort")]
+    order = index[:n]
+    sort_by(key, order, spare)
+    return order
 
 
-@kernel
+@kernel(inner=True)
 def _fine_scan(row, obj, nu, om, low, high, mu, pi, order):  # type: ignore[no-untyped-def]
     """The scan, coarse and then fine around its best."""
-    s = _scan(row, obj, nu, om, low, high, 40, mu, pi, order)[1]
-    return _scan(row, obj, nu, om, max(low, s * 0.92), min(high, s * 1.09), 30, mu, pi, order)
+    s = _scan(row, obj, nu, om, low, high, 40.0, mu, pi, order)[1]
+    return _scan(row, obj, nu, om, max(low, s * 0.92), min(high, s * 1.09), 30.0, mu, pi, order)
 
 
 @kernel
@@ -156,7 +161,7 @@ def relaxed_level(row, obj, nu, low, high, inv_a, log2_a, mu, om):  # type: igno
     """
     pi = np.empty(inv_a.size)
     used = np.zeros(inv_a.size)
-    s = low
+    s, total = low, 0.0
     for _ in range(8):
         profits(row[BAND], om, inv_a, pi)
         order = _by_price(mu, pi)
@@ -164,9 +169,11 @@ def relaxed_level(row, obj, nu, low, high, inv_a, log2_a, mu, om):  # type: igno
             om *= 2.0
             continue
         _v, s, need, _r = _fine_scan(row, obj, nu, om, low, high, mu, pi, order)
-        used[:] = 0.0
+        for m in range(used.size):
+            used[m] = 0.0
         got = 0.0
-        for m in order:
+        for i in range(order.size):
+            m = order[i]
             if got < need or mu[m] <= 0.0:
                 used[m] = 1.0 if mu[m] <= 0.0 else min(1.0, (need - got) / pi[m])
                 got += used[m] * pi[m]
@@ -180,7 +187,9 @@ def relaxed_level(row, obj, nu, low, high, inv_a, log2_a, mu, om):  # type: igno
         om = new
         if done:
             break
-    return om, s, np.sum(used)
+    for m in range(used.size):
+        total += used[m]
+    return om, s, total
 
 
 @kernel
@@ -196,7 +205,7 @@ def keep_window(row, obj, nu, low, high, inv_a, mu, om, threshold):  # type: ign
     first, last = high, low
     s = low
     for _ in range(_WINDOW_STEPS + 1):
-        if _scan(row, obj, nu, om, s, s, 1, mu, pi, order)[0] <= threshold:
+        if _scan(row, obj, nu, om, s, s, 1.0, mu, pi, order)[0] <= threshold:
             first, last = min(first, s / ratio), max(last, s * ratio)
         s *= ratio
     return max(first, low), min(last, high)
@@ -214,7 +223,9 @@ def make_cuts(row, obj, nu, low, high, levels, inv_a, mu, om_ref, n_level, ratio
     a = np.empty(n_level * n_b)
     bp = np.empty((a.size, inv_a.size))
     pi = np.empty(inv_a.size)
-    paid = np.sum(np.abs(mu))
+    paid = 0.0
+    for m in range(mu.size):
+        paid += abs(mu[m])
     units = (inv_a.size + 64.0) * EPS
     cut = 0
     for i in range(n_level):
@@ -241,6 +252,7 @@ def make_cuts(row, obj, nu, low, high, levels, inv_a, mu, om_ref, n_level, ratio
             cut += 1
     if cut == 0:  # no sub-carrier reaches any level: only the trivial cut
         a[0] = cut_constant(row, obj, nu, low, high, levels, om_ref, 0.0, tol) - units * paid
-        bp[0] = 0.0
+        for m in range(inv_a.size):
+            bp[0, m] = 0.0
         cut = 1
     return a[:cut], bp[:cut]

@@ -31,7 +31,7 @@ DEADLINE, ENERGY, KAPPA, CYC0, CYC1, FMIN, FMAX, BIT0, BIT1, DOWN, PMAX, SMIN, S
 ROW = 17
 
 
-@kernel
+@kernel(inner=True)
 def keep_at_rate(row, r, p):  # type: ignore[no-untyped-def]
     """Largest keep rate when sending at r bit/s while drawing p watt.
 
@@ -144,7 +144,7 @@ def profits(band, om, inv_a, out):  # type: ignore[no-untyped-def]
         out[m] = band / LN2 * (np.log(y) - 1.0 + 1.0 / y) if y > 1.0 else 0.0
 
 
-@kernel
+@kernel(inner=True)
 def _upload_time(row, target, cycles, window, t_max, t_flat, k3, e_flat):  # type: ignore[no-untyped-def]
     """(t, t_cross): where e - t e' reaches ``target`` = bits / alpha, and where p_max t meets the energy left."""
     # p_max t - e(t) is convex and increasing: Newton from the right is monotone
@@ -187,7 +187,7 @@ def _upload_time(row, target, cycles, window, t_max, t_flat, k3, e_flat):  # typ
     return max(t, t_cross), t_cross
 
 
-@kernel
+@kernel(inner=True)
 def _profit_and_power(row, om, bits, cycles, window):  # type: ignore[no-untyped-def]
     """(Lower bound, tight to rounding, of min_t (bits - alpha e(t)) / t, power e / t there).
 
@@ -227,7 +227,7 @@ def _profit_and_power(row, om, bits, cycles, window):  # type: ignore[no-untyped
     return value - loss - PSI_ROUNDING * size, e / t
 
 
-@kernel
+@kernel(inner=True)
 def profit_needed(row, om, bits, cycles, window):  # type: ignore[no-untyped-def]
     """Lower bound, tight to rounding, of min_t (bits - alpha e(t)) / t; inf if no upload time has energy left."""
     return _profit_and_power(row, om, bits, cycles, window)[0]
@@ -240,7 +240,7 @@ def psi(row, om, s):  # type: ignore[no-untyped-def]
     return profit_needed(row, om, bits, row[CYC0] + row[CYC1] * s, row[DEADLINE] - bits * row[DOWN])
 
 
-@kernel
+@kernel(inner=True)
 def profit_of(band, om, inv_a):  # type: ignore[no-untyped-def]
     """Upper bound of the profit rate of a set at a level; ``inv_a`` increasing."""
     total, size = 0.0, 0.0
@@ -273,7 +273,7 @@ def proven_keep(row, inv_a, cap, level):  # type: ignore[no-untyped-def]
     return np.inf
 
 
-@kernel
+@kernel(inner=True)
 def cannot_carry(row, inv_a, s, level, tries):  # type: ignore[no-untyped-def]
     """Whether a set is proved unable to carry keep rate s, by a few water levels from ``level`` on.
 

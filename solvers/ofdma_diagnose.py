@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from edgealloc.result import Diagnosis
+from edgealloc.outcome import Diagnosis
 from edgealloc.solvers.diagnose import round_up
 from edgealloc.solvers.ofdma_cell import OfdmaCell
 from edgealloc.solvers.ofdma_device import BAND, DEADLINE, ENERGY, FMAX, PMAX, SMIN, keep_cap, proven_keep

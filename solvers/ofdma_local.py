@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from edgealloc.solvers.jit import kernel
@@ -16,6 +18,7 @@ from edgealloc.solvers.ofdma_share import (
     stability,
     stability_slope,
 )
+from edgealloc.units import FloatArray
 
 __all__ = ["best_keeps", "descend", "polished_keeps", "set_cost"]
 
@@ -135,32 +138,49 @@ def settled_keeps(rows, obj, levels, caps, scale, left, right):  # type: ignore[
     Optimal when no device has more than one level: the problem is convex in s_k^2 then, and where the answer jumps
     both sides are mixed until the price fits.
     """
+    n_dev = rows.shape[0]
     lo, hi = 0.0, stability_slope(1.0, obj, scale)
     _pooled_choice(rows, obj, lo, levels, caps, left)
     _pooled_choice(rows, obj, hi, levels, caps, right)
-    trial = np.empty(rows.shape[0])
+    trial = np.empty(n_dev)
     for _ in range(60):
         nu = 0.5 * (lo + hi)
-        if stability_slope(_pooled_choice(rows, obj, nu, levels, caps, trial), obj, scale) > nu:
+        above = stability_slope(_pooled_choice(rows, obj, nu, levels, caps, trial), obj, scale) > nu
+        if above:
             lo = nu
-            left[:] = trial
         else:
             hi = nu
-            right[:] = trial
+        side = left if above else right
+        for k in range(n_dev):
+            side[k] = trial[k]
     mix_lo, mix_hi = 0.0, 1.0
     for _ in range(60):
         mix = 0.5 * (mix_lo + mix_hi)
-        if stability_slope(np.sum(rows[:, WEIGHT] * ((1.0 - mix) * left + mix * right)), obj, scale) > hi:
+        kept = 0.0
+        for k in range(n_dev):
+            kept += rows[k, WEIGHT] * ((1.0 - mix) * left[k] + mix * right[k])
+        if stability_slope(kept, obj, scale) > hi:
             mix_lo = mix
         else:
             mix_hi = mix
-    return np.minimum(caps, np.sqrt((1.0 - mix_hi) * left + mix_hi * right))
+    for k in range(n_dev):
+        trial[k] = min(caps[k], np.sqrt((1.0 - mix_hi) * left[k] + mix_hi * right[k]))
+    return trial
+
+
+@kernel(inner=True)
+def _kept(rows, keeps):  # type: ignore[no-untyped-def]
+    """Kept share sum_k w_k s_k^2."""
+    kept = 0.0
+    for k in range(rows.shape[0]):
+        kept += rows[k, WEIGHT] * keeps[k] * keeps[k]
+    return kept
 
 
 @kernel
 def _pooled_objective(rows, obj, scale, keeps):  # type: ignore[no-untyped-def]
     """Objective of keep rates [K] under global pooling."""
-    value = stability(np.sum(rows[:, WEIGHT] * keeps * keeps), obj, scale)
+    value = stability(_kept(rows, keeps), obj, scale)
     for k in range(rows.shape[0]):
         value += share(rows[k], obj, 0.0, keeps[k])
     return value
@@ -173,26 +193,28 @@ def polished_keeps(rows, obj, levels, caps, scale, keeps):  # type: ignore[no-un
     A device's best rate is its cap or a local minimum of its share at the price gap'(Q) of the whole; a device
     with levels starts at the highest of them that its start and its cap allow.
     """
-    s = np.minimum(keeps, caps)
+    s = np.empty(rows.shape[0])
     for k in range(rows.shape[0]):
+        s[k] = min(keeps[k], caps[k])
         if levels.shape[1] and not np.isnan(levels[k, 0]):
             best = levels[k, 0]
-            for x in levels[k]:
-                if best < x <= s[k]:
-                    best = x
+            for i in range(levels.shape[1]):
+                if best < levels[k, i] <= s[k]:
+                    best = levels[k, i]
             s[k] = best
     for _ in range(50):
         moved = False
         for k in range(rows.shape[0]):
-            w = rows[k, WEIGHT]
-            rest = np.sum(rows[:, WEIGHT] * s * s) - w * s[k] * s[k]
-            best, old = share(rows[k], obj, 0.0, s[k]) + stability(rest + w * s[k] * s[k], obj, scale), s[k]
-            if np.isnan(levels[k, 0]) if levels.shape[1] else True:
+            w, old = rows[k, WEIGHT], s[k]
+            rest = _kept(rows, s) - w * old * old
+            best = share(rows[k], obj, 0.0, old) + stability(rest + w * old * old, obj, scale)
+            trial, last = levels[k], caps[k]
+            if levels.shape[1] == 0 or np.isnan(levels[k, 0]):
                 trial = free_keeps(rows[k], obj, stability_slope(rest + w * old * old, obj, scale))
-                trial = np.append(trial, caps[k])
             else:
-                trial = levels[k]
-            for x in trial:
+                last = np.nan
+            for i in range(trial.size + 1):
+                x = trial[i] if i < trial.size else last
                 if np.isnan(x) or x > caps[k] or x > rows[k, SMAX]:
                     continue
                 value = share(rows[k], obj, 0.0, x) + stability(rest + w * x * x, obj, scale)
@@ -205,57 +227,59 @@ def polished_keeps(rows, obj, levels, caps, scale, keeps):  # type: ignore[no-un
 
 
 @kernel
-def best_keeps(rows, obj, levels, caps, scale):  # type: ignore[no-untyped-def]
+def _best_levels(rows, obj, levels, caps, scale, keeps, one):  # type: ignore[no-untyped-def]
+    """Set every device to its best level in turn, in ``keeps`` [K] and ``one`` [K, 1]; True if one moved."""
+    moved = False
+    for k in range(rows.shape[0]):
+        one[k, 0] = np.nan
+        rest = _kept(rows, keeps) - rows[k, WEIGHT] * keeps[k] * keeps[k]
+        now = np.inf
+        for i in range(levels.shape[1]):
+            if np.isnan(levels[k, i]) or levels[k, i] > caps[k]:
+                continue
+            kept = rest + rows[k, WEIGHT] * levels[k, i] * levels[k, i]
+            new = share(rows[k], obj, 0.0, levels[k, i]) + stability(kept, obj, scale)
+            if new < now:
+                now = new
+                one[k, 0] = levels[k, i]
+        if now < np.inf:
+            moved |= abs(one[k, 0] - keeps[k]) > 1e-12
+            keeps[k] = one[k, 0]
+    return moved
+
+
+def best_keeps(
+    rows: FloatArray, obj: FloatArray, levels: FloatArray, caps: FloatArray, scale: float
+) -> FloatArray:
     """Keep rates [K] with a small objective under caps that allow some rate; ``scale`` is 1 / (2 n delta).
 
     Optimal when each device has its own stability term, or shares are convex in s^2 and no device has more than
     one level. Otherwise levels are chosen by descent over single devices, and continuous rates are optimal for
     these; with curves all rates are chosen by descent.
     """
-    n_dev = rows.shape[0]
+    n_dev = len(rows)
     left, right = np.empty(n_dev), np.empty(n_dev)
     if obj[POOLED] == 1.0:
         _pooled_choice(rows, obj, 0.0, levels, caps, left)
         return np.sqrt(left)
-    keeps = settled_keeps(rows, obj, levels, caps, scale, left, right)
+    keeps: FloatArray = settled_keeps(rows, obj, levels, caps, scale, left, right)
+    trials: list[FloatArray] = []
     if obj[KIND] == CURVE:
-        best = np.inf
-        for start in (np.sqrt(left), np.sqrt(right), keeps.copy()):
-            s = polished_keeps(rows, obj, levels, caps, scale, start)
-            value = _pooled_objective(rows, obj, scale, s)
-            if value < best:
-                best = value
-                keeps = s
-        return keeps
-    if levels.shape[1] < 2 or np.all(np.isnan(levels[:, 1])):
-        return keeps
-    best = np.inf
-    one = np.empty((n_dev, 1))
-    spare = np.empty(n_dev)
-    for side in range(2):
-        s = np.sqrt(left if side == 0 else right)
-        for _ in range(20):
-            moved = False
-            for k in range(n_dev):
-                one[k, 0] = np.nan
-                rest = np.sum(rows[:, WEIGHT] * s * s) - rows[k, WEIGHT] * s[k] * s[k]
-                now = np.inf
-                for i in range(levels.shape[1]):
-                    if np.isnan(levels[k, i]) or levels[k, i] > caps[k]:
-                        continue
-                    kept = rest + rows[k, WEIGHT] * levels[k, i] * levels[k, i]
-                    new = share(rows[k], obj, 0.0, levels[k, i]) + stability(kept, obj, scale)
-                    if new < now:
-                        now = new
-                        one[k, 0] = levels[k, i]
-                if now < np.inf:
-                    moved |= abs(one[k, 0] - s[k]) > 1e-12
-                    s[k] = one[k, 0]
-            s = settled_keeps(rows, obj, one, caps, scale, spare, spare.copy())
-            if not moved:
-                break
-        value = _pooled_objective(rows, obj, scale, s)
+        starts = (np.sqrt(left), np.sqrt(right), keeps)
+        trials += [polished_keeps(rows, obj, levels, caps, scale, start) for start in starts]
+    elif levels.shape[1] >= 2 and not np.all(np.isnan(levels[:, 1])):
+        one, spare, other = np.empty((n_dev, 1)), np.empty(n_dev), np.empty(n_dev)
+        for side in (left, right):
+            s = np.sqrt(side)
+            for _ in range(20):
+                moved = _best_levels(rows, obj, levels, caps, scale, s, one)
+                s = settled_keeps(rows, obj, one, caps, scale, spare, other)
+                if not moved:
+                    break
+            trials.append(s)
+    best = math.inf
+    for trial in trials:
+        value = _pooled_objective(rows, obj, scale, trial)
         if value < best:
-            best = value
-            keeps = s
+            best, keeps = value, trial
     return keeps

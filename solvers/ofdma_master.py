@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgealloc.solvers.quiet import quiet_highs
 from edgealloc.units import FloatArray
 
 __all__ = ["Master", "MasterPoint"]
@@ -65,8 +66,7 @@ class Master:
         self.scale = _SCALE / scale
         self.inf = highspy.kHighsInf
         self.optimal = highspy.HighsModelStatus.kOptimal
-        self.lp = highspy.Highs()  # type: ignore[no-untyped-call]
-        self.lp.silent()
+        self.lp = quiet_highs()
         # primal simplex: columns arrive at a primal feasible basis; presolve would discard it
         for name, value in (("threads", 1), ("presolve", "off"), ("simplex_strategy", 4)):
             self.lp.setOptionValue(name, value)

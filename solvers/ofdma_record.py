@@ -1,28 +1,23 @@
-"""What an OFDMA search leaves behind for its certificate: the boxes visited, with their best prices."""
+"""What an OFDMA search leaves behind for its certificate: the cell, the boxes and their best prices."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from edgealloc.solvers.bnb import Outcome
-from edgealloc.solvers.ofdma_cell import Assignment, OfdmaCell
-from edgealloc.solvers.ofdma_relax import Ofdma
-from edgealloc.solvers.record import Record
+from edgealloc.solvers.ofdma_box import OfdmaBox
+from edgealloc.solvers.ofdma_cell import OfdmaCell
+from edgealloc.solvers.search_record import Record
 
-__all__ = ["OfdmaProof", "RecordedOfdma"]
-
-
-class RecordedOfdma(Record, Ofdma):
-    """:class:`~edgealloc.solvers.ofdma_relax.Ofdma` that keeps a record."""
+__all__ = ["OfdmaProof"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OfdmaProof:
-    """What a certificate is made of: the cell that was searched (of the objective, or counting) and the record.
+    """What a certificate is made of: the cell that was searched (of the objective, or counting) and the boxes.
 
-    ``relaxation`` is None when a diagnosis made a search needless.
+    ``root`` is the box of everything; no box was visited when a diagnosis made a search needless.
     """
 
     cell: OfdmaCell
-    relaxation: RecordedOfdma | None = None
-    outcome: Outcome[Assignment] | None = None
+    root: OfdmaBox = field(default_factory=OfdmaBox)
+    record: Record[OfdmaBox] = field(default_factory=Record)

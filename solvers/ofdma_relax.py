@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edgealloc.result import Snapshot, relative_gap
+from edgealloc.outcome import Snapshot, relative_gap
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.bnb import Found, Relaxation, Relaxed
 from edgealloc.solvers.ofdma_box import OfdmaBox, Region, root_box, split, wide_mixture
@@ -41,7 +41,7 @@ _LOCAL_EVERY = 8  # rounds between two descents from the master's weights
 _LOCAL_PASSES = 3  # of such a descent; more is left to the next
 _CUT_TOLERANCE = 1e-7
 _MAX_WORK = 10_000_000  # nodes of one search in a narrow keep interval, before its root bound has to do
-_NO_SET = 1e3  # cost of the fallback column over the size of the objective
+NO_SET = 1e3  # cost of the fallback column over the size of the objective
 _SETTLED = 3  # rounds after which a master's mixtures mean something
 _WIDE_SHARE = 0.1  # a mixture that gains this share of the gap is parted at once
 _MOVED = 20  # columns of a mode that follow the common rate from box to box
@@ -86,7 +86,7 @@ class Ofdma(Relaxation[OfdmaBox, Assignment]):
         cell = self.cell
         top = max(cell.size, float(np.max(cell.out, initial=0.0, where=np.isfinite(cell.out))))
         pooled = (cell.gap, cell.gap_slope) if cell.pooled else None
-        self.master = Master(cell.devices, cell.subcarriers, pooled, _NO_SET * top, cell.size)
+        self.master = Master(cell.devices, cell.subcarriers, pooled, NO_SET * top, cell.size)
         # one tangent bounds the master
         self.master.add_tangent(float(cell.problem.instance.weights @ np.square(self.first.keep)))
 
@@ -98,8 +98,11 @@ class Ofdma(Relaxation[OfdmaBox, Assignment]):
         self, box: OfdmaBox, guess: Prices | None, best: Found[Assignment] | None, cutoff: float, control: Control
     ) -> Relaxed[OfdmaBox, Assignment]:
         """Generate columns until the box is closed, solved or time is up."""
-        node = _Node(self, box, best, cutoff, control)
-        prices = guess or self._first_prices(node)
+        told: tuple[Callable[[Snapshot], None], ...] = ()
+        if box == self.root() and not self.cell.counting:  # there the bound of the node is that of the search
+            told = (control.report,) if self.watch is None else (control.report, self.watch)
+        node = OfdmaNode(self.cell, self.master, self.rel_gap, box, best, cutoff, control, told)
+        prices = guess or self._first_prices()
         children: tuple[OfdmaBox, ...] = ()
         what = ""
         point = node.generate(prices)
@@ -112,10 +115,12 @@ class Ofdma(Relaxation[OfdmaBox, Assignment]):
             children, what = split(self.cell, box, self.master, point.x, node.wide)
             if self.cell.common and not children:
                 children, what = split_rate(self.cell, box, node.cutoff)
+        self.rounds += node.rounds
+        self.searched += node.searched
         bound = math.inf if self.cell.counting and node.bound > 1e-7 else node.bound
         return Relaxed(bound, tuple(node.found), children, node.prices, what)
 
-    def _first_prices(self, node: _Node) -> Prices:
+    def _first_prices(self) -> Prices:
         cell, plan = self.cell, self.first
         if cell.counting:
             first = np.where(np.isfinite(cell.inv_a[:, 0]), cell.inv_a[:, 0], 1.0)
@@ -128,32 +133,66 @@ class Ofdma(Relaxation[OfdmaBox, Assignment]):
         for k in range(cell.devices):
             if np.isfinite(cell.out[k]):
                 self.master.add(k, -1, np.zeros(cell.subcarriers, bool), float(cell.out[k]), 0.0, 0.0)
-        self.add_plan(plan)
+        add_plan(cell, self.master, plan)
         return prices
 
-    def add_plan(self, plan: Assignment) -> None:
-        """The columns of an assignment."""
-        for k in np.flatnonzero(plan.mode >= 0):
-            self.add_column(int(plan.mode[k]), plan.owner == k, float(plan.keep[k]))
 
-    def add_column(self, mode: int, mask: BoolArray, keep: float) -> bool:
-        """The column of a mode with a set of sub-carriers [M] and a keep rate."""
-        row = self.cell.rows[mode]
-        cost = float(share(row, self.cell.objective, 0.0, keep))
-        return self.master.add(
-            int(self.cell.device[mode]), mode, mask, cost, float(row[WEIGHT]) * keep * keep, keep
-        )
+def add_plan(cell: OfdmaCell, master: Master, plan: Assignment) -> None:
+    """Give the master the columns of an assignment."""
+    for k in np.flatnonzero(plan.mode >= 0):
+        add_column(cell, master, int(plan.mode[k]), plan.owner == k, float(plan.keep[k]))
 
 
-class _Node:
-    """Column generation in one box; all of its state."""
+def add_column(cell: OfdmaCell, master: Master, mode: int, mask: BoolArray, keep: float) -> bool:
+    """Give the master the column of a mode with a set of sub-carriers [M] and a keep rate; whether it is new."""
+    row = cell.rows[mode]
+    cost = float(share(row, cell.objective, 0.0, keep))
+    return master.add(int(cell.device[mode]), mode, mask, cost, float(row[WEIGHT]) * keep * keep, keep)
+
+
+class OfdmaNode:
+    """Column generation in one box; all of its state but the master's columns, which all boxes share.
+
+    Parameters
+    ----------
+    cell, master
+        The problem as arrays; the columns so far.
+    rel_gap
+        The gap that is asked for.
+    box
+        The box.
+    best, cutoff
+        The incumbent, or None; a bound that is enough.
+    control
+        Clock and interrupt.
+    told
+        Each is given a snapshot per round.
+
+    Attributes
+    ----------
+    bound, cutoff, prices
+        What has been proved, what would be enough, and the prices that prove it.
+    found
+        Assignments met on the way, each better than all before.
+    rounds, searched
+        Rounds of pricing and master; nodes of the searches inside pricing.
+    """
 
     def __init__(
-        self, owner: Ofdma, box: OfdmaBox, best: Found[Assignment] | None, cutoff: float, control: Control
+        self,
+        cell: OfdmaCell,
+        master: Master,
+        rel_gap: float,
+        box: OfdmaBox,
+        best: Found[Assignment] | None,
+        cutoff: float,
+        control: Control,
+        told: tuple[Callable[[Snapshot], None], ...] = (),
     ) -> None:
-        self.owner, self.cell, self.master, self.control = owner, owner.cell, owner.master, control
-        self.is_root, self.box = box == owner.root(), box
-        self.region = Region.of(owner.cell, box)
+        self.cell, self.master, self.rel_gap, self.control = cell, master, rel_gap, control
+        self.box, self.region = box, Region.of(cell, box)
+        self.told = told
+        self.rounds = self.searched = 0
         self.upper = math.inf if best is None else best.value
         self.cutoff = cutoff
         self.found: list[Found[Assignment]] = []
@@ -168,7 +207,7 @@ class _Node:
 
         With one common rate, a box that cannot be closed is left soon, unless it is to be solved as a ``whole``.
         """
-        cell, control, rel_gap = self.cell, self.control, self.owner.rel_gap
+        cell, control, rel_gap = self.cell, self.control, self.rel_gap
         self.prices = prices
         if cell.common:
             self._move_columns()
@@ -187,7 +226,7 @@ class _Node:
             step = max(step, least) / cell.devices
             value, added = self._price(prices, levels, step, max_work)
             rounds += 1
-            self.owner.rounds += 1
+            self.rounds += 1
             if value > best_value:
                 best_value = value
                 self.bound = max(self.bound, value)
@@ -237,7 +276,7 @@ class _Node:
         n = master.count
         usable = region.usable(master)
         priced = master.cost[:n] + prices.nu * master.kept[:n] + master.mask[:n] @ prices.mu
-        threshold = np.full(cell.devices, _NO_SET * cell.size)
+        threshold = np.full(cell.devices, NO_SET * cell.size)
         np.minimum.at(threshold, master.device[:n][usable], priced[usable])
         least = np.full(cell.devices, np.inf)
         tolerance = max(_CUT_TOLERANCE * cell.size, 0.1 * step)
@@ -259,7 +298,7 @@ class _Node:
                 levels[i] = answer.level
                 least[k] = min(least[k], answer.bound)
                 self.exact &= answer.exact
-                self.owner.searched += answer.nodes
+                self.searched += answer.nodes
                 for ranks in answer.sets:
                     mask = np.zeros(cell.subcarriers, bool)
                     mask[cell.order[k]] = ranks
@@ -285,20 +324,20 @@ class _Node:
                 continue
             mine = np.flatnonzero(fits & (master.mode[:n] == i) & (master.keep[:n] > high))
             for c in mine[np.argsort(paid[mine], kind="stable")[:_MOVED]].tolist():
-                self.owner.add_column(i, mask[c].copy(), high)
+                add_column(self.cell, master, i, mask[c].copy(), high)
 
     def _add(self, i: int, mask: BoolArray, nu: float) -> int:
         cell, mode = self.cell, self.region.modes[i]
         assert mode is not None
         free = free_keeps(mode.row, cell.objective, nu)
         value, keep = best_share(mode.row, cell.objective, nu, free, mode.levels, cell.cap(i, mask)[0])
-        return int(value < math.inf and self.owner.add_column(i, mask, float(keep)))
+        return int(value < math.inf and add_column(cell, self.master, i, mask, float(keep)))
 
     def _solve_master(self) -> MasterPoint | None:
         limit = self.control.options.time_limit
         left = math.inf if limit is None else limit - self.control.seconds
         point = self.master.solve(left)
-        least = _TANGENT * self.owner.rel_gap * self.cell.size
+        least = _TANGENT * self.rel_gap * self.cell.size
         tolerance = least
         if not self.tangent and self.upper < math.inf:
             tolerance = max(least, _STEP_SHARE**2 * (self.upper - self.bound))
@@ -335,7 +374,7 @@ class _Node:
             plan = improved(cell, np.where(owner < 0, 0, owner), self.prices.nu, self.control, _LOCAL_PASSES, aim)
             self._offer(plan, "X")
             if plan is not None:
-                self.owner.add_plan(plan)
+                add_plan(cell, master, plan)
 
     def _offer(self, plan: Assignment | None, source: str) -> None:
         if plan is None:
@@ -344,16 +383,11 @@ class _Node:
         if value < self.upper:
             self.upper = value
             self.found.append(Found(value, plan, source))
-            self.cutoff = min(self.cutoff, value - self.owner.rel_gap * abs(value))
+            self.cutoff = min(self.cutoff, value - self.rel_gap * abs(value))
 
     def _report(self) -> None:
-        """A snapshot of a round at the root, where the bound of the node is that of the search."""
-        if not self.is_root or self.cell.counting:
-            return
-        bound, count = min(self.bound, self.upper), self.owner.rounds
-        snapshot = Snapshot(
-            "bnb", self.control.seconds, count, bound, self.upper, relative_gap(self.upper, bound), 0, 1
-        )
-        self.control.report(snapshot)
-        if self.owner.watch is not None:
-            self.owner.watch(snapshot)
+        bound = min(self.bound, self.upper)
+        gap = relative_gap(self.upper, bound)
+        snapshot = Snapshot("bnb", self.control.seconds, self.rounds, bound, self.upper, gap, 0, 1)
+        for tell in self.told:
+            tell(snapshot)

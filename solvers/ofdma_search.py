@@ -19,6 +19,7 @@ from edgealloc.solvers.ofdma_device import (
     proven_keep,
 )
 from edgealloc.solvers.ofdma_share import best_share, keep_at_share, share
+from edgealloc.solvers.order import sort_by
 
 __all__ = ["open_search", "run_search"]
 
@@ -48,8 +49,9 @@ def open_search(a, bp, mu, fixed, threshold):  # type: ignore[no-untyped-def]
         sub-carriers, those in, the least bound cut off, the bound of all sets, and whether nothing is left.
     """
     n_cut, m_all = bp.shape
-    base = a.copy()
-    worth = np.empty((m_all, n_cut))
+    base, worth = np.empty(n_cut), np.empty((m_all, n_cut))
+    for i in range(n_cut):
+        base[i] = a[i]
     for m in range(m_all):
         for i in range(n_cut):
             worth[m, i] = mu[m] - bp[i, m]
@@ -57,19 +59,22 @@ def open_search(a, bp, mu, fixed, threshold):  # type: ignore[no-untyped-def]
                 base[i] += worth[m, i]
             elif fixed[m] == -1:
                 base[i] += min(0.0, worth[m, i])
-    lead = int(np.argmax(base))
+    lead = 0
+    for i in range(n_cut):
+        if base[i] > base[lead]:
+            lead = i
     root = base[lead]
     base[lead], base[0] = base[0], root
     for m in range(m_all):
         worth[m, lead], worth[m, 0] = worth[m, 0], worth[m, lead]
-    if root > threshold:
-        return base, worth, np.empty(0, np.int64), np.zeros(m_all, np.bool_), root, root, True
-    opened = np.empty(m_all, np.int64)
+    index, spare, key = np.empty(m_all, np.int64), np.empty(m_all, np.int64), np.empty(m_all)
     n_open = 0
-    taken = np.zeros(m_all, np.bool_)
-    floor = np.inf
-    closed = False
+    taken = np.empty(m_all, np.bool_)
     for m in range(m_all):
+        taken[m] = False
+    closed = root > threshold
+    floor = root if closed else np.inf
+    for m in range(0 if closed else m_all):
         if fixed[m] == 1:
             taken[m] = True
         elif fixed[m] == -1:
@@ -91,16 +96,16 @@ def open_search(a, bp, mu, fixed, threshold):  # type: ignore[no-untyped-def]
                 for i in range(n_cut):
                     base[i] += max(0.0, worth[m, i])
             else:
-                opened[n_open] = m
+                index[n_open] = m
                 n_open += 1
-    key = np.empty(n_open)
+    order = index[:n_open]
     for i in range(n_open):
-        key[i] = -abs(worth[opened[i], 0])
-    order = opened[:n_open][np.argsort(key, kind="mergesort")]
+        key[order[i]] = -abs(worth[order[i], 0])
+    sort_by(key, order, spare)
     return base, worth, order, taken, floor, root, closed
 
 
-@kernel
+@kernel(inner=True)
 def _leaf(  # type: ignore[no-untyped-def]
     row, obj, nu, free, levels, inv_a, log2_a, mu, level, low, taken, threshold, whole, counts
 ):  # fmt: skip
@@ -153,7 +158,9 @@ def run_search(  # type: ignore[no-untyped-def]
     n_open, n_cut = order.size, bound.shape[1]
     depth = counts[DEPTH]
     spent = 0
-    inside = np.sum(taken)
+    inside = 0
+    for m in range(taken.size):
+        inside += np.int64(taken[m])
     while depth >= 0:
         if depth == n_open:
             if inside < n_low or inside > n_high:
@@ -167,7 +174,8 @@ def run_search(  # type: ignore[no-untyped-def]
             state[FLOOR] = min(state[FLOOR], least)
             if value <= state[THRESHOLD]:
                 ring = counts[FOUND] % values.size
-                sets[ring] = taken
+                for m in range(taken.size):
+                    sets[ring, m] = taken[m]
                 values[ring] = value
                 counts[FOUND] += 1
                 state[THRESHOLD] = value - step
@@ -193,17 +201,11 @@ def run_search(  # type: ignore[no-untyped-def]
         taken[m] = take
         if inside > n_high or inside + n_open - depth - 1 < n_low:
             continue
-        top = -np.inf
-        if take:
-            for i in range(n_cut):
-                x = bound[depth, i] + max(0.0, worth[m, i])
-                bound[depth + 1, i] = x
-                top = max(top, x)
-        else:
-            for i in range(n_cut):
-                x = bound[depth, i] + max(0.0, -worth[m, i])
-                bound[depth + 1, i] = x
-                top = max(top, x)
+        top, side = -np.inf, 1.0 if take else -1.0
+        for i in range(n_cut):
+            x = bound[depth, i] + max(0.0, side * worth[m, i])
+            bound[depth + 1, i] = x
+            top = max(top, x)
         if gain.size:
             top = max(top, cover_rest(table, gain, left, paid, depth, take, mu[m]))
         if top <= state[THRESHOLD]:

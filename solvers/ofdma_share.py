@@ -42,7 +42,7 @@ def stability_slope(q, obj, scale):  # type: ignore[no-untyped-def]
     return 0.5 * obj[SPREAD] * obj[SLOPE] * scale / (y * y * value)
 
 
-@kernel
+@kernel(inner=True)
 def _piece(obj, s):  # type: ignore[no-untyped-def]
     """The piece of the curve that holds s; the first or the last for what lies outside."""
     first, last = 0, int(obj[PIECES])
@@ -55,7 +55,7 @@ def _piece(obj, s):  # type: ignore[no-untyped-def]
     return first
 
 
-@kernel
+@kernel(inner=True)
 def _cubic(obj, piece, s):  # type: ignore[no-untyped-def]
     """(Value, first, half the second, sixth of the third derivative) of one piece of the curve."""
     pieces = int(obj[PIECES])
@@ -65,7 +65,7 @@ def _cubic(obj, piece, s):  # type: ignore[no-untyped-def]
     return c0 + y * (c1 + y * (c2 + y * c3)), c1 + y * (2.0 * c2 + 3.0 * y * c3), c2 + 3.0 * y * c3, c3
 
 
-@kernel
+@kernel(inner=True)
 def _underfit(obj, s):  # type: ignore[no-untyped-def]
     """u(s)."""
     if obj[KIND] == 0.0:
@@ -75,7 +75,7 @@ def _underfit(obj, s):  # type: ignore[no-untyped-def]
     return _cubic(obj, _piece(obj, s), s)[0]
 
 
-@kernel
+@kernel(inner=True)
 def _rest(row, obj, nu, s):  # type: ignore[no-untyped-def]
     """(What a share holds beside underfitting, its derivative in s); convex in s^2 and increasing, hence in s."""
     value, slope = row[WEIGHT] * nu * s * s, row[WEIGHT] * nu
@@ -91,7 +91,7 @@ def share(row, obj, nu, s):  # type: ignore[no-untyped-def]
     return row[UNDER] * _underfit(obj, s) + _rest(row, obj, nu, s)[0]
 
 
-@kernel
+@kernel(inner=True)
 def share_size(row, obj, s):  # type: ignore[no-untyped-def]
     """Size of the underfitting term at keep rates from s on, for its rounding errors."""
     if obj[KIND] == CURVE:
@@ -111,7 +111,7 @@ def share_slope(row, obj, nu, s):  # type: ignore[no-untyped-def]
     return row[UNDER] * under + 0.5 * _rest(row, obj, nu, s)[1] / s
 
 
-@kernel
+@kernel(inner=True)
 def split_keep(obj, x, y):  # type: ignore[no-untyped-def]
     """Where to cut a cell in two: at the middle one of the knots inside, else in the middle."""
     if obj[KIND] == CURVE:
@@ -123,7 +123,7 @@ def split_keep(obj, x, y):  # type: ignore[no-untyped-def]
     return 0.5 * (x + y)
 
 
-@kernel
+@kernel(inner=True)
 def _piece_below(obj, piece, x, y):  # type: ignore[no-untyped-def]
     """Ends of a line below one cubic piece of the curve on [x, y].
 
@@ -140,7 +140,7 @@ def _piece_below(obj, piece, x, y):  # type: ignore[no-untyped-def]
     return left + drop, right + drop
 
 
-@kernel
+@kernel(inner=True)
 def share_below(row, obj, nu, x, y):  # type: ignore[no-untyped-def]
     """Ends, at x and y, of a function of s that is concave and lies below the share on [x, y].
 
@@ -165,7 +165,7 @@ def share_below(row, obj, nu, x, y):  # type: ignore[no-untyped-def]
     return c + d * (x * x - m * m), c + d * (y * y - m * m)
 
 
-@kernel
+@kernel(inner=True)
 def _free_keep(row, obj, nu):  # type: ignore[no-untyped-def]
     """Keep rate in [keep_min, keep_max] with the least share, when that is convex in s^2."""
     lo, hi = row[SMIN], row[SMAX]
@@ -182,7 +182,7 @@ def _free_keep(row, obj, nu):  # type: ignore[no-untyped-def]
     return 0.5 * (lo + hi)
 
 
-@kernel
+@kernel(inner=True)
 def _slope_range(row, obj, nu, piece, x, y):  # type: ignore[no-untyped-def]
     """(Least, greatest) derivative in s of a share on a cell of one piece, by Bernstein coefficients."""
     _u, left, half, _c3 = _cubic(obj, piece, x)
@@ -192,7 +192,7 @@ def _slope_range(row, obj, nu, piece, x, y):  # type: ignore[no-untyped-def]
     return least, max(left, middle, right) * row[UNDER] + _rest(row, obj, nu, y)[1]
 
 
-@kernel
+@kernel(inner=True)
 def _local_minima(row, obj, nu):  # type: ignore[no-untyped-def]
     """Ascending keep rates that hold every local minimum of a share with a curve, up to its least one.
 
@@ -225,21 +225,24 @@ def _local_minima(row, obj, nu):  # type: ignore[no-untyped-def]
                 continue
             if falling:
                 if n == found.size:
-                    found = np.concatenate((found, np.empty(n)))
+                    more = np.empty(2 * n)
+                    for i in range(n):
+                        more[i] = found[i]
+                    found = more
                 found[n] = x
                 n += 1
             falling = least < -flat  # not known on a narrow cell: the next rise counts as a minimum again
-    if falling:
-        if n == found.size:
-            found = np.concatenate((found, np.empty(1)))
-        found[n] = high
-        n += 1
     best, last = np.inf, 0
     for i in range(n):
         value = share(row, obj, nu, found[i])
         if value < best:
             best, last = value, i
-    return found[: last + 1]
+    if falling and share(row, obj, nu, high) < best:
+        last = n
+    some = np.empty(last + 1)
+    for i in range(last + 1):
+        some[i] = found[i] if i < n else high
+    return some
 
 
 @kernel
@@ -279,7 +282,7 @@ def best_share(row, obj, nu, free, levels, cap):  # type: ignore[no-untyped-def]
     return best, keep
 
 
-@kernel
+@kernel(inner=True)
 def keep_at_share(row, obj, nu, free, low, target):  # type: ignore[no-untyped-def]
     """A keep rate >= low up to which, from low on, shares are at least ``target``; hardly less than the last such.
 

@@ -7,19 +7,24 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.errors import EdgeallocError
+from edgealloc.outcome import Diagnosis, Status, relative_gap
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation, Diagnosis, Result, Status, relative_gap
+from edgealloc.result import Result
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.bnb import Found, Outcome, branch_and_bound
 from edgealloc.solvers.log import SearchLog
-from edgealloc.solvers.ofdma_box import Region, root_box
+from edgealloc.solvers.ofdma_allocation import allocation_of, assignment_of
+from edgealloc.solvers.ofdma_box import OfdmaBox, Region, root_box
 from edgealloc.solvers.ofdma_cell import Assignment, OfdmaCell
 from edgealloc.solvers.ofdma_common import common_starts
 from edgealloc.solvers.ofdma_diagnose import blocked_devices, too_little_spectrum
 from edgealloc.solvers.ofdma_free import free_bound
-from edgealloc.solvers.ofdma_record import OfdmaProof, RecordedOfdma
+from edgealloc.solvers.ofdma_record import OfdmaProof
+from edgealloc.solvers.ofdma_relax import Ofdma
 from edgealloc.solvers.ofdma_start import starts
+from edgealloc.solvers.search_record import Record
 
 __all__ = ["search_ofdma"]
 
@@ -50,9 +55,10 @@ def search_ofdma(problem: Problem, options: Options) -> tuple[Result, Outcome[As
                 message=message,
             ), None
         best = min(found, key=lambda point: point.value)
-        relaxation = RecordedOfdma(cell, control.options.rel_gap, best.point, log.row)
-        outcome = branch_and_bound(relaxation, control, starts=found, watch=log.row)
-        proof = OfdmaProof(cell, relaxation, outcome)
+        relaxation = Ofdma(cell, control.options.rel_gap, best.point, log.row)
+        record = Record[OfdmaBox]()
+        outcome = branch_and_bound(relaxation, control, starts=found, watch=log.row, record=record)
+        proof = OfdmaProof(cell, relaxation.root(), record)
         result = replace(_finish(cell, control, outcome, relaxation.rounds), proof=proof)
         log.report(result, outcome.tree)
         return result, outcome
@@ -62,7 +68,7 @@ def _first_plans(cell: OfdmaCell, control: Control) -> list[Found[Assignment]]:
     """The warm start and descents from rules of thumb, as far as they are feasible."""
     found = []
     if control.options.warm_start is not None:
-        plan = cell.assignment(control.options.warm_start)
+        plan = assignment_of(cell, control.options.warm_start)
         if plan is not None:
             found.append(Found(cell.value(plan), plan, "W"))
     rng = np.random.default_rng(control.options.seed)
@@ -86,12 +92,12 @@ def _feasible_plan(
     count = cell.feasibility()
     first = Assignment(np.full(cell.subcarriers, -1), np.full(cell.devices, -1), np.zeros(cell.devices))
     starts = [Found(float(cell.devices), first, "X")]
-    relaxation = RecordedOfdma(count, 1e-9, first)
-    outcome = branch_and_bound(relaxation, control, starts=starts)
+    relaxation, record = Ofdma(count, 1e-9, first), Record[OfdmaBox]()
+    outcome = branch_and_bound(relaxation, control, starts=starts, record=record)
     if outcome.best is not None and outcome.best.value == 0.0:
         return cell.keeps(outcome.best.point.owner, outcome.best.point.mode), (), None
     if outcome.lower_bound > 0.0:
-        return None, too_little_spectrum(cell, 1), OfdmaProof(count, relaxation, outcome)
+        return None, too_little_spectrum(cell, 1), OfdmaProof(count, relaxation.root(), record)
     return None, (), None
 
 
@@ -145,7 +151,7 @@ def _finish(cell: OfdmaCell, control: Control, outcome: Outcome[Assignment], rou
 
 def _checked(cell: OfdmaCell, plan: Assignment) -> Allocation:
     """The allocation of a plan, which breaks no budget."""
-    allocation = cell.allocation(plan)
+    allocation = allocation_of(cell, plan)
     broken = cell.problem.violations(allocation)
     if broken:
         raise EdgeallocError(f"the computed allocation breaks a budget ({broken[0]}); please report the instance")

@@ -16,10 +16,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.errors import EdgeallocError
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation, Result
+from edgealloc.result import Result
 from edgealloc.solvers.base import Control, Options
+from edgealloc.solvers.ofdma_allocation import assignment_of
 from edgealloc.solvers.ofdma_box import OfdmaBox, Region
 from edgealloc.solvers.ofdma_cell import OfdmaCell
 from edgealloc.solvers.ofdma_device import EPS
@@ -101,7 +103,7 @@ def bound_at_prices(problem: Problem, near: Allocation, prices: FloatArray) -> f
         cell = OfdmaCell.of(problem)
     except EdgeallocError:  # a variant that column generation does not take
         return -math.inf
-    plan = cell.assignment(near)
+    plan = assignment_of(cell, near)
     if plan is None:
         return -math.inf
     prices = np.maximum(prices, 0.0)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation
 from edgealloc.solvers.bandwidth import COLUMNS
 from edgealloc.solvers.choices import OUT, Choices, IntArray, _safe
 from edgealloc.solvers.pieces import Pieces

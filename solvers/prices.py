@@ -129,7 +129,7 @@ def _slope(term, q):  # type: ignore[no-untyped-def]
     return term[3] * term[1] * term[4] / (y * y * root)
 
 
-@kernel
+@kernel(inner=True)
 def _tangent_point(term, nu, low, high):  # type: ignore[no-untyped-def]
     """Q0 in [low, high] with gap'(Q0) = nu, by bisection; gap' does not fall."""
     for _ in range(60):
@@ -150,7 +150,7 @@ def _least(start, cost, band, kept, mu, nu, out):  # type: ignore[no-untyped-def
         out[k] = best
 
 
-@kernel
+@kernel(inner=True)
 def _respond(start, cost, band, kept, mu, nu, pick):  # type: ignore[no-untyped-def]
     """Every device's best column at prices: sums of priced cost, bandwidth and kept share."""
     value, used, square = 0.0, 0.0, 0.0
@@ -167,7 +167,21 @@ def _respond(start, cost, band, kept, mu, nu, pick):  # type: ignore[no-untyped-
     return value, used, square
 
 
-@kernel
+@kernel(inner=True)
+def _copy(source, target):  # type: ignore[no-untyped-def]
+    """target = source: numba's own assignment brings formatted messages along, seconds to compile."""
+    for k in range(source.size):
+        target[k] = source[k]
+
+
+@kernel(inner=True)
+def _copy_both(source, target):  # type: ignore[no-untyped-def]
+    """The same for two rows."""
+    for i in range(2):
+        _copy(source[i], target[i])
+
+
+@kernel(inner=True)
 def _best_mu(start, cost, band, kept, budget, nu, guess, tolerance, pick):  # type: ignore[no-untyped-def]
     """Maximise over mu for fixed nu by intersecting the lines on either side of the maximum.
 
@@ -180,12 +194,12 @@ def _best_mu(start, cost, band, kept, budget, nu, guess, tolerance, pick):  # ty
     v_left = v_right = value - mu * budget
     g_left = g_right = used - budget
     q_left = q_right = square
-    pick[1] = pick[0]
+    _copy(pick[0], pick[1])
     factor = 1.1
     if g_left > 0.0:
         while g_right > 0.0:  # terminates: the least bandwidths fit
             left, v_left, g_left, q_left = right, v_right, g_right, q_right
-            pick[0] = pick[1]
+            _copy(pick[1], pick[0])
             right *= factor
             factor = min(factor * factor, 1e3)
             if right > 1e300:
@@ -195,13 +209,13 @@ def _best_mu(start, cost, band, kept, budget, nu, guess, tolerance, pick):  # ty
     else:
         while g_left <= 0.0:
             right, v_right, g_right, q_right = left, v_left, g_left, q_left
-            pick[1] = pick[0]
+            _copy(pick[0], pick[1])
             left = left / factor if left > 1e-18 / budget else 0.0
             factor = min(factor * factor, 1e3)
             value, used, q_left = _respond(start, cost, band, kept, left, nu, pick[0])
             v_left, g_left = value - left * budget, used - budget
             if left == 0.0 and g_left <= 0.0:  # spectrum is not scarce
-                pick[1] = pick[0]
+                _copy(pick[0], pick[1])
                 return 0.0, v_left, q_left, 0.0
     best, best_mu = (v_left, left) if v_left >= v_right else (v_right, right)
     for step in range(200):
@@ -218,10 +232,10 @@ def _best_mu(start, cost, band, kept, budget, nu, guess, tolerance, pick):  # ty
             best, best_mu = v_new, new
         if g_new > 0.0:
             left, v_left, g_left, q_left = new, v_new, g_new, square
-            pick[0] = trial
+            _copy(trial, pick[0])
         else:
             right, v_right, g_right, q_right = new, v_new, g_new, square
-            pick[1] = trial
+            _copy(trial, pick[1])
         if v_new >= model - tolerance:
             break
     mix = g_left / (g_left - g_right) if g_left > g_right else 0.0
@@ -243,7 +257,7 @@ def _search(start, cost, band, kept, budget, term, guess, tolerance, enough, pic
     if _slope(term, 1.0) == 0.0:
         mu, _best, _q, mix = _best_mu(start, cost, band, kept, budget, 0.0, guess[0], inner, picks[:2])
         share[0], share[1] = 1.0 - mix, mix
-        picks[2:] = picks[:2]
+        _copy_both(picks[:2], picks[2:])
         found[0], found[1] = mu, 0.0
         return True
     q = min(max(guess[1], 0.0), 1.0)
@@ -264,11 +278,11 @@ def _search(start, cost, band, kept, budget, term, guess, tolerance, enough, pic
         if square >= q:  # the optimum is at this nu or a larger one
             have_left = True
             nu_left, v_left, k_left, mix_left, q_low = nu, value, square, mix, q
-            picks[:2] = two
+            _copy_both(two, picks[:2])
         else:
             have_right = True
             nu_right, v_right, k_right, mix_right, q_high = nu, value, square, mix, q
-            picks[2:] = two
+            _copy_both(two, picks[2:])
         if best >= enough:
             break
         if not (have_left and have_right):
@@ -304,9 +318,9 @@ def _search(start, cost, band, kept, budget, term, guess, tolerance, enough, pic
     else:
         weight = 1.0 if have_left else 0.0
         if have_left:
-            picks[2:] = picks[:2]
+            _copy_both(picks[:2], picks[2:])
         else:
-            picks[:2] = picks[2:]
+            _copy_both(picks[2:], picks[:2])
     share[0], share[1] = weight * (1.0 - mix_left), weight * mix_left
     share[2], share[3] = (1.0 - weight) * (1.0 - mix_right), (1.0 - weight) * mix_right
     return True

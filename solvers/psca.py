@@ -18,9 +18,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.errors import Fault, InputError
+from edgealloc.outcome import Status
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation, Result, Status
+from edgealloc.result import Result
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.psca_bound import root_bound
 from edgealloc.solvers.psca_deal import deal, whole_columns

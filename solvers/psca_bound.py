@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.errors import EdgeallocError
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.cell import Cell
 from edgealloc.solvers.response import BANDWIDTH, X, new_table

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from edgealloc.solvers.jit import kernel
 
 __all__ = ["FIELDS", "keep_cap", "set_cap"]
@@ -37,7 +39,7 @@ FIELDS = (
 D0, D1, W0, W1, INV_R, ENERGY, KAPPA, PMAX, FMIN, FMAX, DEADLINE, KEEP_MAX = range(len(FIELDS))
 
 
-@kernel
+@kernel(inner=True)
 def keep_at_rate(row, rate, power):  # type: ignore[no-untyped-def]
     """Largest s <= keep_max at a rate in bit/s and a power in W.
 
@@ -121,17 +123,17 @@ def keep_cap(row, band, inverse, share, count):  # type: ignore[no-untyped-def]
     return best, best_rate, best_power, best_level
 
 
-@kernel
+@kernel(inner=True)
 def set_cap(row, band, inverse, order, owner, k, work):  # type: ignore[no-untyped-def]
-    """:func:`keep_cap` of device k on the sub-carriers with ``owner == k``; work [2, M] is scratch.
+    """Largest keep rate of device k on the sub-carriers with ``owner == k``; work [2, M] is scratch.
 
     inverse, order: its 1/a in W and their order upwards, shape [M].
     """
-    count = 0
+    count = np.int64(0)  # a plain 0 is a type of its own, for which numba would compile keep_cap once more
     for j in range(order.size):
         m = order[j]
         if owner[m] == k:
             work[0, count] = inverse[m]
             work[1, count] = 1.0
             count += 1
-    return keep_cap(row, band, work[0], work[1], count)
+    return keep_cap(row, band, work[0], work[1], count)[0]

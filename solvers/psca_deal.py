@@ -79,7 +79,7 @@ def _costs(model: Model, nu: float) -> tuple[FloatArray, FloatArray, BoolArray]:
     """
     problem, inst = model.problem, model.problem.instance
     low, high = model.keep_range()
-    ticks = np.geomspace(low, np.maximum(high, low * (1.0 + 1e-9)), _TICKS, axis=1)
+    ticks = np.ascontiguousarray(np.geomspace(low, np.maximum(high, low * (1.0 + 1e-9)), _TICKS, axis=1))
     levels = inst.keep_levels or (None,) * len(low)
     for k, allowed in enumerate(levels):
         if allowed is not None:

@@ -48,7 +48,7 @@ NUM_H = 11
 H_SEND, H_TIME, H_ENERGY, H_XLO, H_XHI, H_FLO, H_FHI, H_PHI, H_PLO, H_V, H_COMMON = range(NUM_H)
 
 
-@kernel
+@kernel(inner=True)
 def water_level(inverse, order, share, power):  # type: ignore[no-untyped-def]
     """Level omega with sum_m share_m (omega - inverse_m)^+ = power, and the share that is under water.
 
@@ -67,7 +67,7 @@ def water_level(inverse, order, share, power):  # type: ignore[no-untyped-def]
     return level, total
 
 
-@kernel
+@kernel(inner=True)
 def gap_of(pool, scale, kept):  # type: ignore[no-untyped-def]
     """Stability term at the kept share with two derivatives; pool is (kind, base, spread, curvature, sparsity)."""
     y = pool[3] + 2.0 * pool[4] * (1.0 - kept)
@@ -80,7 +80,7 @@ def gap_of(pool, scale, kept):  # type: ignore[no-untyped-def]
     return value, 0.5 * d1 / value, 0.5 * d2 / value - 0.25 * d1 * d1 / (value * inner)
 
 
-@kernel
+@kernel(inner=True)
 def share_of(row, pool, x):  # type: ignore[no-untyped-def]
     """A device's own part of the objective model at x, with two derivatives.
 
@@ -121,14 +121,18 @@ def constraints(row, inverse, order, y, share, common, h):  # type: ignore[no-un
     return level, under
 
 
-@kernel
+@kernel(inner=True)
 def curvature(row, y, h, z, level, joint, grad, hess):  # type: ignore[no-untyped-def]
     """y-gradients of the constraints (grad [11, 5]) and the Hessian of the Lagrangian in y (hess [5, 5]).
 
     In ``hess`` all duals are eliminated (z/h grad grad^T) but that of H_SEND, which couples y and c, and the
     rank-one Hessian of R, which does so too.
     """
-    grad[:], hess[:] = 0.0, 0.0
+    for p in range(NUM_Y):
+        for j in range(NUM_H):
+            grad[j, p] = 0.0
+        for q in range(NUM_Y):
+            hess[p, q] = 0.0
     grown, a = math.exp(y[X]), 1.0 / row[P_REF]
     d_x, w_x = row[D1] * grown, row[W1] * grown
     bits, work = row[D0] + d_x, row[W0] + w_x

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgealloc.solvers.jit import kernel
 from edgealloc.solvers.psca_cap import set_cap
@@ -24,102 +25,115 @@ from edgealloc.solvers.psca_cap import set_cap
 __all__ = ["exchange", "nodes"]
 
 
-@kernel
-def nodes(owner, n_dev):  # type: ignore[no-untyped-def]
+def nodes(owner: NDArray[np.int64], n_dev: int) -> NDArray[np.int64]:
     """Owners of the columns, nobody being device K, then of one empty column each. Shape [M + K + 1]."""
-    at = np.empty(owner.size + n_dev + 1, np.int64)
-    for m in range(owner.size):
-        at[m] = owner[m] if owner[m] >= 0 else n_dev
-    for k in range(n_dev + 1):
-        at[owner.size + k] = k
-    return at
+    return np.concatenate((np.where(owner >= 0, owner, n_dev), np.arange(n_dev + 1))).astype(np.int64)
 
 
-@kernel
-def _cost(caps, k, has_row, ticks, table, steps, out, large):  # type: ignore[no-untyped-def]
-    """Cost of device k at its largest keep rates ``caps`` [O]: its best menu row, or out.
+@kernel(inner=True)
+def _cost(caps, i, j, k, has_row, ticks, table, steps, out, large):  # type: ignore[no-untyped-def]
+    """Cost of device k at its largest keep rates ``caps[:, i, j]``: its best menu row, or out.
 
     ticks [K, T] increasing keep rates, table [O, K, T] costs there, between which costs are linear or (``steps``)
     constant. Where nothing is feasible, a large cost that falls as the largest rate rises.
     """
     best, most = out[k], -2.0
     last = ticks.shape[1] - 1
-    for o in range(len(caps)):
+    for o in range(caps.shape[0]):
         if not has_row[o, k]:
             continue
-        most = max(most, caps[o])
-        if caps[o] < ticks[k, 0]:
+        cap = caps[o, i, j]
+        most = max(most, cap)
+        if cap < ticks[k, 0]:
             continue
-        i = np.searchsorted(ticks[k], caps[o], side="right") - 1
-        value = table[o, k, i]
-        if i < last and not steps[k]:
-            part = (caps[o] - ticks[k, i]) / (ticks[k, i + 1] - ticks[k, i])
-            value += part * (table[o, k, i + 1] - value)
+        t = 0
+        while t < last and ticks[k, t + 1] <= cap:
+            t += 1
+        value = table[o, k, t]
+        if t < last and not steps[k]:
+            part = (cap - ticks[k, t]) / (ticks[k, t + 1] - ticks[k, t])
+            value += part * (table[o, k, t + 1] - value)
         best = min(best, value)
     return best if best < math.inf else large * (3.0 - most)
 
 
-@kernel
-def _refresh(rows, has_row, band, inverse, order, at, k, caps):  # type: ignore[no-untyped-def]
-    """caps[:, i, j] for every j of device k: its largest keep rates with i in and j out; at i = j as it is."""
+@kernel(inner=True)
+def _refresh(rows, has_row, band, inverse, order, at, k, caps, owner, work):  # type: ignore[no-untyped-def]
+    """caps[:, i, j] for every j of device k: its largest keep rates with i in and j out; at i = j as it is.
+
+    ``owner`` [M] and ``work`` [2, M] are scratch.
+    """
     n_col, n = order.shape[1], at.size
-    owner, work = at[:n_col].copy(), np.empty((2, n_col))
+    for m in range(n_col):
+        owner[m] = at[m]
     for j in range(n):
         if at[j] != k:
             continue
         if j < n_col:
             owner[j] = -1
-        for o in range(len(rows)):
-            if not has_row[o, k]:
-                caps[o, :, j] = -2.0
-                continue
+        for o in range(has_row.shape[0]):
             # whichever empty column enters, only j leaves
-            caps[o, n_col:, j] = set_cap(rows[o, k], band, inverse[k], order[k], owner, k, work)[0]
-            for i in range(n_col):
-                before = owner[i]
-                if i == j or at[i] != k:
-                    owner[i] = k
-                    caps[o, i, j] = set_cap(rows[o, k], band, inverse[k], order[k], owner, k, work)[0]
-                    owner[i] = before
+            for i in range(n_col + 1):
+                cap = -2.0
+                if has_row[o, k]:
+                    if i < n_col and not (i == j or at[i] != k):
+                        continue
+                    before = 0
+                    if i < n_col:
+                        before = owner[i]
+                        owner[i] = k
+                    cap = set_cap(rows[o, k], band, inverse[k], order[k], owner, k, work)
+                    if i < n_col:
+                        owner[i] = before
+                if i < n_col:
+                    caps[o, i, j] = cap
+                else:
+                    for e in range(n_col, n):
+                        caps[o, e, j] = cap
         if j < n_col:
             owner[j] = k
 
 
-@kernel
-def _cycle(delta, at, longest, least, path):  # type: ignore[no-untyped-def]
+@kernel(inner=True)
+def _cycle(delta, at, longest, least, path, value, trail):  # type: ignore[no-untyped-def]
     """Best cycle found through distinct devices with a sum below -least: its length, in ``path``; 0 if none.
 
-    Of the paths with equal length and ends only the best is followed, so a cycle can be missed.
+    Of the paths with equal length and ends only the best is followed, so a cycle can be missed. ``value`` [2, N]
+    and ``trail`` [2, N, longest] are scratch: the paths of this length and of the next.
     """
     n = at.size
-    value, longer = np.empty(n), np.empty(n)
-    trail, fresh = np.empty((n, longest), np.int64), np.empty((n, longest), np.int64)
     best, length = -least, 0
     for i in range(n):
-        value[:] = math.inf
-        value[i], trail[i, 0] = 0.0, i
+        for m in range(n):
+            value[1, m] = math.inf
+        value[1, i], trail[1, i, 0] = 0.0, i
         for step in range(1, longest + 1):
-            longer[:] = math.inf
+            now = step % 2
+            new = 1 - now
+            for m in range(n):
+                value[new, m] = math.inf
             for j in range(n):
-                if value[j] == math.inf:
+                here = value[now, j]
+                if here == math.inf:
                     continue
-                if step > 1 and value[j] + delta[j, i] < best:
-                    best, length = value[j] + delta[j, i], step
-                    path[:step] = trail[j, :step]
+                if step > 1 and here + delta[j, i] < best:
+                    best, length = here + delta[j, i], step
+                    for p in range(step):
+                        path[p] = trail[now, j, p]
                 if step == longest:
                     continue
                 for m in range(n):
-                    total = value[j] + delta[j, m]
-                    if not total < min(longer[m], -least):
+                    total = here + delta[j, m]
+                    if not total < min(value[new, m], -least):
                         continue
                     seen = False
                     for p in range(step):
-                        seen |= at[trail[j, p]] == at[m]
+                        seen |= at[trail[now, j, p]] == at[m]
                     if not seen:
-                        longer[m] = total
-                        fresh[m, :step], fresh[m, step] = trail[j, :step], m
-            value, longer = longer, value
-            trail, fresh = fresh, trail
+                        value[new, m] = total
+                        for p in range(step):
+                            trail[new, m, p] = trail[now, j, p]
+                        trail[new, m, step] = m
     return length
 
 
@@ -141,35 +155,36 @@ def exchange(  # type: ignore[no-untyped-def]
         Owners [N] (:func:`nodes`), devices whose caps are out of date [K + 1], caps [O, N, N]; changed in place.
     """
     n_dev, n_col, n = order.shape[0], order.shape[1], at.size
-    delta, path = np.full((n, n), math.inf), np.empty(longest, np.int64)
+    delta, path, to = np.empty((n, n)), np.empty(longest, np.int64), np.empty(longest, np.int64)
+    owner, work = np.empty(n_col, np.int64), np.empty((2, n_col))
+    value, trail = np.empty((2, n)), np.empty((2, n, longest), np.int64)
     first = True
     for done in range(limit):
         for k in range(n_dev + 1):
             if not (first or stale[k]):
                 continue
+            now = 0.0
             if k < n_dev:
                 if stale[k]:
-                    _refresh(rows, has_row, band, inverse, order, at, k, caps)
+                    _refresh(rows, has_row, band, inverse, order, at, k, caps, owner, work)
                 # an empty column may well be replaced by itself: that is the device as it is
                 empty = n_col + k
-                now = _cost(caps[:, empty, empty], k, has_row, ticks, table, steps, out, large)
+                now = _cost(caps, empty, empty, k, has_row, ticks, table, steps, out, large)
             for j in range(n):
                 if at[j] == k:
                     for i in range(n):
-                        if at[i] == k:
-                            delta[i, j] = math.inf
-                        elif k == n_dev:
-                            delta[i, j] = 0.0
-                        else:
-                            delta[i, j] = _cost(caps[:, i, j], k, has_row, ticks, table, steps, out, large) - now
+                        delta[i, j] = math.inf if at[i] == k else 0.0
+                        if at[i] != k and k < n_dev:
+                            delta[i, j] = _cost(caps, i, j, k, has_row, ticks, table, steps, out, large) - now
             stale[k] = False
         first = False
-        length = _cycle(delta, at, longest, least, path)
+        length = _cycle(delta, at, longest, least, path, value, trail)
         if length == 0:
             return done
-        to = at[path[:length]]
         for p in range(length):
+            to[p] = at[path[p]]
             stale[to[p]] = True
+        for p in range(length):
             if path[p] < n_col:
                 at[path[p]] = to[(p + 1) % length]
     return limit

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation
 from edgealloc.solvers.psca_model import Iterate, Model
 from edgealloc.solvers.psca_plan import Plan, best_plan
 from edgealloc.solvers.psca_points import needs_hz, share_out

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgealloc.errors import Fault, InputError
-from edgealloc.result import Snapshot
+from edgealloc.outcome import Snapshot
 from edgealloc.solvers import psca_device as dev
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.psca_model import IntArray, Iterate, Model

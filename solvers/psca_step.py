@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgealloc.solvers.jit import kernel
 from edgealloc.solvers.psca_device import (
@@ -31,7 +32,31 @@ from edgealloc.solvers.psca_device import (
     gap_of,
     share_of,
 )
-from edgealloc.solvers.psca_newton import direction, linearise
+from edgealloc.solvers.psca_newton import (
+    D_DUAL,
+    D_PRICE,
+    D_ROOM,
+    D_SEND,
+    D_SLACK,
+    DUAL,
+    DZ_HI,
+    DZ_LO,
+    LEVEL,
+    PRICE,
+    PROFIT,
+    ROOM,
+    SLACK,
+    STEP,
+    STEP_Y,
+    UNDER,
+    VALUE,
+    Z_HI,
+    Z_LO,
+    direction,
+    linearise,
+    workspace,
+)
+from edgealloc.units import FloatArray
 
 __all__ = ["sub_problem"]
 
@@ -41,7 +66,7 @@ _FAR = 2.0  # longest step in a logarithm
 _SHORT = 0.99  # of the way to the boundary
 
 
-@kernel
+@kernel(inner=True)
 def _objective(table, pool, lin_c, elastic, joint, common, y, share):  # type: ignore[no-untyped-def]
     value, kept = 0.0, 0.0
     n_dev, n_col = share.shape
@@ -56,14 +81,17 @@ def _objective(table, pool, lin_c, elastic, joint, common, y, share):  # type: i
     return value
 
 
-@kernel
+@kernel(inner=True)
 def _cut(value, change, step):  # type: ignore[no-untyped-def]
     """The step, or less if the value would come too near to 0."""
     return min(step, -_SHORT * value / change) if change < 0.0 else step
 
 
-@kernel
-def sub_problem(table, pool, inverse, order, lin_c, c_lo, c_hi, elastic, joint, tol, max_steps, y, share, common):  # type: ignore[no-untyped-def]
+def sub_problem(
+    table: FloatArray, pool: FloatArray, inverse: FloatArray, order: NDArray[np.int64], lin_c: FloatArray,
+    c_lo: FloatArray, c_hi: FloatArray, elastic: float, joint: bool, tol: float, max_steps: int,
+    y: FloatArray, share: FloatArray, common: FloatArray,
+) -> tuple[float, float, float, int, FloatArray]:  # fmt: skip
     """Solve the sub-problem from a strictly feasible start, in place.
 
     Parameters
@@ -86,119 +114,140 @@ def sub_problem(table, pool, inverse, order, lin_c, c_lo, c_hi, elastic, joint, 
     Returns
     -------
     objective, gap, residual, steps, prices
-        ``residual`` is the larger of the dual one and of h - s; ``prices`` [M] are those of the column sums.
+        ``residual`` is the larger of the dual one and of h - s; ``prices`` [M] are those of the column sums. The
+        objective is ``nan`` if a device without a channel leaves its step without a unique answer.
     """
+    work = workspace(*inverse.shape)
+    value, gap, residual, steps = _iterate(
+        table, pool, inverse, order, lin_c, c_lo, c_hi, elastic, joint, tol, max_steps, y, share, common, *work
+    )
+    return value, gap, residual, steps, work.col[PRICE]
+
+
+@kernel
+def _iterate(  # type: ignore[no-untyped-def]
+    table, pool, inverse, order, lin_c, c_lo, c_hi, elastic, joint, tol, max_steps, y, share, common,
+    con, box, col, one, way, grad, hess, turned, moved, system, block, solved,
+):  # fmt: skip
+    """Kernel of :func:`sub_problem`; the arrays from ``con`` on are a fresh workspace."""
     n_dev, n_col = inverse.shape
     n_h = NUM_H if joint else NUM_H - 1
-    h, s, z = np.empty((n_dev, NUM_H)), np.ones((n_dev, NUM_H)), np.zeros((n_dev, NUM_H))
-    ds, dz = np.zeros((n_dev, NUM_H)), np.zeros((n_dev, NUM_H))
-    boxed = c_hi < math.inf
-    z_lo, z_hi = np.zeros((n_dev, n_col)), np.zeros((n_dev, n_col))
-    dz_lo, dz_hi = np.zeros((n_dev, n_col)), np.zeros((n_dev, n_col))
-    slack, z_col, d_col, dz_col = np.empty(n_col), np.empty(n_col), np.empty(n_col), np.empty(n_col)
-    level, under, side = np.empty(n_dev), np.empty(n_dev), np.empty(n_dev)
-    grad, hess = np.empty((n_dev, NUM_H, NUM_Y)), np.empty((n_dev, NUM_Y, NUM_Y))
-    profit, fill, diag = np.empty((n_dev, n_col)), np.empty((n_dev, n_col)), np.empty((n_dev, n_col))
-    by, bc = np.empty((n_dev, NUM_Y)), np.empty((n_dev, n_col))
-    dy, dc, dz_send = np.empty((n_dev, NUM_Y)), np.empty((n_dev, n_col)), np.empty(n_dev)
-    count = n_dev * n_h + n_dev * n_col + n_col + boxed.sum()
+    count = n_dev * n_h + n_dev * n_col + n_col
     mu = 0.0
     for k in range(n_dev):
-        level[k], under[k] = constraints(table[k], inverse[k], order[k], y[k], share[k], common[0], h[k])
+        one[LEVEL, k], one[UNDER, k] = constraints(
+            table[k], inverse[k], order[k], y[k], share[k], common[0], con[VALUE, k]
+        )
         mu += abs(share_of(table[k], pool, y[k, X])[1]) / n_dev
     mu *= 0.02  # about a fiftieth of the objective's slopes
     for m in range(n_col):
-        slack[m] = 1.0 - share[:, m].sum()
-        z_col[m] = mu / slack[m]
+        total = 0.0
+        for k in range(n_dev):
+            total += share[k, m]
+        col[ROOM, m] = 1.0 - total
+        col[PRICE, m] = mu / col[ROOM, m]
     for k in range(n_dev):
         for j in range(n_h):
-            s[k, j] = h[k, j]
-            z[k, j] = mu / s[k, j]
+            con[SLACK, k, j] = con[VALUE, k, j]
+            con[DUAL, k, j] = mu / con[SLACK, k, j]
         for m in range(n_col):
-            z_lo[k, m] = mu / (share[k, m] - c_lo[k, m])
-            z_hi[k, m] = mu / (c_hi[k, m] - share[k, m]) if boxed[k, m] else 0.0
+            box[Z_LO, k, m] = mu / (share[k, m] - c_lo[k, m])
+            if c_hi[k, m] < math.inf:
+                box[Z_HI, k, m] = mu / (c_hi[k, m] - share[k, m])
+                count += 1
     steps, step = 0, 1.0
     while True:
         # Where we stand: duality gap, the least product, what the slacks are off.
         gap, least, off = 0.0, math.inf, 0.0
         for k in range(n_dev):
             for j in range(n_h):
-                gap += z[k, j] * s[k, j]
-                least = min(least, z[k, j] * s[k, j])
-                off = max(off, abs(h[k, j] - s[k, j]))
-            for m in range(n_col):
-                product = z_lo[k, m] * (share[k, m] - c_lo[k, m])
+                product = con[DUAL, k, j] * con[SLACK, k, j]
                 gap += product
                 least = min(least, product)
-                if boxed[k, m]:
-                    product = z_hi[k, m] * (c_hi[k, m] - share[k, m])
+                off = max(off, abs(con[VALUE, k, j] - con[SLACK, k, j]))
+            for m in range(n_col):
+                product = box[Z_LO, k, m] * (share[k, m] - c_lo[k, m])
+                gap += product
+                least = min(least, product)
+                if c_hi[k, m] < math.inf:
+                    product = box[Z_HI, k, m] * (c_hi[k, m] - share[k, m])
                     gap += product
                     least = min(least, product)
         for m in range(n_col):
-            gap += z_col[m] * slack[m]
-            least = min(least, z_col[m] * slack[m])
+            product = col[PRICE, m] * col[ROOM, m]
+            gap += product
+            least = min(least, product)
         uneven = least * count / gap
         target = max(0.1 * min(0.05 * (1.0 - uneven) / uneven, 2.0) ** 3 * gap, 0.3 * tol) / count
         residual, f1, f2, g2 = linearise(
-            table, pool, inverse, lin_c, elastic, joint, target, common[0], y, share, c_lo, c_hi, slack, z_col,
-            z_lo, z_hi, h, s, z, level, grad, hess, side, profit, fill, diag, by, bc,
+            table, pool, inverse, lin_c, elastic, joint, target, common[0], y, share, c_lo, c_hi,
+            con, box, col, one, way, grad, hess,
         )  # fmt: skip
         done = gap <= tol and residual <= _STATIONARY and off <= _EXACT
         if done or steps >= max_steps or step < 1e-9:
             break
         steps += 1
         d_common = direction(
-            table, joint, target, slack, z_col, h, s, z, level, under, grad, hess, side, profit, fill, diag, by,
-            bc, f1, f2, g2, dy, dc, dz_send, d_col,
+            table, joint, target, f1, f2, g2, con, box, col, one, way, grad, hess, turned, moved, system, block,
+            solved,
         )  # fmt: skip
-        if not math.isfinite(dy.sum() + dc.sum() + dz_send.sum()):
+        if d_common == math.inf:
+            return math.nan, math.inf, math.inf, steps
+        if not math.isfinite(d_common):
             break  # rounding ends the search; gap and residual say how far it came
         # Slack and dual directions, and the longest step that keeps everything positive.
         step, far = 1.0, 0.0
         for k in range(n_dev):
             flow = 0.0
             for m in range(n_col):
-                flow += profit[k, m] * dc[k, m]
+                flow += box[PROFIT, k, m] * box[STEP, k, m]
             for j in range(n_h):
-                change = h[k, j] - s[k, j]
+                slack, dual = con[SLACK, k, j], con[DUAL, k, j]
+                change = con[VALUE, k, j] - slack
                 for p in range(NUM_Y):
-                    change += grad[k, j, p] * dy[k, p]
+                    change += grad[k, j, p] * way[STEP_Y, k, p]
                 if j == H_SEND:
                     change += flow
                 elif j == H_COMMON:
                     change -= d_common
-                ds[k, j] = change
-                dz[k, j] = dz_send[k] if j == H_SEND else (target - z[k, j] * change) / s[k, j] - z[k, j]
-                step = _cut(z[k, j], dz[k, j], _cut(s[k, j], change, step))
+                con[D_SLACK, k, j] = change
+                con[D_DUAL, k, j] = one[D_SEND, k] if j == H_SEND else (target - dual * change) / slack - dual
+                step = _cut(dual, con[D_DUAL, k, j], _cut(slack, change, step))
             for p in range(POWER):
-                far = max(far, abs(dy[k, p]))
+                far = max(far, abs(way[STEP_Y, k, p]))
             for m in range(n_col):
-                low = share[k, m] - c_lo[k, m]
-                dz_lo[k, m] = (target - z_lo[k, m] * dc[k, m]) / low - z_lo[k, m]
-                step = _cut(z_lo[k, m], dz_lo[k, m], _cut(low, dc[k, m], step))
-                if boxed[k, m]:
-                    high = c_hi[k, m] - share[k, m]
-                    dz_hi[k, m] = (target + z_hi[k, m] * dc[k, m]) / high - z_hi[k, m]
-                    step = _cut(z_hi[k, m], dz_hi[k, m], _cut(high, -dc[k, m], step))
+                low, dual, change = share[k, m] - c_lo[k, m], box[Z_LO, k, m], box[STEP, k, m]
+                box[DZ_LO, k, m] = (target - dual * change) / low - dual
+                step = _cut(dual, box[DZ_LO, k, m], _cut(low, change, step))
+                if c_hi[k, m] < math.inf:
+                    high, dual = c_hi[k, m] - share[k, m], box[Z_HI, k, m]
+                    box[DZ_HI, k, m] = (target + dual * change) / high - dual
+                    step = _cut(dual, box[DZ_HI, k, m], _cut(high, -change, step))
         for m in range(n_col):
-            dz_col[m] = (target - z_col[m] * d_col[m]) / slack[m] - z_col[m]
-            step = _cut(z_col[m], dz_col[m], _cut(slack[m], d_col[m], step))
+            dual = col[PRICE, m]
+            col[D_PRICE, m] = (target - dual * col[D_ROOM, m]) / col[ROOM, m] - dual
+            step = _cut(dual, col[D_PRICE, m], _cut(col[ROOM, m], col[D_ROOM, m], step))
         step = min(step, _FAR / max(far, 1e-300))
         common[0] += step * d_common
         for k in range(n_dev):
             for p in range(NUM_Y):
-                y[k, p] += step * dy[k, p]
+                y[k, p] += step * way[STEP_Y, k, p]
             for m in range(n_col):
-                share[k, m] += step * dc[k, m]
-                z_lo[k, m] += step * dz_lo[k, m]
-                z_hi[k, m] += step * dz_hi[k, m]
-            level[k], under[k] = constraints(table[k], inverse[k], order[k], y[k], share[k], common[0], h[k])
+                share[k, m] += step * box[STEP, k, m]
+                box[Z_LO, k, m] += step * box[DZ_LO, k, m]
+                box[Z_HI, k, m] += step * box[DZ_HI, k, m]
+            one[LEVEL, k], one[UNDER, k] = constraints(
+                table[k], inverse[k], order[k], y[k], share[k], common[0], con[VALUE, k]
+            )
             for j in range(n_h):
                 # of linear constraints the slack is the constraint
-                s[k, j] = s[k, j] + step * ds[k, j] if j <= H_ENERGY else h[k, j]
-                z[k, j] += step * dz[k, j]
+                slack = con[VALUE, k, j]
+                if j <= H_ENERGY:
+                    slack = con[SLACK, k, j] + step * con[D_SLACK, k, j]
+                con[SLACK, k, j] = slack
+                con[DUAL, k, j] += step * con[D_DUAL, k, j]
         for m in range(n_col):
-            slack[m] += step * d_col[m]
-            z_col[m] += step * dz_col[m]
+            col[ROOM, m] += step * col[D_ROOM, m]
+            col[PRICE, m] += step * col[D_PRICE, m]
     value = _objective(table, pool, lin_c, elastic, joint, common[0], y, share)
-    return value, gap, max(residual, off), steps, z_col
+    return value, gap, max(residual, off), steps

@@ -223,9 +223,8 @@ def _by_casadi(problem: Problem, model: Any, options: Options, settings: dict[st
         told["max_wall_time"] = options.time_limit
     told |= settings
     program = {"x": ca.vertcat(*builder.x), "f": builder.f, "g": ca.vertcat(*builder.g)}
-    engine = ca.nlpsol(
-        "ipopt", "ipopt", program, {"print_time": False} | {f"ipopt.{k}": v for k, v in told.items()}
-    )
+    quiet = {"print_time": False, "show_eval_warnings": False}  # a step out of the domain is taken back
+    engine = ca.nlpsol("ipopt", "ipopt", program, quiet | {f"ipopt.{k}": v for k, v in told.items()})
     answer = engine(x0=builder.x_init, lbx=builder.x_lb, ubx=builder.x_ub, lbg=builder.g_lb, ubg=builder.g_ub)
     stats = engine.stats()
     native, point = str(stats["return_status"]), np.asarray(answer["x"], dtype=np.float64).ravel()

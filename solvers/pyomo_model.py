@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.errors import EdgeallocError, MissingPackageError
 from edgealloc.problem import Problem
 from edgealloc.radio import subcarrier_hz
-from edgealloc.result import Allocation
 from edgealloc.solvers.logform import LogForm, allocation_of, mean_exponential
 from edgealloc.units import FloatArray
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.device import AdapterChoice, chosen_adapter, compute_energy_j, cycles, download_s, payload_bits
 from edgealloc.problem import Problem
 from edgealloc.radio import subcarrier_rate_bps
-from edgealloc.result import Allocation
 from edgealloc.solvers.bandwidth import device_rows
 from edgealloc.solvers.response import BANDWIDTH, COMPUTE, bandwidths, new_table
 from edgealloc.units import FloatArray

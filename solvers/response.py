@@ -96,14 +96,15 @@ def share(x, under, weight, nu, pool, scale):  # type: ignore[no-untyped-def]
     return value + gap, first + gap * r, second + gap * (inner2 / (2.0 * inner) - r * r)
 
 
-@kernel
-def _answer(row, under, weight, scale, pool, mu, nu, lo, hi, close, x, v):  # type: ignore[no-untyped-def]
+@kernel(inner=True)
+def _answer(row, under, weight, scale, pool, mu, nu, lo, hi, close, table, k):  # type: ignore[no-untyped-def]
     """One device's keep rate at prices: Newton on the derivative of its convex F, inside a bracket.
 
-    A Newton step below ``close`` is the last; the error left is about its square.
+    Column k of the table has the start and gets the answer. A Newton step below ``close`` is the last; the error
+    left is about its square.
     """
     low, high = lo, hi
-    x = min(max(x, lo), hi)
+    x, v = min(max(table[X, k], lo), hi), table[V, k]
     band, slope, curve, v_slope, up, down, regime = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
     f2 = 1.0
     at_bound = True
@@ -158,7 +159,9 @@ def _answer(row, under, weight, scale, pool, mu, nu, lo, hi, close, x, v):  # ty
         x = new
     x_mu = 0.0 if at_bound else -mu * band * slope / f2  # with respect to log mu
     x_nu = 0.0 if at_bound else -2.0 * weight * math.exp(2.0 * x) / f2
-    return x, v, band, slope, curve, float(regime), x_mu, x_nu, up, down
+    table[X, k], table[V, k], table[BANDWIDTH, k], table[SLOPE, k], table[CURVE, k] = x, v, band, slope, curve
+    table[REGIME, k], table[X_MU, k], table[X_NU, k] = regime, x_mu, x_nu
+    table[UPLOAD, k], table[COMPUTE, k] = up, down
 
 
 @_serial_and_parallel
@@ -168,11 +171,7 @@ def answers(rows, under, weight, scale, pool, mu, nu, lo, hi, close, table):  # 
     Shapes: rows [K, 12]; under, weight, scale, lo, hi [K]; table [10, K], rows X, V, ... of this module.
     """
     for k in prange(rows.shape[0]):
-        found = _answer(
-            rows[k], under[k], weight[k], scale[k], pool, mu, nu, lo[k], hi[k], close, table[X, k], table[V, k]
-        )
-        for i in range(10):
-            table[i, k] = found[i]
+        _answer(rows[k], under[k], weight[k], scale[k], pool, mu, nu, lo[k], hi[k], close, table, k)
 
 
 @_serial_and_parallel
@@ -187,7 +186,7 @@ def bandwidths(rows, x, v, out):  # type: ignore[no-untyped-def]
         out[REGIME, k], out[X_MU, k], out[X_NU, k], out[UPLOAD, k], out[COMPUTE, k] = regime, 0.0, 0.0, up, down
 
 
-@kernel
+@kernel(inner=True)
 def tangent(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ignore[no-untyped-def]
     """A line below F: ``F(y) >= value + slope (y - x) - slack`` for all y in [lo, hi] and every feasible v.
 
@@ -263,13 +262,6 @@ def tangent(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ign
     return value, g_x, _ROUNDING * size - fall_v
 
 
-@kernel
-def _floor(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ignore[no-untyped-def]
-    """Lower bound of min F over x in [lo, hi] and every feasible v, from a tangent plane at x."""
-    value, slope, slack = tangent(row, under, weight, scale, pool, mu, nu, lo, hi, x, v)
-    return value + min(slope * (lo - x), slope * (hi - x)) - slack
-
-
 @_serial_and_parallel
 def floor_of_answers(rows, under, weight, scale, pool, mu, nu, lo, hi, table, out):  # type: ignore[no-untyped-def]
     """Proven lower bounds of all devices' minima at prices (mu, nu), from the answers in ``table``.
@@ -277,19 +269,11 @@ def floor_of_answers(rows, under, weight, scale, pool, mu, nu, lo, hi, table, ou
     Writes shape [K] to ``out``. Valid for any table; tight when the answers are accurate.
     """
     for k in prange(rows.shape[0]):
-        out[k] = _floor(
-            rows[k],
-            under[k],
-            weight[k],
-            scale[k],
-            pool,
-            mu,
-            nu,
-            lo[k],
-            hi[k],
-            table[X, k],
-            table[V, k],
+        x = table[X, k]
+        value, slope, slack = tangent(
+            rows[k], under[k], weight[k], scale[k], pool, mu, nu, lo[k], hi[k], x, table[V, k]
         )
+        out[k] = value + min(slope * (lo[k] - x), slope * (hi[k] - x)) - slack
 
 
 def new_table(count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgealloc.solvers.choices import IntArray
 from edgealloc.solvers.jit import kernel
+from edgealloc.solvers.order import sort_by
 from edgealloc.solvers.prices import _slope, _value
 from edgealloc.units import FloatArray
 
@@ -53,17 +54,18 @@ def exchange(
     return chosen, float(value)
 
 
-@kernel
+@kernel(inner=True)
 def _totals(cost, band, kept, chosen):  # type: ignore[no-untyped-def]
     own, used, square = 0.0, 0.0, 0.0
-    for j in chosen:
+    for k in range(chosen.size):
+        j = chosen[k]
         own += cost[j]
         used += band[j]
         square += kept[j]
     return own, used, square
 
 
-@kernel
+@kernel(inner=True)
 def _cut_back(start, cost, band, kept, limit, mu, nu, chosen):  # type: ignore[no-untyped-def]
     """Smaller columns where they cost least per Hz freed, until the choice fits; False if it cannot."""
     for k in range(len(chosen)):
@@ -97,21 +99,22 @@ def _exchange(start, owner, cost, band, kept, limit, term, mu, nu, chosen, round
     count = len(cost)
     own, used, square = _totals(cost, band, kept, chosen)
     value = own + _value(term, square)
-    more = np.empty(count)
-    gain = np.empty(count)
+    more, gain = np.empty(count), np.empty(count)
+    order, spare = np.empty(count, np.int64), np.empty(count, np.int64)
+    top = np.empty((count, 2), np.int64)
     for _ in range(rounds):
         slope = _slope(term, square)
         slack = limit - used
         least, first, second = -1e-15 * abs(value), -1, -1
         for j in range(count):
             now = chosen[owner[j]]
+            order[j] = j
             more[j] = band[j] - band[now]
             gain[j] = cost[j] - cost[now] + slope * (kept[j] - kept[now])
             if j != now and more[j] <= slack and gain[j] < least:
                 least, first = gain[j], j
         # Pairs: moves sorted by bandwidth; of those that leave room, the best two by different devices.
-        order = np.argsort(more)
-        top = np.empty((count, 2), np.intp)
+        sort_by(more, order, spare)
         a, b = -1, -1
         for i in range(count):
             j = order[i]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor, wait
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +40,7 @@ MARGIN = 1e-6  # relative
 # Variables beyond which SCIP goes without its local NLP searches: the Ipopt that PySCIPOpt 6 ships corrupts memory
 # there and aborts the process (400 FDMA devices; 250, with 2250 variables, are solved). It costs SCIP incumbents.
 NLP_MOST = 2500
+_LOOK_S = 0.05  # how often a running SCIP is asked to stop, once somebody wants it to
 
 
 def solve_scip(problem: Problem, options: Options | None = None) -> Result:
@@ -62,7 +65,7 @@ def solve_scip(problem: Problem, options: Options | None = None) -> Result:
         model.setParams({"randomization/randomseedshift": options.seed, "parallel/maxnthreads": 1})
         if options.time_limit is not None:
             model.setParam("limits/time", max(options.time_limit - control.seconds, 0.01))
-        model.optimize()
+        _optimize(model, control)
         native = str(model.getStatus())
         found = model.getNSols() > 0
         boxed = (
@@ -84,3 +87,21 @@ def solve_scip(problem: Problem, options: Options | None = None) -> Result:
             nodes=int(model.getNTotalNodes()),
         )
         return conclude(problem, claim, control)
+
+
+def _optimize(model: Any, control: Control) -> None:
+    """Run SCIP on a thread of its own, while this one hears of Ctrl-C.
+
+    SCIP's own handler of the signal prints on standard output, and hides the interrupt from :class:`Control`.
+    """
+    model.setParam("misc/catchctrlc", False)
+    with ThreadPoolExecutor(1) as pool:
+        work = pool.submit(model.optimizeNogil)
+        try:
+            while not wait([work], _LOOK_S).done:
+                if control.reason:
+                    model.interruptSolve()
+        except BaseException:  # a second Ctrl-C: the pool waits for SCIP, which must not go on to its end
+            model.interruptSolve()
+            raise
+    work.result()

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from edgealloc.allocation import Allocation
 from edgealloc.errors import EdgeallocError, MissingPackageError
 from edgealloc.problem import Problem
 from edgealloc.radio import subcarrier_hz
-from edgealloc.result import Allocation
 from edgealloc.solvers.logform import LogForm, allocation_of, mean_exponential, quadrature_error, without_logarithm
 from edgealloc.units import FloatArray
 

@@ -25,7 +25,7 @@ from edgealloc.solvers.prices import Priced, search_prices, stability_constants
 from edgealloc.solvers.rounding import exchange
 from edgealloc.units import FloatArray
 
-__all__ = ["DeviceBox", "DeviceCut", "Separable"]
+__all__ = ["DeviceBox", "DeviceCut", "Dropped", "Separable"]
 
 _LINES_SHARE = 0.3  # pieces are cut while their lines make up more than this share of a node's gap
 _MANY = 200  # devices from which on exchanges are tried at few nodes only
@@ -77,6 +77,14 @@ def _meets(left: FloatArray, right: FloatArray, low: float, high: float) -> NDAr
     return np.asarray(touching & ((left == right) | ((left < high) & (right > low))))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Dropped:
+    """Pieces dropped by reduced cost, and the prices (mu, Q0) that justify it."""
+
+    prices: tuple[float, float]
+    pieces: Pieces
+
+
 @dataclass(slots=True, eq=False)
 class Separable(Relaxation[DeviceBox, Plan]):
     """FDMA and resource blocks, with levels, menus, selection and any underfitting term; one rate per device.
@@ -89,6 +97,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
     pieces: Pieces = field(init=False)
     term: FloatArray = field(init=False)
     discarded: float = math.inf
+    dropped: list[Dropped] = field(default_factory=list)
     calls: int = 0
 
     def __post_init__(self) -> None:
@@ -113,7 +122,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
         bound, searched_at = -math.inf, math.inf
         found: list[Found[Plan]] = []
         while True:
-            active = self._active(box)
+            active = self.active(box)
             start = np.searchsorted(active.device, np.arange(inst.num_devices + 1)) * 2
             if np.any(np.diff(start) == 0):  # nothing left for a device, but what was discarded
                 return Relaxed(self.discarded, tuple(found))
@@ -154,7 +163,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
         children, what = self._branch(box, active, start, priced, errors)
         return Relaxed(bound, tuple(found), children, prices, what)
 
-    def _active(self, box: DeviceBox) -> Pieces:
+    def active(self, box: DeviceBox) -> Pieces:
         """The pieces of a box."""
         holds = box.holds(self.pieces)
         return self.pieces if holds.all() else self.pieces.take(holds)
@@ -199,6 +208,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
         lost = forced >= cutoff
         if lost.any():
             self.discarded = min(self.discarded, float(np.min(forced[lost])))
+            self.dropped.append(Dropped((priced.mu, priced.q), p.take(lost)))
             self.pieces = p.take(~lost)
 
     def _plans(

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgealloc.allocation import Allocation
 from edgealloc.instance import Access, AdapterOption, BoundSpec, Instance
+from edgealloc.outcome import Status
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation, Result, Status
+from edgealloc.result import Result
 
 MakeInstance = Callable[..., Instance]
 ByHand = Callable[..., Result]

@@ -16,10 +16,12 @@ import pytest
 
 import edgealloc
 from edgealloc import conformance
+from edgealloc.allocation import Allocation
 from edgealloc.errors import EdgeallocError, InputError, MissingPackageError
 from edgealloc.instance import AdapterOption, BoundSpec, Instance
+from edgealloc.outcome import Status
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation, Result, Status
+from edgealloc.result import Result
 from edgealloc.scenario import CellOptions, make_cell
 from edgealloc.sideconstraints import SideConstraint, slice_cap
 from edgealloc.solvers import cvxpy_backend, highs_backend, pyomo_backend, scip_backend, scip_model

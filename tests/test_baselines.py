@@ -8,10 +8,9 @@ import pytest
 from edgealloc.api import METHODS, solve
 from edgealloc.errors import InputError
 from edgealloc.instance import Instance
+from edgealloc.outcome import Status
 from edgealloc.problem import Problem
-from edgealloc.result import Status
 from edgealloc.scenario import CellOptions, make_cell
-from edgealloc.solution import Solution
 from edgealloc.solvers.baselines import BASELINES
 from edgealloc.verify import verify
 
@@ -29,7 +28,7 @@ def test_feasible_or_says_so(access: str, name: str) -> None:
     result = solve(problem, f"baseline:{name}", seed=1)
     reference = solve(problem, "psca+")
     if result.status is Status.LOCALLY_SOLVED:
-        assert verify(problem.instance, Solution.of(result)).ok
+        assert verify(problem.instance, result.solution()).ok
         assert result.objective >= reference.objective * (1.0 - 2e-3)  # psca+ is near the optimum, not at it
     else:
         assert result.status is Status.NO_SOLUTION

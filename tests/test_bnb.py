@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 from edgealloc import load, solve
+from edgealloc.outcome import Snapshot, Status
 from edgealloc.problem import Problem
-from edgealloc.result import Snapshot, Status
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.bnb import Found, Outcome, Relaxation, Relaxed, branch_and_bound
 from edgealloc.solvers.exact import search

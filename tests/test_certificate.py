@@ -22,8 +22,9 @@ from edgealloc.certificate import Certificate, certificate_from_dict, save_certi
 from edgealloc.cli import main
 from edgealloc.errors import EdgeallocError, InputError
 from edgealloc.instance import BoundSpec, Instance
-from edgealloc.io import load_instance, save_instance
-from edgealloc.result import Result, Status
+from edgealloc.instance_file import load_instance, save_instance
+from edgealloc.outcome import Status
+from edgealloc.result import Result
 from edgealloc.solvers.certificate import certified
 from edgealloc.verify import verify_files
 from edgealloc.verify_certificate import check_certificate

@@ -21,7 +21,7 @@ from edgealloc.certificate import certificate_from_dict
 from edgealloc.certificate_ofdma import Part
 from edgealloc.errors import EdgeallocError
 from edgealloc.instance import BoundSpec, Instance, UnderfitCurve
-from edgealloc.io import load_instance
+from edgealloc.instance_file import load_instance
 from edgealloc.solvers.certificate import certified
 from edgealloc.units import FloatArray
 from edgealloc.verify_certificate import check_certificate

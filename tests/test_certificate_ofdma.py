@@ -18,8 +18,9 @@ from flint import ctx
 from edgealloc import solve
 from edgealloc.certificate import certificate_from_dict, save_certificate, seal
 from edgealloc.instance import Instance, UnderfitCurve
-from edgealloc.io import load_instance, save_instance
-from edgealloc.result import Result, Status
+from edgealloc.instance_file import load_instance, save_instance
+from edgealloc.outcome import Status
+from edgealloc.result import Result
 from edgealloc.solvers.certificate import certified
 from edgealloc.verify import verify_files
 from edgealloc.verify_certificate import check_certificate

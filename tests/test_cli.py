@@ -22,10 +22,10 @@ from jsonschema import Draft202012Validator
 import edgealloc
 from edgealloc import api
 from edgealloc.cli import EXIT_CODES, main
-from edgealloc.io import load_instance, save_instance
+from edgealloc.instance_file import load_instance, save_instance
+from edgealloc.outcome import Snapshot, Status
 from edgealloc.problem import Problem
 from edgealloc.progress import Progress, snapshot_text
-from edgealloc.result import Snapshot, Status
 from edgealloc.scenario import CellOptions, make_cell
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.convex import solve_convex

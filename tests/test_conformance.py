@@ -12,8 +12,9 @@ import pytest
 
 from edgealloc import conformance
 from edgealloc.api import METHODS, find_method
+from edgealloc.outcome import Status
 from edgealloc.problem import Problem
-from edgealloc.result import Result, Status
+from edgealloc.result import Result
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.convex import solve_convex
 

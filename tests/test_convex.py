@@ -14,8 +14,7 @@ import edgealloc
 from edgealloc import Instance, Problem, Result, Status
 from edgealloc.errors import EdgeallocError, InputError
 from edgealloc.instance import device_fields
-from edgealloc.result import Snapshot
-from edgealloc.solution import Solution
+from edgealloc.outcome import Snapshot
 from edgealloc.solvers import response
 from edgealloc.solvers.cell import Cell
 from edgealloc.verify import verify
@@ -30,7 +29,7 @@ FDMA_OPTIMA = [
 
 def accepted(result: Result) -> bool:
     """Whether the independent checker accepts the solution as its file would state it."""
-    report = verify(result.problem.instance, Solution.of(result))
+    report = verify(result.problem.instance, result.solution())
     assert report.ok, str(report)
     return report.ok
 

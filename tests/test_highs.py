@@ -12,9 +12,9 @@ import pytest
 import edgealloc
 from edgealloc import conformance
 from edgealloc.instance import BoundSpec, Instance
+from edgealloc.outcome import Status
 from edgealloc.problem import Problem
 from edgealloc.radio import subcarrier_hz
-from edgealloc.result import Status
 from edgealloc.scenario import CellOptions, make_cell
 from edgealloc.sideconstraints import SideConstraint, slice_cap
 from edgealloc.solvers.base import Control, Options

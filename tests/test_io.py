@@ -19,21 +19,19 @@ from hypothesis import strategies as st
 import edgealloc
 from edgealloc.errors import Fault, InputError
 from edgealloc.instance import BoundSpec, Instance, UnderfitCurve, device_fields
-from edgealloc.io import (
+from edgealloc.instance_file import (
     dict_from_instance,
     instance_from_dict,
     instance_hash,
-    json_schema,
     load_instance,
-    load_solution,
     save_instance,
-    solution_frame,
-    solution_from_dict,
 )
 from edgealloc.jsonfile import read_json
+from edgealloc.outcome import Diagnosis, Status
 from edgealloc.problem import Problem
-from edgealloc.result import Diagnosis, Result, Status
-from edgealloc.solution import Solution
+from edgealloc.result import Result
+from edgealloc.schema import json_schema
+from edgealloc.solution_file import dict_from_solution, load_solution, solution_from_dict
 
 PACKAGE = Path(edgealloc.__file__).parent
 Data = dict[str, Any]
@@ -271,7 +269,7 @@ def test_writing_follows_links_and_honours_the_umask(make_instance, tmp_path):
 
 def test_writing_to_a_pipe():
     code = (
-        "import sys; from edgealloc.io import save_solution, solution_from_dict; import json;"
+        "import sys; from edgealloc.solution_file import save_solution, solution_from_dict; import json;"
         "save_solution(solution_from_dict(json.load(sys.stdin)), '/dev/stdout')"
     )
     empty = {
@@ -302,7 +300,7 @@ def test_solution_round_trip_is_exact(make_instance, by_hand, menu, tmp_path, ac
     owner = {"owner": np.array([0, 1, 2, -1, 0, 1, 2, 2])} if access == "ofdma" else {}
     result = by_hand(instance, selected=selected, **owner)
     solution = load_solution(result.save(tmp_path / "solution.json"))
-    assert solution.to_file() == Solution.of(result).to_file()
+    assert dict_from_solution(solution) == dict_from_solution(result.solution())
     assert (solution.objective, solution.status) == (result.objective, Status.FEASIBLE)
     allocation, original = solution.for_instance(instance), result.allocation
     on = original.selected
@@ -323,7 +321,7 @@ def test_solution_round_trip_is_exact(make_instance, by_hand, menu, tmp_path, ac
 def test_a_device_left_out_is_written_as_nothing(make_instance, by_hand):
     instance = make_instance(exclusion_penalty=4.0)
     result = by_hand(instance, selected=np.array([True, False, True, True]))
-    row = Solution.of(result).to_file()["devices"][1]
+    row = dict_from_solution(result.solution())["devices"][1]
     assert (row["keep"], row["dropout"], row["selected"]) == (0.0, 1.0, False)
     assert (row["bandwidth_hz"], row["power_w"], row["rate_bps"], row["freq_hz"]) == (0.0, 0.0, 0.0, 0.0)
 
@@ -332,12 +330,12 @@ def test_devices_are_matched_by_name(make_instance, by_hand):
     instance = make_instance()
     result = by_hand(instance, keep=0.3, freq_hz=np.array([1.0e9, 1.1e9, 1.2e9, 1.3e9]))
     order = np.array([2, 0, 3, 1])
-    allocation = Solution.of(result).for_instance(instance.take(order))
+    allocation = result.solution().for_instance(instance.take(order))
     assert np.array_equal(allocation.freq_hz, result.allocation.freq_hz[order])
 
 
 def test_a_solution_of_another_instance_is_refused(make_instance, by_hand):
-    solution = Solution.of(by_hand(make_instance()))
+    solution = by_hand(make_instance()).solution()
     with pytest.raises(InputError) as caught:
         solution.for_instance(make_instance(devices=5))
     assert [(f.where, f.field) for f in caught.value.faults] == [("dev-0004", "name")]
@@ -347,7 +345,7 @@ def test_a_solution_of_another_instance_is_refused(make_instance, by_hand):
 
 def test_a_subcarrier_given_twice_is_refused(make_instance, by_hand):
     instance = make_instance("ofdma")
-    data: Data = json.loads(json.dumps(Solution.of(by_hand(instance)).to_file()))
+    data: Data = json.loads(json.dumps(dict_from_solution(by_hand(instance).solution())))
     data["devices"][2]["subcarriers"] = [2, 5]  # 5 is the second device's
     with pytest.raises(InputError) as caught:
         solution_from_dict(data).for_instance(instance)
@@ -370,7 +368,7 @@ def test_infeasible_is_written_with_its_diagnosis(make_instance, tmp_path):
 
 
 def test_solution_file_structure_is_checked(make_instance, by_hand):
-    data: Data = json.loads(json.dumps(Solution.of(by_hand(make_instance())).to_file()))
+    data: Data = json.loads(json.dumps(dict_from_solution(by_hand(make_instance()).solution())))
     jsonschema.Draft202012Validator(json_schema("solution")).validate(data)
     data["devices"][1]["keeep"] = data["devices"][1].pop("keep")
     data["status"] = "solved"
@@ -389,7 +387,7 @@ def test_frame_has_a_row_per_device_with_slack_and_binding(make_instance, by_han
     assert np.array_equal(frame["latency_s"], 15.0 - frame["latency_slack_s"])
     assert (frame["energy_slack_j"] > 0).all()
     tight = by_hand(instance, keep=0.05)
-    assert all("keep_min" in names for names in solution_frame(tight)["binding"])
+    assert all("keep_min" in names for names in tight.to_frame()["binding"])
 
 
 # ---- schemas ----
@@ -428,6 +426,8 @@ def test_schema_knows_what_each_access_scheme_needs(make_instance):
 
 
 def test_importing_the_files_module_is_light():
-    code = "import sys, edgealloc.io; print([m for m in ('pydantic', 'pandas', 'scipy') if m in sys.modules])"
+    heavy = ("pydantic", "pandas", "scipy")
+    code = "import sys, edgealloc.instance_file, edgealloc.solution_file, edgealloc.result; "
+    code += f"print([m for m in {heavy} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -20,10 +20,10 @@ from scipy.optimize import minimize_scalar
 
 from edgealloc.api import load
 from edgealloc.instance import AdapterOption, BoundSpec, Instance
+from edgealloc.outcome import Snapshot, Status
 from edgealloc.problem import Problem
-from edgealloc.result import Result, Snapshot, Status
+from edgealloc.result import Result
 from edgealloc.scenario import CellOptions, make_cell
-from edgealloc.solution import Solution
 from edgealloc.solvers import ofdma_pricing, ofdma_relax
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.exact import search, solve_bnb
@@ -52,7 +52,7 @@ def solve(instance: Instance, **options: Any) -> Result:
 
 def accepted(result: Result) -> None:
     """The independent checker accepts the solution as it would be written."""
-    report = verify(result.problem.instance, Solution.of(result), rel_gap=REL_GAP)
+    report = verify(result.problem.instance, result.solution(), rel_gap=REL_GAP)
     assert report.ok, str(report)
 
 

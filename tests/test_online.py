@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgealloc.allocation import Allocation
 from edgealloc.embed import DeviceState, Plan, System
 from edgealloc.errors import InputError
 from edgealloc.horizon import EnergyHorizon, EnergyPolicy, EqualSplit, Rollover, VirtualQueue
 from edgealloc.instance import BoundSpec, Instance
 from edgealloc.online import OnlineAllocator, who_to_drop
+from edgealloc.outcome import Status
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation, Status
-from edgealloc.rounds import RoundSolver, carried, on_spectrum
+from edgealloc.rounds import RoundSolver, carried
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.online_psca import bound_at_prices, solve_online_psca
+from edgealloc.solvers.psca_rounds import on_spectrum
 from edgealloc.stragglers import StragglerPolicy
 from tests.conftest import MakeInstance
 

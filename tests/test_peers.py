@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from benchmarks.peers import PEERS, PeerRun, solve_ipopt, solve_scip
+from edgealloc.allocation import Allocation
 from edgealloc.api import solve
 from edgealloc.errors import EdgeallocError
 from edgealloc.instance import BoundSpec, Instance
-from edgealloc.io import load_instance
+from edgealloc.instance_file import load_instance
 from edgealloc.problem import Problem
-from edgealloc.result import Allocation
 from edgealloc.solvers.judge import judge
 
 PACKAGE = {"ipopt": "casadi", "scip": "pyscipopt"}

@@ -16,10 +16,10 @@ from edgealloc.api import METHODS, solve
 from edgealloc.bench_suites import SUITES
 from edgealloc.errors import InputError
 from edgealloc.instance import AdapterOption, BoundSpec, Instance, UnderfitCurve
+from edgealloc.outcome import Status, excess_gap
 from edgealloc.problem import Problem
-from edgealloc.result import Result, Status, excess_gap
+from edgealloc.result import Result
 from edgealloc.scenario import CellOptions, make_cell
-from edgealloc.solution import Solution
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.psca import PscaSettings, solve_psca
 from edgealloc.solvers.psca_cap import keep_cap
@@ -49,7 +49,7 @@ def check(result: Result) -> None:
     """What every allocation of a local method must satisfy."""
     assert result.status is Status.LOCALLY_SOLVED, result.message
     assert result.allocation is not None
-    report = verify(result.problem.instance, Solution.of(result))
+    report = verify(result.problem.instance, result.solution())
     assert report.ok, report.faults
     assert result.objective >= result.problem.free_objective * (1.0 - 1e-9)
     assert "residual" in result.message

@@ -15,9 +15,10 @@ from rich.console import Console
 from edgealloc.errors import InputError, MissingPackageError, StatusError
 from edgealloc.figures import draw, plot_allocation, plot_cell, plot_subcarriers
 from edgealloc.instance import AdapterOption
+from edgealloc.outcome import Diagnosis, Status
 from edgealloc.problem import Problem
 from edgealloc.report import allocation_table, cell_text, comparison_table, proof_text, ranges_text
-from edgealloc.result import Diagnosis, Result, Status
+from edgealloc.result import Result
 
 
 def rendered(table: Any, width: int = 200) -> str:

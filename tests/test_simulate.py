@@ -14,13 +14,14 @@ from click.testing import CliRunner
 from edgealloc.cli import main
 from edgealloc.errors import InputError
 from edgealloc.fading import lag_correlation
-from edgealloc.horizon import POLICIES, EnergyLedger, RoundView, VirtualQueue, energy_worth, make_policy
+from edgealloc.horizon import POLICIES, EnergyLedger, RoundView, VirtualQueue, make_policy
 from edgealloc.instance import Instance
 from edgealloc.problem import Problem
 from edgealloc.result import Result
-from edgealloc.rounds import RoundSolver, on_spectrum
+from edgealloc.rounds import RoundSolver
 from edgealloc.scenario import CellOptions, make_cell
 from edgealloc.simulate import SimulateOptions, draw_rounds, simulate, summary
+from edgealloc.solvers.psca_rounds import energy_worth, on_spectrum
 from edgealloc.units import FloatArray
 from tests.conftest import MakeInstance
 

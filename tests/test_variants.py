@@ -17,9 +17,9 @@ import pytest
 from edgealloc import solve
 from edgealloc.device import chosen_adapter
 from edgealloc.instance import AdapterOption, BoundSpec, Instance, UnderfitCurve
-from edgealloc.io import save_instance
+from edgealloc.instance_file import save_instance
+from edgealloc.outcome import Status
 from edgealloc.problem import Problem
-from edgealloc.result import Status
 from edgealloc.solvers.bandwidth import device_rows, least_bandwidth
 from edgealloc.verify import verify_files
 

@@ -19,20 +19,23 @@ from hypothesis import strategies as st
 
 from edgealloc.errors import InputError
 from edgealloc.instance import BoundSpec, UnderfitCurve
-from edgealloc.io import load_solution, save_instance, save_solution, solution_from_dict
+from edgealloc.instance_file import save_instance
+from edgealloc.outcome import Diagnosis, Status
 from edgealloc.problem import Problem
-from edgealloc.result import Diagnosis, Result, Status
+from edgealloc.result import Result
 from edgealloc.solution import Solution
+from edgealloc.solution_file import dict_from_solution, load_solution, save_solution, solution_from_dict
 from edgealloc.verify import Report, verify, verify_files
 from edgealloc.verify_bound import bound_value, free_bracket
 from edgealloc.verify_budgets import check_budgets, demand_of
+from edgealloc.verify_diagnosis import _greatest_rate, _least_power, _Task
 
 Data = dict[str, Any]
 CURVE = UnderfitCurve(np.array([0.05, 0.4, 1.0]), np.array([3.0, 0.7, 0.0]))
 
 
 def _data(result: Result) -> Data:
-    return json.loads(json.dumps(Solution.of(result).to_file()))
+    return json.loads(json.dumps(dict_from_solution(result.solution())))
 
 
 def _judge(instance, data: Data) -> Report:
@@ -67,10 +70,10 @@ def test_all_variants_together_are_accepted(make_instance, by_hand, menu):
             access, keep_levels=levels, adapter_options=(menu, None, menu, None), exclusion_penalty=4.0
         )
         owner = {"owner": np.array([0, 1, 1, -1, 0, 1, 3, 3])} if access == "ofdma" else {}
-        report = verify(instance, Solution.of(by_hand(instance, selected=np.array([1, 1, 0, 1], bool), **owner)))
+        report = verify(instance, by_hand(instance, selected=np.array([1, 1, 0, 1], bool), **owner).solution())
         assert report.ok, str(report)
     common = make_instance(common_keep=True)
-    assert verify(common, Solution.of(by_hand(common))).ok
+    assert verify(common, by_hand(common).solution()).ok
 
 
 def test_the_checker_shares_no_code_with_solvers_or_model():
@@ -281,7 +284,7 @@ def _exact_use(instance, solution, k: int) -> dict[str, arb]:
 def test_a_budget_missed_by_less_than_an_ulp_is_rejected(make_instance, by_hand, access, budget, k):
     """The budget is put on the two doubles around the exact use: the upper one holds, the lower one does not."""
     instance = make_instance(access)
-    solution = Solution.of(by_hand(instance))
+    solution = by_hand(instance).solution()
     exact = _exact_use(instance, solution, k)[budget]
     above = below = float(exact.mid())
     while not exact <= above:
@@ -306,7 +309,7 @@ def test_a_tie_that_no_precision_decides_is_rejected(make_instance, by_hand):
         payload_lora_bits=1e6, cycles_fixed=0.0, cycles_lora=0.0, downlink_bps=np.inf, latency_s=0.5,
         keep_max=0.5,
     )  # fmt: skip
-    solution = Solution.of(by_hand(instance, keep=0.5, power_w=np.array([1.0]), bandwidth_hz=np.array([1e6])))
+    solution = by_hand(instance, keep=0.5, power_w=np.array([1.0]), bandwidth_hz=np.array([1e6])).solution()
     check = check_budgets(instance, solution, demand_of(instance, solution))
     assert [(fault.where, fault.field) for fault in check.faults] == [("dev-0000", "latency_s")]
     assert "1024 bits" in check.faults[0].value
@@ -321,7 +324,7 @@ def test_spectrum_is_summed_exactly(make_instance, by_hand):
         band = np.array([3e5, 7e5, last])
         assert band.sum() == instance.bandwidth_hz
         assert (sum(map(Fraction, band.tolist())) <= Fraction(instance.bandwidth_hz)) is fine
-        solution = replace(Solution.of(by_hand(instance)), bandwidth_hz=band)
+        solution = replace(by_hand(instance).solution(), bandwidth_hz=band)
         found = {(fault.where, fault.field) for fault in verify(instance, solution).faults}
         assert (("uplink", "bandwidth_hz") not in found) is fine
 
@@ -334,7 +337,7 @@ def test_doubles_and_balls_agree_within_the_stated_margin(make_instance, by_hand
     rng = np.random.default_rng(seed)
     instance = make_instance(access, devices=3, noise_psd_dbm_per_hz=rng.uniform(-180, -150))
     result = by_hand(instance, keep=rng.uniform(0.05, 0.3), freq_hz=rng.uniform(0.8e9, 1.2e9, 3))
-    solution = Solution.of(result)
+    solution = result.solution()
     k = int(rng.integers(3))
     factor = 1.0 + rng.uniform(-1, 1) * 10.0 ** rng.uniform(-16, -12)
     tight = instance.with_changes(latency_s=float(solution.latency_s[k] * factor))
@@ -346,10 +349,10 @@ def test_doubles_and_balls_agree_within_the_stated_margin(make_instance, by_hand
 
 def test_numbers_near_underflow_are_not_left_to_doubles(make_instance, by_hand):
     instance = make_instance(capacitance=1e-300)
-    solution = Solution.of(by_hand(instance))
+    solution = by_hand(instance).solution()
     check = check_budgets(instance, solution, demand_of(instance, solution))
     assert (check.in_balls, check.faults) == (4, ())
-    assert verify(make_instance(), Solution.of(by_hand(make_instance()))).in_balls == 0
+    assert verify(make_instance(), by_hand(make_instance()).solution()).in_balls == 0
 
 
 # ---- results without an allocation ----
@@ -361,7 +364,7 @@ def _infeasible(instance, *findings: Diagnosis) -> Solution:
         problem, "by-hand", Status.INFEASIBLE, np.inf, np.inf, problem.free_objective, None, 0.0,
         diagnosis=findings, message="infeasible",
     )  # fmt: skip
-    return Solution.of(result)
+    return result.solution()
 
 
 def test_a_true_diagnosis_is_proved(make_instance):
@@ -420,6 +423,68 @@ def test_too_little_spectrum_is_proved(make_instance, access):
     assert any(note.startswith("proved: devices need") for note in report.notes), str(report)
 
 
+def _wide(make_instance, **changes):
+    """A device that sends few bits over a wide band: the power that it needs is far below the noise."""
+    fields = {
+        "devices": 1, "bandwidth_hz": 1e15, "gain": np.array([1e-12]), "power_max_w": 10.0, "energy_static_j": 0.0,
+        "payload_fixed_bits": 0.0, "payload_lora_bits": 2e6, "cycles_fixed": 0.0, "cycles_lora": 0.0,
+        "freq_min_hz": 1e9, "freq_max_hz": 1e9, "capacitance": 0.0, "keep_min": 0.5, "downlink_bps": np.inf,
+    }  # fmt: skip
+    instance = make_instance(**(fields | changes))
+    # without end of bandwidth: N0 ln 2 / g joules per bit
+    return instance, 1e6 * instance.noise_psd_w_per_hz * math.log(2.0) / 1e-12
+
+
+@pytest.mark.parametrize("access", ["fdma", "ofdma"])
+@pytest.mark.parametrize("room", [1e-7, 1e-5])
+def test_a_false_diagnosis_at_low_signal_to_noise_is_rejected(make_instance, access, room):
+    """Powers were differences of logarithms, and rates of numbers near 1: a wide band left no digit of them."""
+    gain = np.full((1, 3), 1e-12) * [1.0, 1.0 + 1e-14, 1.0 + 3e-14] if access == "ofdma" else np.array([1e-12])
+    instance, least = _wide(make_instance, access=access, gain=gain)
+    instance = replace(instance, energy_j=np.array([least * (1.0 + room)]))
+    found = Diagnosis("dev-0000", "energy_j", float(instance.energy_j[0]), np.inf, "")
+    assert [fault.field for fault in verify(instance, _infeasible(instance, found)).faults] == ["diagnosis"]
+    poor = replace(instance, energy_j=np.array([least * (1.0 - room)]))
+    found = replace(found, available=float(poor.energy_j[0]))
+    report = verify(poor, _infeasible(poor, found))
+    assert report.ok
+    assert any("proved infeasible alone" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("room", [1e-7, 1e-5])
+def test_a_false_diagnosis_of_little_power_is_rejected(make_instance, room):
+    """The rate of a power far below the noise, against the deadline."""
+    instance, _ = _wide(make_instance, access="ofdma", gain=np.array([[1e-12, 1.001e-12, 1e-12]]), energy_j=1e9)
+    slowest = 1e6 / (1e-9 * 1.001e-12 / instance.noise_psd_w_per_hz / math.log(2.0))
+    for factor, field in ((1.0 + room, ["diagnosis"]), (1.0 - room, [])):
+        case = replace(instance, power_max_w=np.array([1e-9]), latency_s=slowest * factor)
+        found = Diagnosis("dev-0000", "power_max_w", 1e-9, np.inf, "")
+        assert [fault.field for fault in verify(case, _infeasible(case, found)).faults] == field
+
+
+def test_powers_and_rates_are_rounded_outwards():
+    """Against balls of 300 bits: any number of channels, near each other or far apart, any signal to noise."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        count = int(rng.integers(1, 9))
+        spread = 10.0 ** rng.uniform(-14, 2)
+        gain = np.sort(1e-10 * np.exp(spread * rng.normal(size=count)))[::-1].copy()
+        task = _Task(
+            payload_bits=1.0, work=0.0, latency_s=1.0, energy_j=1.0, energy_static_j=0.0, power_max_w=1.0,
+            freq_min_hz=1.0, freq_max_hz=1.0, capacitance=0.0, downlink_bps=math.inf, bandwidth_hz=1e6,
+            channels=count, gain=gain, noise_w_per_hz=4e-21,
+        )  # fmt: skip
+        with ctx.workprec(300):
+            noise = [arb(4e-21) * (arb(1e6) / count) / arb(g) for g in gain.tolist()]
+            level = noise[0] * (1 + arb(10.0 ** rng.uniform(-14, 9)))
+            wet = [level / n for n in noise if level > n]
+            power = sum(((r - 1) * n for r, n in zip(wet, noise, strict=False)), arb(0))
+            rate = arb(1e6) / count * sum((r.log() for r in wet), arb(0)) / arb.const_log2()
+            low, high = _least_power(task, float(rate.mid())), _greatest_rate(task, float(power.mid()))
+            assert arb(low) < power < arb(low) * (1 + arb("1e-11"))
+            assert rate < arb(high) < rate * (1 + arb("1e-11"))
+
+
 def test_infeasible_needs_a_diagnosis_and_no_selection(make_instance):
     report = verify(make_instance(), _infeasible(make_instance()))
     assert [fault.field for fault in report.faults] == ["diagnosis"]
@@ -445,7 +510,7 @@ def test_without_an_allocation_nothing_is_claimed(make_instance):
 
 def test_solved_public_cases_are_accepted(cases, tmp_path):
     api = pytest.importorskip("edgealloc.api")
-    from edgealloc.io import load_instance
+    from edgealloc.instance_file import load_instance
 
     for name in ("fdma-2-s1", "fdma-10-ample-s1", "fdma-20-head-downlink-s2", "fdma-10-infeasible-deadline-s1"):
         path = cases / f"{name}.json"

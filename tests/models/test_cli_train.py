@@ -14,7 +14,7 @@ pytest.importorskip("peft", reason="the trainer's extra is not installed")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 from edgealloc.cli import main
-from edgealloc.io import load_instance, save_instance
+from edgealloc.instance_file import load_instance, save_instance
 from edgealloc.models.calibrate import predict
 from edgealloc.models.sweep import read_records
 from edgealloc.scenario import CellOptions, make_cell

@@ -1,6 +1,6 @@
-"""Files: instances and solutions as JSON, read with all faults at once and written whole or not at all.
+"""Instance files: instances as JSON, read with all faults at once and written whole or not at all.
 
-The formats are those of the formulation, section 6, as types in :mod:`edgealloc.schema`. Numbers are
+The format is that of the formulation, section 6, as types in :mod:`edgealloc.schema`. Numbers are
 doubles written with the shortest decimal that reads back to the same bits, so a round trip is exact.
 """
 
@@ -10,93 +10,42 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgealloc.errors import Fault, InputError, MissingPackageError
+from edgealloc.errors import Fault, InputError
 from edgealloc.instance import AdapterOption, BoundSpec, Instance, UnderfitCurve, device_fields
-from edgealloc.jsonfile import read_json, write_json
-from edgealloc.solution import Solution
+from edgealloc.jsonfile import MAX_MB, read_json, write_json
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from edgealloc.result import Result
     from edgealloc.schema import InstanceFile
 
 __all__ = [
     "dict_from_instance",
     "instance_from_dict",
     "instance_hash",
-    "json_schema",
     "load_instance",
-    "load_solution",
     "save_instance",
-    "save_solution",
-    "solution_frame",
-    "solution_from_dict",
 ]
 
 _BOUND_NUMBERS = ("underfit_weight", "loss_range", "lipschitz", "curvature", "sparsity_weight", "confidence_delta")
 
 
-def load_instance(path: str | Path) -> Instance:
-    """Read an ``edgealloc-instance/1`` file.
+def load_instance(path: str | Path, *, max_mb: float = MAX_MB) -> Instance:
+    """Read an ``edgealloc-instance/1`` file of at most ``max_mb`` megabytes.
 
     Raises
     ------
     InputError
         Lists every fault of the file, with device name, field, value and what is allowed.
     """
-    return instance_from_dict(read_json(path), subject=str(path))
+    return instance_from_dict(read_json(path, max_mb), subject=str(path))
 
 
 def save_instance(instance: Instance, path: str | Path) -> Path:
     """Write an ``edgealloc-instance/1`` file; it appears whole or not at all. Returns its path."""
     return write_json(dict_from_instance(instance), path)
-
-
-def load_solution(path: str | Path) -> Solution:
-    """Read an ``edgealloc-solution/1`` file; its claims are not judged (see :mod:`edgealloc.verify`).
-
-    Raises
-    ------
-    InputError
-        Lists every fault of the file's structure.
-    """
-    return solution_from_dict(read_json(path), subject=str(path))
-
-
-def save_solution(result: Result | Solution, path: str | Path) -> Path:
-    """Write an ``edgealloc-solution/1`` file; it appears whole or not at all. Returns its path."""
-    solution = result if isinstance(result, Solution) else Solution.of(result)
-    return write_json(solution.to_file(), path)
-
-
-def solution_frame(result: Result) -> pd.DataFrame:
-    """One row per device, indexed by name: the columns of the solution file, slack and binding budgets.
-
-    ``latency_slack_s`` and ``energy_slack_j`` are what is left of the budgets in s and J, ``binding`` names
-    the constraints with no room left. No rows without an allocation.
-
-    Raises
-    ------
-    MissingPackageError
-        Without pandas.
-    """
-    try:
-        import pandas as pd
-    except ImportError:
-        raise MissingPackageError("pandas", "frame", "a table of results") from None
-    frame = pd.DataFrame(Solution.of(result).to_file()["devices"])
-    if frame.empty or result.allocation is None:
-        return frame
-    use = result.problem.evaluate(result.allocation)
-    frame["latency_slack_s"] = use.latency_slack_s
-    frame["energy_slack_j"] = use.energy_slack_j
-    frame["binding"] = [", ".join(names) for names in use.binding]
-    return frame.set_index("name")
 
 
 def instance_hash(instance: Instance) -> str:
@@ -106,24 +55,6 @@ def instance_hash(instance: Instance) -> str:
     """
     text = json.dumps(dict_from_instance(instance), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def json_schema(kind: Literal["instance", "solution"]) -> dict[str, Any]:
-    """The published JSON Schema of a file format, as a dictionary."""
-    from edgealloc import schema
-
-    return schema.json_schema(kind)
-
-
-def solution_from_dict(data: Mapping[str, Any], *, subject: str = "solution") -> Solution:
-    """A solution from a parsed file; raises :class:`InputError` with every structural fault."""
-    from edgealloc import schema
-
-    _require_format(data, schema.SOLUTION_FORMAT, subject)
-    found = schema.structural_faults("solution", data)
-    if found:
-        raise InputError(subject, (fault for _, fault in found))
-    return Solution.from_file(data)  # type: ignore[arg-type]
 
 
 def instance_from_dict(data: Mapping[str, Any], *, subject: str = "instance") -> Instance:
@@ -144,7 +75,7 @@ def instance_from_dict(data: Mapping[str, Any], *, subject: str = "instance") ->
     """
     from edgealloc import schema
 
-    _require_format(data, schema.INSTANCE_FORMAT, subject)
+    schema.require_format("instance", data, subject)
     found = schema.structural_faults("instance", data)
     faults = [fault for _, fault in found]
     if found:
@@ -289,9 +220,3 @@ def _faults_beside(data: Mapping[str, Any], paths: list[tuple[str | int, ...]]) 
     except InputError as error:
         return [fault for fault in error.faults if not fault.where.startswith("\0")]
     return []
-
-
-def _require_format(data: Mapping[str, Any], tag: str, subject: str) -> None:
-    given = data.get("format", "(missing)")
-    if given != tag:
-        raise InputError(subject, [Fault("file", "format", repr(given), repr(tag))])

@@ -1,0 +1,90 @@
+"""How a solve ends and how far it has got: status, diagnosis, snapshots and the two gaps.
+
+``Status`` says why it stopped *and* what the allocation is. FEASIBLE (a limit, an allocation with its
+gap) is not NO_SOLUTION (a limit, nothing found), and neither is INFEASIBLE (proved, with a diagnosis).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+__all__ = ["Diagnosis", "Snapshot", "Status", "excess_gap", "relative_gap"]
+
+
+class Status(StrEnum):
+    """Why the solver stopped and what its allocation is."""
+
+    OPTIMAL = "optimal"
+    LOCALLY_SOLVED = "locally_solved"
+    FEASIBLE = "feasible"
+    NO_SOLUTION = "no_solution"
+    INFEASIBLE = "infeasible"
+    ERROR = "error"
+
+    @property
+    def has_allocation(self) -> bool:
+        """Whether a result of this status carries an allocation."""
+        return self in (Status.OPTIMAL, Status.LOCALLY_SOLVED, Status.FEASIBLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Why an instance has no feasible allocation: a device, a budget, and what would rescue it.
+
+    Parameters
+    ----------
+    device
+        Name of the device, or None when the shared spectrum is what lacks.
+    budget
+        Field of the instance that is too small, for example ``latency_s``.
+    available, required
+        The budget, and the least value of it that makes this device feasible with the other budgets as
+        they are; ``required`` is ``inf`` where no value does.
+    message
+        The whole finding as one sentence with a remedy.
+    """
+
+    device: str | None
+    budget: str
+    available: float
+    required: float
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An immutable view of a solve in progress, given to callbacks and the log."""
+
+    method: str
+    seconds: float
+    iteration: int
+    lower_bound: float
+    objective: float
+    rel_gap: float
+    nodes: int = 0
+    open_nodes: int = 0
+    note: str = ""
+
+
+def relative_gap(objective: float, lower_bound: float) -> float:
+    """``(UB - LB) / |UB|``, never negative; ``inf`` without an allocation."""
+    if not np.isfinite(objective):
+        return float("inf")
+    return max(0.0, objective - lower_bound) / abs(objective) if objective else max(0.0, -lower_bound)
+
+
+def excess_gap(objective: float, lower_bound: float, free_objective: float) -> float:
+    """``(UB - LB) / (UB - G_free)``: the gap measured against what resources cost, not against the bound.
+
+    The bound has a large constant part, so a gap relative to G flatters every method. 0 where the allocation
+    attains the free minimum to 1e-12, for that proves it optimal; ``inf`` without an allocation.
+    """
+    if not np.isfinite(objective):
+        return float("inf")
+    excess = objective - free_objective
+    if excess <= 1e-12 * abs(objective):
+        return 0.0
+    return max(0.0, objective - lower_bound) / excess
