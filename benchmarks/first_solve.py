@@ -84,8 +84,8 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "numba", "llvmlite"))
     machine = f"{platform.system()} {platform.machine()}, {cores} cores; Python {platform.python_version()}"
-    text = "# The first solve\n\nWritten by `python -m benchmarks.first_solve`. Wall-clock seconds of a whole process,\n"
-    text += f"medians of {arguments.runs}. Cold: empty cache; warm: filled cache, fresh process.\n\n"
+    text = "# The first solve\n\nWritten by `python -m benchmarks.first_solve`. Wall-clock seconds of a whole\n"
+    text += f"process, medians of {arguments.runs}. Cold: empty cache; warm: filled cache, fresh process.\n\n"
     text += f"{machine}; {packages}.\n\n"
     text += "\n".join(measure(trees, arguments.runs)) + "\n"
     print(text)
