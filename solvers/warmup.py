@@ -34,7 +34,7 @@ __all__ = ["prepare", "warm_up"]
 _MOST_WORKERS = 7
 _PATIENCE_S = 60.0  # after which a kernel that a worker has not finished is compiled here as well
 _LOCK_WAIT_S = 300.0
-_KERNEL_S = 0.25  # of one core, for the estimate that is told
+_KERNEL_S = 0.6  # of one core, for the estimate that is told
 
 _prepared: set[str] = set()
 
@@ -76,8 +76,7 @@ def _compile(numbers: Iterable[int], progress: Callable[[int, int], None] | None
     if not todo:
         return 0
     cores = min(_cores(), 1 + _MOST_WORKERS, len(todo))
-    if progress is None:
-        tell(f": {len(todo)} kernels, about {math.ceil(_KERNEL_S * len(todo) / cores)} s")
+    tell(f": {len(todo)} kernels, about {math.ceil(_KERNEL_S * len(todo) / cores)} s")
     with _alone():
         todo = _missing(todo)  # another process may have been here
         work = _Work(todo, progress)
