@@ -198,7 +198,7 @@ def test_from_the_lock_in_a_fresh_environment(which: str, wheel: Path, sdist: Pa
     call(home / "python", ROOT / "tests" / "versions.py", "check", cwd=tmp_path)
     for access in ("fdma", "ofdma"):
         cell, solution, proof = f"{access}.json", f"{access}-solution.json", f"{access}-proof.json"
-        draw = ("new", "--access", access, "--devices", "3", "--seed", "7")
+        draw = ("new", "--access", access, "--devices", "3", "--subcarriers", "6", "--seed", "7")
         call(home / "edgealloc", *draw, "--out", cell, cwd=tmp_path)
         call(home / "edgealloc", "solve", cell, "--out", solution, "--certificate", proof, cwd=tmp_path)
         assert json.loads((tmp_path / solution).read_text())["status"] == "optimal"
