@@ -201,11 +201,17 @@ def run_search(  # type: ignore[no-untyped-def]
         taken[m] = take
         if inside > n_high or inside + n_open - depth - 1 < n_low:
             continue
-        top, side = -np.inf, 1.0 if take else -1.0
-        for i in range(n_cut):
-            x = bound[depth, i] + max(0.0, side * worth[m, i])
-            bound[depth + 1, i] = x
-            top = max(top, x)
+        top = -np.inf
+        if take:
+            for i in range(n_cut):
+                x = bound[depth, i] + max(0.0, worth[m, i])
+                bound[depth + 1, i] = x
+                top = max(top, x)
+        else:
+            for i in range(n_cut):
+                x = bound[depth, i] + max(0.0, -worth[m, i])
+                bound[depth + 1, i] = x
+                top = max(top, x)
         if gain.size:
             top = max(top, cover_rest(table, gain, left, paid, depth, take, mu[m]))
         if top <= state[THRESHOLD]:
