@@ -15,7 +15,7 @@ LOCKED := $(call CONSTRAINED,lock.txt)
 # may bring gigabytes of CUDA libraries, and the trainer's reference numbers belong to it. `make lock TORCH=...` moves it.
 TORCH ?= $(shell sed -n 's/^torch==//p' lock.txt)
 WORKERS ?= 2
-SMOKE := tests/test_instance.py tests/test_bandwidth.py tests/test_convex.py tests/test_bnb.py
+SMOKE := tests/data/test_instance.py tests/solvers/fdma/test_bandwidth.py tests/solvers/fdma/test_convex.py tests/solvers/search/test_engine.py
 # Workers that each start a thread per core fight for the cores, and the tests of the trainer take ten times as long.
 ONE_THREAD := OMP_NUM_THREADS=1
 

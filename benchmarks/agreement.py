@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgealloc.api import METHODS, find_method
+from edgealloc.data.instance import Instance
+from edgealloc.data.outcome import Status
 from edgealloc.errors import EdgeallocError
-from edgealloc.instance import Instance
-from edgealloc.instance_file import load_instance
-from edgealloc.outcome import Status
-from edgealloc.problem import Problem
-from edgealloc.result import Result
+from edgealloc.files.instance import load_instance
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Options
 
 BACKENDS = ("cvxpy:CLARABEL", "cvxpy:SCS", "pyomo:ipopt", "scip", "highs")

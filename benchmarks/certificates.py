@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 
 from edgealloc import solve
-from edgealloc.certificate import certificate_from_dict
-from edgealloc.instance_file import load_instance
-from edgealloc.solvers.certificate import certified
-from edgealloc.verify_certificate import check_certificate
+from edgealloc.certificate.prices import certificate_from_dict
+from edgealloc.files.instance import load_instance
+from edgealloc.solvers.certify.write import certified
+from edgealloc.verify.certificate import check_certificate
 
 REL_GAP = 1e-6
 

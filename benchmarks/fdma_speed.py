@@ -34,10 +34,10 @@ import numpy as np
 
 from benchmarks.peers import PEERS
 from benchmarks.record import save_page, save_rows
-from edgealloc.instance import Instance
-from edgealloc.instance_file import instance_hash, load_instance
-from edgealloc.problem import Problem
-from edgealloc.solvers.judge import judge
+from edgealloc.data.instance import Instance
+from edgealloc.files.instance import instance_hash, load_instance
+from edgealloc.formulation.problem import Problem
+from edgealloc.solvers.backends.judge import judge
 
 REL_GAP = 1e-6
 PACKAGE = {"ipopt": "casadi", "scip": "pyscipopt"}
@@ -94,7 +94,7 @@ class Alone:
 
 def draw_instance(devices: int, seed: int) -> Instance:
     """The benchmark's cell: defaults of the scenario generator, spectrum bought for a keep rate of 0.3."""
-    from edgealloc.scenario import CellOptions, make_cell
+    from edgealloc.scenario.cell import CellOptions, make_cell
 
     options = CellOptions(devices=devices, access="fdma", name=f"fdma-{devices}-seed{seed}")
     return make_cell(options, np.random.default_rng(seed)).instance

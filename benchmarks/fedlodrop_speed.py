@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgealloc.models.task import Setup, Task, build_task
+from edgealloc.models.training.task import Setup, Task, build_task
 
 
 def step_ms(task: Task, batches: list[torch.Tensor], optimiser: torch.optim.Optimizer) -> float:

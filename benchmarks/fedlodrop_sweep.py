@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgealloc.models.sweep import markdown, read_records, summarise, sweep
-from edgealloc.models.task import Setup
+from edgealloc.models.training.task import Setup
+from edgealloc.models.trials.sweep import markdown, read_records, summarise, sweep
 
 COLUMNS = (
     "data",

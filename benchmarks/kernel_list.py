@@ -1,4 +1,4 @@
-"""Write the list of kernels that first solves need, ``solvers/kernel_list.json``, by compiling and watching.
+"""Write the list of kernels that first solves need, ``solvers/compiling/kernels.json``, by compiling and watching.
 
     python -m benchmarks.kernel_list            says whether the committed list is up to date
     python -m benchmarks.kernel_list --write    writes it
@@ -25,8 +25,8 @@ import numpy as np
 from edgealloc.api import METHODS, solve
 from edgealloc.conformance import CASES
 from edgealloc.errors import EdgeallocError, MissingPackageError
-from edgealloc.problem import Problem
-from edgealloc.scenario import CellOptions, make_cell
+from edgealloc.formulation.problem import Problem
+from edgealloc.scenario.cell import CellOptions, make_cell
 
 ACCESS = ("fdma", "rb", "ofdma")
 Key = tuple[str, str, tuple[Any, ...]]  # module, name, argument types
@@ -54,13 +54,13 @@ def _variants(method: str) -> None:
 
 
 def _certificate(access: str) -> None:
-    from edgealloc.solvers.certificate import certified
+    from edgealloc.solvers.certify.write import certified
 
     certified(solve(plain(access), rel_gap=1e-3), 1e-3)
 
 
 def _online(access: str) -> None:
-    from edgealloc.rounds import RoundSolver
+    from edgealloc.rounds.solver import RoundSolver
 
     solver = RoundSolver(time_budget_s=20.0)
     for _ in range(2):  # the second starts warm
@@ -93,7 +93,7 @@ class Watch:
         """Listen to numba's dispatchers from now on."""
         from numba.core.dispatcher import Dispatcher
 
-        from edgealloc.solvers import warmup
+        from edgealloc.solvers.compiling import warmup
 
         warmup.prepare = lambda use: None  # the old list must not decide what is compiled
         compile_, template = Dispatcher.compile, Dispatcher.get_call_template
@@ -121,7 +121,7 @@ class Watch:
 
 
 def _key(dispatcher: Any, signature: Any) -> Key | None:
-    from edgealloc.solvers.kernel_cache import KernelCache
+    from edgealloc.solvers.compiling.cache import KernelCache
 
     if not isinstance(dispatcher._cache, KernelCache) or dispatcher.targetoptions.get("parallel"):
         return None
@@ -140,7 +140,7 @@ def watched(use: str) -> tuple[set[Key], set[tuple[Key, Key]]]:
 
 def observe(cache: str, only: tuple[str, ...] = ()) -> dict[str, dict[Any, bool]]:
     """Run all uses, each in a process of its own; entries of the list, and whether Python calls them."""
-    from edgealloc.solvers.kernel_list import Entry
+    from edgealloc.solvers.compiling.listing import Entry
 
     called: dict[str, set[Key]] = {}
     edges: dict[Key, set[Key]] = {}
@@ -170,10 +170,10 @@ def observe(cache: str, only: tuple[str, ...] = ()) -> dict[str, dict[Any, bool]
 
 def main() -> int:
     """Command line; 1 when the committed list is out of date."""
-    from edgealloc.solvers.kernel_list import PATH, list_text
+    from edgealloc.solvers.compiling.listing import PATH, list_text
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write solvers/kernel_list.json")
+    parser.add_argument("--write", action="store_true", help="write solvers/compiling/kernels.json")
     parser.add_argument("--cache", type=Path, help="folder of the cache, kept; a fresh one when not given")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

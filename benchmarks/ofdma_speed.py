@@ -24,11 +24,11 @@ from statistics import median
 import numpy as np
 
 from benchmarks.record import machine, save_page, save_rows
-from edgealloc.instance import Instance
-from edgealloc.instance_file import instance_hash
-from edgealloc.problem import Problem
-from edgealloc.result import Result
-from edgealloc.scenario import CellOptions, make_cell
+from edgealloc.data.instance import Instance
+from edgealloc.files.instance import instance_hash
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
+from edgealloc.scenario.cell import CellOptions, make_cell
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.exact import solve_bnb
 
@@ -97,7 +97,7 @@ def measure(size: str, seed: int, scip_s: float, limit_s: float) -> Row:
     )  # fmt: skip
     if scip_s <= 0.0:
         return row
-    from edgealloc.solvers.scip_backend import solve_scip
+    from edgealloc.solvers.backends.scip_run import solve_scip
 
     begin = time.perf_counter()
     peer = solve_scip(problem, Options(rel_gap=REL_GAP, time_limit=scip_s))

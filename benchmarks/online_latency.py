@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.record import machine, save_page
-from edgealloc.clairvoyant import clairvoyant
-from edgealloc.instance import Instance
-from edgealloc.rounds import RoundSolver
-from edgealloc.scenario import CellOptions, make_cell
-from edgealloc.simulate import SimulateOptions, draw_rounds, simulate, summary
+from edgealloc.data.instance import Instance
+from edgealloc.rounds.clairvoyant import clairvoyant
+from edgealloc.rounds.simulation import SimulateOptions, draw_rounds, simulate, summary
+from edgealloc.rounds.solver import RoundSolver
+from edgealloc.scenario.cell import CellOptions, make_cell
 
 SEED = 7
 CORRELATION = 0.9

@@ -1,12 +1,12 @@
 r"""IPOPT and SCIP on continuous FDMA, each in the best form we know.
 
-IPOPT (through CasADi, MUMPS, exact Hessian) takes the logarithmic form (:mod:`edgealloc.solvers.logform`) with
+IPOPT (through CasADi, MUMPS, exact Hessian) takes the logarithmic form (:mod:`edgealloc.solvers.backends.logform`) with
 Shannon's rate as it stands. What it gains from: the
 pooled kept share as a variable of its own, so that the Hessian stays block diagonal; rows as log-sum-exp;
 the adaptive barrier; and an objective scaled so that every device counts. Without the scaling it reports
 success 7e-5 away from the optimum of ``fdma-1000-s1``.
 
-SCIP takes the model of :mod:`edgealloc.solvers.scip_model`: sums of exponentials of linear terms, all convex and
+SCIP takes the model of :mod:`edgealloc.solvers.backends.scip_model`: sums of exponentials of linear terms, all convex and
 recognised as such, Shannon's rate through a short quadrature that errs to the side of a relaxation.
 """
 
@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.allocation import Allocation
+from edgealloc.data.allocation import Allocation
 from edgealloc.errors import EdgeallocError, MissingPackageError
-from edgealloc.problem import Problem
-from edgealloc.solvers.logform import LogForm, allocation_of
-from edgealloc.solvers.scip_model import TERMS, build
+from edgealloc.formulation.problem import Problem
+from edgealloc.solvers.backends.logform import LogForm, allocation_of
+from edgealloc.solvers.backends.scip_model import TERMS, build
 
 __all__ = ["PEERS", "PeerRun", "solve_ipopt", "solve_scip"]
 

@@ -20,10 +20,10 @@ import numpy as np
 
 from benchmarks.ofdma_speed import time_to
 from benchmarks.record import machine, save_page, save_rows
-from edgealloc.instance import AdapterOption, Instance, UnderfitCurve
-from edgealloc.instance_file import instance_hash
-from edgealloc.problem import Problem
-from edgealloc.scenario import CellOptions, make_cell
+from edgealloc.data.instance import AdapterOption, Instance, UnderfitCurve
+from edgealloc.files.instance import instance_hash
+from edgealloc.formulation.problem import Problem
+from edgealloc.scenario.cell import CellOptions, make_cell
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.exact import solve_bnb
 

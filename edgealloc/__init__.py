@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from edgealloc.allocation import Allocation
     from edgealloc.api import METHODS, compare, load, solve
+    from edgealloc.data.allocation import Allocation
+    from edgealloc.data.instance import AdapterOption, BoundSpec, Instance, UnderfitCurve
+    from edgealloc.data.outcome import Snapshot, Status
     from edgealloc.errors import EdgeallocError, InputError, MissingPackageError, StatusError
-    from edgealloc.instance import AdapterOption, BoundSpec, Instance, UnderfitCurve
-    from edgealloc.instance_file import save_instance
+    from edgealloc.files.instance import save_instance
+    from edgealloc.formulation.problem import Problem
+    from edgealloc.formulation.result import Result
     from edgealloc.inverse import front, least
-    from edgealloc.outcome import Snapshot, Status
-    from edgealloc.problem import Problem
-    from edgealloc.result import Result
-    from edgealloc.scenario import CellOptions, make_cell
-    from edgealloc.solvers.cvxpy_backend import to_cvxpy
-    from edgealloc.solvers.pyomo_model import to_pyomo
-    from edgealloc.verify import verify_files
+    from edgealloc.scenario.cell import CellOptions, make_cell
+    from edgealloc.solvers.backends.cvxpy_fdma import to_cvxpy
+    from edgealloc.solvers.backends.pyomo_model import to_pyomo
+    from edgealloc.verify.solution import verify_files
 
 _HOME = {
     "METHODS": "api",
@@ -34,23 +34,23 @@ _HOME = {
     "InputError": "errors",
     "MissingPackageError": "errors",
     "StatusError": "errors",
-    "AdapterOption": "instance",
-    "BoundSpec": "instance",
-    "Instance": "instance",
-    "UnderfitCurve": "instance",
+    "AdapterOption": "data.instance",
+    "BoundSpec": "data.instance",
+    "Instance": "data.instance",
+    "UnderfitCurve": "data.instance",
     "front": "inverse",
     "least": "inverse",
-    "save_instance": "instance_file",
-    "Problem": "problem",
-    "Allocation": "allocation",
-    "Result": "result",
-    "Snapshot": "outcome",
-    "Status": "outcome",
-    "CellOptions": "scenario",
-    "make_cell": "scenario",
-    "to_cvxpy": "solvers.cvxpy_backend",
-    "to_pyomo": "solvers.pyomo_model",
-    "verify_files": "verify",
+    "save_instance": "files.instance",
+    "Problem": "formulation.problem",
+    "Allocation": "data.allocation",
+    "Result": "formulation.result",
+    "Snapshot": "data.outcome",
+    "Status": "data.outcome",
+    "CellOptions": "scenario.cell",
+    "make_cell": "scenario.cell",
+    "to_cvxpy": "solvers.backends.cvxpy_fdma",
+    "to_pyomo": "solvers.backends.pyomo_model",
+    "verify_files": "verify.solution",
 }
 
 __all__ = [

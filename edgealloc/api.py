@@ -8,12 +8,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgealloc.allocation import Allocation
+from edgealloc.data.allocation import Allocation
+from edgealloc.data.instance import Instance
+from edgealloc.data.outcome import Snapshot
 from edgealloc.errors import EdgeallocError, Fault, InputError
-from edgealloc.instance import Instance
-from edgealloc.outcome import Snapshot
-from edgealloc.problem import Problem
-from edgealloc.result import Result
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
 
 if TYPE_CHECKING:
     from edgealloc.solvers.base import Options
@@ -54,11 +54,11 @@ class Method:
 
     def run(self, problem: Problem, options: Options) -> Result:
         """Solve a problem, after compiling what that needs and this machine lacks."""
-        from edgealloc.solvers.clock import Clock
+        from edgealloc.solvers.compiling.clock import Clock
 
         module, function = self.entry.split(":")
         entry = getattr(import_module(module), function)
-        from edgealloc.solvers.warmup import prepare  # imports numba, as the method has done
+        from edgealloc.solvers.compiling.warmup import prepare  # imports numba, as the method has done
 
         clock = Clock()
         prepare(f"{self.name.partition(':')[0]} {problem.instance.access}")
@@ -80,7 +80,7 @@ METHODS: dict[str, Method] = {
             "proven optimum of continuous FDMA by its hidden convexity",
             _log_convex,
             "a log-convex problem: access fdma, underfit inverse-keep, no levels, menus or selection",
-            "edgealloc.solvers.convex:solve_convex",
+            "edgealloc.solvers.fdma.convex:solve_convex",
         ),
         Method(
             "bnb",
@@ -94,7 +94,7 @@ METHODS: dict[str, Method] = {
             "any conic solver, cvxpy:CLARABEL for one by name; its point repaired, its bound recomputed",
             _log_convex,
             "a log-convex problem",
-            "edgealloc.solvers.cvxpy_backend:solve_cvxpy",
+            "edgealloc.solvers.backends.cvxpy_fdma:solve_cvxpy",
             chosen=False,
         ),
         Method(
@@ -102,7 +102,7 @@ METHODS: dict[str, Method] = {
             "any Pyomo solver by name, as pyomo:ipopt or pyomo:gurobi; its point repaired, its claims checked",
             lambda problem: problem.underfit.name in ("inverse-keep", "perturbation"),
             "underfit inverse-keep or perturbation",
-            "edgealloc.solvers.pyomo_backend:solve_pyomo",
+            "edgealloc.solvers.backends.pyomo_run:solve_pyomo",
             chosen=False,
         ),
         Method(
@@ -110,7 +110,7 @@ METHODS: dict[str, Method] = {
             "mixed-integer linear programs of proven lines, refined; takes linear side constraints",
             lambda problem: True,
             "any problem",
-            "edgealloc.solvers.highs_backend:solve_highs",
+            "edgealloc.solvers.backends.highs.solve:solve_highs",
             chosen=False,
         ),
         Method(
@@ -118,7 +118,7 @@ METHODS: dict[str, Method] = {
             "global oracle for every access scheme and variant, far slower than ours; its point repaired",
             lambda problem: problem.underfit.name in ("inverse-keep", "perturbation"),
             "underfit inverse-keep or perturbation",
-            "edgealloc.solvers.scip_backend:solve_scip",
+            "edgealloc.solvers.backends.scip_run:solve_scip",
             chosen=False,
         ),
         Method(
@@ -126,7 +126,7 @@ METHODS: dict[str, Method] = {
             "penalised successive convex approximation: fast, local, nothing proved",
             lambda problem: True,
             "any problem",
-            "edgealloc.solvers.psca:solve_psca",
+            "edgealloc.solvers.psca.solve:solve_psca",
             chosen=False,
         ),
         Method(
@@ -134,7 +134,7 @@ METHODS: dict[str, Method] = {
             "psca from three starts, with knapsack rounding and local search",
             lambda problem: True,
             "any problem",
-            "edgealloc.solvers.psca:solve_psca_plus",
+            "edgealloc.solvers.psca.solve:solve_psca_plus",
             chosen=False,
         ),
         Method(
@@ -157,7 +157,7 @@ def load(path: str | Path) -> Instance:
     InputError
         Lists every fault of the file: device, field, value, what is allowed.
     """
-    from edgealloc.instance_file import load_instance
+    from edgealloc.files.instance import load_instance
 
     return load_instance(path)
 
@@ -197,7 +197,7 @@ def solve(
     warm_start
         An allocation to start from.
     callback
-        Called with a :class:`~edgealloc.result.Snapshot` per iteration; a true answer stops the solve.
+        Called with a :class:`~edgealloc.formulation.result.Snapshot` per iteration; a true answer stops the solve.
     log
         Log progress at INFO on the logger ``edgealloc``.
 

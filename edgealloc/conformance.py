@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from edgealloc.api import METHODS, find_method, solve
+from edgealloc.data.instance import AdapterOption, BoundSpec, Instance
+from edgealloc.data.outcome import Status
 from edgealloc.errors import InputError
-from edgealloc.instance import AdapterOption, BoundSpec, Instance
-from edgealloc.outcome import Status
-from edgealloc.problem import Problem
-from edgealloc.result import Result
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Options
-from edgealloc.solvers.clock import Clock
+from edgealloc.solvers.compiling.clock import Clock
 
 __all__ = ["CASES", "Case", "Finding", "Report", "run"]
 

@@ -10,22 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgealloc.api import solve
-from edgealloc.bench_demo import draw_demo
-from edgealloc.certificate import save_certificate
+from edgealloc.bench.preview import draw_demo
+from edgealloc.certificate.prices import save_certificate
+from edgealloc.data.instance import BoundSpec, Instance
 from edgealloc.errors import MissingPackageError
-from edgealloc.figures import draw
-from edgealloc.instance import BoundSpec, Instance
-from edgealloc.instance_file import save_instance
-from edgealloc.problem import Problem
-from edgealloc.report import allocation_table, comparison_table, proof_text
-from edgealloc.result import Result
-from edgealloc.scenario import CellOptions, make_cell
+from edgealloc.files.instance import save_instance
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
+from edgealloc.report.allocation_picture import draw
+from edgealloc.report.tables import allocation_table, comparison_table, proof_text
+from edgealloc.scenario.cell import CellOptions, make_cell
 from edgealloc.solvers.base import Options
-from edgealloc.solvers.certificate import certified
+from edgealloc.solvers.certify.write import certified
 from edgealloc.solvers.exact import search
-from edgealloc.solvers.tree import draw as draw_tree
+from edgealloc.solvers.search.tree import draw as draw_tree
 from edgealloc.units import FloatArray
-from edgealloc.verify import verify_files
+from edgealloc.verify.solution import verify_files
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +36,7 @@ Places = tuple[FloatArray, NDArray[np.bool_]]  # positions in m and line of sigh
 
 # What papers compare with; `edgealloc.solvers.baselines.BASELINES` lists them all.
 _OTHERS = ("psca", "psca+", "baseline:equal", "baseline:best-channel", "baseline:no-dropout")
-# What a model is trained under; the last two are no allocations: see `edgealloc.models.plans`.
+# What a model is trained under; the last two are no allocations: see `edgealloc.models.trials.plans`.
 _TRAINED = ("auto", "baseline:common", "baseline:equal", "stragglers", "admission")
 # The bound of the trained task: from `edgealloc calibrate CELL --rule inverted --label-noise 0.2 --rounds 8
 # --seeds 4 --dropouts 0,0.2,0.4,0.5,0.6,0.7,0.8,0.9` on a cell of 5 devices with 20 samples each. Fit error .013
@@ -86,15 +86,15 @@ def run(folder: Path, devices: int, seed: int, console: Console) -> None:
 
 def _train(folder: Path, seed: int, console: Console) -> None:
     """Train on the offline default under the optimum and under simpler plans, two seeds each."""
-    from edgealloc.models.lora import require_training
+    from edgealloc.models.training.backbone import require_training
 
     require_training(threads=1)  # so small a model gains nothing from more, and results repeat
-    from edgealloc.models.digits import DIGITS_LEARNING_RATE
-    from edgealloc.models.sweep import RULES
-    from edgealloc.models.task import Setup, build_task
-    from edgealloc.models.validate import markdown, validate
-    from edgealloc.models.wire import AdapterShape
-    from edgealloc.trial import plans_for, save, trial_cell, verdict
+    from edgealloc.models.exchange.wire import AdapterShape
+    from edgealloc.models.training.digits import DIGITS_LEARNING_RATE
+    from edgealloc.models.training.task import Setup, build_task
+    from edgealloc.models.trials.cell import plans_for, save, trial_cell, verdict
+    from edgealloc.models.trials.sweep import RULES
+    from edgealloc.models.trials.validate import markdown, validate
 
     setup = Setup(label_noise=_NOISE, train_size=100)
     shape = AdapterShape.from_state(build_task(setup, seed).initial)

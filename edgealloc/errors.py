@@ -1,6 +1,6 @@
 """The errors that edgealloc raises: bad input, missing packages, and results asked to raise.
 
-Limits (time, iterations, infeasibility) never raise; they are a :class:`~edgealloc.result.Status`.
+Limits (time, iterations, infeasibility) never raise; they are a :class:`~edgealloc.formulation.result.Status`.
 """
 
 from __future__ import annotations

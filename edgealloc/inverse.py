@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from edgealloc.api import as_problem, solve
+from edgealloc.data.instance import Instance
+from edgealloc.data.outcome import Snapshot, Status
 from edgealloc.errors import Fault, InputError
-from edgealloc.instance import Instance
-from edgealloc.outcome import Snapshot, Status
-from edgealloc.problem import Problem
-from edgealloc.result import Result
-from edgealloc.solvers.clock import Clock
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
+from edgealloc.solvers.compiling.clock import Clock
 
 __all__ = ["Least", "Resource", "front", "least", "scaled"]
 

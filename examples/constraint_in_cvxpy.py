@@ -9,8 +9,8 @@ import cvxpy as cp
 import numpy as np
 
 import edgealloc
-from edgealloc.problem import Problem
-from edgealloc.scenario import CellOptions, make_cell
+from edgealloc.formulation.problem import Problem
+from edgealloc.scenario.cell import CellOptions, make_cell
 
 TENANT = [0, 1, 2]
 SHARE = 0.2

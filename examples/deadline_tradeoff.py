@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 import edgealloc
-from edgealloc.scenario import CellOptions, make_cell
+from edgealloc.scenario.cell import CellOptions, make_cell
 
 
 def main() -> None:

@@ -13,10 +13,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgealloc.embed import DeviceState, System
-from edgealloc.instance import BoundSpec
-from edgealloc.online import OnlineAllocator
-from edgealloc.replies import AdapterShape, Aggregation, Update, gather, masks_for, scatter_adapter, slice_adapter
+from edgealloc.data.instance import BoundSpec
+from edgealloc.models.exchange.replies import (
+    AdapterShape,
+    Aggregation,
+    Update,
+    gather,
+    masks_for,
+    scatter_adapter,
+    slice_adapter,
+)
+from edgealloc.rounds.allocator import OnlineAllocator
+from edgealloc.rounds.system import DeviceState, System
 
 IN, OUT, RANK, DEVICES = 32, 16, 4, 4
 Adapter = dict[str, np.ndarray]

@@ -11,9 +11,9 @@ import numpy as np
 import pyomo.environ as pyo
 
 import edgealloc
-from edgealloc.problem import Problem
-from edgealloc.scenario import CellOptions, make_cell
-from edgealloc.solvers.pyomo_backend import solve_model
+from edgealloc.formulation.problem import Problem
+from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.solvers.backends.pyomo_run import solve_model
 
 
 def main() -> None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgealloc.problem import Problem
-from edgealloc.scenario import CellOptions, make_cell
-from edgealloc.sideconstraints import slice_cap
-from edgealloc.solvers.highs_backend import solve_highs
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.spectrum_rows import slice_cap
+from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.solvers.backends.highs.solve import solve_highs
 
 SLICE = [0, 1, 2]
 

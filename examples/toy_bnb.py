@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgealloc.solvers.base import Control, Options
-from edgealloc.solvers.bnb import Found, Outcome, Relaxation, Relaxed, branch_and_bound
+from edgealloc.solvers.search.engine import Found, Outcome, Relaxation, Relaxed, branch_and_bound
 
 KNOWN_MINIMUM = -1.0316284535
 

@@ -27,14 +27,14 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "AdapterShape": "wire",
-    "Masks": "dropout",
-    "draw_masks": "dropout",
-    "slice_adapter": "dropout",
-    "scatter_adapter": "dropout",
-    "Aggregation": "aggregation",
-    "Update": "aggregation",
-    "aggregate": "aggregation",
+    "AdapterShape": "exchange.wire",
+    "Masks": "exchange.dropout",
+    "draw_masks": "exchange.dropout",
+    "slice_adapter": "exchange.dropout",
+    "scatter_adapter": "exchange.dropout",
+    "Aggregation": "exchange.aggregation",
+    "Update": "exchange.aggregation",
+    "aggregate": "exchange.aggregation",
 }
 
 __all__ = sorted(_HOME)

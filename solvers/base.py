@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 
-from edgealloc.allocation import Allocation
+from edgealloc.data.allocation import Allocation
+from edgealloc.data.outcome import Snapshot
 from edgealloc.errors import Fault, InputError
-from edgealloc.outcome import Snapshot
-from edgealloc.solvers.clock import Clock
+from edgealloc.solvers.compiling.clock import Clock
 
 __all__ = ["Callback", "Control", "Options"]
 
@@ -37,7 +37,7 @@ class Options:
     warm_start
         An allocation to start from.
     callback
-        Called with a :class:`~edgealloc.result.Snapshot` per iteration; a true answer stops the solve.
+        Called with a :class:`~edgealloc.formulation.result.Snapshot` per iteration; a true answer stops the solve.
     log
         Log each snapshot at INFO on the logger ``edgealloc`` (at DEBUG otherwise).
     """

@@ -12,17 +12,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgealloc.allocation import Allocation
+from edgealloc.data.allocation import Allocation
+from edgealloc.data.instance import Instance
+from edgealloc.data.outcome import Status
 from edgealloc.errors import Fault, InputError
-from edgealloc.instance import Instance
-from edgealloc.outcome import Status
-from edgealloc.problem import Problem
-from edgealloc.result import Result
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
-from edgealloc.solvers.psca import solve_psca
-from edgealloc.solvers.psca_finish import allocation_of
-from edgealloc.solvers.psca_model import IntArray, Model
-from edgealloc.solvers.psca_plan import Plan, best_plan
+from edgealloc.solvers.psca.model import IntArray, Model
+from edgealloc.solvers.psca.plan import Plan, best_plan
+from edgealloc.solvers.psca.rounding.finish import allocation_of
+from edgealloc.solvers.psca.solve import solve_psca
 from edgealloc.units import FloatArray
 
 __all__ = ["BASELINES", "Baseline", "solve_baseline"]

@@ -6,20 +6,20 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from edgealloc.data.outcome import Status, relative_gap
 from edgealloc.errors import EdgeallocError
-from edgealloc.outcome import Status, relative_gap
-from edgealloc.problem import Problem
-from edgealloc.result import Result
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
-from edgealloc.solvers.bnb import Found, Outcome, branch_and_bound
-from edgealloc.solvers.choices import Choices
-from edgealloc.solvers.common_rate import CommonRate
-from edgealloc.solvers.diagnose import diagnose_problem
-from edgealloc.solvers.log import SearchLog
-from edgealloc.solvers.plans import Plan, plan_allocation, plan_of, plan_value
-from edgealloc.solvers.record import SeparableProof
-from edgealloc.solvers.search_record import Record
-from edgealloc.solvers.separable import DeviceBox, Separable
+from edgealloc.solvers.fdma.diagnose import diagnose_problem
+from edgealloc.solvers.search.engine import Found, Outcome, branch_and_bound
+from edgealloc.solvers.search.log import SearchLog
+from edgealloc.solvers.search.record import Record
+from edgealloc.solvers.separable.choices import Choices
+from edgealloc.solvers.separable.common_rate import CommonRate
+from edgealloc.solvers.separable.plans import Plan, plan_allocation, plan_of, plan_value
+from edgealloc.solvers.separable.record import SeparableProof
+from edgealloc.solvers.separable.relaxation import DeviceBox, Separable
 
 __all__ = ["search", "solve_bnb"]
 
@@ -46,7 +46,7 @@ def search(problem: Problem, options: Options | None = None) -> tuple[Result, Ou
     """As :func:`solve_bnb`, with the search tree; no tree when a diagnosis made the search needless."""
     options = options or Options()
     if problem.instance.access == "ofdma":
-        from edgealloc.solvers.ofdma_solve import search_ofdma  # its kernels load only when they are needed
+        from edgealloc.solvers.ofdma.solve import search_ofdma  # its kernels load only when they are needed
 
         return search_ofdma(problem, options)
     return _search_separable(problem, options)

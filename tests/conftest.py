@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgealloc.allocation import Allocation
-from edgealloc.instance import Access, AdapterOption, BoundSpec, Instance
-from edgealloc.outcome import Status
-from edgealloc.problem import Problem
-from edgealloc.result import Result
+from edgealloc.data.allocation import Allocation
+from edgealloc.data.instance import Access, AdapterOption, BoundSpec, Instance
+from edgealloc.data.outcome import Status
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
 
 MakeInstance = Callable[..., Instance]
 ByHand = Callable[..., Result]

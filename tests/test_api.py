@@ -12,7 +12,7 @@ import pytest
 import edgealloc
 from edgealloc.api import METHODS
 from edgealloc.errors import EdgeallocError, InputError
-from edgealloc.problem import Problem
+from edgealloc.formulation.problem import Problem
 from tests.conftest import MakeInstance
 
 

@@ -12,11 +12,11 @@ import pytest
 
 from edgealloc import conformance
 from edgealloc.api import METHODS, find_method
-from edgealloc.outcome import Status
-from edgealloc.problem import Problem
-from edgealloc.result import Result
+from edgealloc.data.outcome import Status
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Options
-from edgealloc.solvers.convex import solve_convex
+from edgealloc.solvers.fdma.convex import solve_convex
 
 # How each method goes through: options of the suite, and the package that it needs.
 QUICK: dict[str, tuple[dict[str, Any], str]] = {

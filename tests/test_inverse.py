@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 import edgealloc
-from edgealloc.cli import main
+from edgealloc.cli.app import main
+from edgealloc.data.instance import Access
 from edgealloc.errors import InputError
-from edgealloc.instance import Access
+from edgealloc.formulation.problem import Problem
 from edgealloc.inverse import Resource, front, least, scaled
-from edgealloc.problem import Problem
-from edgealloc.scenario import CellOptions, make_cell
+from edgealloc.scenario.cell import CellOptions, make_cell
 
 
 @pytest.mark.parametrize("resource", ["bandwidth_hz", "latency_s", "energy_j"])

@@ -99,7 +99,7 @@ def test_installed_beside_decoys(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "models.py").write_text("OWNER = 'the other project'\n")
     (tmp_path / "solvers.py").write_text("OWNER = 'the other project'\n")
     code = """
-import models, solvers, edgealloc, edgealloc.models, edgealloc.solvers, edgealloc.solvers.convex, pathlib, sys
+import models, solvers, edgealloc, edgealloc.models, edgealloc.solvers, edgealloc.solvers.fdma.convex, pathlib, sys
 assert models.OWNER == solvers.OWNER == 'the other project'
 assert pathlib.Path(edgealloc.__file__).is_relative_to(sys.prefix), edgealloc.__file__
 assert pathlib.Path(edgealloc.solvers.__file__).is_relative_to(sys.prefix), edgealloc.solvers.__file__
@@ -256,14 +256,14 @@ def test_import_is_light(tmp_path: Path) -> None:
 
 
 def test_help_is_light(tmp_path: Path) -> None:
-    code = "from edgealloc.cli import main\nmain(['--help'], standalone_mode=False)"
+    code = "from edgealloc.cli.app import main\nmain(['--help'], standalone_mode=False)"
     assert not loaded_by(code, tmp_path) & (HEAVY | {"numpy", "rich"})
 
 
 def test_solving_needs_no_optional_package(tmp_path: Path) -> None:
     code = """
 import numpy as np, edgealloc
-from edgealloc.scenario import CellOptions, make_cell
+from edgealloc.scenario.cell import CellOptions, make_cell
 assert edgealloc.solve(make_cell(CellOptions(devices=3), np.random.default_rng(1)).instance).status == 'optimal'
 """
     assert not loaded_by(code, tmp_path) & {"torch", "pandas", "cvxpy", "pyomo", "pydantic", "matplotlib"}

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgealloc.cli import main
-from edgealloc.instance import Instance
-from edgealloc.instance_file import save_instance
-from edgealloc.scenario import CellOptions, make_cell
+from edgealloc.cli.app import main
+from edgealloc.data.instance import Instance
+from edgealloc.files.instance import save_instance
+from edgealloc.scenario.cell import CellOptions, make_cell
 
 SOLVE = """
 import sys
@@ -40,7 +40,7 @@ OUTSIDE = {
 
 def run(folder: Path, *words: str, code: str = "") -> subprocess.CompletedProcess[str]:
     """Python with a program, or the command line, in a folder; both streams caught as file descriptors."""
-    program = [sys.executable, "-c", code or "from edgealloc.cli import main; main()", *words]
+    program = [sys.executable, "-c", code or "from edgealloc.cli.app import main; main()", *words]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     return subprocess.run(program, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
 

@@ -41,5 +41,5 @@ def test_a_layer_breach_is_noticed(tmp_path: Path) -> None:
         [str(BIN / "lint-imports"), "--no-cache"], cwd=copy, capture_output=True, text=True, check=False
     )
     assert run.returncode != 0
-    assert "edgealloc.radio -> edgealloc.solvers.convex" in run.stdout
-    assert "edgealloc.radio -> torch" in run.stdout
+    assert "edgealloc.formulation.radio -> edgealloc.solvers.fdma.convex" in run.stdout
+    assert "edgealloc.formulation.radio -> torch" in run.stdout

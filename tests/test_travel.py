@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from edgealloc.api import solve
-from edgealloc.certificate import save_certificate
+from edgealloc.certificate.prices import save_certificate
+from edgealloc.data.instance import Instance, UnderfitCurve
 from edgealloc.errors import EdgeallocError
-from edgealloc.instance import Instance, UnderfitCurve
-from edgealloc.problem import Problem
-from edgealloc.result import Result
-from edgealloc.scenario import CellOptions, make_cell
-from edgealloc.solvers.certificate import certified
-from edgealloc.verify import verify_files
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
+from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.solvers.certify.write import certified
+from edgealloc.verify.solution import verify_files
 
 COPIES: dict[str, Callable[[Any], Any]] = {
     "pickle": lambda result: pickle.loads(pickle.dumps(result)),
@@ -87,7 +87,7 @@ def words(result: Result, folder: Any) -> dict[str, bytes]:
         proved, proof = certified(result, 1e-3)
     except EdgeallocError as error:
         return found | {"certificate": str(error).encode()}
-    from edgealloc.instance_file import save_instance
+    from edgealloc.files.instance import save_instance
 
     paths = save_instance(instance, folder / "case.json"), proved.save(folder / "proved.json")
     path = save_certificate(proof, folder / "proof.json")

@@ -1,6 +1,6 @@
 """edgealloc inside NVIDIA FLARE: a controller that allocates every round, and an executor that trains its share.
 
-Nothing here but the pure interface (edgealloc.embed, edgealloc.replies) and numpy: the model is a linear map
+Nothing here but the pure interface (edgealloc.rounds.system, edgealloc.models.exchange.replies) and numpy: the model is a linear map
 y = B A x of low rank, learned by gradient descent.
 """
 
@@ -19,9 +19,17 @@ from nvflare.app_common.abstract.fl_model import FLModel
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from nvflare.app_common.workflows.model_controller import ModelController
 
-from edgealloc.embed import DeviceState, System, plan_round
-from edgealloc.instance import BoundSpec
-from edgealloc.replies import AdapterShape, Masks, Update, gather, masks_for, scatter_adapter, slice_adapter
+from edgealloc.data.instance import BoundSpec
+from edgealloc.models.exchange.replies import (
+    AdapterShape,
+    Masks,
+    Update,
+    gather,
+    masks_for,
+    scatter_adapter,
+    slice_adapter,
+)
+from edgealloc.rounds.system import DeviceState, System, plan_round
 
 A, B = "map.lora_A.weight", "map.lora_B.weight"
 INPUTS, OUTPUTS, RANK, SAMPLES = 12, 10, 3, 40

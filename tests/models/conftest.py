@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgealloc.models.data import Examples
+from edgealloc.models.training.examples import Examples
 
 VOCABULARY, WIDTH, LONGEST = 60, 32, 12
 
@@ -70,7 +70,7 @@ def make_model() -> Callable[..., Any]:
     """Return a maker of tiny PEFT models: ``make_model("bert", rank=4)``."""
     import torch
 
-    from edgealloc.models.lora import LoraSpec, add_adapter
+    from edgealloc.models.training.backbone import LoraSpec, add_adapter
 
     def make(kind: str = "bert", rank: int = 4, last_layers: int | None = 1) -> Any:
         with torch.random.fork_rng(devices=[]):
@@ -84,9 +84,9 @@ def make_model() -> Callable[..., Any]:
 @pytest.fixture
 def make_task(make_model: Callable[..., Any]) -> Callable[..., Any]:
     """Return a maker of tiny federated tasks: three devices of unequal size."""
-    from edgealloc.models.cache import Feed
-    from edgealloc.models.lora import AdapterHandle
-    from edgealloc.models.task import Task
+    from edgealloc.models.training.backbone import AdapterHandle
+    from edgealloc.models.training.cache import Feed
+    from edgealloc.models.training.task import Task
 
     def make(kind: str = "bert", fast: bool = True, **options: Any) -> Task:
         handle = AdapterHandle.of(make_model(kind, **options))

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgealloc.embed import DeviceState, System
-from edgealloc.instance import BoundSpec
-from edgealloc.models.client import FederatedOptions
-from edgealloc.models.digits import DIGITS_LEARNING_RATE
-from edgealloc.models.task import Setup, Task, build_task
-from edgealloc.replies import AdapterShape
+from edgealloc.data.instance import BoundSpec
+from edgealloc.models.exchange.replies import AdapterShape
+from edgealloc.models.training.client import FederatedOptions
+from edgealloc.models.training.digits import DIGITS_LEARNING_RATE
+from edgealloc.models.training.task import Setup, Task, build_task
+from edgealloc.rounds.system import DeviceState, System
 
 torch.set_num_threads(1)  # one per client; and the same bits everywhere
 

@@ -10,9 +10,9 @@ import numpy as np
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from edgealloc.embed import plan_round
-from edgealloc.flower import FedLoDrop, RoundReport, from_arrays, to_arrays
-from edgealloc.models.client import evaluate
+from edgealloc.flower.strategy import FedLoDrop, RoundReport, from_arrays, to_arrays
+from edgealloc.models.training.client import evaluate
+from edgealloc.rounds.system import plan_round
 from lodrop_app.cell import system_of, task_of
 
 app = ServerApp()

@@ -1,0 +1,275 @@
+"""Certificates: the proof of a lower bound as one JSON object, format ``edgealloc-certificate/1``.
+
+Data, reading and writing only. What the numbers mean and why they prove anything is in docs/certificates.md;
+:mod:`edgealloc.solvers.certify.write` makes them, :mod:`edgealloc.verify.certificate` checks them. Nothing in
+a certificate is believed: every number is a hint that is evaluated again, and a worse hint proves less.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgealloc.certificate.form import FORMAT, OUT, Cut, IntArray, Reader, cut_to_dict, seal
+from edgealloc.certificate.subcarriers import SubcarrierCertificate, SubcarrierReader
+from edgealloc.files.disk import read_json, write_json
+from edgealloc.units import FloatArray
+
+__all__ = [
+    "FORMAT", "OUT", "AnyCertificate", "Certificate", "Cut", "Node", "Pieces", "Planes", "Round",
+    "certificate_from_dict", "load_certificate", "save_certificate",
+]  # fmt: skip
+
+_CONTENT = {
+    "prices": ("pieces", "nodes", "rounds"),
+    "common-rate": ("pieces", "cap", "touch"),
+    "subcarriers": ("nodes",),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planes:
+    """Tangent planes below the bandwidth of a device, one per piece. Shapes [N].
+
+    Parameters
+    ----------
+    touch
+        Keep rate at which the plane touches.
+    efficiency
+        Spectral efficiency log(1 + SNR) in nats at which it touches; 0: no plane, the bandwidth is only >= 0.
+    mix
+        Share of the energy-limited against the ``freq_max``-limited form of log b, in [0, 1].
+    limit
+        Constraint with a multiplier: 0 none, 1 ``freq_min``, 2 power with the energy-limited and 3 power with the
+        ``freq_max``-limited upload time.
+    multiplier
+        Its multiplier >= 0, in Hz per J.
+    """
+
+    touch: FloatArray
+    efficiency: FloatArray
+    mix: FloatArray
+    limit: IntArray
+    multiplier: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pieces:
+    """What devices may do, cut into pieces. Shapes [N].
+
+    Parameters
+    ----------
+    device, option
+        Device, and row of its menu: 0 without a menu, -1 for leaving the device out.
+    left, right
+        Interval of the keep rate.
+    line
+        Plane below the bandwidth over the interval.
+    start
+        Plane below the bandwidth at the left end, for whole resource blocks; None for access ``fdma``.
+    """
+
+    device: IntArray
+    option: IntArray
+    left: FloatArray
+    right: FloatArray
+    line: Planes
+    start: Planes | None = None
+
+    def __len__(self) -> int:
+        return len(self.device)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node of the tree. A leaf has prices, or neither prices nor children when no bandwidths fit in it.
+
+    Parameters
+    ----------
+    parent
+        Number of the node above, less than its own; -1 for the root, node 0.
+    cut
+        What it adds to the box of its parent; None for the root.
+    price_per_hz, kept_share
+        mu >= 0, and Q0 in [0, 1] where the stability term is touched; None unless a priced leaf.
+    """
+
+    parent: int = -1
+    cut: Cut | None = None
+    price_per_hz: float | None = None
+    kept_share: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Round:
+    """Pieces that are in no better allocation, for forcing one in lifts the dual value at these prices enough."""
+
+    price_per_hz: float
+    kept_share: float
+    pieces: IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Certificate:
+    """Proof that no allocation of an instance has an objective below ``lower_bound``.
+
+    Parameters
+    ----------
+    instance_name, kind, lower_bound
+        What is proved; the bound is ``inf`` (null in the file) where nothing is feasible. ``prices``: a tree of
+        boxes with prices. ``common-rate``: one keep rate for all, and a rate that does not fit the spectrum.
+    pieces
+        See :class:`Pieces`.
+    nodes, rounds
+        The tree and the pieces dropped, for ``prices``.
+    cap, touch
+        For ``common-rate``: the rate from which on the spectrum is too small (None: it never is), and the rate
+        at which the objective is touched by a line.
+    """
+
+    instance_name: str
+    kind: str
+    lower_bound: float
+    pieces: Pieces
+    nodes: tuple[Node, ...] = ()
+    rounds: tuple[Round, ...] = ()
+    cap: float | None = None
+    touch: float | None = None
+
+    def to_file(self) -> dict[str, Any]:
+        """The JSON object, sealed with the checksum of its content."""
+        data: dict[str, Any] = {
+            "format": FORMAT, "instance": self.instance_name, "kind": self.kind,
+            "lower_bound": None if math.isinf(self.lower_bound) else self.lower_bound,
+            "pieces": _dict(self.pieces),
+        }  # fmt: skip
+        if self.kind == "common-rate":
+            data |= {"cap": self.cap, "touch": self.touch}
+        else:
+            data["rounds"] = [_dict(r) for r in self.rounds]
+            data["nodes"] = [_node_dict(node) for node in self.nodes]
+        return {**data, "sha256": seal(data)}
+
+
+AnyCertificate = Certificate | SubcarrierCertificate
+
+
+def _dict(part: Any) -> dict[str, Any]:
+    """Fields of a dataclass of arrays as lists."""
+    row = {}
+    for f in fields(part):
+        value = getattr(part, f.name)
+        if isinstance(value, np.ndarray):
+            row[f.name] = value.tolist()
+        else:
+            row[f.name] = _dict(value) if isinstance(value, Planes) else value
+    return row
+
+
+def _node_dict(node: Node) -> dict[str, Any]:
+    row: dict[str, Any] = {"parent": node.parent}
+    if node.cut is not None:
+        row["cut"] = cut_to_dict(node.cut)
+    if node.price_per_hz is not None:
+        row |= {"price_per_hz": node.price_per_hz, "kept_share": node.kept_share}
+    return row
+
+
+def save_certificate(certificate: AnyCertificate, path: str | Path) -> Path:
+    """Write a certificate file; it appears whole or not at all."""
+    return write_json(certificate.to_file(), path)
+
+
+def load_certificate(path: str | Path) -> AnyCertificate:
+    """Read a certificate file.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read or is not a sound certificate; lists what is wrong.
+    """
+    return certificate_from_dict(read_json(path), str(path))
+
+
+def certificate_from_dict(data: Mapping[str, Any], subject: str = "certificate") -> AnyCertificate:
+    """The certificate of a JSON object; see :func:`load_certificate`."""
+    reader = _PriceReader(subject)
+    reader.same(data.get("format"), FORMAT, "format")
+    try:
+        reader.same(data.get("sha256"), seal(data), "sha256")
+    except RecursionError:
+        reader.fault("content", "nested too deeply", "a certificate")
+        reader.finish()
+    kind = data.get("kind")
+    if not isinstance(kind, str) or kind not in _CONTENT:
+        reader.fault("kind", kind, " or ".join(_CONTENT))
+        reader.finish()
+    name = data.get("instance")
+    if not isinstance(name, str):
+        reader.fault("instance", name, "a name")
+    known = {"format", "sha256", "kind", "instance", "lower_bound", *_CONTENT[str(kind)]}
+    for key in sorted(set(data) ^ known):
+        reader.fault(key, "(missing)" if key in known else data[key], "given" if key in known else "no such key")
+    reader.finish()
+    if kind == "subcarriers":
+        return SubcarrierReader(subject).certificate(data)
+    common = kind == "common-rate"
+    certificate = Certificate(
+        instance_name=str(name),
+        kind=str(kind),
+        lower_bound=reader.bound(data["lower_bound"]),
+        pieces=reader.pieces(data["pieces"]),
+        nodes=() if common else reader.nodes(data["nodes"]),
+        rounds=() if common else reader.rounds(data["rounds"]),
+        cap=None if not common or data["cap"] is None else reader.number(data["cap"], "cap"),
+        touch=reader.number(data["touch"], "touch") if common else None,
+    )
+    reader.finish()
+    return certificate
+
+
+class _PriceReader(Reader):
+    """Reads the parts of certificates by pieces and prices."""
+
+    def planes(self, value: Any, key: str, count: int) -> Planes:
+        part = self.part(value, key, {f.name for f in fields(Planes)})
+        read = {name: self.floats(part[name], f"{key}.{name}", count) for name in part if name != "limit"}
+        return Planes(**read, limit=self.ints(part["limit"], f"{key}.limit", count))
+
+    def pieces(self, value: Any) -> Pieces:
+        part = self.part(value, "pieces", {f.name for f in fields(Pieces)})
+        device = self.ints(part["device"], "pieces.device")
+        n = len(device)
+        return Pieces(
+            device=device,
+            option=self.ints(part["option"], "pieces.option", n),
+            left=self.floats(part["left"], "pieces.left", n),
+            right=self.floats(part["right"], "pieces.right", n),
+            line=self.planes(part["line"], "pieces.line", n),
+            start=None if part["start"] is None else self.planes(part["start"], "pieces.start", n),
+        )
+
+    def rounds(self, value: Any) -> tuple[Round, ...]:
+        found = []
+        for i, entry in enumerate(self.listed(value, "rounds")):
+            part = self.part(entry, f"rounds[{i}]", {"price_per_hz", "kept_share", "pieces"})
+            mu, q = (self.number(part[key], f"rounds[{i}].{key}") for key in ("price_per_hz", "kept_share"))
+            found.append(Round(mu, q, self.ints(part["pieces"], f"rounds[{i}].pieces")))
+        return tuple(found)
+
+    def nodes(self, value: Any) -> tuple[Node, ...]:
+        return tuple(self.node(entry, f"nodes[{i}]") for i, entry in enumerate(self.listed(value, "nodes")))
+
+    def node(self, value: Any, key: str) -> Node:
+        part = self.part(value, key, {"parent"}, {"cut", "price_per_hz", "kept_share"})
+        cut = self.cut(part["cut"], f"{key}.cut") if "cut" in part else None
+        prices = [self.number(part[p], f"{key}.{p}") for p in ("price_per_hz", "kept_share") if p in part]
+        if len(prices) == 1:
+            self.fault(key, value, "both prices or none")
+        mu, q = prices if len(prices) == 2 else (None, None)
+        return Node(self.whole(part["parent"], f"{key}.parent", -1), cut, mu, q)

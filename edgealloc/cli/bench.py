@@ -1,0 +1,152 @@
+"""The command ``edgealloc bench``."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from edgealloc.bench.sweep import BenchOptions
+
+__all__ = ["bench_command"]
+
+
+@click.command("bench", short_help="run a suite of cells with many methods")
+@click.argument("suite", required=False)
+@click.option("--methods", help="names, separated by commas; those of the suite when not given")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("out/bench"), show_default=True
+)
+@click.option("--jobs", type=int, default=1, show_default=True, help="cells at a time; -1 for all cores")
+@click.option("--backend", default="loky", show_default=True, help="of joblib: loky, sequential, dask, ray, ...")
+@click.option("--dask", "scheduler", help="address of a Dask scheduler; 'local' starts one here")
+@click.option("--rel-gap", type=float, default=1e-4, show_default=True, help="gap that exact methods stop at")
+@click.option("--time-limit", type=float, default=60.0, show_default=True, help="seconds per cell")
+@click.option("--seed", type=int, default=0, show_default=True, help="seed of methods that draw at random")
+@click.option("--limit", type=int, help="only the first so many cases, for a quick look")
+@click.option(
+    "--check",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="a committed CSV that this run must reproduce, apart from times",
+)
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="folder that also gets the CSV, tables and figures, as benchmarks/results",
+)
+@click.option("--figures/--no-figures", default=True, show_default=True)
+def bench_command(
+    suite: str | None,
+    methods: str | None,
+    out: Path,
+    jobs: int,
+    backend: str,
+    scheduler: str | None,
+    rel_gap: float,
+    time_limit: float,
+    seed: int,
+    limit: int | None,
+    check: Path | None,
+    results: Path | None,
+    figures: bool,
+) -> None:
+    """Run a suite and write its frame, tables and figures; lists the suites when none is named.
+
+    Each finished cell is on disk: run the same command again to continue a sweep that was stopped.
+    """
+    from edgealloc.bench.suites import SUITES
+    from edgealloc.bench.sweep import BenchOptions, save_frame
+    from edgealloc.bench.tables import LOCAL, draw_bench, summary, time_table, to_latex, to_markdown
+    from edgealloc.errors import Fault, InputError
+
+    if suite is None:
+        for name, build in SUITES.items():
+            listed = build()
+            click.echo(f"{name:14} {len(listed.cases):4} cases  {listed.summary}; {', '.join(listed.methods)}")
+        return
+    if suite not in SUITES:
+        raise InputError("bench", [Fault("bench", "suite", repr(suite), ", ".join(SUITES))])
+    names = () if methods is None else tuple(name.strip() for name in methods.split(",") if name.strip())
+    if scheduler is not None:
+        backend = _connect(scheduler, jobs)
+    options = BenchOptions(jobs, backend, rel_gap, time_limit, seed)
+    frame = _run(suite, names, out / suite, options, limit)
+    tables = {suite: summary(frame)}
+    if suite == "size" and {"auto", *LOCAL} <= set(frame["method"]):
+        tables[f"{suite}-times"] = time_table(frame)
+    paths = save_frame(frame, out / suite, suite)
+    for name, table in tables.items():
+        for suffix, text in (("md", to_markdown(table)), ("tex", to_latex(table))):
+            paths.append(out / suite / f"{name}.{suffix}")
+            paths[-1].write_text(text)
+        click.echo(to_markdown(table))
+    if figures:
+        paths += draw_bench(frame, out / suite, suite)
+    unverified = frame[
+        frame["status"].isin(["optimal", "locally_solved", "feasible"]) & ~frame["verified"].astype(bool)
+    ]
+    for row in unverified.itertuples():
+        click.echo(f"NOT VERIFIED: {row.method} on {row.case}", err=True)
+    for path in paths:
+        click.echo(f"written  {path}", err=True)
+    changes = [] if check is None else _changes(frame, check)
+    if results is not None:
+        results.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            if path.suffix != ".parquet":
+                shutil.copy(path, results)
+    for line in changes:
+        click.echo(f"DIFFERS: {line}", err=True)
+    if check is not None and not changes:
+        click.echo(f"the same as {check}, apart from times: {len(frame)} rows", err=True)
+    sys.exit(1 if len(unverified) or changes else 0)
+
+
+def _changes(frame: pd.DataFrame, check: Path) -> list[str]:
+    import pandas as pd
+
+    from edgealloc.bench.reproduction import differences
+
+    return differences(frame, pd.read_csv(check))
+
+
+def _run(suite: str, methods: tuple[str, ...], folder: Path, options: BenchOptions, limit: int | None):  # type: ignore[no-untyped-def]
+    from dataclasses import replace
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from edgealloc.bench.suites import SUITES
+    from edgealloc.bench.sweep import run_suite
+
+    chosen = SUITES[suite]()
+    if limit is not None:
+        chosen = replace(chosen, cases=chosen.cases[:limit])
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)  # in a file or a pipe the bar would leave blank lines
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(suite, total=None)
+        return run_suite(
+            chosen, folder, methods, options, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+
+
+def _connect(scheduler: str, jobs: int) -> str:
+    """Connect to Dask, which makes itself known to joblib; its client lives until the process ends."""
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    from edgealloc.errors import MissingPackageError
+
+    if find_spec("distributed") is None:
+        raise MissingPackageError("distributed", "cluster", "bench --dask")
+    distributed = import_module("distributed")
+    workers = {"n_workers": max(jobs, 1), "threads_per_worker": 1, "dashboard_address": None}
+    distributed.Client(**workers) if scheduler == "local" else distributed.Client(scheduler)
+    return "dask"

@@ -1,0 +1,56 @@
+"""The command ``edgealloc least``."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import click
+
+__all__ = ["least_command"]
+
+_FIELDS = {"bandwidth": "bandwidth_hz", "deadline": "latency_s", "energy": "energy_j"}
+
+
+@click.command("least", short_help="the least bandwidth, deadline or energy that reaches a bound")
+@click.argument("case", type=click.Path(path_type=Path))
+@click.option("--resource", type=click.Choice(list(_FIELDS)), required=True, help="the budget to be made least")
+@click.option("--target", type=float, required=True, help="the bound G to reach")
+@click.option("--method", default="auto", show_default=True, help="a method, or auto for the first exact one")
+@click.option("--rel-tol", type=float, default=1e-4, show_default=True, help="relative width of the bracket")
+@click.option("--time-limit", type=float, help="wall-clock limit in s; the bracket so far is kept")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="write the instance with that budget")
+def least_command(
+    case: Path,
+    resource: str,
+    target: float,
+    method: str,
+    rel_tol: float,
+    time_limit: float | None,
+    out: Path | None,
+) -> None:
+    """Scale one budget of an instance file until the target is just reached; both ends are proven.
+
+    Exit status 0 when a budget reaches the target, 3 when none does.
+    """
+    from edgealloc.api import load
+    from edgealloc.files.instance import save_instance
+    from edgealloc.inverse import least, scaled
+
+    instance, field = load(case), _FIELDS[resource]
+
+    def show(low: float, high: float) -> None:
+        click.echo(f"  between {low:.9g} and {high:.9g} of the budget", err=True)
+
+    found = least(instance, field, target, method, rel_tol=rel_tol, time_limit=time_limit, callback=show)  # type: ignore[arg-type]
+    if found.message:
+        click.echo(f"note          {found.message}")
+    if found.result is None:
+        click.echo(f"not reached   {found.factor_low:.9g} of the {resource} is not enough")
+        sys.exit(3)
+    assert math.isfinite(found.factor)
+    click.echo(f"reached with  {found.factor:.9g} of the {resource}: bound {found.result.objective:.9g}")
+    click.echo(f"not with      {found.factor_low:.9g} of it (proven)")
+    if out is not None:
+        click.echo(f"written       {save_instance(scaled(instance, field, found.factor), out)}")  # type: ignore[arg-type]

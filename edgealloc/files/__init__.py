@@ -1,0 +1,1 @@
+"""JSON in and out; every fault of a file at once."""

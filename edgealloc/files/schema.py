@@ -1,0 +1,316 @@
+"""The two file formats as types: structure, units and ranges of every key (formulation, section 6).
+
+The types serve three ends: pydantic checks files against them and reports *all* faults at once, the
+published JSON Schemas are generated from them, and mypy knows the keys. Files are checked as plain
+dictionaries (``TypedDict``), without an object per device. Imported lazily, for pydantic costs 0.2 s.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Annotated, Any, Final, Literal, NotRequired, get_args, get_type_hints
+
+from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict, is_typeddict  # pydantic needs this one before Python 3.12
+
+from edgealloc.data.instance import device_fields
+from edgealloc.errors import Fault, InputError
+
+__all__ = ["InstanceFile", "SolutionFile", "json_schema", "require_format", "structural_faults"]
+
+FileKind = Literal["instance", "solution"]
+FORMATS: Final[Mapping[FileKind, str]] = {
+    "instance": "edgealloc-instance/1",
+    "solution": "edgealloc-solution/1",
+}
+
+_ONE, _MANY = "<number>", "<list>"  # tags of the two forms of a value, dropped from fault paths
+
+
+def _form(value: object) -> str:
+    return _MANY if isinstance(value, list) else _ONE
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Keep = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+OneOrMany = Annotated[
+    Annotated[NonNegative, Tag(_ONE)] | Annotated[list[NonNegative], Tag(_MANY)], Discriminator(_form)
+]
+_CLOSED = ConfigDict(extra="forbid", strict=True)
+
+
+@with_config(_CLOSED)
+class UplinkFile(TypedDict):
+    """The shared uplink."""
+
+    bandwidth_hz: Annotated[Positive, Field(description="uplink bandwidth B, Hz")]
+    noise_psd_dbm_per_hz: Annotated[Finite, Field(description="noise power spectral density N0, dBm/Hz")]
+    subcarriers: NotRequired[Annotated[int, Field(ge=1, description="number M of sub-carriers; ofdma only")]]
+    block_hz: NotRequired[Annotated[Positive, Field(description="width of a resource block, Hz; rb only")]]
+
+
+@with_config(_CLOSED)
+class CurveFile(TypedDict):
+    """Measured underfitting term: values at increasing keep rates."""
+
+    keep: Annotated[list[Keep], Field(min_length=2, description="increasing keep rates")]
+    value: Annotated[list[Finite], Field(min_length=2, description="term at these rates, not increasing")]
+
+
+@with_config(_CLOSED)
+class BoundFile(TypedDict):
+    """Constants of the generalisation bound, dimensionless (formulation, section 3)."""
+
+    underfit: Annotated[
+        Literal["inverse-keep", "perturbation", "curve"], Field(description="underfitting term u(s)")
+    ]
+    underfit_weight: Annotated[NonNegative, Field(description="A, weight of the underfitting term")]
+    underfit_curve: NotRequired[CurveFile | None]
+    pooling: Annotated[Literal["global", "device"], Field(description="one stability term, or one per device")]
+    loss_range: Annotated[NonNegative, Field(description="C")]
+    lipschitz: Annotated[NonNegative, Field(description="eta")]
+    curvature: Annotated[Positive, Field(description="Lam")]
+    sparsity_weight: Annotated[NonNegative, Field(description="lam")]
+    confidence_delta: Annotated[Finite, Field(gt=0, lt=1, description="delta; holds with probability 1-delta")]
+
+
+@with_config(_CLOSED)
+class OptionFile(TypedDict):
+    """One row of an adapter menu."""
+
+    label: Annotated[Text, Field(description="name shown in results, for example r=8")]
+    payload_lora_bits: Annotated[Positive, Field(description="replaces the device's value, bit")]
+    cycles_lora: Annotated[NonNegative, Field(description="replaces the device's value, cycles")]
+    underfit_factor: Annotated[NonNegative, Field(description="multiplies u(s_k)")]
+
+
+@with_config(_CLOSED)
+class DeviceFile(TypedDict):
+    """One device."""
+
+    name: Annotated[Text, Field(description="unique name")]
+    samples: Annotated[Positive, Field(description="local training samples n_k")]
+    gain: Annotated[OneOrMany, Field(description="channel power gain; for ofdma one per sub-carrier")]
+    power_max_w: Annotated[Positive, Field(description="transmit power limit, W")]
+    energy_j: Annotated[Positive, Field(description="energy budget of a round, J")]
+    energy_static_j: Annotated[NonNegative, Field(description="static part of the energy, J")]
+    payload_fixed_bits: Annotated[NonNegative, Field(description="D0, bit")]
+    payload_lora_bits: Annotated[Positive, Field(description="D1, bit; D(s) = D0 + D1 s")]
+    cycles_fixed: Annotated[NonNegative, Field(description="W0, cycles")]
+    cycles_lora: Annotated[NonNegative, Field(description="W1, cycles; W(s) = W0 + W1 s")]
+    freq_min_hz: Annotated[Positive, Field(description="least processor frequency, Hz")]
+    freq_max_hz: Annotated[Positive, Field(description="greatest processor frequency, Hz")]
+    capacitance: Annotated[NonNegative, Field(description="kappa; computing takes kappa f^2 W(s) joules")]
+    downlink_bps: NotRequired[
+        Annotated[Positive | None, Field(description="downlink rate, bit/s; null: the download takes no time")]
+    ]
+    keep_min: Annotated[Keep, Field(description="least keep rate")]
+    keep_max: Annotated[Keep, Field(description="greatest keep rate")]
+    keep_levels: NotRequired[
+        Annotated[list[Keep] | None, Field(description="allowed keep rates; null: any in the range")]
+    ]
+    adapter_options: NotRequired[
+        Annotated[list[OptionFile] | None, Field(description="menu of which one row is picked")]
+    ]
+
+
+@with_config(_CLOSED)
+class SelectionFile(TypedDict):
+    """Devices may be left out, at a penalty."""
+
+    exclusion_penalty: Annotated[NonNegative, Field(description="stands in place of u(s_k)")]
+
+
+@with_config(_CLOSED)
+class InstanceFile(TypedDict):
+    """An allocation instance. Keys that may be null may also be absent."""
+
+    format: Literal["edgealloc-instance/1"]
+    name: Annotated[str, Field(description="name of the instance")]
+    access: Annotated[Literal["fdma", "ofdma", "rb"], Field(description="access scheme")]
+    uplink: UplinkFile
+    latency_s: Annotated[Positive, Field(description="round deadline T, s")]
+    bound: BoundFile
+    devices: Annotated[list[DeviceFile], Field(min_length=1)]
+    common_keep: NotRequired[Annotated[bool, Field(description="all devices share one keep rate")]]
+    selection: NotRequired[SelectionFile | None]
+
+
+@with_config(_CLOSED)
+class DiagnosisFile(TypedDict):
+    """Why an instance is infeasible."""
+
+    device: Annotated[str | None, Field(description="device at fault; null: the shared spectrum")]
+    budget: Annotated[Text, Field(description="instance field that is too small")]
+    available: Annotated[Finite, Field(description="its value in the instance")]
+    required: Annotated[Finite | None, Field(description="least value that would do; null: none would")]
+    message: Annotated[str, Field(description="the finding in words, with a remedy")]
+
+
+@with_config(_CLOSED)
+class SolutionDeviceFile(TypedDict):
+    """What one device is given, and what it then uses."""
+
+    name: Text
+    keep: Annotated[Share, Field(description="keep rate s; 0 for a device left out")]
+    dropout: Annotated[Share, Field(description="1 - keep")]
+    bandwidth_hz: Annotated[NonNegative | None, Field(description="bandwidth, Hz; null for ofdma")]
+    subcarriers: Annotated[
+        list[Annotated[int, Field(ge=0)]] | None, Field(description="sub-carriers, from 0; null unless ofdma")
+    ]
+    power_w: Annotated[OneOrMany, Field(description="transmit power, W; for ofdma one per sub-carrier listed")]
+    selected: Annotated[bool, Field(description="false: left out of the round")]
+    adapter_option: Annotated[str | None, Field(description="label of the menu row; null without a menu")]
+    freq_hz: Annotated[NonNegative, Field(description="processor frequency, Hz; 0 for a device left out")]
+    rate_bps: Annotated[NonNegative, Field(description="uplink rate, bit/s")]
+    latency_s: Annotated[NonNegative, Field(description="round latency, s")]
+    energy_j: Annotated[NonNegative, Field(description="energy of the round, J")]
+
+
+@with_config(_CLOSED)
+class SolutionFile(TypedDict):
+    """A solution. ``devices`` is empty when there is no allocation."""
+
+    format: Literal["edgealloc-solution/1"]
+    instance: Annotated[str, Field(description="name of the instance")]
+    method: Annotated[Text, Field(description="method that found it")]
+    status: Literal["optimal", "locally_solved", "feasible", "no_solution", "infeasible", "error"]
+    objective: Annotated[Finite | None, Field(description="bound G of the allocation; null without one")]
+    lower_bound: Annotated[Finite | None, Field(description="proven lower bound; null: none")]
+    rel_gap: Annotated[NonNegative | None, Field(description="(UB - LB) / |UB|; null: infinite")]
+    excess_gap: Annotated[NonNegative | None, Field(description="(UB - LB) / (UB - G_free); null: infinite")]
+    free_objective: Annotated[Finite | None, Field(description="G_free, without resource limits")]
+    seconds: Annotated[NonNegative, Field(description="wall-clock time, s")]
+    diagnosis: NotRequired[list[DiagnosisFile]]
+    message: NotRequired[str]
+    devices: list[SolutionDeviceFile]
+
+
+@cache
+def _adapter(kind: FileKind) -> TypeAdapter[Any]:
+    return TypeAdapter(InstanceFile if kind == "instance" else SolutionFile)
+
+
+# What types alone cannot say: keys that stand only where the access scheme needs them.
+def _if_access(access: str, uplink: dict[str, Any], gain: str) -> dict[str, Any]:
+    devices = {"items": {"properties": {"gain": {"type": gain}}}}
+    return {
+        "if": {"properties": {"access": {"const": access}}},
+        "then": {"properties": {"uplink": uplink, "devices": devices}},
+    }
+
+
+def json_schema(kind: FileKind) -> dict[str, Any]:
+    """The published JSON Schema (draft 2020-12) of a file format."""
+    schema = _adapter(kind).json_schema()
+    tag = FORMATS[kind]
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"urn:{tag.replace('/', ':')}"}
+    if kind == "instance":
+        no_blocks, no_carriers = {"not": {"required": ["block_hz"]}}, {"not": {"required": ["subcarriers"]}}
+        schema["allOf"] = [
+            _if_access("fdma", {"allOf": [no_blocks, no_carriers]}, "number"),
+            _if_access("rb", {"required": ["block_hz"], **no_carriers}, "number"),
+            _if_access("ofdma", {"required": ["subcarriers"], **no_blocks}, "array"),
+        ]
+    return head | schema
+
+
+def require_format(kind: FileKind, data: Mapping[str, Any], subject: str) -> None:
+    """Refuse a file whose ``format`` is not that of its kind, before anything else is said about it.
+
+    Raises
+    ------
+    InputError
+        With that one fault.
+    """
+    given, tag = data.get("format", "(missing)"), FORMATS[kind]
+    if given != tag:
+        raise InputError(subject, [Fault("file", "format", repr(given), repr(tag))])
+
+
+def structural_faults(kind: FileKind, data: Mapping[str, Any]) -> list[tuple[tuple[str | int, ...], Fault]]:
+    """Every structural fault of a parsed file with its path in the file.
+
+    Structure means keys, types and ranges of single values; relations between values are the business of
+    :class:`~edgealloc.data.instance.Instance` and of the checker.
+    """
+    try:
+        _adapter(kind).validate_python(data)
+    except ValidationError as error:
+        return [_translate(kind, data, dict(e)) for e in error.errors(include_url=False)]
+    return []
+
+
+def _translate(
+    kind: FileKind, data: Mapping[str, Any], error: dict[str, Any]
+) -> tuple[tuple[str | int, ...], Fault]:
+    """One pydantic error in the words of the project: where, field, value, allowed."""
+    path = tuple(part for part in error["loc"] if part not in (_ONE, _MANY))
+    where, rest = _place(kind, data, path)
+    field = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in rest).lstrip(".")
+    value = _shown(error["input"])
+    if error["type"] == "missing":
+        return path, Fault(where, field, "(missing)", "this key is required")
+    if error["type"] == "extra_forbidden":
+        return path, Fault(where, field, value, _nearest(kind, path))
+    device_key = kind == "instance" and len(path) >= 3 and path[0] == "devices"
+    allowed = device_fields().get(str(path[2])) if device_key else None
+    words = error["msg"].removeprefix("Input should be ").replace("valid dictionary", "JSON object")
+    return path, Fault(where, field, value, allowed or words)
+
+
+def _place(
+    kind: FileKind, data: Mapping[str, Any], path: tuple[str | int, ...]
+) -> tuple[str, tuple[str | int, ...]]:
+    """Device name (or block of the file) that a path lies in, and the rest of the path."""
+    if len(path) >= 2 and path[0] == "devices" and isinstance(path[1], int):
+        device = data["devices"][path[1]]
+        name = device.get("name") if isinstance(device, dict) else None
+        where = name if isinstance(name, str) and name else f"device {path[1]}"
+        return where, path[2:] or ("entry",)
+    if len(path) >= 2 and isinstance(path[0], str):
+        return path[0], path[1:]
+    return kind, path
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _nearest(kind: FileKind, path: tuple[str | int, ...]) -> str:
+    """Advice for an unknown key: the nearest key that is known at that place, or all of them."""
+    known = _keys_at(kind, path[:-1])
+    close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
+    return f"not a key; did you mean {close[0]!r}?" if close else f"not a key; known here: {', '.join(known)}"
+
+
+def _keys_at(kind: FileKind, path: tuple[str | int, ...]) -> list[str]:
+    node: Any = InstanceFile if kind == "instance" else SolutionFile
+    for part in path:
+        if isinstance(part, str):
+            node = next(_typed_dicts(get_type_hints(node)[part]))
+    return list(get_type_hints(node))
+
+
+def _typed_dicts(hint: Any) -> Iterator[Any]:
+    """The TypedDict types inside a type such as ``list[X] | None``."""
+    if is_typeddict(hint):
+        yield hint
+    for argument in getattr(hint, "__args__", ()):
+        yield from _typed_dicts(argument)
+
+
+if __name__ == "__main__":  # write the published schemas beside this file
+    from pathlib import Path
+
+    from edgealloc.files.disk import write_json
+
+    for _kind in get_args(FileKind):
+        print(write_json(json_schema(_kind), Path(__file__).with_name(f"{_kind}.schema.json")))

@@ -1,0 +1,221 @@
+"""The Flower client's side: say how the device stands, take the sub-adapter, train its kept entries, return them.
+
+>>> @app.query()
+... def query(message, context):
+...     return answer_state(message, "dev-00", DeviceState(...))
+>>> @app.train()
+... def train(message, context):
+...     task = read_assignment(message, own)  # own: the PEFT model's adapter, for names and shapes
+...     with sub_adapter(peft_model, task):  # written into the model; gradients masked
+...         loss = ...  # any training loop
+...     trained = AdapterHandle.of(peft_model).read()
+...     return answer_update(message, task, trained, samples, {"loss": loss})
+
+Only :func:`sub_adapter` and :func:`train_task` need torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgealloc.errors import MissingPackageError
+from edgealloc.flower.messages import (
+    ADAPTER,
+    DEVICE,
+    DIGEST,
+    METRICS,
+    ROUND,
+    SAMPLES,
+    SETTINGS,
+    STATE,
+    from_arrays,
+    mask_digest,
+    metrics_of,
+    to_arrays,
+    to_config,
+)
+from edgealloc.models.exchange.dropout import Method, round_generator
+from edgealloc.models.exchange.replies import (
+    AdapterShape,
+    Masks,
+    canonical_state,
+    masked,
+    masks_for,
+    scatter_adapter,
+    slice_adapter,
+)
+from edgealloc.models.exchange.wire import WIRE_DTYPES, FloatArray, State
+from edgealloc.rounds.system import DeviceState
+
+try:
+    from flwr.app import Message, RecordDict
+except ImportError as error:
+    raise MissingPackageError("flwr", "flower", "the Flower client") from error
+
+if TYPE_CHECKING:
+    from edgealloc.models.training.client import FederatedOptions
+    from edgealloc.models.training.task import Task
+
+__all__ = ["Assignment", "answer_state", "answer_update", "read_assignment", "sub_adapter", "train_task"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What the server asks of a device in a round.
+
+    Attributes
+    ----------
+    round_number
+        Flower's number of the round, from 1.
+    settings
+        The device's plan (:meth:`edgealloc.rounds.system.Plan.for_device`) and whatever the server's train config holds.
+    masks
+        Kept columns of A and rows of B.
+    adapter
+        Adapter of full size; what was dropped is zero.
+    sends_a
+        False where A is frozen and not sent.
+    """
+
+    round_number: int
+    settings: dict[str, Any]
+    masks: Masks
+    adapter: dict[str, FloatArray]
+    sends_a: bool = True
+
+
+def answer_state(message: Message, device: str, state: DeviceState) -> Message:
+    """Reply to QUERY with the device's name, the same in every round and not another's, and how it stands."""
+    record = to_config({**state.to_dict(), DEVICE: device})
+    return Message(RecordDict({STATE: record}), reply_to=message)
+
+
+def read_assignment(message: Message, own: State, *, masks: Method = "exact", sends_a: bool = True) -> Assignment:
+    """Read a TRAIN message.
+
+    Parameters
+    ----------
+    message
+        What the server sent.
+    own
+        The device's own adapter in either PEFT spelling, for names and shapes; its values count only where A is
+        frozen and not sent.
+    masks, sends_a
+        As the server's strategy has them.
+
+    Raises
+    ------
+    ValueError
+        When the server drew other masks: model, options or versions differ. Flower reports it to the server.
+    """
+    settings: dict[str, Any] = dict(message.content.config_records[SETTINGS])
+    number, digest = settings.pop(ROUND), settings.pop(DIGEST)
+    own = canonical_state(own)
+    shape = AdapterShape.from_state(own, sends_a=sends_a)
+    drawn = masks_for(shape, settings["keep"], settings["mask_seed"], masks)
+    if mask_digest(drawn) != digest:
+        raise ValueError(
+            "the server drew other masks: are model, mask method and versions the same on both sides?"
+        )
+    adapter = scatter_adapter(from_arrays(message.content.array_records[ADAPTER]), drawn)
+    whole = {name: adapter.get(name, value) for name, value in masked(own, drawn).items()}
+    return Assignment(int(number), settings, drawn, whole, sends_a)
+
+
+def answer_update(
+    message: Message,
+    assignment: Assignment,
+    trained: State,
+    samples: float,
+    metrics: Mapping[str, float] | None = None,
+    *,
+    wire_dtype: str = "float32",
+) -> Message:
+    """Reply to TRAIN with the kept slices of the trained adapter.
+
+    Parameters
+    ----------
+    message, assignment
+        What the server sent, and what was read from it.
+    trained
+        The adapter after training, full size, in either PEFT spelling.
+    samples
+        Number of samples it was trained on: the weight of the update.
+    metrics
+        Other numbers for the server's history, for example ``loss``.
+    wire_dtype
+        ``float32``, or ``float16`` to halve the upload.
+    """
+    slices = slice_adapter(canonical_state(trained), assignment.masks, sends_a=assignment.sends_a)
+    content = RecordDict(
+        {
+            ADAPTER: to_arrays({name: value.astype(WIRE_DTYPES[wire_dtype]) for name, value in slices.items()}),
+            SETTINGS: to_config({DIGEST: mask_digest(assignment.masks)}),
+            METRICS: metrics_of({**(metrics or {}), SAMPLES: samples}),
+        }
+    )
+    return Message(content, reply_to=message)
+
+
+@contextmanager
+def sub_adapter(peft_model: Any, assignment: Assignment) -> Iterator[None]:
+    """Write the sub-adapter into a PEFT model and mask its gradients, for any training loop inside.
+
+    Dropped entries are zero and get no gradient, so they stay zero under optimisers that start afresh and whose
+    step vanishes with gradient and weight (SGD, Adam, AdamW). Where A is not sent it does not train either.
+    """
+    from edgealloc.models.training.backbone import AdapterHandle
+
+    handle = AdapterHandle.of(peft_model)
+    handle.write(assignment.adapter)
+    frozen = [p for name, p in handle.parameters.items() if not assignment.sends_a and ".lora_A." in name]
+    hooks = []
+    for name, parameter in handle.parameters.items():
+        mask = assignment.masks.spread(name)
+        if mask is not None and not mask.all():
+            factor = parameter.detach().new_tensor(mask.astype(np.float32))
+            hooks.append(parameter.register_hook(factor.__mul__))  # type: ignore[no-untyped-call]
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        for hook in hooks:
+            hook.remove()
+
+
+def train_task(
+    task: Task, k: int, assignment: Assignment, options: FederatedOptions
+) -> tuple[dict[str, FloatArray], float]:
+    """Train as device k of the trainer does in its round ``round_number - 1``: same batches, same bits.
+
+    Parameters
+    ----------
+    task
+        The learning task; call inside ``task.feed.shortcuts()``.
+    k
+        The device's index in it.
+    assignment
+        What the server asks.
+    options
+        Epochs, batch size, rates and seed of the batches. Rounds, masks and aggregation are the server's affair.
+
+    Returns
+    -------
+    tuple
+        The trained adapter, full size, and the mean loss over the last epoch.
+    """
+    from edgealloc.models.training.client import _BATCHES, train_locally
+
+    task.handle.write(assignment.adapter)
+    scale = 1.0 / assignment.settings["keep"] ** 2 if options.scaling == "inverted" else 1.0
+    rng = round_generator(options.seed, _BATCHES, assignment.round_number - 1, k)
+    loss = train_locally(task, task.devices[k], assignment.masks, options, rng, scale)
+    return task.handle.read(), loss

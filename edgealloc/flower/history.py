@@ -1,0 +1,101 @@
+"""What became of every device in every round: nothing that fails is lost. Needs no framework."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from edgealloc.rounds.system import Plan
+
+
+class Fate(StrEnum):
+    """How a device left a round."""
+
+    ANSWERED = "answered"  # its update counts
+    LEFT_OUT = "left_out"  # not available, or not selected, or nobody could be
+    NO_STATE = "no_state"  # did not say in time, or not properly, how it stands
+    FAILED = "failed"  # an error came back in place of an update
+    LATE = "late"  # nothing came back in time
+    REJECTED = "rejected"  # an update came back that cannot be used
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One device in one round.
+
+    Attributes
+    ----------
+    device
+        Its name; ``node-<id>`` for a node that has never said its name.
+    node
+        Flower's id of it.
+    fate
+        How it left the round.
+    reason
+        Why it did not answer or was not used; empty where it was.
+    weight
+        Its share in the merged adapter; 0 unless it answered.
+    metrics
+        What it reported with its update, for example its loss.
+    """
+
+    device: str
+    node: int
+    fate: Fate
+    reason: str = ""
+    weight: float = 0.0
+    metrics: Mapping[str, float] | None = None
+
+    @property
+    def brief(self) -> str:
+        """The last line of the reason: of a trace from a client's process, the error itself."""
+        return self.reason.strip().rpartition("\n")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundReport:
+    """One round: its number (from 1), its plan (None if no device said how it stands), and everybody's fate."""
+
+    number: int
+    plan: Plan | None
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights of those who answered, by device; they sum to one, or nobody answered."""
+        return {o.device: o.weight for o in self.outcomes if o.fate is Fate.ANSWERED}
+
+    @property
+    def latencies(self) -> dict[str, float | None]:
+        """For :meth:`edgealloc.rounds.allocator.OnlineAllocator.report`: None for those who trained in vain or not at all.
+
+        A client that measures its own latency says so in a metric ``latency_s``; without, it counts as in time.
+        """
+        lost = {Fate.FAILED, Fate.LATE, Fate.REJECTED}
+        found: dict[str, float | None] = {o.device: None for o in self.outcomes if o.fate in lost}
+        for o in self.outcomes:
+            if o.metrics is not None and "latency_s" in o.metrics:
+                found[o.device] = o.metrics["latency_s"]
+        return found
+
+    def with_fate(self, fate: Fate) -> tuple[str, ...]:
+        """Names of the devices that left the round in this way."""
+        return tuple(o.device for o in self.outcomes if o.fate is fate)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "number": self.number,
+            "plan": None if self.plan is None else json.loads(self.plan.to_json()),
+            "outcomes": [asdict(outcome) | {"fate": outcome.fate.value} for outcome in self.outcomes],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RoundReport:
+        """Read what :meth:`to_dict` wrote."""
+        plan = None if data["plan"] is None else Plan.from_json(json.dumps(data["plan"]))
+        rows = tuple(Outcome(**(row | {"fate": Fate(row["fate"])})) for row in data["outcomes"])
+        return cls(data["number"], plan, rows)

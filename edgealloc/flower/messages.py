@@ -1,0 +1,122 @@
+"""What travels between the Flower server and its clients, and how it is read back without trust.
+
+A round has two exchanges. QUERY: the client answers with record ``state``, the fields of its
+:class:`~edgealloc.rounds.system.DeviceState` and its name. TRAIN: the server sends ``settings``, the device's own plan,
+and ``adapter``, its own sub-adapter; the client answers with ``adapter``, the trained slices, and ``metrics``.
+Masks do not travel: both sides draw them. Their digest does, so that two sides that draw different masks of equal
+shapes find out instead of adding up what does not belong together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edgealloc.errors import MissingPackageError
+from edgealloc.models.exchange.replies import Masks, Update
+from edgealloc.models.exchange.wire import FloatArray, State
+from edgealloc.rounds.system import DeviceState
+
+try:
+    from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+except ImportError as error:
+    raise MissingPackageError("flwr", "flower", "the Flower strategy and client") from error
+
+STATE, SETTINGS, ADAPTER, METRICS = "state", "settings", "adapter", "metrics"
+ROUND, DEVICE, DIGEST, SAMPLES = "server-round", "device", "mask_digest", "num-examples"
+
+
+def to_config(values: Mapping[str, Any]) -> ConfigRecord:
+    """Plain values as a Flower record, which knows no None (left out) and no lists of mixed numbers (floats)."""
+    record = ConfigRecord()
+    for key, value in values.items():
+        if value is None:
+            continue
+        plain = np.asarray(value).tolist() if isinstance(value, tuple | list | np.ndarray | np.generic) else value
+        record[key] = plain
+    return record
+
+
+def to_arrays(state: State) -> ArrayRecord:
+    """Named arrays as a Flower record, in order."""
+    return ArrayRecord({name: Array(np.ascontiguousarray(value)) for name, value in state.items()})
+
+
+def from_arrays(record: ArrayRecord) -> dict[str, FloatArray]:
+    """Read back what :func:`to_arrays` wrote, as copies that may be written to."""
+    return {name: np.array(value.numpy()) for name, value in record.items()}
+
+
+def mask_digest(masks: Masks) -> str:
+    """Short fingerprint of masks: names, sizes and every bit."""
+    digest = hashlib.blake2b(digest_size=8)
+    for kind, side in (("A", masks.columns), ("B", masks.rows)):
+        for name in sorted(side):
+            digest.update(f"{kind}:{name}:{side[name].size}:".encode() + np.packbits(side[name]).tobytes())
+    return digest.hexdigest()
+
+
+def read_state(reply: Message) -> tuple[str, DeviceState]:
+    """Device name and state from a reply to QUERY.
+
+    Raises
+    ------
+    ValueError
+        When the reply does not hold them.
+    """
+    if STATE not in reply.content.config_records:
+        raise ValueError(f"the reply has no record {STATE!r}")
+    values: dict[str, Any] = dict(reply.content.config_records[STATE])
+    name = values.pop(DEVICE, None)
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"the state names no device: {DEVICE} = {name!r}")
+    try:
+        return name, DeviceState(**values)
+    except TypeError as error:  # a field is missing or unknown
+        raise ValueError(f"the state cannot be read: {error}") from None
+
+
+def read_update(reply: Message, masks: Masks) -> tuple[Update, dict[str, float]]:
+    """Update of the device with these masks, and its other metrics, from a reply to TRAIN.
+
+    The numbers themselves are judged by :func:`edgealloc.models.exchange.replies.gather`.
+
+    Raises
+    ------
+    ValueError
+        When the reply does not hold them, or was made with other masks.
+    """
+    content = reply.content
+    for name, records in ((ADAPTER, content.array_records), (METRICS, content.metric_records)):
+        if name not in records:
+            raise ValueError(f"the reply has no record {name!r}")
+    metrics = dict(content.metric_records[METRICS])
+    samples = metrics.pop(SAMPLES, None)
+    if not isinstance(samples, int | float):
+        raise ValueError(f"the metrics hold no number {SAMPLES!r}")
+    said = content.config_records.get(SETTINGS, ConfigRecord()).get(DIGEST)
+    if said != mask_digest(masks):
+        raise ValueError("trained with other masks than the server drew: are models and versions the same?")
+    try:
+        arrays = from_arrays(content.array_records[ADAPTER])
+        slices = {name: value.astype(np.float32) for name, value in arrays.items()}
+    except Exception as error:  # bytes of a client: whatever they do to the reader, the round goes on
+        raise ValueError(f"the arrays cannot be read: {error}") from error
+    return Update(slices, masks, float(samples)), {
+        key: float(value) for key, value in metrics.items() if isinstance(value, int | float)
+    }
+
+
+def settings_message(number: int, node: int, settings: Mapping[str, Any], masks: Masks, slices: State) -> Message:
+    """The TRAIN message of one device: its own settings and its own sub-adapter."""
+    record = to_config({**settings, ROUND: number, DIGEST: mask_digest(masks)})
+    content = RecordDict({SETTINGS: record, ADAPTER: to_arrays(slices)})
+    return Message(content, dst_node_id=node, message_type="train")
+
+
+def metrics_of(values: Mapping[str, float | int]) -> MetricRecord:
+    """Metrics as a Flower record; what is not finite is left out, for logs and charts cannot show it."""
+    return MetricRecord({key: value for key, value in values.items() if np.isfinite(value)})

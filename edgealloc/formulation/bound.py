@@ -1,0 +1,135 @@
+r"""The upper bound of the generalisation error (formulation, section 3).
+
+.. math:: G(s) = A \sum_k w_k\, \phi_k\, u(s_k) + \mathrm{gap}(s)
+
+``u`` is the underfitting term: dropping more makes the empirical error grow. ``gap`` is the
+overfitting term from pointwise hypothesis stability under sparsity regularisation (LoRA Dropout,
+arXiv 2404.09610, Theorem 4.4). ``phi_k`` is the factor of the adapter option, 1 without a menu.
+
+Write ``S_k = s_k^2`` and ``Q = sum_k w_k S_k``, the expected share of entries kept in the product BA.
+With ``a = C^2``, ``c = 24 C eta^2`` and ``y = Lam + 2 lam (1 - Q)`` the stability term is
+``sqrt((a + c / y) / (2 n delta))``. It increases in Q and is convex in Q (docs/mathematics.md, section 2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgealloc.data.instance import BoundSpec
+from edgealloc.units import FloatArray
+
+__all__ = ["StabilityTerm", "UnderfitTerm", "underfit_term"]
+
+
+@dataclass(frozen=True, slots=True)
+class UnderfitTerm:
+    """The underfitting term u(s) with its derivative and what is known of its shape.
+
+    Parameters
+    ----------
+    name
+        ``inverse-keep``, ``perturbation``, ``curve`` or ``custom``.
+    value, slope
+        u(s) and du/ds, vectorised over keep rates in (0, 1]; u is not increasing.
+    log_convex
+        Whether u is convex as a function of log s, which makes continuous FDMA a convex problem.
+    square_convex
+        Whether u is convex as a function of s^2, which makes the problem without resources convex.
+    reason
+        Why, in one sentence.
+    """
+
+    name: str
+    value: Callable[[FloatArray], FloatArray]
+    slope: Callable[[FloatArray], FloatArray]
+    log_convex: bool
+    square_convex: bool
+    reason: str
+
+
+def _inverse_keep(keep: FloatArray) -> FloatArray:
+    return np.asarray(1.0 / keep - 1.0)
+
+
+def _inverse_keep_slope(keep: FloatArray) -> FloatArray:
+    return np.asarray(-1.0 / np.square(keep))
+
+
+def _perturbation(keep: FloatArray) -> FloatArray:
+    return np.asarray(1.0 - np.square(keep))
+
+
+def _perturbation_slope(keep: FloatArray) -> FloatArray:
+    return np.asarray(-2.0 * np.asarray(keep))
+
+
+def underfit_term(spec: BoundSpec) -> UnderfitTerm:
+    """The underfitting term that a bound specification names.
+
+    Sources: ``inverse-keep`` is the gradient-variance factor of Federated Dropout (arXiv 2501.00379);
+    ``perturbation`` is ``E||drop(BA) - BA||^2 / ||BA||^2`` for unscaled masks (docs/mathematics.md);
+    ``curve`` interpolates measured points by monotone cubics (PCHIP).
+    """
+    if spec.underfit == "inverse-keep":
+        reason = "1/s - 1 = exp(-x) - 1 is convex in x = log s, and S^(-1/2) - 1 is convex in S = s^2"
+        return UnderfitTerm("inverse-keep", _inverse_keep, _inverse_keep_slope, True, True, reason)
+    if spec.underfit == "perturbation":
+        reason = "1 - s^2 = 1 - exp(2x) is concave in x = log s"
+        return UnderfitTerm("perturbation", _perturbation, _perturbation_slope, False, True, reason)
+    from scipy.interpolate import PchipInterpolator  # 0.3 s, and needed by curves only
+
+    assert spec.underfit_curve is not None
+    curve = PchipInterpolator(spec.underfit_curve.keep, spec.underfit_curve.value, extrapolate=False)
+    reason = "an interpolated curve need not be convex"
+    return UnderfitTerm("curve", curve, curve.derivative(), False, False, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class StabilityTerm:
+    """Overfitting term ``sqrt((C^2 + 24 C eta^2 / y(Q)) / (2 n delta))`` with its derivatives in Q.
+
+    Parameters
+    ----------
+    base, spread
+        ``C^2`` and ``24 C eta^2``, dimensionless.
+    curvature, sparsity
+        ``Lam`` and ``lam``; ``y(Q) = Lam + 2 lam (1 - Q)``.
+    scale
+        ``1 / (2 n delta)``, a scalar for the pooled data or shape [K] for one term per device.
+    """
+
+    base: float
+    spread: float
+    curvature: float
+    sparsity: float
+    scale: FloatArray
+
+    @classmethod
+    def of(cls, spec: BoundSpec, samples: FloatArray) -> StabilityTerm:
+        """The term of ``spec`` for ``samples`` training samples (a scalar n, or n_k of shape [K])."""
+        c, eta = spec.loss_range, spec.lipschitz
+        scale = 1.0 / (2.0 * np.asarray(samples, dtype=np.float64) * spec.confidence_delta)
+        return cls(c * c, 24.0 * c * eta * eta, spec.curvature, spec.sparsity_weight, np.asarray(scale))
+
+    def value(self, square: FloatArray) -> FloatArray:
+        """The term at ``square`` = Q (or S_k = s_k^2), broadcast against ``scale``."""
+        y = self.curvature + 2.0 * self.sparsity * (1.0 - square)
+        return np.asarray(np.sqrt((self.base + self.spread / y) * self.scale))
+
+    def slope(self, square: FloatArray) -> FloatArray:
+        """Derivative in Q: ``lam c scale / (y^2 value)``; never negative."""
+        y = self.curvature + 2.0 * self.sparsity * (1.0 - square)
+        numerator = self.sparsity * self.spread * self.scale
+        root = np.sqrt((self.base + self.spread / y) * self.scale)
+        return np.asarray(np.divide(numerator, y * y * root, out=np.zeros_like(root), where=root > 0))
+
+    def pooled_slope(self, kept: float) -> float:
+        """As :meth:`slope` for global pooling at one value of Q, without the cost of arrays."""
+        y = self.curvature + 2.0 * self.sparsity * (1.0 - kept)
+        scale = float(self.scale)
+        root = math.sqrt((self.base + self.spread / y) * scale)
+        return self.sparsity * self.spread * scale / (y * y * root) if root > 0.0 else 0.0

@@ -1,0 +1,63 @@
+"""What a device needs for one round: payload, cycles, latency, energy (formulation, section 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgealloc.data.instance import Instance
+from edgealloc.units import FloatArray
+
+__all__ = ["AdapterChoice", "chosen_adapter", "compute_energy_j", "cycles", "download_s", "payload_bits"]
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterChoice:
+    """The adapter that each device trains, after its menu row was picked. Shapes [K].
+
+    Parameters
+    ----------
+    payload_lora_bits, cycles_lora
+        D1 in bit and W1 in cycles.
+    underfit_factor
+        Multiplies the underfitting term; 1 without a menu.
+    """
+
+    payload_lora_bits: FloatArray
+    cycles_lora: FloatArray
+    underfit_factor: FloatArray
+
+
+def chosen_adapter(instance: Instance, option: NDArray[np.intp]) -> AdapterChoice:
+    """Payload, cycles and factor under the chosen menu rows ``option`` (shape [K]; -1 without a menu)."""
+    bits, work = instance.payload_lora_bits, instance.cycles_lora
+    factor = np.ones(instance.num_devices)
+    if instance.adapter_options is not None:
+        bits, work = bits.copy(), work.copy()
+        for k, menu in enumerate(instance.adapter_options):
+            if menu is not None:
+                row = menu[int(option[k])]
+                bits[k], work[k], factor[k] = row.payload_lora_bits, row.cycles_lora, row.underfit_factor
+    return AdapterChoice(bits, work, factor)
+
+
+def payload_bits(instance: Instance, adapter: AdapterChoice, keep: FloatArray) -> FloatArray:
+    """Uploaded bits ``D(s) = D0 + D1 s``; linear, for a mask keeps a share s of A's columns and B's rows."""
+    return np.asarray(instance.payload_fixed_bits + adapter.payload_lora_bits * keep)
+
+
+def cycles(instance: Instance, adapter: AdapterChoice, keep: FloatArray) -> FloatArray:
+    """Processor cycles of one local update, ``W(s) = W0 + W1 s``. Shape [K]."""
+    return np.asarray(instance.cycles_fixed + adapter.cycles_lora * keep)
+
+
+def download_s(instance: Instance, payload: FloatArray) -> FloatArray:
+    """Download time in s of the sub-adapter, 0 where the downlink rate is infinite. Shape [K]."""
+    return np.asarray(payload / instance.downlink_bps)
+
+
+def compute_energy_j(instance: Instance, work: FloatArray, freq_hz: FloatArray) -> FloatArray:
+    """Energy in J of ``work`` cycles at frequency ``freq_hz``, ``kappa f^2 W``. Shape [K]."""
+    return np.asarray(instance.capacitance * np.square(freq_hz) * work)

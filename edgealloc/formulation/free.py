@@ -1,0 +1,228 @@
+"""G_free: the least bound when nothing is scarce, the reference of the excess gap.
+
+Only the ranges keep_min..keep_max remain; discrete levels are ignored (formulation, section 3). Of a
+menu the row with the least underfitting counts, and a device may be left out where selection allows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgealloc.formulation.device import chosen_adapter
+from edgealloc.formulation.objective import Objective
+from edgealloc.units import FloatArray
+
+__all__ = ["free_minimum"]
+
+_GRID = 513  # samples of a curve's keep range before the best interval is refined
+_REFINE = 8  # times a common rate's interval is cut to a 32nd of itself; a curve's minimum may be a kink
+
+
+def free_minimum(objective: Objective) -> tuple[float, FloatArray]:
+    """Least G without resource constraints and the keep rates that attain it (0 for a device left out).
+
+    Exact, but for curves or selection under global pooling and for selection with one common rate: there
+    the value is that of the convex relaxation, a hair below the minimum, so that no allocation ever beats it.
+
+    Returns
+    -------
+    objective, keep
+        Scalar and shape [K].
+    """
+    option = _best_option(objective)
+    if objective.instance.common_keep:
+        return _common_rate(objective, option)
+    if objective.pooled:
+        return _global_pooling(objective, option)
+    keep = _Minimiser.of(objective)(0.0)
+    return objective(keep, keep > 0, option), keep
+
+
+def _best_option(objective: Objective) -> NDArray[np.intp]:
+    """Menu row with the least underfitting factor (the term is never negative), 0 without a menu. Shape [K]."""
+    inst = objective.instance
+    rows = np.zeros(inst.num_devices, dtype=np.intp)
+    for k, menu in enumerate(inst.adapter_options or ()):
+        if menu is not None:
+            rows[k] = int(np.argmin([row.underfit_factor for row in menu]))
+    return rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Minimiser:
+    """Minimises ``A f u(s)`` plus the stability share over the keep range of every device.
+
+    Under global pooling the share is ``price s^2`` and devices differ in factor and range only, so equal
+    devices (the usual case) are solved once.
+    """
+
+    objective: Objective
+    weight: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    @classmethod
+    def of(cls, objective: Objective) -> _Minimiser:
+        inst = objective.instance
+        factor = chosen_adapter(inst, _best_option(objective)).underfit_factor
+        table = np.stack([inst.bound.underfit_weight * factor, inst.keep_min, inst.keep_max])
+        if objective.pooled and np.all(table == table[:, :1]):
+            table = table[:, :1]
+        return cls(objective, *table)
+
+    def __call__(self, price: float) -> FloatArray:
+        """Best keep rates, 0 for a device better left out. Shape [K]. ``price`` is for global pooling only."""
+        objective, low, high = self.objective, self.low, self.high
+        inst = objective.instance
+
+        def share(keep: FloatArray) -> FloatArray:
+            square = np.square(keep)
+            spread = price * square if objective.pooled else objective.stability.value(square)
+            return np.asarray(self.weight * objective.underfit.value(keep) + spread)
+
+        if objective.underfit.name == "inverse-keep" and objective.pooled:
+            ratio = np.divide(self.weight, 2.0 * price) if price > 0.0 else np.full_like(low, np.inf)
+            keep = np.clip(np.cbrt(ratio), low, high)
+        else:
+            left, right = low, high
+            if not objective.underfit.log_convex:  # several minima: start from the best grid cell
+                ticks = np.linspace(0.0, 1.0, _GRID)
+                cell = np.argmin(np.stack([share(low + tick * (high - low)) for tick in ticks]), axis=0)
+                left = low + ticks[np.maximum(cell - 1, 0)] * (high - low)
+                right = low + ticks[np.minimum(cell + 1, _GRID - 1)] * (high - low)
+            keep = _golden(share, left, right)
+            for end in (low, high):  # golden section never returns an end itself
+                keep = np.where(share(end) <= share(keep), end, keep)
+        if inst.exclusion_penalty is not None:
+            out = np.full_like(keep, inst.bound.underfit_weight * inst.exclusion_penalty)
+            if not objective.pooled:
+                out += objective.stability.value(np.zeros_like(keep))
+            keep = np.where(share(keep) <= out, keep, 0.0)
+        return np.broadcast_to(keep, inst.samples.shape)
+
+
+def _golden(share: Callable[[FloatArray], FloatArray], left: FloatArray, right: FloatArray) -> FloatArray:
+    """Golden-section minimum of unimodal functions, all devices at once."""
+    ratio = (np.sqrt(5.0) - 1.0) / 2.0
+    a, b = left.copy(), right.copy()
+    x, y = b - ratio * (b - a), a + ratio * (b - a)
+    fx, fy = share(x), share(y)
+    for _ in range(42):  # 0.618^42 = 2e-9 of the range, below what a flat minimum resolves
+        left_half = fx <= fy
+        a, b = np.where(left_half, a, x), np.where(left_half, y, b)
+        fresh = np.where(left_half, b - ratio * (b - a), a + ratio * (b - a))
+        value = share(fresh)
+        x, y = np.where(left_half, fresh, y), np.where(left_half, x, fresh)
+        fx, fy = np.where(left_half, value, fy), np.where(left_half, fx, value)
+    return np.asarray(np.where(fx <= fy, x, y))
+
+
+def _common_rate(objective: Objective, option: NDArray[np.intp]) -> tuple[float, FloatArray]:
+    """One rate for all: a grid over the rates, refined around its best point."""
+    inst = objective.instance
+    everybody = np.ones(inst.num_devices)
+    if inst.exclusion_penalty is None:
+        low, high = float(inst.keep_min.max()), float(inst.keep_max.min())
+    else:
+        low, high = float(inst.keep_min.min()), float(inst.keep_max.max())
+
+    def value(keep: float) -> float:
+        if inst.exclusion_penalty is None:
+            return objective(keep * everybody, None, option)
+        return _relaxed_selection(objective, option, keep)
+
+    # selection makes the value jump where a device's range begins or ends
+    ends = np.unique(np.clip(np.r_[inst.keep_min, inst.keep_max], low, high))
+    grid = np.union1d(np.linspace(low, high, _GRID), ends)
+    for _ in range(1 + _REFINE):
+        values = [value(s) for s in grid]
+        best = int(np.argmin(values))
+        least, keep = values[best], grid[best]
+        left, right = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+        grid = np.union1d(np.linspace(left, right, 65), keep)
+    return least, keep * everybody
+
+
+def _relaxed_selection(objective: Objective, option: NDArray[np.intp], keep: float) -> float:
+    """Least G at one common rate over who takes part, the last device in part: devices by their factor.
+
+    G is then a convex function of the weight that takes part, and the best weight is found by thirds.
+    """
+    inst = objective.instance
+    loss, out = inst.bound.underfit_weight, inst.exclusion_penalty or 0.0
+    spread = objective.stability.value
+    factor = chosen_adapter(inst, option).underfit_factor
+    gain = loss * (factor * float(objective.underfit.value(np.asarray(keep))) - out)
+    if not objective.pooled:
+        gain = gain + spread(np.asarray(keep**2)) - spread(np.zeros(len(gain)))
+    gain = np.where((inst.keep_min <= keep) & (keep <= inst.keep_max), gain, np.inf)
+    order = np.argsort(gain)
+    order = order[np.isfinite(gain[order])]
+    weight = np.r_[0.0, np.cumsum(inst.weights[order])]
+    saved = np.r_[0.0, np.cumsum((inst.weights * gain)[order])]
+    if not objective.pooled:  # separable: take whoever gains
+        return loss * out + float(inst.weights @ spread(np.zeros(len(gain)))) + float(saved.min())
+
+    def value(taken: float) -> float:
+        pooled = float(spread(np.asarray(taken * keep**2)))
+        return loss * out + float(np.interp(taken, weight, saved)) + pooled
+
+    a, b = 0.0, float(weight[-1])
+    for _ in range(100):
+        third = (b - a) / 3.0
+        a, b = (a, b - third) if value(a + third) <= value(b - third) else (a + third, b)
+    return min(value(a), value(0.0), value(float(weight[-1])))
+
+
+def _global_pooling(objective: Objective, option: NDArray[np.intp]) -> tuple[float, FloatArray]:
+    """Root in Q: the price gap'(Q) makes devices answer with sum w s^2, which falls as Q grows."""
+    weights = objective.instance.weights
+    minimise = _Minimiser.of(objective)
+
+    def answer(q: float) -> tuple[FloatArray, float]:
+        keep = minimise(objective.stability.pooled_slope(q))
+        return keep, float(weights @ np.square(keep)) - q
+
+    low, high = 0.0, 1.0
+    keep_high, excess_low = answer(low)
+    keep_low, excess_high = answer(high)
+    if excess_high >= 0.0:
+        return objective(keep_low, keep_low > 0, option), keep_low
+    side = 0
+    for _ in range(200):  # Illinois: regula falsi that halves the weight of an end that stays
+        q = low + (high - low) * excess_low / (excess_low - excess_high)
+        if not low < q < high or high - low <= 1e-15:
+            break
+        keep, excess = answer(q)
+        if excess >= 0.0:
+            low, keep_high, excess_low = q, keep, excess
+            excess_high *= 0.5 if side == 1 else 1.0
+            side = 1
+        else:
+            high, keep_low, excess_high = q, keep, excess
+            excess_low *= 0.5 if side == -1 else 1.0
+            side = -1
+        if abs(excess) <= 1e-15:
+            break
+    # Where answers jump, Q lies between two answers.
+    square_low, square_high = np.square(keep_low), np.square(keep_high)
+    q_low, q_high = float(weights @ square_low), float(weights @ square_high)
+    if q_high - q_low <= 1e-13:
+        return objective(keep_high, keep_high > 0, option), keep_high
+    if objective.underfit.square_convex and objective.instance.exclusion_penalty is None:
+        # every mixture of the squares is as good: take the one that meets Q
+        share = np.clip((low - q_low) / (q_high - q_low), 0.0, 1.0)
+        keep = np.sqrt(square_low + share * (square_high - square_low))
+        keep = np.clip(keep, objective.instance.keep_min, objective.instance.keep_max)
+        return objective(keep, None, option), keep
+    # the dual value: tangent of the stability term at Q plus what the devices make of its slope
+    best = -np.inf
+    for q, keep in ((low, keep_high), (high, keep_low)):
+        price, kept = objective.stability.pooled_slope(q), float(weights @ np.square(keep))
+        under = objective(keep, keep > 0, option) - float(objective.stability.value(np.asarray(kept)))
+        best = max(best, float(objective.stability.value(np.asarray(q))) + under + price * (kept - q))
+    return best, keep_high

@@ -1,0 +1,150 @@
+"""The solver-agnostic problem: minimise the generalisation bound within latency and energy.
+
+A :class:`Problem` knows what an allocation is worth and which budgets it breaks, and states the facts of
+its structure. It knows no solver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from edgealloc.data.allocation import Allocation
+from edgealloc.data.instance import Instance
+from edgealloc.formulation import evaluation
+from edgealloc.formulation.bound import StabilityTerm, UnderfitTerm
+from edgealloc.formulation.evaluation import Evaluation, Violation
+from edgealloc.formulation.free import free_minimum
+from edgealloc.formulation.objective import Objective
+from edgealloc.units import FloatArray
+
+__all__ = ["Problem", "Structure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """Facts about a problem, from which solvers choose.
+
+    Parameters
+    ----------
+    separable
+        The objective is a sum over devices, once the pooled sparsity (global pooling) carries a price.
+    monotone
+        Keeping less is feasible whenever keeping more was: resources cap keep rates from above only.
+    log_convex
+        The problem is convex in the logarithms of keep rate, time, energy, bandwidth and frequency.
+    discrete
+        What must be branched on: any of ``keep levels``, ``adapter options``, ``selection``,
+        ``resource blocks``, ``sub-carriers``.
+    reasons
+        Why ``log_convex`` holds or fails, one sentence each.
+    """
+
+    separable: bool
+    monotone: bool
+    log_convex: bool
+    discrete: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+class Problem:
+    """An instance together with its bound; what every solver takes.
+
+    Parameters
+    ----------
+    instance
+        The instance.
+    underfit
+        Replaces the underfitting term of the instance: a function u(s) of an array of keep rates, smooth
+        and not increasing on [min keep_min, max keep_max], or a full :class:`~edgealloc.formulation.bound.UnderfitTerm`.
+
+    Attributes
+    ----------
+    instance
+        The instance.
+    objective
+        The bound G: ``problem.objective(keep, selected, option)``, see :class:`~edgealloc.formulation.objective.Objective`.
+
+    Raises
+    ------
+    InputError
+        When ``underfit`` is not finite, negative or increases somewhere on a fine grid of keep rates.
+    """
+
+    def __init__(
+        self, instance: Instance, underfit: Callable[[FloatArray], FloatArray] | UnderfitTerm | None = None
+    ) -> None:
+        self.instance = instance
+        self.objective = Objective.of(instance, underfit)
+
+    @property
+    def underfit(self) -> UnderfitTerm:
+        """The underfitting term u(s)."""
+        return self.objective.underfit
+
+    @property
+    def stability(self) -> StabilityTerm:
+        """The stability term: one of the pooled data, or one per device."""
+        return self.objective.stability
+
+    @property
+    def pooled(self) -> bool:
+        """Whether one stability term covers the pooled data (``pooling: global``)."""
+        return self.objective.pooled
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Facts about this problem (formulation, section 5)."""
+        inst = self.instance
+        discrete = tuple(
+            name
+            for name, present in (
+                ("keep levels", inst.keep_levels is not None),
+                ("adapter options", inst.adapter_options is not None),
+                ("selection", inst.exclusion_penalty is not None),
+                ("resource blocks", inst.access == "rb"),
+                ("sub-carriers", inst.access == "ofdma"),
+            )
+            if present
+        )
+        reasons = [f"underfitting term {self.underfit.name!r}: {self.underfit.reason}"]
+        reasons += [
+            f"{name} are discrete" if name != "selection" else "selection is discrete" for name in discrete
+        ]
+        if not discrete:
+            reasons.append(
+                "latency, energy and bandwidth are posynomials and the uplink rate is log-concave "
+                "(docs/mathematics.md, section 3)"
+            )
+        return Structure(
+            separable=not inst.common_keep,
+            monotone=True,
+            log_convex=not discrete and self.underfit.log_convex,
+            discrete=discrete,
+            reasons=tuple(reasons),
+        )
+
+    @cached_property
+    def free(self) -> tuple[float, FloatArray]:
+        """G_free and keep rates that attain it: the minimum with the resource constraints removed."""
+        return free_minimum(self.objective)
+
+    @property
+    def free_objective(self) -> float:
+        """G_free, the minimum of G over the keep ranges with the resource constraints removed."""
+        return self.free[0]
+
+    def evaluate(self, allocation: Allocation) -> Evaluation:
+        """Objective, use of every budget, slack, violations and binding constraints of an allocation.
+
+        Raises
+        ------
+        InputError
+            When an array of the allocation has the wrong shape for this instance.
+        """
+        return evaluation.evaluate(self.objective, allocation)
+
+    def violations(self, allocation: Allocation) -> tuple[Violation, ...]:
+        """Only the broken budgets and ranges of :meth:`evaluate`."""
+        return evaluation.violations(self.instance, allocation)

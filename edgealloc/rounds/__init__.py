@@ -1,0 +1,1 @@
+"""Round after round: plans, energy over a horizon, an allocator that stays, a simulator."""

@@ -1,0 +1,234 @@
+"""The allocator inside a running system: ``OnlineAllocator(system, time_budget_s=0.1)``, one call per round.
+
+allocator = OnlineAllocator(system, time_budget_s=0.1)   # compiles here, not in a round
+while training:
+    plan = allocator.plan(states)                        # states by device id; who is there may change
+    ...
+    allocator.report({"dev-00": 12.1, "dev-01": None})   # seconds, None: never answered
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from edgealloc.api import solve
+from edgealloc.data.instance import Instance
+from edgealloc.errors import EdgeallocError
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
+from edgealloc.rounds.energy import EnergyHorizon
+from edgealloc.rounds.solver import RoundSolver
+from edgealloc.rounds.stragglers import StragglerPolicy, Stragglers
+from edgealloc.rounds.system import DeviceState, Plan, System, plan_of, round_instance
+from edgealloc.solvers.compiling.clock import Clock
+from edgealloc.units import dbm_to_w
+
+__all__ = ["OnlineAllocator", "who_to_drop"]
+
+_ADVICE_S = 10.0  # for the search for whom to drop, without a time budget
+_TIGHT = 1e-7  # gap that the made-up cell is solved to, so that every part of a method is used
+_CELLS = 6  # made-up cells, from weak to strong channels: which parts of a method are used depends on that
+_WARM_UP_S = 60.0  # time limit of a solve of it
+_LEAST_SHARE = 0.2  # of the time budget, for the search for whom to drop
+
+
+class OnlineAllocator:
+    """Plans round after round, each from where the last one ended.
+
+    Parameters
+    ----------
+    system
+        What does not change from round to round.
+    method
+        ``auto`` or a name from :data:`edgealloc.METHODS`; see :class:`~edgealloc.rounds.solver.RoundSolver`.
+    time_budget_s
+        Wall-clock time of :meth:`plan` in s; None for no limit. With a budget the kernels are compiled when the
+        allocator is made, so that the budget holds in the first round too.
+    rel_gap
+        Stop a round at this proven gap.
+    seed
+        Masks follow from this, the round and the device's id.
+    stragglers
+        What to do about devices that :meth:`report` says were late; None: nothing.
+    energy
+        What devices may spend over a horizon of rounds; ``energy_j`` of their states still limits each round.
+
+    Raises
+    ------
+    InputError
+        For a bad option.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        *,
+        method: str = "auto",
+        time_budget_s: float | None = None,
+        rel_gap: float = 1e-4,
+        seed: int = 0,
+        stragglers: StragglerPolicy | None = StragglerPolicy(),  # noqa: B008  (immutable)
+        energy: EnergyHorizon | None = None,
+    ) -> None:
+        self.system, self.seed, self.energy = system, seed, energy
+        if time_budget_s is not None and energy is not None:  # a policy solves a round several times
+            time_budget_s = time_budget_s / (1 + getattr(energy.policy, "solves", 0))
+        self.rounds = RoundSolver(method, time_budget_s=time_budget_s, rel_gap=rel_gap, seed=seed)
+        self.stragglers = None if stragglers is None else Stragglers(stragglers)
+        self.round_number = 0
+        self._planned: Plan | None = None
+        if time_budget_s is not None:
+            self.warm_up()
+
+    def plan(self, devices: Mapping[str, DeviceState], *, round_number: int | None = None) -> Plan:
+        """Plan the next round.
+
+        Parameters
+        ----------
+        devices
+            State of every device that there is now, by id.
+        round_number
+            Number of the round; one more than that of the last when not given.
+
+        Returns
+        -------
+        Plan
+            Where not everybody can be carried and the system has no exclusion penalty nobody is selected, and
+            ``plan.drop`` names devices without which there is an allocation.
+
+        Raises
+        ------
+        InputError
+            Lists every fault of the states.
+        """
+        clock = Clock()
+        number = self.round_number if round_number is None else round_number
+        self.round_number = number + 1
+        resting: frozenset[str] = frozenset()
+        if self.stragglers is not None:
+            resting = self.stragglers.resting(number, devices)
+        spent = frozenset() if self.energy is None else self.energy.spent(devices)
+        present = {
+            key: replace(s, available=False) if key in resting or key in spent else s for key, s in devices.items()
+        }
+        instance = round_instance(self.system, present)
+        result: Result | None = None
+        message: str | None = None
+        drop: tuple[str, ...] = ()
+        if instance is not None:
+            if self.stragglers is not None:
+                instance = self.stragglers.padded(instance)
+            if self.energy is not None:
+                instance = self.energy.capped(instance, number, self.rounds.solve)
+            result = self.rounds.solve(instance)
+            if self.energy is not None:
+                self.energy.book(result)
+            if not result.status.has_allocation and instance.exclusion_penalty is None:
+                drop, message = self._advice(result, clock)
+        plan = plan_of(
+            result, present, self.system.latency_s, seed=self.seed, round_number=number, message=message
+        )
+        settings = dict(plan.devices)
+        for reason, keys in (("resting", resting), ("horizon budget spent", spent)):
+            settings |= {key: {**settings[key], "reason": reason} for key in keys if key in settings}
+        plan = replace(plan, devices=settings, drop=drop, seconds=clock.seconds)
+        self._planned = plan
+        return plan
+
+    def report(self, latency_s: Mapping[str, float | None]) -> None:
+        """Say how long the devices of the last round took, in s; None for one that never answered."""
+        plan = self._planned
+        if self.stragglers is None or plan is None:
+            return
+        planned = {
+            key: float(own["latency_s"]) / self.stragglers.slowdown(key)
+            for key, own in plan.devices.items()
+            if own["selected"]
+        }
+        self.stragglers.observe(plan.round_number, planned, latency_s)
+
+    def warm_up(self) -> float:
+        """Compile and load everything a round needs, on a made-up cell; returns the seconds that it took."""
+        started = time.perf_counter()
+        budget = self.rounds.time_budget_s
+        for stage in (None, _WARM_UP_S):  # with a budget other methods run; without, the last goes to its end
+            scout = OnlineAllocator(self.system, method=self.rounds.method, rel_gap=_TIGHT)
+            scout.rounds.time_budget_s = stage if budget is not None else None
+            for seed in range(_CELLS):  # warm starts take their own path
+                states = _made_up(self.system, np.random.default_rng(seed), 4.0**seed)
+                scout.plan(states)
+            first = next(iter(states))
+            far = replace(states[first], gain=1e-12 * np.asarray(states[first].gain))
+            scout.plan(states | {first: far})  # and so does a round that cannot carry everybody
+        return time.perf_counter() - started
+
+    def _advice(self, result: Result, clock: Clock) -> tuple[tuple[str, ...], str]:
+        """Whom to drop, and how to say it."""
+        budget = self.rounds.time_budget_s
+        left = None if budget is None else max(budget - clock.seconds, _LEAST_SHARE * budget)
+        drop = who_to_drop(result.problem.instance, left)
+        if not drop:
+            return (), f"{result.message}\nno part of the devices was found that can be carried"
+        names = ", ".join(drop)
+        return drop, f"{result.message}\nnot everybody can be carried: drop {names}, or state an exclusion_penalty"
+
+
+def who_to_drop(instance: Instance, time_limit_s: float | None = None) -> tuple[str, ...]:
+    """Devices without which the others have an allocation; empty where none was found for any part of them.
+
+    The instance is solved with selection, at a penalty that outweighs any keep rate: as few samples as possible
+    are dropped. Without a limit the search ends after 10 s.
+    """
+    worst = float(np.max(Problem(instance).underfit.value(instance.keep_min)))
+    selecting = instance.with_changes(exclusion_penalty=10.0 * (1.0 + worst))
+    limit = _ADVICE_S if time_limit_s is None else time_limit_s
+    try:
+        result = solve(selecting, rel_gap=1e-3, time_limit=limit)
+    except EdgeallocError:  # no exact method takes it
+        result = solve(selecting, "psca", time_limit=limit)
+    if result.allocation is None or not result.allocation.selected.any():
+        return ()
+    chosen = result.allocation.selected.tolist()
+    return tuple(name for name, on in zip(instance.device_names, chosen, strict=True) if not on)
+
+
+def _made_up(
+    system: System, rng: np.random.Generator, strength: float, devices: int = 5, subcarriers: int = 16
+) -> dict[str, DeviceState]:
+    """States that make the spectrum scarce at ``strength`` 1, the channels stronger with it."""
+    cycles = system.cycles_fixed or 1e9
+    power, band = 0.1, system.bandwidth_hz / devices
+    noise = float(dbm_to_w(system.noise_psd_dbm_per_hz))
+    low, high = 0.05, 1.0
+    curve = system.bound.underfit_curve
+    if curve is not None:
+        low, high = max(low, float(curve.keep[0])), min(high, float(curve.keep[-1]))
+    if system.keep_levels:
+        low, high = min(low, *system.keep_levels), max(system.keep_levels)
+    scarce = math.sqrt(low * max(low, min(high, 0.3)))  # keep rate that the channel is made to carry
+    rate = (system.payload_fixed_bits + system.payload_lora_bits * scarce) / (0.5 * system.latency_s)
+    gain = math.expm1(math.log(2.0) * min(rate / band, 15.0)) * noise * band / power * strength
+    freq_hz = max(cycles, 1.0) / (0.5 * system.latency_s)
+    energy_j = 1.7 * 1e-28 * freq_hz**2 * cycles + 0.5 * power * system.latency_s  # binds now and then
+    spread = rng.exponential(gain, (devices, subcarriers)) + 0.1 * gain
+    return {
+        f"made-up-{k}": DeviceState(
+            gain=spread[k] if system.access == "ofdma" else float(spread[k, 0]),
+            samples=100.0 * (k + 1),
+            energy_j=energy_j,
+            power_max_w=power,
+            freq_min_hz=0.1 * freq_hz,
+            freq_max_hz=max(2e9, 4.0 * freq_hz),
+            capacitance=1e-28,
+            cycles_fixed=cycles,
+            cycles_lora=system.cycles_lora or 0.0,
+            keep_min=low,
+            keep_max=high,
+        )
+        for k in range(devices)
+    }

@@ -1,0 +1,164 @@
+"""The plan of a round: every device's settings as plain scalars, and how good they are proven to be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from edgealloc.data.outcome import excess_gap, relative_gap
+from edgealloc.errors import Fault, InputError
+from edgealloc.files.solution import dict_from_solution
+from edgealloc.formulation.result import Result
+
+__all__ = ["Plan", "mask_seed_of", "plan_of"]
+
+NO_DEVICES = "no_devices"  # status of a plan for a round in which nobody is available
+_SETTINGS = ("keep", "dropout", "bandwidth_hz", "subcarriers", "power_w", "freq_hz", "latency_s", "energy_j")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The settings of every device for one round, and how good they are proven to be.
+
+    Parameters
+    ----------
+    round_number
+        The round.
+    status
+        That of the result, or ``no_devices`` where nobody was available.
+    method
+        The method that answered; empty without devices.
+    objective, lower_bound, free_objective
+        Bound G of the allocation, its proven lower bound, and its minimum without resource constraints.
+    devices
+        Settings by device id, for everybody who was asked; see :meth:`for_device`.
+    message
+        Why there is no allocation, or a remark on how the method ended.
+    seconds
+        Time that planning took, in s.
+    drop
+        Where not everybody can be carried: devices without which there is an allocation.
+    result
+        The full result; None without devices, and after :meth:`from_json`.
+    """
+
+    round_number: int
+    status: str
+    method: str
+    objective: float
+    lower_bound: float
+    free_objective: float
+    devices: Mapping[str, Mapping[str, Any]]
+    message: str = ""
+    seconds: float = 0.0
+    drop: tuple[str, ...] = ()
+    result: Result | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def rel_gap(self) -> float:
+        """``(UB - LB) / |UB|``."""
+        return relative_gap(self.objective, self.lower_bound)
+
+    @property
+    def excess_gap(self) -> float:
+        """``(UB - LB) / (UB - G_free)``."""
+        return excess_gap(self.objective, self.lower_bound, self.free_objective)
+
+    @property
+    def selected(self) -> tuple[str, ...]:
+        """Ids of the devices that take part."""
+        return tuple(key for key, own in self.devices.items() if own["selected"])
+
+    def for_device(self, device: str) -> dict[str, Any]:
+        """The settings of one device, plain scalars and lists of them.
+
+        ``selected``; for a device left out also ``reason`` and nothing else. Otherwise ``keep``, ``dropout``,
+        ``mask_seed`` (below 2^53), ``bandwidth_hz`` or ``subcarriers`` (a list), ``power_w`` (a list, one per
+        sub-carrier, for OFDMA), ``freq_hz``, ``deadline_s``, and what the settings lead to: ``latency_s``,
+        ``energy_j``. With a menu also ``adapter_option``, the label of its row.
+
+        Raises
+        ------
+        InputError
+            For a device that was not part of the round.
+        """
+        if device not in self.devices:
+            allowed = "one of the ids that the round was planned for"
+            raise InputError("plan", [Fault(str(device), "id", repr(device), allowed)])
+        return {key: list(v) if isinstance(v, list) else v for key, v in self.devices[device].items()}
+
+    def to_json(self) -> str:
+        """The plan as JSON, but for ``result``; numbers read back to the same bits."""
+        data = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "result"}
+        for key in ("objective", "lower_bound", "free_objective"):
+            if not math.isfinite(data[key]):
+                data[key] = repr(data[key])  # JSON knows no infinity
+        return json.dumps(data, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        InputError
+            When the text is not such a plan.
+        """
+        try:
+            data = json.loads(text)
+            for key in ("objective", "lower_bound", "free_objective"):
+                data[key] = float(data[key])
+            return cls(**data | {"drop": tuple(data["drop"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError("plan", [Fault("plan", "content", str(error), "what Plan.to_json wrote")]) from None
+
+
+def mask_seed_of(seed: int, round_number: int, device: str) -> int:
+    """Seed of a device's masks in a round, the same everywhere; below 2^53, so that any JSON reader keeps it."""
+    digest = hashlib.blake2b(f"{seed}:{round_number}:{device}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 11
+
+
+def plan_of(
+    result: Result | None,
+    devices: Iterable[str],
+    deadline_s: float,
+    *,
+    seed: int = 0,
+    round_number: int = 0,
+    message: str | None = None,
+) -> Plan:
+    """The plan that a result makes for these device ids; ``message`` replaces the result's."""
+    settings: dict[str, dict[str, Any]] = {key: {"selected": False, "reason": "not available"} for key in devices}
+    if result is None:
+        said = "no device is available" if message is None else message
+        return Plan(round_number, NO_DEVICES, "", math.inf, -math.inf, math.inf, settings, said)
+    rows: Any = dict_from_solution(result.solution())["devices"]
+    for name in result.problem.instance.device_names:
+        settings[name]["reason"] = (
+            "left out at the exclusion penalty" if rows else f"no allocation: {result.status}"
+        )
+    for row in rows:
+        if not row["selected"]:
+            continue
+        own = {"selected": True} | {key: row[key] for key in _SETTINGS if row[key] is not None}
+        own |= {"mask_seed": mask_seed_of(seed, round_number, row["name"]), "deadline_s": deadline_s}
+        if row["adapter_option"] is not None:
+            own["adapter_option"] = row["adapter_option"]
+        settings[row["name"]] = own
+    return Plan(
+        round_number,
+        str(result.status.value),
+        result.method,
+        float(result.objective),
+        float(result.lower_bound),
+        float(result.free_objective),
+        settings,
+        result.message if message is None else message,
+        result.seconds,
+        result=result,
+    )

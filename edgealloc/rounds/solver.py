@@ -1,0 +1,224 @@
+"""Rounds that follow each other: every round is solved from where the last one ended, within a time budget.
+
+Whatever the budget, a result carries an allocation that breaks no budget of the instance if one was found, and the
+best lower bound that was proved meanwhile.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from edgealloc.api import METHODS, find_method, solve
+from edgealloc.data.allocation import Allocation
+from edgealloc.data.instance import Instance
+from edgealloc.data.outcome import Status, relative_gap
+from edgealloc.errors import Fault, InputError
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
+from edgealloc.solvers.base import Options
+from edgealloc.solvers.compiling.clock import Clock
+from edgealloc.units import FloatArray
+
+__all__ = ["RoundSolver", "carried"]
+
+_PSCA_SHARE = 0.8  # of the time budget at most, before the exact method takes over; its bound is soon a good one
+_FIRST_RESERVE = 0.1  # of the time budget, before anything was learned
+_LEAST_LIMIT_S = 1e-4  # a method must be told some time
+_MOST_RESERVED = 0.5  # of the time budget
+
+
+@dataclass(slots=True)
+class RoundSolver:
+    """Solves one instance after the other; keeps the last allocation and how late solvers come home.
+
+    Parameters
+    ----------
+    method
+        ``auto`` or a name from :data:`edgealloc.METHODS`. On OFDMA ``psca`` is the brisk P-SCA of
+        :mod:`edgealloc.solvers.psca.online` with its certified gap; with a time budget ``auto`` runs that first
+        and spends what is left on the exact method.
+    time_budget_s
+        Wall-clock time that a round may take, in s; None for no limit.
+    rel_gap, seed
+        As for :func:`edgealloc.solve`.
+    """
+
+    method: str = "auto"
+    time_budget_s: float | None = None
+    rel_gap: float = 1e-4
+    seed: int = 0
+    _last: tuple[Instance, Allocation] | None = field(default=None, init=False, repr=False)
+    _reserve_s: float = field(default=0.0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        budget = self.time_budget_s
+        if budget is not None and not (math.isfinite(budget) and budget > 0.0):
+            allowed = "a finite number of seconds > 0, or None"
+            raise InputError("options", [Fault("options", "time_budget_s", repr(budget), allowed)])
+        if self.method != "auto":
+            find_method(self.method)
+        Options(rel_gap=self.rel_gap)  # checks it
+        self._reserve_s = _FIRST_RESERVE * (budget or 0.0)
+
+    def solve(self, instance: Instance) -> Result:
+        """Solve a round.
+
+        Returns
+        -------
+        Result
+            ``lower_bound`` is that of the resource-free minimum where the method proves none. Limits and
+            infeasibility do not raise.
+
+        Raises
+        ------
+        EdgeallocError
+            When the method does not take the problem.
+        """
+        clock = Clock()
+        problem = Problem(instance)
+        start = None if self._last is None else carried(*self._last, instance)
+        limit = None if self.time_budget_s is None else self.time_budget_s - self._reserve_s
+        result: Result | None = None
+        for name, share in self._stages(problem):
+            left = None if limit is None else limit - clock.seconds
+            if result is not None and (
+                (left is not None and left < _LEAST_LIMIT_S) or _closed(result, self.rel_gap)
+            ):
+                break
+            given = None if left is None else max(share * left, _LEAST_LIMIT_S)
+            options = Options(self.rel_gap, given, self.seed, start)
+            result = _merged(result, _run(name, problem, options), self.rel_gap)
+            if result.status is Status.INFEASIBLE:
+                break
+            start = result.allocation or start
+        assert result is not None
+        if result.status is Status.NO_SOLUTION and start is not None:
+            result = _fallback(result, start)
+        if result.lower_bound == -math.inf and problem.underfit.square_convex:
+            floor = problem.free_objective - 1e-9 * abs(problem.free_objective)
+            result = replace(result, lower_bound=min(floor, result.objective))
+        if result.allocation is not None:
+            self._last = (instance, result.allocation)
+        seconds = clock.seconds
+        self._learn(seconds, limit)
+        return replace(result, seconds=seconds, compile_seconds=clock.compile_seconds)
+
+    def _stages(self, problem: Problem) -> list[tuple[str, float]]:
+        """Methods to run one after the other, each with its share of the time that is left."""
+        if self.method != "auto":
+            return [(self.method, 1.0)]
+        exact = next((m.name for m in METHODS.values() if m.chosen and m.takes(problem)), None)
+        if exact is None:
+            return [("psca", 1.0)]
+        if problem.instance.access == "ofdma" and self.time_budget_s is not None:
+            return [("psca", _PSCA_SHARE), (exact, 1.0)]
+        return [(exact, 1.0)]
+
+    def _learn(self, seconds: float, limit: float | None) -> None:
+        """Keep back what solvers took beyond the limit they were given, so that the budget holds next time."""
+        if limit is None or self.time_budget_s is None:
+            return
+        late = max(seconds - limit, 0.0)
+        self._reserve_s = min(max(0.9 * self._reserve_s, 1.1 * late), _MOST_RESERVED * self.time_budget_s)
+
+
+def _run(name: str, problem: Problem, options: Options) -> Result:
+    if name == "psca" and problem.instance.access == "ofdma":
+        from edgealloc.solvers.compiling.warmup import prepare
+        from edgealloc.solvers.psca.online import solve_online_psca  # its kernels load only when they are needed
+
+        prepare("online ofdma")
+        return solve_online_psca(problem, options)
+    return solve(
+        problem,
+        "psca:bound" if name == "psca" else name,
+        rel_gap=options.rel_gap,
+        time_limit=options.time_limit,
+        seed=options.seed,
+        warm_start=options.warm_start,
+    )
+
+
+def _closed(result: Result, rel_gap: float) -> bool:
+    return result.allocation is not None and result.rel_gap <= rel_gap
+
+
+def _merged(first: Result | None, second: Result, rel_gap: float) -> Result:
+    """The better allocation with the better bound."""
+    if first is None or second.status is Status.INFEASIBLE:
+        return second
+    bound = max(first.lower_bound, second.lower_bound)
+    best = second if second.objective <= first.objective else first
+    if best.allocation is None:
+        return replace(second, lower_bound=bound)
+    closed = relative_gap(best.objective, bound) <= rel_gap
+    return replace(
+        best,
+        method=second.method,
+        status=Status.OPTIMAL if closed else Status.FEASIBLE,
+        lower_bound=min(bound, best.objective),
+        message="" if closed else second.message,
+        nodes=second.nodes,
+        iterations=first.iterations + second.iterations,
+    )
+
+
+def carried(old: Instance, last: Allocation, new: Instance) -> Allocation | None:
+    """The last round's allocation for this round's devices, matched by name; a start, not feasible as such.
+
+    Who left returns the spectrum; who is new gets an equal share of a band, no sub-carrier, and the middle of the
+    others' keep rates. None where the uplink changed its kind or its number of sub-carriers.
+    """
+    if old.access != new.access or old.num_subcarriers != new.num_subcarriers:
+        return None
+    if old.device_names == new.device_names:
+        return last
+    place = {name: i for i, name in enumerate(old.device_names)}
+    at = np.array([place.get(name, -1) for name in new.device_names])
+    known = at >= 0
+    if not known.any():
+        return None
+    on = last.selected
+    middle = float(np.median(last.keep[on])) if on.any() else 0.5
+
+    def taken(values: FloatArray, default: FloatArray | float) -> FloatArray:
+        return np.where(known, values[at], default)
+
+    keep = np.clip(taken(last.keep, middle), new.keep_min, new.keep_max)
+    fields: dict[str, FloatArray] = {"power_w": taken(last.power_w, new.power_max_w)} if last.owner is None else {}
+    if last.owner is not None:
+        back = np.full(old.num_devices + 1, -1)
+        back[at[known]] = np.flatnonzero(known)
+        owner = back[last.owner]  # -1 reads the last entry, which is -1
+        fields = {"owner": owner, "power_w": np.where(owner >= 0, last.power_w, 0.0)}
+    elif last.bandwidth_hz is not None:
+        band = taken(last.bandwidth_hz, new.bandwidth_hz / new.num_devices)
+        if new.block_hz is None:
+            band = band * min(1.0, new.bandwidth_hz / band.sum())
+        fields["bandwidth_hz"] = band
+    return Allocation(
+        keep=keep,
+        freq_hz=taken(last.freq_hz, new.freq_max_hz),
+        selected=np.where(known, on[at], True),
+        option=np.where(known, last.option[at], -1 if new.adapter_options is None else 0),
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def _fallback(result: Result, start: Allocation) -> Result:
+    """Time ran out before the method had an allocation: what the last round's spectrum still carries."""
+    from edgealloc.solvers.psca.rounds import on_spectrum  # its kernels load only when they are needed
+
+    allocation = on_spectrum(result.problem, start)
+    if allocation is None or result.problem.violations(allocation):
+        return result
+    return replace(
+        result,
+        status=Status.FEASIBLE,
+        allocation=allocation,
+        objective=result.problem.evaluate(allocation).objective,
+        message=f"{result.message}; the spectrum of the last round is kept",
+    )

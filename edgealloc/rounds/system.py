@@ -1,0 +1,308 @@
+"""One round for any federated-learning system: device states in, plain settings per device out.
+
+>>> plan = plan_round(system, {"dev-00": DeviceState(...), "dev-01": DeviceState(...)}, round_number=3)
+>>> plan.for_device("dev-00")
+{'selected': True, 'keep': 0.41, 'dropout': 0.59, 'mask_seed': 7402, 'bandwidth_hz': 9e4, ...}
+
+Everything is plain scalars, lists and strings, so that it goes through any framework's messages; a JSON round trip
+is exact. Needs neither torch nor a framework. What the server does with the replies is in
+:mod:`edgealloc.models.exchange.replies`; rounds that follow each other are in :mod:`edgealloc.rounds.allocator`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from edgealloc.api import solve
+from edgealloc.data.instance import Access, AdapterOption, BoundSpec, Instance, UnderfitCurve
+from edgealloc.errors import Fault, InputError
+from edgealloc.rounds.plan import Plan, mask_seed_of, plan_of
+from edgealloc.units import FloatArray
+
+__all__ = ["DeviceState", "Plan", "System", "mask_seed_of", "plan_of", "plan_round", "round_instance"]
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What does not change from round to round; names, units and meaning are those of instance files.
+
+    Parameters
+    ----------
+    access
+        ``fdma``, ``rb`` or ``ofdma``.
+    bandwidth_hz, noise_psd_dbm_per_hz, latency_s
+        Uplink bandwidth in Hz, noise power spectral density in dBm/Hz, round deadline in s.
+    bound
+        Constants of the generalisation bound.
+    payload_fixed_bits, payload_lora_bits
+        Bits that a device always sends, and bits of the whole adapter (the payload is D0 + D1 s).
+    cycles_fixed, cycles_lora
+        Processor cycles of a local update, W0 + W1 s, of devices that do not state their own.
+    keep_levels
+        Keep rates to choose from, or None for any.
+    adapter_options
+        Adapter menu of every device, or None.
+    block_hz
+        Width of a resource block in Hz, for ``rb`` only.
+    common_keep
+        All devices share one keep rate.
+    exclusion_penalty
+        Not None: devices may be left out of a round at this penalty.
+    name
+        Name of the instances that are made.
+    """
+
+    access: Access
+    bandwidth_hz: float
+    noise_psd_dbm_per_hz: float
+    latency_s: float
+    bound: BoundSpec
+    payload_fixed_bits: float
+    payload_lora_bits: float
+    cycles_fixed: float | None = None
+    cycles_lora: float | None = None
+    keep_levels: tuple[float, ...] | None = None
+    adapter_options: tuple[AdapterOption, ...] | None = None
+    block_hz: float | None = None
+    common_keep: bool = False
+    exclusion_penalty: float | None = None
+    name: str = "round"
+
+    def __post_init__(self) -> None:
+        for key in ("keep_levels", "adapter_options"):
+            value = getattr(self, key)
+            if value is not None:
+                object.__setattr__(self, key, tuple(value))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values only, for JSON; :meth:`from_dict` reads them back exactly."""
+        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        curve = self.bound.underfit_curve
+        data["bound"] = {f.name: getattr(self.bound, f.name) for f in fields(self.bound)}
+        if curve is not None:
+            data["bound"]["underfit_curve"] = {"keep": curve.keep.tolist(), "value": curve.value.tolist()}
+        if self.keep_levels is not None:
+            data["keep_levels"] = list(self.keep_levels)
+        if self.adapter_options is not None:
+            data["adapter_options"] = [asdict(row) for row in self.adapter_options]
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> System:
+        """Read what :meth:`to_dict` wrote; values are checked when a round is planned.
+
+        Raises
+        ------
+        InputError
+            Lists every key that is missing or unknown.
+        """
+        faults = _key_faults(cls, "system", data)
+        bound = data.get("bound", {})
+        if not isinstance(bound, Mapping):
+            faults.append(Fault("system", "bound", repr(bound), "an object"))
+        elif not faults:
+            faults += _key_faults(BoundSpec, "system, bound", bound)
+        menu = data.get("adapter_options")
+        for row in menu or ():
+            faults += _key_faults(AdapterOption, "system, adapter_options", row)
+        if faults:
+            raise InputError("system", faults)
+        curve = bound.get("underfit_curve")
+        if curve is not None:
+            bound = {**bound, "underfit_curve": UnderfitCurve(curve["keep"], curve["value"])}
+        rows = None if menu is None else tuple(AdapterOption(**row) for row in menu)
+        return cls(**{**data, "bound": BoundSpec(**bound), "adapter_options": rows})
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """What a device reports before a round, as plain scalars.
+
+    Parameters
+    ----------
+    gain
+        Channel power gain; for OFDMA one per sub-carrier.
+    samples
+        Local training samples.
+    energy_j, energy_static_j
+        Energy in J that the round may cost the device, and the part that it costs in any case.
+    power_max_w
+        Transmit power limit in W.
+    freq_min_hz, freq_max_hz, capacitance
+        Processor frequency range in Hz; W cycles at frequency f take ``capacitance f^2 W`` J.
+    cycles_fixed, cycles_lora
+        Cycles of a local update, W0 + W1 s; None for the system's.
+    downlink_bps
+        Downlink rate in bit/s; None where the download takes no time.
+    keep_min, keep_max
+        Range of the keep rate.
+    available
+        False: the device takes no part in this round.
+    """
+
+    gain: float | Sequence[float] | FloatArray
+    samples: float
+    energy_j: float
+    power_max_w: float
+    freq_min_hz: float
+    freq_max_hz: float
+    capacitance: float
+    cycles_fixed: float | None = None
+    cycles_lora: float | None = None
+    energy_static_j: float = 0.0
+    downlink_bps: float | None = None
+    keep_min: float = 0.05
+    keep_max: float = 1.0
+    available: bool = True
+
+    def __post_init__(self) -> None:
+        gain: Any = self.gain.tolist() if isinstance(self.gain, np.ndarray) else self.gain
+        object.__setattr__(self, "gain", tuple(gain) if isinstance(gain, list) else gain)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values only, for JSON; :meth:`from_dict` reads them back exactly."""
+        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        if isinstance(self.gain, tuple):
+            data["gain"] = list(self.gain)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], device: str = "device") -> DeviceState:
+        """Read what :meth:`to_dict` wrote; values are checked when a round is planned.
+
+        Raises
+        ------
+        InputError
+            Lists every key that is missing or unknown, under the name ``device``.
+        """
+        faults = _key_faults(cls, device, data)
+        if faults:
+            raise InputError(f"state of {device!r}", faults)
+        return cls(**data)
+
+
+def plan_round(
+    system: System,
+    devices: Mapping[str, DeviceState],
+    method: str = "auto",
+    *,
+    seed: int = 0,
+    round_number: int = 0,
+    rel_gap: float = 1e-4,
+    time_limit_s: float | None = None,
+) -> Plan:
+    """Allocate one round.
+
+    Parameters
+    ----------
+    system
+        What does not change from round to round.
+    devices
+        State of every device by id.
+    method
+        As for :func:`edgealloc.solve`.
+    seed, round_number
+        Masks follow from these two and the device's id alone; a method that draws at random uses ``seed`` too.
+    rel_gap, time_limit_s
+        When to stop, as for :func:`edgealloc.solve`.
+
+    Returns
+    -------
+    Plan
+        Limits and infeasibility do not raise; then nobody is selected, and ``message`` says why.
+
+    Raises
+    ------
+    InputError
+        Lists every fault of system and states, with device id and field.
+    EdgeallocError
+        When the method does not take the problem.
+    """
+    instance = round_instance(system, devices)
+    result = None
+    if instance is not None:
+        result = solve(instance, method, rel_gap=rel_gap, time_limit=time_limit_s, seed=seed)
+    return plan_of(result, devices, system.latency_s, seed=seed, round_number=round_number)
+
+
+def round_instance(system: System, devices: Mapping[str, DeviceState]) -> Instance | None:
+    """The instance of the available devices, in the order of the mapping; None where nobody is available.
+
+    Raises
+    ------
+    InputError
+        As :func:`plan_round`.
+    """
+    on = {key: state for key, state in devices.items() if state.available is not False}
+    if not on:
+        return None
+    count = len(on)
+    columns: dict[str, Any] = {
+        f.name: [getattr(state, f.name) for state in on.values()] for f in fields(DeviceState)
+    }
+    for key in ("cycles_fixed", "cycles_lora"):
+        columns[key] = [getattr(system, key) if value is None else value for value in columns[key]]
+    columns["downlink_bps"] = [math.inf if rate is None else rate for rate in columns["downlink_bps"]]
+    available = columns.pop("available")
+    shared = {f.name: getattr(system, f.name) for f in fields(system)}
+    del shared["cycles_fixed"], shared["cycles_lora"]
+    faults = [
+        Fault(name, "available", repr(value), "true or false")
+        for name, value in zip(on, available, strict=True)
+        if value is not True
+    ]
+    faults += _number_faults(system, on, columns)
+    if faults:
+        raise InputError(f"round {system.name!r}", faults)
+    for key in ("keep_levels", "adapter_options"):
+        shared[key] = None if shared[key] is None else (shared[key],) * count
+    return Instance(**shared, **columns, device_names=tuple(on))
+
+
+def _key_faults(kind: type, where: str, data: Mapping[str, Any]) -> list[Fault]:
+    """Keys that a dataclass does not know, and those without a default that are missing."""
+    known = {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(kind)}
+    faults = [
+        Fault(where, str(key), "given", "known keys: " + ", ".join(known)) for key in data if key not in known
+    ]
+    faults += [
+        Fault(where, key, "missing", "a value") for key, needed in known.items() if needed and key not in data
+    ]
+    return faults
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def _number_faults(system: System, on: Mapping[str, DeviceState], columns: Mapping[str, list[Any]]) -> list[Fault]:
+    """What is not a number at all; whether numbers are in range is for the instance to say."""
+    faults = [
+        Fault("system", key, repr(getattr(system, key)), "a number")
+        for key in ("bandwidth_hz", "noise_psd_dbm_per_hz", "latency_s", "payload_fixed_bits", "payload_lora_bits")
+        if not _is_number(getattr(system, key))
+    ]
+    for key, values in columns.items():
+        if key == "gain":
+            continue
+        for name, value in zip(on, values, strict=True):
+            if not _is_number(value):
+                faults.append(Fault(name, key, repr(value), "a number"))
+    length = None
+    for name, gain in zip(on, columns["gain"], strict=True):
+        many = isinstance(gain, tuple)
+        length = len(gain) if many and length is None else length
+        if not all(map(_is_number, gain if many else (gain,))):
+            faults.append(Fault(name, "gain", repr(gain), "a number, or one per sub-carrier"))
+        elif many != (system.access == "ofdma"):
+            faults.append(Fault(name, "gain", repr(gain), "a list for access ofdma, one number for fdma and rb"))
+        elif many and len(gain) != length:
+            faults.append(
+                Fault(name, "gain", f"{len(gain)} numbers", f"{length} numbers, as the first device has")
+            )
+    return faults

@@ -1,0 +1,347 @@
+"""Random cells: ``make_cell(CellOptions(...), rng)``.
+
+Devices are dropped around a base station (:mod:`edgealloc.scenario.links`), get a kind of hardware
+(:mod:`edgealloc.scenario.hardware`) and the load of a named model's adapter (:mod:`edgealloc.scenario.adapter`), and the cell
+buys just so much spectrum that all of them can keep ``reference_keep`` of the adapter
+(:mod:`edgealloc.scenario.sizing`). It is therefore tight and feasible by construction; the allocation that proves it
+comes with it.
+"""
+
+# ruff: noqa: RUF009  (_option is dataclasses.field with a help text)
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgealloc.data.allocation import Allocation
+from edgealloc.data.instance import Access, BoundSpec, Instance, Pooling, Underfit
+from edgealloc.errors import Fault, InputError
+from edgealloc.formulation.bound import StabilityTerm
+from edgealloc.scenario.adapter import (
+    ARCHITECTURES,
+    AdapterCost,
+    MaskFormat,
+    adapter_cost,
+    architecture,
+    lora_layers,
+)
+from edgealloc.scenario.fading import delay_profile
+from edgealloc.scenario.hardware import DEVICE_CLASSES
+from edgealloc.scenario.links import LinkModel, Links, draw_links
+from edgealloc.scenario.path_loss import environment
+from edgealloc.scenario.sizing import Demand, OperatingPoint, deal_subcarriers, least_bandwidth
+from edgealloc.units import FloatArray, dbm_to_w
+
+__all__ = ["Cell", "CellOptions", "make_cell", "next_round", "option_help"]
+
+THERMAL_NOISE_DBM_PER_HZ = -174.0
+REDRAWS = 100
+
+
+def _option(default: Any, help_: str) -> Any:
+    """A dataclass field that carries its one-line help."""
+    return field(default=default, metadata={"help": help_})
+
+
+@dataclass(frozen=True, slots=True)
+class CellOptions:
+    """Everything that shapes a random cell; the defaults give a small, tight, feasible one.
+
+    Each field carries its help in ``metadata["help"]``; :func:`option_help` lists them.
+    """
+
+    devices: int = _option(20, "number of devices K")
+    access: Access = _option("fdma", "fdma, rb (resource blocks) or ofdma (sub-carriers)")
+    subcarriers: int | None = _option(None, "OFDMA: sub-carriers M; 8 per device when not given")
+    block_hz: float = _option(3750.0, "resource blocks: width in Hz (3.75 kHz is NB-IoT's narrowest)")
+    environment: str = _option("uma", "path loss: uma, umi, rma (TR 38.901) or macro (128.1 + 37.6 lg d)")
+    radius_m: float | None = _option(None, "cell radius in m; typical of the environment when not given")
+    carrier_hz: float = _option(2e9, "carrier frequency in Hz")
+    ue_height_m: float = _option(1.5, "height of the devices in m")
+    fading: str = _option("rayleigh", "rayleigh, rician (devices in line of sight only) or none")
+    delay_profile: str = _option("TDL-C", "OFDMA: TDL-A, TDL-B, TDL-C (correlated sub-carriers) or iid")
+    delay_spread_s: float = _option(3e-7, "OFDMA: root-mean-square delay spread in s")
+    span_hz: float = _option(2e7, "OFDMA: band in Hz over which the sub-carriers are spread evenly")
+    antenna_gain_db: float = _option(0.0, "gain of both antennas together in dB")
+    noise_figure_db: float = _option(5.0, "noise figure of the base station in dB, above -174 dBm/Hz")
+    classes: tuple[tuple[str, float], ...] = _option(
+        (("phone", 0.6), ("iot", 0.2), ("jetson", 0.2)), "shares of the kinds of devices"
+    )
+    samples: tuple[int, int] = _option((200, 2000), "range of the local samples, drawn uniformly")
+    architecture: str = _option("roberta-base", "frozen model: " + ", ".join(ARCHITECTURES))
+    rank: int = _option(8, "rank of the adapter")
+    targets: tuple[str, ...] = _option((), "adapted modules; the model's usual ones when empty")
+    bits: float = _option(16.0, "bits per uploaded parameter")
+    tokens: int = _option(512, "tokens trained on per device and round")
+    sequence_length: int = _option(128, "tokens per sequence")
+    head_labels: int = _option(0, "outputs of a trained classification head, uploaded in full; 0: none")
+    mask: MaskFormat = _option("seed", "how a device describes its mask: seed, bitmap or none")
+    downlink_bps: float | None = _option(None, "downlink rate in bit/s; no download time when not given")
+    energy_static_j: float = _option(0.0, "energy in J that a round costs in any case")
+    latency_s: float = _option(30.0, "round deadline in s")
+    reference_keep: float = _option(0.3, "keep rate that the spectrum is bought for; smaller is tighter")
+    bandwidth_hz: float | None = _option(None, "uplink in Hz; bought for reference_keep when not given")
+    snr_min_db: float = _option(0.0, "devices that need a lower signal-to-noise ratio are dropped anew")
+    keep_min: float = _option(0.02, "least keep rate")
+    keep_max: float = _option(1.0, "largest keep rate")
+    underfit: Underfit = _option("inverse-keep", "underfitting term: inverse-keep or perturbation")
+    underfit_weight: float | None = _option(None, "weight A; 0.1 (perturbation 0.5) of the gap at keep 1")
+    pooling: Pooling = _option("global", "overfitting term: global or device")
+    name: str | None = _option(None, "name of the instance; made from the options when not given")
+
+    def __post_init__(self) -> None:
+        faults = _faults(self)
+        if faults:
+            raise InputError("scenario", faults)
+
+    @property
+    def columns(self) -> int:
+        """Gains per device: M sub-carriers, or 1 where the channel is flat."""
+        if self.access != "ofdma":
+            return 1
+        return 8 * self.devices if self.subcarriers is None else self.subcarriers
+
+
+def option_help() -> dict[str, tuple[Any, str]]:
+    """Name -> (default, help) of every :class:`CellOptions` field, in order; the CLI is built from this."""
+    assert all(f.default is not MISSING for f in fields(CellOptions))
+    return {f.name: (f.default, str(f.metadata["help"])) for f in fields(CellOptions)}
+
+
+def _faults(o: CellOptions) -> list[Fault]:
+    """All options at fault; what the models check themselves is left to them."""
+    kinds, shares = [name for name, _ in o.classes], [share for _, share in o.classes]
+    known = bool(kinds) and set(kinds) <= set(DEVICE_CLASSES) and len(set(kinds)) == len(kinds)
+    rules: list[tuple[bool, str, str]] = [
+        (o.devices >= 1, "devices", "an integer >= 1"),
+        (o.access in ("fdma", "rb", "ofdma"), "access", "fdma, rb, ofdma"),
+        (o.access != "ofdma" or o.columns >= o.devices, "subcarriers", "at least one per device"),
+        (o.delay_profile == "iid" or o.delay_profile.startswith("TDL"), "delay_profile", "TDL-A, -B, -C, iid"),
+        (0 < o.samples[0] <= o.samples[1], "samples", "(low, high) with 0 < low <= high"),
+        (0 < o.reference_keep <= o.keep_max <= 1, "reference_keep", "in (0, keep_max], keep_max <= 1"),
+        (0 < o.keep_min <= o.reference_keep, "keep_min", "in (0, reference_keep]"),
+        (o.underfit in ("inverse-keep", "perturbation"), "underfit", "inverse-keep, perturbation"),
+        (o.pooling in ("global", "device"), "pooling", "global, device"),
+        (o.energy_static_j >= 0, "energy_static_j", "a number >= 0"),
+        (known and min(shares) >= 0 and sum(shares) > 0, "classes", f"shares of {', '.join(DEVICE_CLASSES)}"),
+    ]
+    for key in ("block_hz", "latency_s", "span_hz", "carrier_hz", "radius_m", "bandwidth_hz", "downlink_bps"):
+        value = getattr(o, key)
+        rules.append((value is None or (bool(np.isfinite(value)) and value > 0), key, "a number > 0"))
+    return [Fault("cell", key, f"{getattr(o, key)!r}", allowed) for ok, key, allowed in rules if not ok]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cell:
+    """A drawn cell: the instance and where it came from.
+
+    Parameters
+    ----------
+    instance
+        The allocation instance; its gain is ``links.gain()``.
+    links
+        Place, line of sight, mean gain and fading of the devices.
+    device_class
+        Name of each device's kind. Shape [K].
+    reference
+        An allocation of equal keep rates that breaks no budget; None when the options gave a bandwidth that
+        does not carry it, and after :func:`next_round`.
+    redrawn
+        How many draws were thrown away because the device was out of coverage or could not finish in time.
+    """
+
+    instance: Instance
+    links: Links
+    device_class: NDArray[np.str_]
+    reference: Allocation | None
+    redrawn: int
+
+    @property
+    def position_m(self) -> FloatArray:
+        """Positions relative to the base station in m. Shape [K, 2]."""
+        return self.links.position_m
+
+    @property
+    def line_of_sight(self) -> NDArray[np.bool_]:
+        """Whether a device sees the base station; False throughout for ``macro``. Shape [K]."""
+        return self.links.line_of_sight
+
+
+def make_cell(options: CellOptions, rng: np.random.Generator) -> Cell:
+    """Draw a cell; the same options, generator state and versions give the same bits.
+
+    Raises
+    ------
+    InputError
+        When some kind of device can never take part: it names the kinds and what to change.
+    """
+    o, k = options, options.devices
+    cost = _cost(o)
+    kinds = np.array([name for name, _ in o.classes])
+    shares = np.array([share for _, share in o.classes])
+    kind = rng.choice(len(kinds), size=k, p=shares / shares.sum())
+    hardware = {
+        key: np.array([getattr(DEVICE_CLASSES[name], key) for name in kinds])[kind]
+        for key in ("freq_min_hz", "freq_max_hz", "flops_per_cycle", "capacitance", "power_max_w", "energy_j")
+    }
+    samples = rng.integers(*o.samples, size=k, endpoint=True).astype(np.float64)
+    power_max_w = rng.uniform(*hardware["power_max_w"].T)
+    energy_j = rng.uniform(*hardware["energy_j"].T)
+    cycles_fixed = cost.flops_fixed / hardware["flops_per_cycle"]
+    cycles_lora = cost.flops_lora / hardware["flops_per_cycle"]
+    noise_dbm = THERMAL_NOISE_DBM_PER_HZ + o.noise_figure_db
+    noise_w = float(dbm_to_w(noise_dbm))
+
+    payload_bits = cost.payload_fixed_bits + cost.payload_lora_bits * o.reference_keep
+    demand = Demand(
+        payload_bits=np.full(k, payload_bits),
+        cycles=cycles_fixed + cycles_lora * o.reference_keep,
+        time_s=np.full(k, o.latency_s - (payload_bits / o.downlink_bps if o.downlink_bps else 0.0)),
+        energy_j=energy_j - o.energy_static_j,
+        freq_min_hz=hardware["freq_min_hz"],
+        freq_max_hz=hardware["freq_max_hz"],
+        capacitance=hardware["capacitance"],
+        power_max_w=power_max_w,
+    )
+    links, point, redrawn = _covered_links(o, demand, kinds[kind], noise_w, rng)
+    gain = links.gain()
+    bandwidth_hz, reference = _spectrum(o, point, gain / noise_w)
+    instance = Instance(
+        name=o.name or f"{o.access}-{k}{f'x{o.columns}' if o.access == 'ofdma' else ''}-{o.environment}",
+        access=o.access,
+        bandwidth_hz=bandwidth_hz,
+        noise_psd_dbm_per_hz=noise_dbm,
+        latency_s=o.latency_s,
+        bound=_bound(o, samples),
+        samples=samples,
+        gain=gain if o.access == "ofdma" else gain[:, 0],
+        power_max_w=power_max_w,
+        energy_j=energy_j,
+        energy_static_j=np.full(k, o.energy_static_j),
+        payload_fixed_bits=np.full(k, cost.payload_fixed_bits),
+        payload_lora_bits=np.full(k, cost.payload_lora_bits),
+        cycles_fixed=cycles_fixed,
+        cycles_lora=cycles_lora,
+        freq_min_hz=hardware["freq_min_hz"],
+        freq_max_hz=hardware["freq_max_hz"],
+        capacitance=hardware["capacitance"],
+        downlink_bps=np.full(k, o.downlink_bps or np.inf),
+        keep_min=np.full(k, o.keep_min),
+        keep_max=np.full(k, o.keep_max),
+        block_hz=o.block_hz if o.access == "rb" else None,
+    )
+    return Cell(instance, links, kinds[kind], reference, redrawn)
+
+
+def next_round(cell: Cell, correlation: float, rng: np.random.Generator) -> Cell:
+    """The same cell one round later: the fading moved on, budgets and everything else kept.
+
+    ``correlation`` is that of the amplitudes of successive rounds (:func:`edgealloc.scenario.fading.lag_correlation`).
+    The spectrum was bought for the first channel, so the new cell has no reference allocation and may be
+    infeasible.
+    """
+    links = replace(cell.links, fading=cell.links.fading.next(correlation, rng))
+    gain = links.gain() if cell.instance.access == "ofdma" else links.gain()[:, 0]
+    return replace(cell, instance=cell.instance.with_changes(gain=gain), links=links, reference=None)
+
+
+def _cost(o: CellOptions) -> AdapterCost:
+    arch = architecture(o.architecture)
+    return adapter_cost(
+        arch,
+        lora_layers(arch, o.rank, o.targets),
+        bits=o.bits,
+        tokens=o.tokens,
+        sequence_length=o.sequence_length,
+        head_labels=o.head_labels,
+        mask=o.mask,
+    )
+
+
+def _bound(o: CellOptions, samples: FloatArray) -> BoundSpec:
+    """The bound's constants; without a given weight both its terms matter at every size of the cell.
+
+    At these shares of the overfitting term at keep rate 1 the resource-free optimum keeps about 0.6
+    (inverse-keep) and 0.8 (perturbation) of the adapter.
+    """
+    spec = BoundSpec(underfit=o.underfit, pooling=o.pooling)
+    if o.underfit_weight is not None:
+        return replace(spec, underfit_weight=o.underfit_weight)
+    pooled = o.pooling == "global"
+    gap = StabilityTerm.of(spec, samples.sum() if pooled else samples).value(
+        np.ones(1 if pooled else len(samples))
+    )
+    share = 0.1 if o.underfit == "inverse-keep" else 0.5
+    weights = np.ones(1) if pooled else samples / samples.sum()
+    return replace(spec, underfit_weight=share * float(weights @ gap))
+
+
+def _covered_links(
+    o: CellOptions, demand: Demand, kind: NDArray[np.str_], noise_w: float, rng: np.random.Generator
+) -> tuple[Links, OperatingPoint, int]:
+    """Links on which every device reaches the reference keep rate; those that do not are dropped anew."""
+    env = environment(o.environment)
+    flat = o.access != "ofdma" or o.delay_profile == "iid"
+    model = LinkModel(
+        environment=env,
+        radius_m=env.radius_m if o.radius_m is None else o.radius_m,
+        carrier_hz=o.carrier_hz,
+        ue_height_m=o.ue_height_m,
+        antenna_gain_db=o.antenna_gain_db,
+        fading=o.fading,
+        subcarriers=o.columns,
+        profile=None if flat else delay_profile(o.delay_profile, o.delay_spread_s),
+        spacing_hz=o.span_hz / o.columns,
+    )
+
+    def point_on(links: Links, rows: NDArray[np.intp]) -> OperatingPoint:
+        return least_bandwidth(demand.take(rows), links.gain().mean(axis=1) / noise_w, o.snr_min_db)
+
+    rows = np.arange(o.devices)
+    links = draw_links(model, o.devices, rng)
+    point, redrawn = point_on(links, rows), 0
+    for _ in range(REDRAWS):
+        rows = np.flatnonzero(np.isnan(point.bandwidth_hz))
+        if not len(rows):
+            return links, point, redrawn
+        redrawn += len(rows)
+        fresh = draw_links(model, len(rows), rng)
+        links, point = links.with_rows(rows, fresh), point.with_rows(rows, point_on(fresh, rows))
+    lacking = sorted(set(kind[np.isnan(point.bandwidth_hz)].tolist()))
+    remedy = "a longer latency_s, fewer tokens, a smaller reference_keep, a smaller radius_m, or other classes"
+    raise InputError(
+        "scenario",
+        [
+            Fault("cell", f"class {c}", f"no place found where it can serve {o.tokens} tokens", remedy)
+            for c in lacking
+        ],
+    )
+
+
+def _spectrum(o: CellOptions, point: OperatingPoint, snr_hz_per_w: FloatArray) -> tuple[float, Allocation | None]:
+    """Total bandwidth in Hz and the reference allocation in it, if the bandwidth given can hold it."""
+    keep = np.full(o.devices, o.reference_keep)
+    if o.access == "ofdma":
+        width_hz, owner = deal_subcarriers(point, snr_hz_per_w)
+        need_hz = width_hz * o.columns
+        if o.bandwidth_hz is None and need_hz > o.span_hz:
+            allowed = f"at least the {need_hz:.3g} Hz that the sub-carriers occupy"
+            raise InputError("scenario", [Fault("cell", "span_hz", f"{o.span_hz}", allowed)])
+        owned = np.maximum(np.bincount(owner[owner >= 0], minlength=o.devices), 1)
+        # Shaved so that the sum over a device's sub-carriers, rounded, stays within its limit; the rates
+        # were dealt with a larger margin.
+        power = np.where(owner >= 0, (point.power_w * (1.0 - 1e-9) / owned)[owner], 0.0)
+        # Wider sub-carriers than needed serve the same rates with the same power: log(1 + x/b) b grows in b.
+        reference = Allocation(keep, point.freq_hz, power, owner=owner)
+    else:
+        band = point.bandwidth_hz
+        if o.access == "rb":
+            band = np.ceil(band / o.block_hz) * o.block_hz
+        need_hz = float(band.sum()) * (1.0 if o.access == "rb" else 1.0 + 1e-12)
+        reference = Allocation(keep, point.freq_hz, point.power_w, bandwidth_hz=band)
+    if o.bandwidth_hz is None:
+        return need_hz, reference
+    return o.bandwidth_hz, reference if need_hz <= o.bandwidth_hz else None

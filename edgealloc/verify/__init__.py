@@ -1,0 +1,1 @@
+"""The independent checker: its own formulas, no solver."""

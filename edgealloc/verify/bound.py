@@ -1,0 +1,207 @@
+r"""The bound G and its free minimum, recomputed for the checker from the formulation, section 3.
+
+No code is shared with the problem model, and the free minimum is found another way: by bisection on
+derivatives in ``S = s^2`` and, under global pooling, by its Lagrangian dual.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgealloc.data.instance import Instance
+from edgealloc.units import FloatArray
+from edgealloc.verify.form import total
+
+__all__ = ["bound_value", "free_bracket"]
+
+CURVE_DEVICES = 500  # free minima of curves are searched on a grid for at most so many devices
+_GRID = 513
+
+
+def bound_value(instance: Instance, keep: FloatArray, selected: NDArray[np.bool_], factor: FloatArray) -> float:
+    """G of keep rates (shape [K]); sums are correctly rounded."""
+    penalty = 0.0 if instance.exclusion_penalty is None else instance.exclusion_penalty
+    loss = np.full(instance.num_devices, float(penalty))
+    loss[selected] = factor[selected] * _underfit(instance)(keep[selected])
+    share, square = _weights(instance), np.where(selected, keep * keep, 0.0)
+    underfit = instance.bound.underfit_weight * total((share * loss).tolist())
+    if instance.bound.pooling == "global":
+        pooled = np.asarray(total((share * square).tolist()))
+        return underfit + float(_overfit(instance, pooled, np.asarray(total(instance.samples.tolist()))))
+    return underfit + total((share * _overfit(instance, square, instance.samples)).tolist())
+
+
+def _weights(instance: Instance) -> FloatArray:
+    return np.asarray(instance.samples / total(instance.samples.tolist()))
+
+
+def _underfit(instance: Instance) -> Callable[[FloatArray], FloatArray]:
+    """u(s) of the instance."""
+    spec = instance.bound
+    if spec.underfit == "inverse-keep":
+        return lambda s: np.asarray((1.0 - s) / s)
+    if spec.underfit == "perturbation":
+        return lambda s: np.asarray((1.0 - s) * (1.0 + s))
+    from scipy.interpolate import PchipInterpolator
+
+    assert spec.underfit_curve is not None
+    curve = PchipInterpolator(spec.underfit_curve.keep, spec.underfit_curve.value, extrapolate=False)
+    return lambda s: np.asarray(curve(s))
+
+
+def _overfit(instance: Instance, square: FloatArray, samples: FloatArray) -> FloatArray:
+    """sqrt((C^2 + 24 C eta^2 / (Lam + 2 lam (1 - S))) / (2 n delta))."""
+    b = instance.bound
+    spread = 24.0 * b.loss_range * b.lipschitz**2 / (b.curvature + 2.0 * b.sparsity_weight * (1.0 - square))
+    return np.asarray(np.sqrt((b.loss_range**2 + spread) / (2.0 * samples * b.confidence_delta)))
+
+
+def _overfit_slope(instance: Instance, square: FloatArray, samples: FloatArray) -> FloatArray:
+    """Derivative of the overfitting term in S."""
+    b = instance.bound
+    y = b.curvature + 2.0 * b.sparsity_weight * (1.0 - square)
+    rise = 48.0 * b.loss_range * b.lipschitz**2 * b.sparsity_weight / (y * y)
+    value = _overfit(instance, square, samples)
+    return np.asarray(
+        np.where(value > 0, rise / (4.0 * samples * b.confidence_delta * np.maximum(value, 1e-300)), 0)
+    )
+
+
+def free_bracket(instance: Instance) -> tuple[float, float, float] | None:
+    """Interval that holds G_free, and its relative accuracy; None where it is not recomputed.
+
+    The upper end is ``inf`` where only a lower bound is known: non-convex cases under global pooling.
+    """
+    curve = instance.bound.underfit == "curve"
+    if (curve and instance.num_devices > CURVE_DEVICES) or (
+        instance.common_keep and instance.exclusion_penalty is not None
+    ):
+        return None
+    accuracy = 1e-8 if curve else 1e-9
+    if instance.common_keep:
+        value = _common_minimum(instance)
+        return None if value is None else (value, value, accuracy)
+    if instance.bound.pooling == "device":
+        least, _ = _least_shares(instance, None)
+        value = total((_weights(instance) * least).tolist())
+        return value, value, accuracy
+    lower = _dual_maximum(instance)
+    convex = not curve and instance.exclusion_penalty is None
+    return lower, lower if convex else math.inf, accuracy
+
+
+def _factors(instance: Instance) -> tuple[FloatArray, FloatArray]:
+    """Least and greatest underfitting factor on each device's menu. Shape [K]."""
+    low, high = np.ones(instance.num_devices), np.ones(instance.num_devices)
+    for k, menu in enumerate(instance.adapter_options or ()):
+        if menu is not None:
+            low[k] = min(row.underfit_factor for row in menu)
+            high[k] = max(row.underfit_factor for row in menu)
+    return low, high
+
+
+def _least_shares(instance: Instance, price: float | None) -> tuple[FloatArray, FloatArray]:
+    """Least ``A f u(s) + price S`` of each device (``price`` None: + its own overfitting term), and its S."""
+    spec, (low, high) = instance.bound, _factors(instance)
+    weight, u = spec.underfit_weight * low, _underfit(instance)
+    least, most = instance.keep_min**2, instance.keep_max**2
+
+    def spread(square: FloatArray) -> FloatArray:
+        return _overfit(instance, square, instance.samples) if price is None else price * square
+
+    if spec.underfit == "curve":
+
+        def share(keep: FloatArray) -> FloatArray:
+            # a curve may be negative, where the greatest factor is the best
+            loss = spec.underfit_weight * np.minimum(low * u(keep), high * u(keep))
+            return np.asarray(loss + spread(keep * keep))
+
+        keep = _grid_minimum(share, instance.keep_min, instance.keep_max)
+        value, square = share(keep), keep * keep
+    else:
+        if spec.underfit == "perturbation" and price is not None:
+            square = np.where(price > weight, least, most)
+        elif price is not None and price > 0:
+            square = np.clip((weight / (2.0 * price)) ** (2.0 / 3.0), least, most)
+        elif price is not None:
+            square = np.where(weight > 0, most, least)
+        else:
+            square = _stationary(instance, weight, least, most)
+        keep = np.clip(np.sqrt(square), instance.keep_min, instance.keep_max)
+        value = weight * u(keep) + spread(keep * keep)
+    if instance.exclusion_penalty is not None:
+        out = spec.underfit_weight * instance.exclusion_penalty + spread(np.zeros(instance.num_devices))
+        value, square = np.minimum(value, out), np.where(out < value, 0.0, square)
+    return value, square
+
+
+def _grid_minimum(share: Callable[[FloatArray], FloatArray], low: FloatArray, high: FloatArray) -> FloatArray:
+    """Minimiser of each device's share over [low, high]: a grid, refined twice around its best point."""
+    column, points = np.arange(len(low)), _GRID
+    left, right = low, high
+    for _ in range(3):
+        keep = np.minimum(left + np.linspace(0.0, 1.0, points)[:, None] * (right - left), high)
+        best = np.argmin(share(keep), axis=0)
+        left, right = keep[np.maximum(best - 1, 0), column], keep[np.minimum(best + 1, points - 1), column]
+        points = 65
+    return np.asarray(keep[best, column])
+
+
+def _stationary(instance: Instance, weight: FloatArray, least: FloatArray, most: FloatArray) -> FloatArray:
+    """Minimiser in S under device pooling: the derivative increases, for both terms are convex in S."""
+    low, high = least.copy(), most.copy()
+    for _ in range(64):
+        middle = 0.5 * (low + high)
+        inverse = instance.bound.underfit == "inverse-keep"
+        fall = 0.5 * weight * middle**-1.5 if inverse else weight
+        rising = _overfit_slope(instance, middle, instance.samples) > fall
+        low, high = np.where(rising, low, middle), np.where(rising, middle, high)
+    return np.asarray(0.5 * (low + high))
+
+
+def _dual_maximum(instance: Instance) -> float:
+    """Greatest lower bound of G_free under global pooling over prices gap'(Q), by bisection on Q.
+
+    For every Q in [0, 1] and every s, ``gap(sum w S) >= gap(Q) + gap'(Q) (sum w S - Q)``, gap being convex.
+    """
+    share, pooled = _weights(instance), np.asarray(total(instance.samples.tolist()))
+    low, high, best = 0.0, 1.0, -math.inf
+    for step in range(60):
+        q = np.asarray(0.5 * (low + high) if step else 1.0)
+        price = float(_overfit_slope(instance, q, pooled))
+        value, square = _least_shares(instance, price)
+        tangent = float(_overfit(instance, q, pooled)) - price * float(q)
+        best = max(best, total((share * value).tolist()) + tangent)
+        if float(share @ square) >= q:
+            if step == 0:
+                break
+            low = float(q)
+        else:
+            high = float(q)
+    return best
+
+
+def _common_minimum(instance: Instance) -> float | None:
+    """Least G of one keep rate for all, on a grid that is refined around its best point."""
+    low, high = float(instance.keep_min.max()), float(instance.keep_max.min())
+    if low > high:
+        return None
+    everyone, (least, most) = np.ones(instance.num_devices, dtype=bool), _factors(instance)
+
+    def value(keep: float) -> float:
+        keeps = np.full(instance.num_devices, keep)
+        return min(bound_value(instance, keeps, everyone, factor) for factor in (least, most))
+
+    points = 1025 if instance.bound.underfit == "curve" else 65
+    best = math.inf
+    for _ in range(6):
+        grid = np.linspace(low, high, points)
+        values = [value(float(s)) for s in grid]
+        i = int(np.argmin(values))
+        best = min(best, values[i])
+        low, high, points = float(grid[max(i - 1, 0)]), float(grid[min(i + 1, len(grid) - 1)]), 65
+    return best

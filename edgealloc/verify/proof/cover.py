@@ -1,0 +1,260 @@
+"""Covers, decided exactly: pieces over everything that devices may do, and leaves over the root box.
+
+Keep rates are doubles, in files and so in allocations: intervals that end at one double and begin at the next
+leave no rate out. A device that is left out has keep rate 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgealloc.certificate.prices import OUT, Certificate, Cut, Pieces
+from edgealloc.data.instance import Instance
+from edgealloc.units import FloatArray
+
+__all__ = [
+    "Box",
+    "Report",
+    "Spans",
+    "check_cover",
+    "check_tree",
+    "cuts_not_covered",
+    "levels_of",
+    "options_of",
+    "root_box",
+]
+
+Report = Callable[[str, object, str], None]
+MAX_FAULTS = 10  # of one kind; more of them tell nothing new
+
+
+def check_cover(instance: Instance, certificate: Certificate, report: Report) -> None:
+    """Whether the pieces are well formed and cover every option of every device."""
+    pieces, count = certificate.pieces, instance.num_devices
+    if np.any((pieces.device < 0) | (pieces.device >= count)):
+        report("pieces.device", "a number", f"devices 0..{count - 1}")
+        return
+    inside = pieces.option != OUT
+    bad = ~((pieces.left > 0) & (pieces.left <= pieces.right) & (pieces.right <= 1)) & inside
+    bad |= ~inside & ((pieces.left != 0) | (pieces.right != 0))
+    for i in np.flatnonzero(bad)[:MAX_FAULTS].tolist():
+        report(
+            f"pieces[{i}]", f"[{pieces.left[i]!r}, {pieces.right[i]!r}]", "0 < left <= right <= 1, or 0 when out"
+        )
+    bad = inside & ((pieces.line.touch <= 0) | (pieces.line.efficiency < 0))
+    for i in np.flatnonzero(bad)[:MAX_FAULTS].tolist():
+        report(f"pieces.line[{i}]", "touch or efficiency", "positive")
+    order = np.lexsort((pieces.left, pieces.option, pieces.device))
+    device, option = pieces.device[order], pieces.option[order]
+    fresh = np.flatnonzero(np.diff(device, prepend=-1) | (np.diff(option, prepend=-2)))
+    groups = {
+        (int(device[a]), int(option[a])): order[a:b] for a, b in zip(fresh, [*fresh[1:], len(order)], strict=True)
+    }
+    missing, low, high = 0, instance.keep_min, instance.keep_max
+    if instance.common_keep and instance.exclusion_penalty is None:  # one rate for all: what everybody may take
+        low, high = np.full(count, low.max()), np.full(count, high.min())
+    for k in range(count):
+        for row in options_of(instance, k):
+            mine = groups.pop((k, row), order[:0])
+            if row == OUT:
+                gap = None if len(mine) else "nothing for leaving it out"
+            else:
+                gap = _uncovered(instance, k, float(low[k]), float(high[k]), pieces.left[mine], pieces.right[mine])
+            if gap is not None and missing < MAX_FAULTS:
+                missing += 1
+                report(
+                    "pieces",
+                    f"device {instance.device_names[k]!r}, option {row}: {gap}",
+                    "a cover of its keep rates",
+                )
+    for k, row in list(groups)[:MAX_FAULTS]:
+        report("pieces.option", f"{row} for device {instance.device_names[k]!r}", "an option that the device has")
+
+
+def options_of(instance: Instance, k: int) -> list[int]:
+    """Rows of a device's menu, 0 without one, and OUT where it may be left out."""
+    menu = instance.adapter_options[k] if instance.adapter_options is not None else None
+    rows = list(range(len(menu))) if menu else [0]
+    return rows + ([OUT] if instance.exclusion_penalty is not None else [])
+
+
+def _uncovered(
+    instance: Instance, k: int, low: float, high: float, left: FloatArray, right: FloatArray
+) -> str | None:
+    """What of a device's keep rates no piece holds; pieces are sorted by their left ends."""
+    levels = levels_of(instance, k)
+    if levels is not None:
+        lost = [s for s in levels.tolist() if low <= s <= high and not np.any((left <= s) & (s <= right))]
+        return f"level {lost[0]!r}" if lost else None
+    reach = math.nextafter(low, 0.0)
+    for a, b in zip(left.tolist(), right.tolist(), strict=True):
+        if a > math.nextafter(reach, 2.0):
+            break
+        reach = max(reach, b)
+    return None if reach >= high else f"({reach!r}, {high!r}]"
+
+
+def levels_of(instance: Instance, k: int) -> FloatArray | None:
+    """Keep levels of a device, None for any rate; with one rate for all, the levels that all lists share."""
+    if instance.keep_levels is None:
+        return None
+    if not (instance.common_keep and instance.exclusion_penalty is None):
+        return instance.keep_levels[k]
+    lists = [levels for levels in instance.keep_levels if levels is not None]
+    return reduce(np.intersect1d, lists) if lists else None
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Restrictions of a node: one per device, and a keep interval of all that take part."""
+
+    cuts: dict[int, Cut] = field(default_factory=dict)
+    low: float = 0.0
+    high: float = 1.0
+
+    def meet(self, cut: Cut) -> Box:
+        """The part of the box that meets a cut."""
+        if cut.device is None:
+            return replace(self, low=max(self.low, cut.low), high=min(self.high, cut.high))
+        old = self.cuts.get(cut.device, Cut(cut.device))
+        options = cut.options
+        if old.options is not None:
+            options = old.options if options is None else tuple(o for o in options if o in old.options)
+        new = Cut(cut.device, options, max(old.low, cut.low), min(old.high, cut.high))
+        return replace(self, cuts={**self.cuts, cut.device: new})
+
+    def clip(self, spans: Spans, keep: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+        """Pieces cut to the box: left and right ends, and which of ``keep`` have any part in it. Shapes [N]."""
+        pieces = spans.pieces
+        out = pieces.option == OUT
+        low, high = np.where(out, 0.0, self.low), np.full(len(pieces), self.high)
+        ok = keep.copy()
+        for k, cut in self.cuts.items():
+            mine = pieces.device == k
+            low[mine], high[mine] = np.maximum(low[mine], cut.low), np.minimum(high[mine], cut.high)
+            if cut.options is not None:
+                ok &= ~mine | np.isin(pieces.option, cut.options)
+        left, right = np.maximum(pieces.left, low), np.minimum(pieces.right, high)
+        ok &= left <= right
+        # a piece that meets the box in one point is not needed where its neighbour holds that point too
+        wide, longer = low < high, pieces.left < pieces.right
+        ok &= ~(longer & (pieces.right == low) & np.where(wide, spans.goes_on, spans.point_next))
+        ok &= ~(longer & (pieces.left == high) & np.where(wide, spans.goes_back, spans.point_before))
+        return left, right, ok
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spans:
+    """Pieces, and what the neighbours of the same option hold. Shapes [N].
+
+    ``point_next``: the right end is a piece of its own; ``goes_on``: that, or a piece that holds the right end and
+    more beyond it. ``point_before``, ``goes_back``: the same for the left end.
+    """
+
+    pieces: Pieces
+    goes_on: NDArray[np.bool_]
+    goes_back: NDArray[np.bool_]
+    point_next: NDArray[np.bool_]
+    point_before: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, pieces: Pieces) -> Spans:
+        """Neighbours in order of the left ends."""
+        order = np.lexsort((pieces.right, pieces.left, pieces.option, pieces.device))
+        device, option = pieces.device[order], pieces.option[order]
+        left, right = pieces.left[order], pieces.right[order]
+        same = (device[1:] == device[:-1]) & (option[1:] == option[:-1])
+        point = left == right
+        flags = np.zeros((4, len(pieces)), dtype=bool)
+        after = same & point[1:] & (left[1:] == right[:-1])
+        before = same & point[:-1] & (right[:-1] == left[1:])
+        flags[0, order[:-1]] = after | (same & (left[1:] <= right[:-1]) & (right[1:] > right[:-1]))
+        flags[1, order[1:]] = before | (same & (left[:-1] < left[1:]) & (right[:-1] >= left[1:]))
+        flags[2, order[:-1]], flags[3, order[1:]] = after, before
+        return cls(pieces, *flags)
+
+
+def check_tree(instance: Instance, certificate: Certificate, report: Report) -> dict[int, Box]:
+    """Boxes of the leaves by node number, after checking that the children of every node cover it."""
+    nodes, pieces = certificate.nodes, len(certificate.pieces)
+    for i, entry in enumerate(certificate.rounds):
+        if np.any((entry.pieces < 0) | (entry.pieces >= pieces)):
+            report(f"rounds[{i}].pieces", "a number", f"pieces 0..{pieces - 1}")
+        _check_prices(f"rounds[{i}]", entry.price_per_hz, entry.kept_share, report)
+    if not nodes or nodes[0].parent != -1 or nodes[0].cut is not None:
+        report("nodes", "no root", "node 0 with parent -1 and no cut")
+        return {}
+    below: dict[int, list[int]] = {}
+    boxes = {0: root_box(instance)}
+    for i, node in enumerate(nodes):
+        if i:
+            if not 0 <= node.parent < i or node.cut is None:
+                report(f"nodes[{i}]", f"parent {node.parent}", "an earlier node, and a cut")
+                return {}
+            below.setdefault(node.parent, []).append(i)
+            boxes[i] = boxes[node.parent].meet(node.cut)
+        if node.price_per_hz is not None and node.kept_share is not None:
+            _check_prices(f"nodes[{i}]", node.price_per_hz, node.kept_share, report)
+    for i, children in below.items():
+        if nodes[i].price_per_hz is not None:
+            report(f"nodes[{i}]", "prices", "none: it has children")
+        cuts = [cut for child in children if (cut := nodes[child].cut) is not None]
+        why = cuts_not_covered(instance, boxes[i], cuts)
+        if why is not None:
+            report(f"nodes[{i}]", why, "children that cover it")
+    return {i: box for i, box in boxes.items() if i not in below}
+
+
+def root_box(instance: Instance) -> Box:
+    """Everything; with one rate for all, the rates that all (with selection: any) devices may take."""
+    low, high = instance.keep_min, instance.keep_max
+    if not instance.common_keep:
+        return Box()
+    if instance.exclusion_penalty is None:
+        return Box({}, float(low.max()), float(high.min()))
+    return Box({}, float(low.min()), float(high.max()))
+
+
+def _check_prices(where: str, mu: float, q: float, report: Report) -> None:
+    if not (mu >= 0.0 and 0.0 <= q <= 1.0):
+        report(where, f"prices {mu!r}, {q!r}", "price_per_hz >= 0 and kept_share in [0, 1]")
+
+
+def cuts_not_covered(instance: Instance, box: Box, cuts: list[Cut]) -> str | None:
+    """Why children with these cuts do not cover a box; None when they do."""
+    devices = {cut.device for cut in cuts}
+    if len(devices) > 1:
+        return "children cut at different devices"
+    k = devices.pop()
+    if k is None:
+        if not instance.common_keep:  # children [0, c] and [c, 1] would leave out one device on each side
+            return "one interval for all devices, where each has a keep rate of its own"
+        if any(cut.options is not None for cut in cuts):
+            return "options without a device"
+        return _gap(box.low, box.high, cuts)
+    if not 0 <= k < instance.num_devices:
+        return f"device {k}"
+    old = box.cuts.get(k, Cut(k))
+    allowed = old.options if old.options is not None else tuple(options_of(instance, k))
+    # for each option, the children that have it must cover the keep rates
+    for row in allowed:
+        having = [cut for cut in cuts if cut.options is None or row in cut.options]
+        why = _gap(old.low, old.high, having)
+        if why is not None:
+            return f"option {row}: {why}"
+    return None
+
+
+def _gap(low: float, high: float, cuts: list[Cut]) -> str | None:
+    reach = math.nextafter(low, -1.0)
+    for cut in sorted(cuts, key=lambda cut: cut.low):
+        if cut.low > math.nextafter(reach, 2.0):
+            break
+        reach = max(reach, cut.high)
+    return None if reach >= high else f"keep rates ({reach!r}, {high!r}] are in no child"

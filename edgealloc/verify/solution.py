@@ -1,0 +1,273 @@
+"""The independent checker: recomputes everything that a solution claims from two files alone.
+
+It imports no solver and not the problem model: the formulas are written again, from the formulation. An
+agreement of the two is evidence, where a shared line of code would be none.
+
+What it decides: form, names, ranges, levels, menus, selection, spectrum (exactly), latency and energy
+budgets (with certainty, :mod:`edgealloc.verify.budgets`), the objective and every number derived from it,
+and that the status fits. That ``lower_bound`` is a lower bound takes a third file, a certificate
+(:mod:`edgealloc.verify.certificate`); without one the report says that the bound is not proved.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from edgealloc.certificate.prices import AnyCertificate, certificate_from_dict
+from edgealloc.data.instance import Instance
+from edgealloc.data.outcome import Status
+from edgealloc.data.solution import Solution
+from edgealloc.errors import Fault, InputError
+from edgealloc.files.disk import MAX_MB, read_json
+from edgealloc.files.instance import load_instance
+from edgealloc.files.solution import solution_from_dict
+from edgealloc.verify.bound import bound_value, free_bracket
+from edgealloc.verify.budgets import check_budgets, demand_of
+from edgealloc.verify.certificate import check_certificate
+from edgealloc.verify.diagnosis import UNPROVED, check_infeasible
+from edgealloc.verify.form import REL_TOL, Findings, check_form, check_ranges, check_spectrum, check_stated_use
+
+__all__ = ["DOUBT", "OPTIMAL_GAP", "Report", "verify", "verify_files", "with_certificate"]
+
+OPTIMAL_GAP = 1e-4  # the solvers' default: what `optimal` claims unless a tighter or looser gap is passed
+ATTAINED = 1e-12  # so close to G_free in relative terms an objective counts as attaining it
+DOUBT = "the checker or the proof is wrong, please report"
+NO_PROOF = (
+    "lower_bound, and with it optimality, is not proved by this check: there is no certificate; "
+    "it is only compared with the objective"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Verdict of the checker.
+
+    Parameters
+    ----------
+    instance, method, status
+        What was judged, as the solution states it.
+    faults
+        Everything that is wrong: device, field, value and what is allowed. Empty: accepted.
+    notes
+        What was proved beyond the claims, and what was left unproved.
+    objective
+        The bound G, recomputed; None without an allocation.
+    devices, in_balls, bits
+        Devices checked; how many budgets needed ball arithmetic, and the highest precision used.
+    feasible
+        Whether the allocation breaks no rule and no budget, whatever is claimed of it; False without one.
+    """
+
+    instance: str
+    method: str
+    status: str
+    faults: tuple[Fault, ...]
+    notes: tuple[str, ...] = ()
+    objective: float | None = None
+    devices: int = 0
+    in_balls: int = 0
+    bits: int = 0
+    feasible: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.faults
+
+    def __str__(self) -> str:
+        head = f"{'ACCEPTED' if self.ok else 'REJECTED'}: {self.status} by {self.method} on {self.instance!r}"
+        lines = [head]
+        if self.objective is not None:
+            lines.append(f"  objective recomputed: {self.objective:.12g}")
+            text = f"  budgets of {self.devices} devices decided exactly, {self.in_balls} in ball arithmetic"
+            lines.append(text + (f" with up to {self.bits} bits" if self.in_balls else ""))
+        lines += [f"  wrong: {fault}" for fault in self.faults[: InputError.MAX_SHOWN]]
+        if len(self.faults) > InputError.MAX_SHOWN:
+            lines.append(f"  ... and {len(self.faults) - InputError.MAX_SHOWN} more (see .faults)")
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def verify_files(
+    case: str | Path,
+    solution: str | Path,
+    certificate: str | Path | None = None,
+    *,
+    rel_gap: float = OPTIMAL_GAP,
+    max_mb: float = MAX_MB,
+) -> Report:
+    """Check a solution file against an instance file.
+
+    Parameters
+    ----------
+    case, solution
+        Paths of the two files.
+    certificate
+        Path of the certificate of the solution's lower bound, if there is one.
+    rel_gap
+        The gap within which ``optimal`` is accepted.
+    max_mb
+        Size in megabytes up to which each file is read.
+
+    Raises
+    ------
+    InputError
+        When the instance is not valid, or a file cannot be read. Faults in solution and certificate are findings.
+    """
+    instance, data = load_instance(case, max_mb=max_mb), read_json(solution, max_mb)
+    try:
+        claimed = solution_from_dict(data)
+    except InputError as error:
+        name, method, status = (str(data.get(key, "?")) for key in ("instance", "method", "status"))
+        return Report(name, method, status, error.faults)
+    report = verify(instance, claimed, rel_gap=rel_gap)
+    if certificate is None:
+        return report
+    content = read_json(certificate, max_mb)
+    try:
+        return with_certificate(report, instance, claimed, certificate_from_dict(content))
+    except InputError as error:
+        return replace(report, faults=report.faults + error.faults)
+
+
+def with_certificate(
+    report: Report, instance: Instance, solution: Solution, certificate: AnyCertificate
+) -> Report:
+    """A report with what a certificate adds: the lower bound, or infeasibility, is proved, or why it is not."""
+    proof = check_certificate(instance, certificate)
+    faults, claimed = list(proof.faults), solution.lower_bound
+    infeasible = solution.status is Status.INFEASIBLE
+    if infeasible and math.isfinite(certificate.lower_bound):
+        allowed = "null, which claims that nothing is feasible"
+        faults.append(Fault("certificate", "lower_bound", repr(certificate.lower_bound), allowed))
+    if not infeasible and (claimed is None or not claimed <= certificate.lower_bound):
+        allowed = f"at most {certificate.lower_bound!r}, which the certificate is about"
+        faults.append(Fault("solution", "lower_bound", repr(claimed), allowed))
+    if not proof.faults and _exceeds(proof.lower_bound, report, instance):
+        what = "nothing is feasible" if math.isinf(proof.lower_bound) else repr(proof.lower_bound)
+        allowed = f"at most {report.objective!r}, which this feasible allocation reaches: {DOUBT}"
+        faults.append(Fault("certificate", "lower_bound", f"{what}, proved", allowed))
+    notes = tuple(note for note in report.notes if note not in (NO_PROOF, UNPROVED))
+    if not faults:
+        balls = f", {proof.in_balls} of them in ball arithmetic" if proof.in_balls else ""
+        what = "infeasibility proved:" if infeasible else f"lower_bound proved: at least {proof.lower_bound!r} by"
+        notes += (f"{what} {proof.leaves} boxes{balls}",)
+    return replace(report, faults=report.faults + tuple(faults), notes=notes)
+
+
+def _exceeds(bound: float, report: Report, instance: Instance) -> bool:
+    """Whether a proved bound is above what a feasible allocation reaches, by more than that is rounded."""
+    if not report.feasible or report.objective is None:
+        return False
+    slack = REL_TOL if instance.bound.underfit == "curve" else 1e-12
+    return bound > report.objective + slack * abs(report.objective)
+
+
+def verify(instance: Instance, solution: Solution, *, rel_gap: float = OPTIMAL_GAP) -> Report:
+    """Check a solution against an instance; see :func:`verify_files`."""
+    found = Findings()
+    notes: list[str] = []
+    stated = (solution.instance_name, solution.method, solution.status.value)
+    if solution.instance_name != instance.name:
+        found.add("solution", "instance", solution.instance_name, f"{instance.name!r}, the name of the instance")
+    if not solution.status.has_allocation:
+        _check_no_allocation(instance, solution, found, notes)
+        return Report(*stated, tuple(found.faults), tuple(notes))
+    check_form(instance, solution, found)
+    if found.faults:  # without sound names and shapes there is nothing to compute
+        return Report(*stated, tuple(found.faults), ("numbers were not recomputed: the form is broken",))
+    demand = demand_of(instance, solution)
+    check_ranges(instance, solution, found)
+    check_spectrum(instance, solution, found)
+    budgets = check_budgets(instance, solution, demand)
+    found.faults += budgets.faults
+    feasible = not found.faults
+    check_stated_use(instance, solution, budgets.rate_bps, budgets.latency_s, budgets.energy_j, found)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        objective = bound_value(instance, solution.keep, solution.selected, demand.underfit_factor)
+    _check_claims(instance, solution, objective, rel_gap, found, notes)
+    notes.append(NO_PROOF)
+    use = (len(solution.keep), budgets.in_balls, budgets.bits, feasible)
+    return Report(*stated, tuple(found.faults), tuple(notes), objective, *use)
+
+
+def _check_no_allocation(instance: Instance, solution: Solution, found: Findings, notes: list[str]) -> None:
+    """Status no_solution, infeasible or error: nothing is allocated, and a reason is given."""
+    status = solution.status.value
+    if solution.device_names:
+        found.add("solution", "devices", f"{len(solution.device_names)} devices", f"none for status {status}")
+    for key in ("objective", "rel_gap", "excess_gap"):
+        if getattr(solution, key) is not None:
+            found.add("solution", key, getattr(solution, key), f"null for status {status}")
+    if solution.status is Status.INFEASIBLE:
+        if solution.lower_bound is not None:
+            found.add("solution", "lower_bound", solution.lower_bound, "null for status infeasible")
+        faults, more = check_infeasible(instance, solution.diagnosis)
+        found.faults += faults
+        notes += more
+    else:
+        notes.append(f"status {status} claims nothing about the instance that could be checked")
+
+
+def _check_claims(
+    instance: Instance,
+    solution: Solution,
+    objective: float,
+    allowed_gap: float,
+    found: Findings,
+    notes: list[str],
+) -> None:
+    """Objective, free objective, bound, gaps and status against each other and the recomputed values."""
+    upper, lower, free = solution.objective, solution.lower_bound, solution.free_objective
+    if upper is None or not math.isclose(upper, objective, rel_tol=REL_TOL):
+        found.add("solution", "objective", upper, f"{objective!r}, as recomputed")
+    if free is None:
+        found.add("solution", "free_objective", None, "a number where there is an allocation")
+    else:
+        if not free <= objective + REL_TOL * abs(objective):
+            found.add("solution", "free_objective", free, f"at most the objective {objective!r}")
+        bracket = free_bracket(instance)
+        if bracket is None:
+            notes.append("free_objective was only compared with the objective")
+        else:
+            low, high, accuracy = bracket
+            slack = accuracy * max(abs(low), abs(free))
+            if not low - slack <= free <= high + slack:
+                upto = f" to {high!r}" if math.isfinite(high) else " or more"
+                found.add("solution", "free_objective", free, f"{low!r}{upto}, as recomputed")
+            if not math.isfinite(high):
+                notes.append("free_objective was bounded from below only (the free problem is not convex)")
+    if upper is None:
+        return
+    if lower is not None and lower > upper:
+        found.add("solution", "lower_bound", lower, f"at most the objective {upper!r}")
+    gap = None if lower is None else max(0.0, upper - lower)
+    relative = None if gap is None else gap / (abs(upper) or 1.0)
+    excess = None if free is None else _excess_gap(gap, upper, free)
+    for key, actual in (("rel_gap", relative), ("excess_gap", excess)):
+        stated = getattr(solution, key)
+        if not _same(stated, actual):
+            found.add("solution", key, stated, f"{actual!r}, from objective, lower_bound and free_objective")
+    if solution.status is Status.OPTIMAL and not (
+        relative is not None and relative <= allowed_gap * (1 + REL_TOL)
+    ):
+        found.add("solution", "status", f"optimal with rel_gap {relative!r}", f"a gap of at most {allowed_gap!r}")
+    if solution.diagnosis:
+        found.add("solution", "diagnosis", "given", "none where there is an allocation")
+
+
+def _excess_gap(gap: float | None, upper: float, free: float) -> float | None:
+    """``gap / (UB - G_free)``; 0 where the free minimum is attained to 1e-12, None without a lower bound."""
+    if upper - free <= ATTAINED * abs(upper):
+        return 0.0
+    return None if gap is None else gap / (upper - free)
+
+
+def _same(stated: float | None, actual: float | None) -> bool:
+    if stated is None or actual is None:
+        return stated is actual
+    return math.isclose(stated, actual, rel_tol=REL_TOL, abs_tol=1e-15)

@@ -1,0 +1,1 @@
+"""What a certificate of sub-carriers proves, step by step."""

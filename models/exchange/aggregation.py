@@ -1,0 +1,165 @@
+"""How the server merges sub-adapters: fill rules, weights, and corrections for the product B A.
+
+Each factor is averaged on its own, but the model uses their product, and mean(B) mean(A) is not mean(B A).
+The corrections close that gap on the server. Needs numpy only.
+
+Sources: FedEx-LoRA, arXiv 2410.09432 (residual of the mean product into the base weight); FFA-LoRA, arXiv
+2403.12313 (A frozen); LoRA-FAIR, arXiv 2411.14961 (a correction of the server-side B; there under a cosine
+distance, here the closed-form minimiser under the Frobenius norm, derived in :func:`_fair_b`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from edgealloc.models.exchange.dropout import Masks, scatter_adapter
+from edgealloc.models.exchange.wire import FloatArray, State, a_name, b_name
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What one device returns: its slices (``slice_adapter``), their masks, and its number of samples."""
+
+    slices: State
+    masks: Masks
+    samples: float
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregation:
+    """A rule for merging updates.
+
+    Attributes
+    ----------
+    fill
+        ``zero``: what a device did not get counts as zero in the mean, so the merged adapter shrinks with
+        dropout. ``keepers``: the mean runs over the devices that kept the entry, and an entry that nobody
+        kept stays as it was.
+    weighting
+        ``samples``: devices weigh by their number of samples; ``uniform``: all the same.
+    correction
+        ``none``; ``exact``: what the product of the means misses goes into the base weight (FedEx-LoRA);
+        ``fair``: B is corrected so that its product with the mean A nears the mean product (LoRA-FAIR).
+    fair_ridge
+        Weight of ||dB||^2 in the ``fair`` correction, relative to ||mean A||^2 / rank.
+    """
+
+    fill: Literal["zero", "keepers"] = "zero"
+    weighting: Literal["samples", "uniform"] = "samples"
+    correction: Literal["none", "exact", "fair"] = "none"
+    fair_ridge: float = 0.01
+
+    def __post_init__(self) -> None:
+        for field, allowed in (
+            ("fill", ("zero", "keepers")),
+            ("weighting", ("samples", "uniform")),
+            ("correction", ("none", "exact", "fair")),
+        ):
+            if getattr(self, field) not in allowed:
+                raise ValueError(f"{field} {getattr(self, field)!r}: must be one of {', '.join(allowed)}")
+        if not self.fair_ridge >= 0.0:
+            raise ValueError(f"fair_ridge {self.fair_ridge}: must be at least 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The server's new adapter, and per layer what has to be added to the base weight.
+
+    ``base_residual`` maps a layer's name to dW [n_out, n_in] in units of B A: multiply by the LoRA scaling,
+    and transpose for layers that store W as [n_in, n_out] (Conv1D). Empty unless the correction is ``exact``.
+    """
+
+    state: dict[str, FloatArray]
+    base_residual: dict[str, FloatArray]
+
+
+def _weights(updates: Sequence[Update], rule: Aggregation) -> FloatArray:
+    """Return the aggregation weights [K], summing to one."""
+    raw = np.array([u.samples if rule.weighting == "samples" else 1.0 for u in updates], dtype=float)
+    if not np.all(raw > 0):
+        raise ValueError("every reporting device needs a positive number of samples")
+    return np.asarray(raw / raw.sum())
+
+
+def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> Merged:
+    """Merge the updates of one round.
+
+    Parameters
+    ----------
+    previous
+        The server's adapter before the round, full size; what no update carries (a frozen A) is kept.
+    updates
+        One per reporting device. With none, the server keeps what it has.
+    rule
+        How to merge.
+
+    Returns
+    -------
+    Merged
+        New full-size adapter, and base residuals for the ``exact`` correction.
+    """
+    if not updates:
+        return Merged({name: np.array(value) for name, value in previous.items()}, {})
+    weights = _weights(updates, rule)
+    whole = [scatter_adapter(u.slices, u.masks) for u in updates]
+    state: dict[str, FloatArray] = {}
+    for name, before in previous.items():
+        if name not in whole[0]:
+            state[name] = np.array(before)
+            continue
+        total = sum(w * device[name].astype(float) for w, device in zip(weights, whole, strict=True))
+        masks = [u.masks.spread(name) for u in updates]
+        if rule.fill == "keepers" and masks[0] is not None:
+            kept = sum(w * m for w, m in zip(weights, masks, strict=True) if m is not None)
+            total = np.where(kept > 0, total / np.where(kept > 0, kept, 1.0), before)
+        state[name] = np.asarray(total, dtype=before.dtype)
+
+    residual: dict[str, FloatArray] = {}
+    if rule.correction != "none":
+        for layer in [name.removesuffix(".lora_B.weight") for name in state if name.endswith(".lora_B.weight")]:
+            target = _mean_product(layer, previous, updates, whole, weights, rule)
+            a, b = state[a_name(layer)].astype(float), state[b_name(layer)].astype(float)
+            if rule.correction == "exact":
+                residual[layer] = target - b @ a
+            else:
+                state[b_name(layer)] = _fair_b(target, a, b, rule.fair_ridge).astype(np.float32)
+    return Merged(state, residual)
+
+
+def _mean_product(
+    layer: str,
+    previous: State,
+    updates: Sequence[Update],
+    whole: Sequence[State],
+    weights: FloatArray,
+    rule: Aggregation,
+) -> FloatArray:
+    """Return the mean of B_k A_k [n_out, n_in] under the fill rule; a frozen A comes from ``previous``."""
+    frozen_a = previous[a_name(layer)]
+    total = np.zeros((previous[b_name(layer)].shape[0], frozen_a.shape[1]))
+    kept = np.zeros_like(total)
+    for weight, device, update in zip(weights, whole, updates, strict=True):
+        a = device.get(a_name(layer), frozen_a).astype(float)
+        total += weight * (device[b_name(layer)].astype(float) @ a)
+        kept += weight * np.outer(update.masks.rows[layer], update.masks.columns[layer])
+    if rule.fill == "zero":
+        return total
+    before = previous[b_name(layer)].astype(float) @ frozen_a.astype(float)
+    return np.asarray(np.where(kept > 0, total / np.where(kept > 0, kept, 1.0), before))
+
+
+def _fair_b(target: FloatArray, a: FloatArray, b: FloatArray, ridge: float) -> FloatArray:
+    """Return B + dB with dB = argmin ||target - (B + dB) A||_F^2 + mu ||dB||_F^2.
+
+    Setting the gradient to zero gives dB (A A^T + mu I) = (target - B A) A^T. ``mu`` is relative to the mean
+    diagonal of A A^T, so that the rule does not depend on the scale of A.
+    """
+    gram = a @ a.T
+    mu = ridge * np.trace(gram) / len(gram)
+    if mu == 0.0:  # plain least squares; the pseudo-inverse also covers a rank-deficient A
+        return b + (target - b @ a) @ np.linalg.pinv(a)
+    return b + np.linalg.solve(gram + mu * np.eye(len(gram)), a @ (target - b @ a).T).T

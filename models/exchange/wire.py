@@ -1,0 +1,156 @@
+"""What travels between server and device: names, shapes and bits of a LoRA adapter and its head.
+
+An adapter is a plain mapping from names to float arrays, in the spelling that PEFT saves:
+``<layer>.lora_A.weight`` of shape [rank, n_in], ``<layer>.lora_B.weight`` of shape [n_out, rank], and the
+head's tensors under their own names. Needs numpy only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgealloc.scenario.adapter import LoraLayer, read_adapter
+
+FloatArray = NDArray[np.floating]
+State = Mapping[str, FloatArray]
+
+WIRE_DTYPES: dict[str, np.dtype[np.floating]] = {
+    "float32": np.dtype("<f4"),
+    "float16": np.dtype("<f2"),
+}
+
+_LORA = re.compile(r"^(?P<layer>.+)\.lora_(?P<part>[AB])(?:\.(?P<adapter>\w+))?\.weight$")
+_SAVED = re.compile(r"\.modules_to_save\.\w+\.")
+
+
+def canonical_name(key: str) -> str:
+    """Return a state-dict key in the spelling that PEFT saves, without the adapter's name.
+
+    Both ``...lora_A.default.weight`` (in the module) and ``...lora_A.weight`` (in the file) are accepted, and
+    likewise ``...classifier.modules_to_save.default.weight`` and ``...classifier.weight``.
+
+    Raises
+    ------
+    ValueError
+        For a part of PEFT that column and row masks do not describe (embedding LoRA, DoRA).
+    """
+    match = _LORA.match(key)
+    if match:
+        return f"{match['layer']}.lora_{match['part']}.weight"
+    if ".lora_" in key:
+        raise ValueError(
+            f"{key}: only lora_A and lora_B weights of linear layers can be masked; "
+            "configure LoRA without embeddings, DoRA or lora_bias"
+        )
+    return _SAVED.sub(".", key)
+
+
+def a_name(layer: str) -> str:
+    """Return the name of a layer's A factor, [rank, n_in]."""
+    return f"{layer}.lora_A.weight"
+
+
+def b_name(layer: str) -> str:
+    """Return the name of a layer's B factor, [n_out, rank]."""
+    return f"{layer}.lora_B.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterShape:
+    """The inventory from which the payload D(s) = D0 + D1 s follows (formulation, section 1).
+
+    Attributes
+    ----------
+    layers
+        Adapted layers, in the order in which they are sent.
+    head
+        Name and shape of every tensor that is trained but never dropped.
+    wire_dtype
+        Number format on the wire, a key of ``WIRE_DTYPES``.
+    sends_a
+        False where A is frozen and shared beforehand (FFA-LoRA): only B is masked and sent.
+    """
+
+    layers: tuple[LoraLayer, ...]
+    head: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    wire_dtype: str = "float32"
+    sends_a: bool = True
+
+    def __post_init__(self) -> None:
+        if self.wire_dtype not in WIRE_DTYPES:
+            raise ValueError(f"wire_dtype {self.wire_dtype!r}: must be one of {', '.join(WIRE_DTYPES)}")
+        if not self.layers:
+            raise ValueError("the adapter has no LoRA layer: check the target modules")
+
+    @property
+    def bits_per_parameter(self) -> int:
+        """Bits of one number on the wire."""
+        return 8 * WIRE_DTYPES[self.wire_dtype].itemsize
+
+    @property
+    def payload_lora_bits(self) -> int:
+        """D1 in bit: what the undropped adapter occupies, q * sum_u r_u (n_in + n_out)."""
+        per_layer = (u.rank * (u.n_in * self.sends_a + u.n_out) for u in self.layers)
+        return self.bits_per_parameter * sum(per_layer)
+
+    @property
+    def payload_fixed_bits(self) -> int:
+        """D0 in bit: the head. Mask indices cost nothing, since server and device draw the same mask."""
+        return self.bits_per_parameter * sum(int(np.prod(shape)) for _, shape in self.head)
+
+    def payload_bits(self, keep: float) -> float:
+        """Return D(s) = D0 + D1 s in bit for the keep rate s."""
+        return self.payload_fixed_bits + self.payload_lora_bits * keep
+
+    @classmethod
+    def from_state(cls, state: State, *, wire_dtype: str = "float32", sends_a: bool = True) -> AdapterShape:
+        """Read the inventory off a state dict in either PEFT spelling.
+
+        Raises
+        ------
+        InputError
+            If there is no adapter, or a layer's factors do not form a product B A.
+        """
+        named = {canonical_name(key): value for key, value in state.items()}
+        head = tuple((key, tuple(np.shape(value))) for key, value in named.items() if ".lora_" not in key)
+        return cls(read_adapter(named).layers, head, wire_dtype, sends_a)
+
+
+def canonical_state(state: State) -> dict[str, FloatArray]:
+    """Return a copy of a state dict with every key in the spelling that PEFT saves."""
+    return {canonical_name(key): np.array(value) for key, value in state.items()}
+
+
+def pack(slices: State, wire_dtype: str = "float32") -> bytes:
+    """Serialise slices in order as little-endian numbers: the bytes on the wire, nothing else.
+
+    Names, shapes and masks are not sent: both ends know the inventory and draw the same masks.
+    """
+    dtype = WIRE_DTYPES[wire_dtype]
+    return b"".join(np.ascontiguousarray(value, dtype=dtype).tobytes() for value in slices.values())
+
+
+def unpack(wire: bytes, like: State, wire_dtype: str = "float32") -> dict[str, FloatArray]:
+    """Read back what ``pack`` wrote; ``like`` gives names and shapes (its values are not used).
+
+    Raises
+    ------
+    ValueError
+        If the length is not what the shapes need.
+    """
+    dtype = WIRE_DTYPES[wire_dtype]
+    needed = sum(value.size for value in like.values()) * dtype.itemsize
+    if len(wire) != needed:
+        raise ValueError(f"{len(wire)} bytes on the wire, {needed} expected from the masks")
+    flat = np.frombuffer(wire, dtype=dtype).astype(np.float32)
+    out: dict[str, FloatArray] = {}
+    start = 0
+    for name, value in like.items():
+        out[name] = flat[start : start + value.size].reshape(value.shape)
+        start += value.size
+    return out

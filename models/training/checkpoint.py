@@ -1,0 +1,69 @@
+"""The state of a run between two rounds, in one file, so that a run that was cut off goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgealloc.models.exchange.wire import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A model: the adapter, and what the exact aggregation has added to the base weights (in units of B A)."""
+
+    state: dict[str, FloatArray]
+    residual: dict[str, FloatArray]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a run stands: its present model, the best one so far by validation loss, and the records."""
+
+    now: Point
+    best: Point
+    records: tuple[dict[str, Any], ...] = ()
+
+
+def save(path: Path, fingerprint: str, standing: Standing) -> None:
+    """Write the standing; the file is replaced in one step, so that an interrupted write leaves the old one."""
+    arrays: dict[str, Any] = {}
+    for place, point in (("now", standing.now), ("best", standing.best)):
+        arrays |= {f"{place}/state/{name}": value for name, value in point.state.items()}
+        arrays |= {f"{place}/residual/{name}": value for name, value in point.residual.items()}
+    meta = json.dumps({"fingerprint": fingerprint, "records": standing.records})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".part")
+    with scratch.open("wb") as file:
+        np.savez(file, meta=np.array(meta), **arrays)
+    os.replace(scratch, path)
+
+
+def load(path: Path, fingerprint: str) -> Standing | None:
+    """Read the standing of the run with this fingerprint; None if there is no file.
+
+    Raises
+    ------
+    ValueError
+        If the file belongs to another run.
+    """
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        meta = json.loads(str(file["meta"]))
+        if meta["fingerprint"] != fingerprint:
+            raise ValueError(f"{path}: belongs to a run with other options or data; remove it or name another")
+
+        def point(place: str) -> Point:
+            def part(kind: str) -> dict[str, FloatArray]:
+                prefix = f"{place}/{kind}/"
+                return {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
+
+            return Point(part("state"), part("residual"))
+
+        return Standing(point("now"), point("best"), tuple(meta["records"]))

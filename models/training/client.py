@@ -1,0 +1,191 @@
+"""One device in one round: take the sub-adapter, train its kept entries, return its slices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgealloc.models.exchange.aggregation import Aggregation, Update
+from edgealloc.models.exchange.dropout import (
+    Masks,
+    Method,
+    draw_masks,
+    full_masks,
+    masked,
+    round_generator,
+    slice_adapter,
+)
+from edgealloc.models.exchange.wire import AdapterShape, State, pack, unpack
+from edgealloc.models.training.cache import Feed
+from edgealloc.models.training.examples import IntArray
+from edgealloc.models.training.task import Task
+
+_MASKS, _BATCHES = 0, 1  # purposes of a draw, the first part of its key
+
+
+@dataclass(frozen=True, slots=True)
+class FederatedOptions:
+    """Options of a federated run.
+
+    Attributes
+    ----------
+    rounds, local_epochs, batch_size
+        Rounds, passes over its data that a device makes per round, and examples per step.
+    learning_rate, weight_decay
+        AdamW on every device, started afresh each round.
+    masks
+        ``exact`` count or ``bernoulli``, see :func:`edgealloc.models.exchange.dropout.draw_masks`.
+    scaling
+        ``inverted``: a device trains with its adapter's product scaled by 1/s^2, so that its mean is unchanged;
+        ``none``: as it is.
+    semantics
+        ``sub-adapter``: only kept entries train and travel. ``reset``: dropped entries start at zero, then all
+        train and all travel (the paper's public code; for comparison only: nothing is saved on the wire).
+    freeze_a
+        FFA-LoRA: A stays at its initial value and is never sent.
+    aggregation
+        How the server merges.
+    wire_dtype
+        Number format of uploads.
+    precision
+        ``float32``, or ``bfloat16`` where the processor has it (autocast; the adapter itself stays float32).
+    test_every
+        Evaluate the test set every so many rounds, for curves (0: only at the end).
+    seed
+        Masks and batches.
+    """
+
+    rounds: int = 10
+    local_epochs: int = 3
+    batch_size: int = 20
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.0
+    masks: Method = "exact"
+    scaling: Literal["none", "inverted"] = "none"
+    semantics: Literal["sub-adapter", "reset"] = "sub-adapter"
+    freeze_a: bool = False
+    aggregation: Aggregation = field(default_factory=Aggregation)
+    wire_dtype: str = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    test_every: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("scaling", ("none", "inverted")),
+            ("semantics", ("sub-adapter", "reset")),
+            ("masks", ("exact", "bernoulli")),
+            ("precision", ("float32", "bfloat16")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} {getattr(self, name)!r}: must be one of {', '.join(allowed)}")
+        for name in ("rounds", "local_epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)}: must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Mean cross-entropy in nats and accuracy on a set of examples."""
+
+    loss: float
+    accuracy: float
+
+
+def evaluate(task: Task, index: IntArray, precision: str = "float32") -> Score:
+    """Score the model's present adapter on these examples; call inside ``feed.shortcuts()``."""
+    loss, right = 0.0, 0
+    with torch.no_grad(), _precision(precision, task.feed):
+        for batch in task.feed.by_length(index, 128):
+            logits = task.feed.logits(batch).float()
+            labels = task.feed.labels[batch]
+            loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
+            right += int((logits.argmax(1) == labels).sum())
+    return Score(loss / len(index), right / len(index))
+
+
+def _precision(precision: str, feed: Feed) -> torch.autocast:
+    kind = feed.labels.device.type
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def train_locally(
+    task: Task,
+    examples: IntArray,
+    masks: Masks,
+    options: FederatedOptions,
+    rng: np.random.Generator,
+    scale: float = 1.0,
+) -> float:
+    """Train the model's present adapter on one device's examples, kept entries only.
+
+    Gradients outside the masks are set to zero. Dropped entries start at zero, so AdamW, whose moments and decay
+    then vanish too, leaves them there: the full-size computation equals training the slices.
+
+    Parameters
+    ----------
+    task
+        The model, with the device's masked adapter written into it.
+    examples
+        Indices of the device's examples.
+    masks
+        What trains.
+    options
+        Epochs, batch size, rates.
+    rng
+        Order of examples.
+    scale
+        Factor on the LoRA scaling (1/s^2 for inverted dropout).
+
+    Returns
+    -------
+    float
+        Mean loss over the last epoch.
+    """
+    named = {
+        name: p for name, p in task.handle.parameters.items() if not (options.freeze_a and ".lora_A." in name)
+    }
+    kept: list[tuple[nn.Parameter, Tensor]] = []
+    for name, p in named.items():
+        mask = masks.spread(name)
+        if mask is not None and not mask.all():
+            kept.append((p, torch.from_numpy(mask.astype(np.float32)).to(p)))
+    optimiser = torch.optim.AdamW(
+        list(named.values()), lr=options.learning_rate, weight_decay=options.weight_decay
+    )
+    total = 0.0
+    with task.handle.scaled(scale):
+        for _ in range(options.local_epochs):
+            total = 0.0
+            for batch in task.feed.shuffled(examples, options.batch_size, rng):
+                with _precision(options.precision, task.feed):
+                    logits = task.feed.logits(batch)
+                loss = nn.functional.cross_entropy(logits.float(), task.feed.labels[batch])
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                for p, mask_tensor in kept:
+                    if p.grad is not None:
+                        p.grad.mul_(mask_tensor)
+                optimiser.step()
+                total += float(loss.detach()) * len(batch)
+    return total / len(examples)
+
+
+def device_round(
+    task: Task, shape: AdapterShape, state: State, k: int, number: int, keep: float, options: FederatedOptions
+) -> tuple[Update, float, int]:
+    """Run one device in one round; returns its update, its loss, and the bits it sent."""
+    masks = draw_masks(shape, keep, round_generator(options.seed, _MASKS, number, k), options.masks)
+    task.handle.write(masked(state, masks))
+    sends = full_masks(shape) if options.semantics == "reset" else masks
+    scale = 1.0 / keep**2 if options.scaling == "inverted" else 1.0
+    rng = round_generator(options.seed, _BATCHES, number, k)
+    loss = train_locally(task, task.devices[k], sends, options, rng, scale)
+    slices = slice_adapter(task.handle.read(), sends, sends_a=shape.sends_a)
+    wire = pack(slices, shape.wire_dtype)
+    received = unpack(wire, slices, shape.wire_dtype)
+    return Update(received, sends, float(len(task.devices[k]))), loss, 8 * len(wire)

@@ -1,0 +1,220 @@
+"""What is learned by whom: data, model and the devices' shares, built from a short description."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from edgealloc.models.exchange.dropout import round_generator
+from edgealloc.models.exchange.wire import State
+from edgealloc.models.training.backbone import AdapterHandle, LoraSpec, add_adapter, load_backbone
+from edgealloc.models.training.cache import Feed
+from edgealloc.models.training.examples import (
+    Examples,
+    IntArray,
+    device_sizes,
+    encode,
+    flip_labels,
+    load_text,
+    skewed_weights,
+    split_dirichlet,
+    split_iid,
+)
+
+_SAMPLE, _NOISE, _SPLIT = 10, 11, 12  # purposes of a draw, the first part of its key
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is learned: a model, one feed for all its examples, and who holds which.
+
+    Attributes
+    ----------
+    handle
+        The model's adapter; its values at the start of a run are the initial adapter.
+    feed
+        Every example, by index.
+    devices
+        [K] index arrays: the training examples of each device.
+    validation, test
+        Indices of the examples for model choice, and of those for the final word.
+    initial
+        The initial adapter, so that every run starts from the same point.
+    """
+
+    handle: AdapterHandle
+    feed: Feed
+    devices: tuple[IntArray, ...]
+    validation: IntArray
+    test: IntArray
+    initial: State
+
+    def __post_init__(self) -> None:
+        train = np.concatenate(self.devices)
+        for name, held in (("validation", self.validation), ("test", self.test)):
+            if shared := np.intersect1d(train, held).size:
+                raise ValueError(f"{shared} {name} examples are also in training")
+        if shared := np.intersect1d(self.validation, self.test).size:
+            raise ValueError(f"{shared} examples are in both validation and test")
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A federated learning task in a few words.
+
+    Attributes
+    ----------
+    name
+        Name in tables.
+    train_file, test_file
+        Text files or data sets as in :func:`edgealloc.models.training.examples.load_text`; None for the offline digits.
+        Without a test file the test examples are taken from the training file, apart from the others.
+    backbone
+        ``minilm``, a local path or a hub name; the digits bring their own.
+    train_size, validation_size, test_size
+        Examples of each kind, drawn by the seed; fewer test examples if there are not as many.
+    devices
+        K.
+    quantity_skew
+        Log standard deviation of the devices' shares (0: even).
+    concentration
+        Dirichlet concentration of the class mix per device (None: IID).
+    label_noise
+        Share of training labels that are flipped. Validation and test labels never are.
+    max_length
+        Longest text in tokens.
+    lora
+        What is adapted (None: query and value of the last layer for text, every linear layer for the digits).
+    """
+
+    name: str = "digits"
+    train_file: str | None = None
+    test_file: str | None = None
+    backbone: str = "minilm"
+    train_size: int = 200
+    validation_size: int = 150
+    test_size: int = 500
+    devices: int = 5
+    quantity_skew: float = 0.0
+    concentration: float | None = None
+    label_noise: float = 0.0
+    max_length: int = 64
+    lora: LoraSpec | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Return what determines the results, without the folders of one machine."""
+        facts = asdict(self)
+        for name in ("train_file", "test_file"):
+            path = getattr(self, name)
+            facts[name] = None if path is None else "/".join(Path(path).parts[-2:])
+        return facts
+
+    def most_training(self) -> int:
+        """How many training examples there are, beside validation, and beside test if it comes from the same file.
+
+        Raises
+        ------
+        OSError, ValueError
+            If the training data cannot be read.
+        """
+        if self.train_file is None:
+            from edgealloc.models.training.digits import NEW, load_digits
+
+            return len(load_digits(NEW)) - self.validation_size - self.test_size
+        rows = len(load_text(self.train_file).labels)
+        return rows - self.validation_size - (self.test_size if self.test_file is None else 0)
+
+
+def source_setup(data: str | None) -> Setup:
+    """Describe a task by where its data are: None is the offline digits, with the sizes of :class:`Setup`.
+
+    A folder that holds a file ``train`` is read with its ``test``, ``dev`` or ``val``, the first that there is;
+    any other name is one source of all examples, as :func:`edgealloc.models.training.examples.load_text` takes it.
+    """
+    if data is None:
+        return Setup()
+    folder = Path(data)
+
+    def find(names: tuple[str, ...]) -> str | None:
+        paths = (folder / f"{name}{ending}" for name in names for ending in (".tsv", ".csv", ".jsonl"))
+        return next((str(path) for path in paths if path.is_file()), None)
+
+    train = find(("train",))
+    if train is None:
+        return Setup(folder.stem, train_file=data)
+    return Setup(folder.resolve().name, train_file=train, test_file=find(("test", "dev", "val")))
+
+
+def _text(setup: Setup, seed: int) -> tuple[Examples, int, Any, LoraSpec]:
+    """Return training, validation and test examples in this order, number of classes, model, usual adapter."""
+    assert setup.train_file is not None
+    source = load_text(setup.train_file)
+    rng = round_generator(seed, _SAMPLE)
+    first = setup.train_size + setup.validation_size
+    order = rng.permutation(len(source.labels))
+    if setup.test_file is None:
+        held = source.take(order[first : first + setup.test_size])
+    else:
+        held = load_text(setup.test_file, label_names=source.label_names, split="test")
+        held = held.take(rng.permutation(len(held.labels))[: setup.test_size])
+    if len(order) < first or not len(held.labels):
+        raise ValueError(f"{setup.train_file}: {len(order)} rows are too few for {setup}")
+    chosen = source.take(order[:first])
+    texts = type(chosen)(
+        chosen.texts + held.texts, np.concatenate([chosen.labels, held.labels]), chosen.label_names
+    )
+    backbone = load_backbone(setup.backbone, len(source.label_names), seed)
+    return encode(texts, backbone.tokenizer, setup.max_length), len(source.label_names), backbone.model, LoraSpec()
+
+
+def _digits(setup: Setup, seed: int) -> tuple[Examples, int, Any, LoraSpec]:
+    from edgealloc.models.training.digits import DIGITS_LORA, NEW, digits_backbone, load_digits
+
+    examples = load_digits(NEW)
+    if setup.train_size + setup.validation_size >= len(examples):
+        raise ValueError(f"there are {len(examples)} images of new digits: too few for {setup}")
+    size = min(len(examples), setup.train_size + setup.validation_size + setup.test_size)
+    chosen = round_generator(seed, _SAMPLE).permutation(len(examples))[:size]
+    return examples.take(chosen), len(NEW), digits_backbone().model, DIGITS_LORA
+
+
+def build_task(
+    setup: Setup, seed: int, *, device_weights: ArrayLike | None = None, device: str = "cpu", fast: bool = True
+) -> Task:
+    """Draw the examples, spread them over devices, load the model and fill the cache.
+
+    Parameters
+    ----------
+    setup
+        The description.
+    seed
+        Draws the examples, the noise, the split, and the initial adapter and head.
+    device_weights
+        Shares of the devices [K], for example an instance's samples; replaces ``devices`` and ``quantity_skew``.
+    device
+        Torch device.
+    fast
+        False trains without the cached path (for comparison).
+    """
+    examples, classes, model, usual = (_digits if setup.train_file is None else _text)(setup, seed)
+    n, held = setup.train_size, setup.validation_size
+    noise = round_generator(seed, _NOISE)
+    labels = examples.labels.copy()
+    labels[:n] = flip_labels(labels[:n], setup.label_noise, classes, noise)
+    examples = examples.with_labels(labels)
+    rng = round_generator(seed, _SPLIT)
+    if device_weights is None:
+        device_weights = skewed_weights(setup.devices, setup.quantity_skew, rng)
+    sizes = device_sizes(n, device_weights)
+    if setup.concentration is None:
+        shares = split_iid(sizes, rng)
+    else:
+        shares = split_dirichlet(labels[:n], sizes, setup.concentration, rng)
+    handle = AdapterHandle.of(add_adapter(model, setup.lora or usual, seed))
+    feed = Feed(handle, examples, fast=fast, device=device)
+    validation, test = np.arange(n, n + held), np.arange(n + held, len(examples))
+    return Task(handle, feed, shares, validation, test, handle.read())

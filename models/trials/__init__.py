@@ -1,0 +1,1 @@
+"""Is the word of the bound true? Pilots, calibration, validation by training."""

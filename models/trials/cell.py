@@ -1,0 +1,180 @@
+"""Allocations on trial: from the names of methods to plans, and from trained plans to tables, files and a verdict.
+
+Joins the solvers and the trainer, which know nothing of each other; shared by the command line, the demo and the
+benchmarks. Imports torch, so import it where it is used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from edgealloc.api import solve
+from edgealloc.data.instance import Instance
+from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageError, StatusError
+from edgealloc.formulation.result import Result
+from edgealloc.models.trials.plans import Solve, admission, stragglers
+from edgealloc.models.trials.validate import Plan, Validation, markdown, plan_from_result
+from edgealloc.scenario.cell import CellOptions, make_cell
+
+__all__ = ["DEFAULT_PLANS", "SPECIAL_PLANS", "plan_text", "plans_for", "save", "trial_cell", "verdict"]
+
+# What is no allocation of the problem as it stands: see edgealloc.models.trials.plans.
+SPECIAL_PLANS: Mapping[str, Callable[[Instance, Solve], Plan]] = MappingProxyType(
+    {"stragglers": stragglers, "admission": admission}
+)
+DEFAULT_PLANS = ("auto", "psca", "baseline:common", "baseline:equal", *SPECIAL_PLANS)
+
+
+def trial_cell(
+    options: CellOptions, fixed_bits: float, lora_bits: float, rng: np.random.Generator, *, tightness: float = 1.0
+) -> Instance:
+    """Draw a cell in which the adapter that will be trained is sent, whatever architecture the options name.
+
+    Parameters
+    ----------
+    options
+        The cell; its ``reference_keep`` is what the spectrum is bought for.
+    fixed_bits, lora_bits
+        D0 and D1 of the adapter, in bit.
+    rng
+        Generator of the cell.
+    tightness
+        Factor on the spectrum.
+    """
+    drawn = make_cell(options, rng).instance
+    keep = options.reference_keep
+    ratio = (fixed_bits + keep * lora_bits) / (drawn.payload_fixed_bits[0] + keep * drawn.payload_lora_bits[0])
+    return drawn.with_changes(
+        bandwidth_hz=drawn.bandwidth_hz * ratio * tightness,
+        payload_fixed_bits=np.full(drawn.num_devices, fixed_bits),
+        payload_lora_bits=np.full(drawn.num_devices, lora_bits),
+    )
+
+
+def plans_for(
+    instance: Instance,
+    names: Sequence[str],
+    *,
+    rel_gap: float = 1e-4,
+    time_limit: float | None = None,
+    seed: int = 0,
+    tell: Callable[[str], None] = print,
+) -> list[Plan]:
+    """Solve an instance by each method; a method that finds nothing is left out, and ``tell`` is told why.
+
+    Parameters
+    ----------
+    instance
+        The cell, with calibrated constants.
+    names
+        Methods of :func:`edgealloc.solve`, and ``stragglers`` and ``admission``.
+    rel_gap, time_limit, seed
+        As for :func:`edgealloc.solve`; the limit, in s, holds per solve.
+    tell
+        Called with a line per plan.
+
+    Raises
+    ------
+    InputError
+        If no plan is left.
+    """
+
+    def run(cell: Instance, method: str) -> Result:
+        return solve(cell, method, rel_gap=rel_gap, time_limit=time_limit, seed=seed)
+
+    def best(cell: Instance) -> Result:
+        try:
+            return run(cell, "auto")
+        except EdgeallocError:  # no exact method takes it
+            return run(cell, "psca+")
+
+    plans: dict[str, Plan] = {}
+    for name in names:
+        try:
+            if name in SPECIAL_PLANS:
+                plan, how = SPECIAL_PLANS[name](instance, best), ""
+            else:
+                result = best(instance) if name == "auto" else run(instance, name)
+                plan = plan_from_result(result)
+                proved = f"gap {result.rel_gap:.1e}" if math.isfinite(result.rel_gap) else "no bound"
+                how = f" ({result.status.value}, {proved})"
+        except (StatusError, InputError) as error:
+            if isinstance(error, InputError) and name not in SPECIAL_PLANS:
+                raise  # an unknown method
+            tell(f"{name}: left out: {error}")
+            continue
+        plans.setdefault(plan.name, plan)
+        tell(plan_text(plan) + how)
+    if not plans:
+        raise InputError(
+            "validation", [Fault("plans", "methods", ", ".join(names), "one that finds an allocation")]
+        )
+    return list(plans.values())
+
+
+def plan_text(plan: Plan) -> str:
+    """One line: who reports, at which keep rates, in which time and at which energy."""
+    heard = plan.keep[plan.reports]
+    rates = f"keep {heard.min():.2f} to {heard.max():.2f}" if heard.size else "nobody is in time"
+    return (
+        f"{plan.name:22s} bound {plan.bound:.4f}, {plan.reports.sum()} of {plan.selected.sum()} report, {rates}, "
+        f"round {plan.round_s:.2f} s, {plan.round_j:.2f} J"
+    )
+
+
+def verdict(seen: Validation) -> str:
+    """Say what won, at the end and at the best round, and by how much against the first plan, with intervals."""
+    lines = []
+    reference = seen.finals[0]["plan"]
+    for measure, words in (("test_loss", "at the end"), ("best_test_loss", "stopped at the best validation loss")):
+        best = min(seen.table(), key=lambda row: row[measure])
+        lines.append(
+            f"least test loss {words}: {best['plan']}, {best[measure]:.3f} +- {best[f'{measure}_ci95']:.3f}"
+        )
+        lines += [
+            f"  {r['plan']} - {reference}: {r['difference']:+.4f} +- {r['ci95']:.4f} nats "
+            f"(95 %, paired; lower in {r['better_in']} of {r['seeds']} seeds)"
+            for r in seen.against(reference, measure)
+        ]
+    return "\n".join(lines)
+
+
+def save(
+    seen: Validation, folder: Path, title: str, slack: float = 0.0, *, name: str = "validation"
+) -> list[Path]:
+    """Write the final scores and the curves as CSV, the table and verdict as Markdown, and one page of figures.
+
+    Without matplotlib there is no figure.
+
+    Parameters
+    ----------
+    seen
+        The trained plans.
+    folder
+        Where to.
+    title
+        Of the figure.
+    slack
+        Of the calibration, in nats; taken off the bound in the figure.
+    name
+        Of the files, without ending.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}{ending}" for ending in (".csv", "-curves.csv", ".md")]
+    for path, frame in ((paths[0], seen.to_frame()), (paths[1], seen.curve_frame())):
+        frame.to_csv(path, index=False, lineterminator="\n")
+    paths[2].write_text(f"{markdown(seen)}\n```\n{verdict(seen)}\n```\n", encoding="utf-8")
+    try:
+        from edgealloc.models.trials.picture import plot_validation
+
+        page = plot_validation(seen, title, slack)
+    except MissingPackageError:
+        return paths
+    paths.append(folder / f"{name}.png")
+    page.savefig(paths[-1], dpi=100)
+    return paths

@@ -1,0 +1,269 @@
+"""Allocations put to the test: each is trained under the cell's clock and meter, over several seeds.
+
+A round lasts as long as the slowest device that reports; where a selected device misses the deadline, the server
+waits for it until the deadline, and its update is lost. Every selected device pays its energy, in vain or not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgealloc.errors import Fault, InputError, MissingPackageError
+from edgealloc.models.training.client import FederatedOptions
+from edgealloc.models.training.federated import run
+from edgealloc.models.training.task import Setup, build_task
+from edgealloc.models.trials.sweep import Record, append_record, half_width, read_records, run_key
+from edgealloc.units import FloatArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from edgealloc.formulation.result import Result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What an allocation means for training: plain arrays, whoever made it.
+
+    Parameters
+    ----------
+    name
+        Name in tables and figures.
+    keep
+        Keep rates s_k. Shape [K].
+    latency_s, energy_j
+        What a round takes each device. Shape [K].
+    deadline_s
+        Round deadline T: a device that takes longer does not report.
+    energy_limit_j
+        Energy budgets; a device that needs more stops when its budget is spent and does not report. Shape
+        [K].
+    selected
+        Devices that take part. Shape [K].
+    bound
+        The bound's value G at these rates, and its stability term, for comparison; nan if unknown.
+    """
+
+    name: str
+    keep: FloatArray
+    latency_s: FloatArray
+    energy_j: FloatArray
+    deadline_s: float
+    energy_limit_j: FloatArray
+    selected: NDArray[np.bool_]
+    bound: float = float("nan")
+    stability: float = float("nan")
+
+    def __post_init__(self) -> None:
+        count = len(self.keep)
+        faults = [
+            Fault(self.name, field_, f"shape {np.shape(getattr(self, field_))}", f"shape ({count},)")
+            for field_ in ("latency_s", "energy_j", "energy_limit_j", "selected")
+            if np.shape(getattr(self, field_)) != (count,)
+        ]
+        if faults:
+            raise InputError("plan", faults)
+
+    @property
+    def reports(self) -> NDArray[np.bool_]:
+        """Devices whose update arrives. Shape [K]."""
+        in_time = self.latency_s <= self.deadline_s
+        return np.asarray(self.selected & in_time & (self.energy_j <= self.energy_limit_j))
+
+    @property
+    def round_s(self) -> float:
+        """Length of a round in s."""
+        if np.any(self.selected & ~self.reports):
+            return self.deadline_s
+        return float(np.max(self.latency_s[self.selected], initial=0.0))
+
+    @property
+    def round_j(self) -> float:
+        """Energy of all devices in a round, in J; a budget that runs out is spent in full."""
+        spent = np.minimum(self.energy_j, self.energy_limit_j)
+        return float(np.sum(spent[self.selected]))
+
+
+def plan_from_result(result: Result, name: str | None = None) -> Plan:
+    """Read the plan off a solver's result, through the problem's own evaluation of its allocation.
+
+    Raises
+    ------
+    StatusError
+        If the result carries no allocation.
+    """
+    result.raise_for_status()
+    assert result.allocation is not None
+    instance = result.problem.instance
+    seen = result.problem.evaluate(result.allocation)
+    return Plan(
+        name or result.method,
+        result.allocation.keep,
+        seen.latency_s,
+        seen.energy_j,
+        instance.latency_s,
+        instance.energy_j,
+        result.allocation.selected,
+        seen.objective,
+        seen.stability,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Training curves and final scores of several plans over several seeds.
+
+    Attributes
+    ----------
+    curves
+        One record per plan, seed and round: ``plan``, ``seed``, ``round``, ``seconds``, ``joules``, ``test_loss``,
+        ``test_accuracy``, ``validation_loss``, ``reporting``, ``upload_bits``.
+    finals
+        One record per plan and seed: the run's summary, the clock and the meter, ``bound`` and ``stability``.
+    """
+
+    curves: tuple[Record, ...] = field(repr=False)
+    finals: tuple[Record, ...] = field(repr=False)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the final scores, one row per plan and seed."""
+        return _frame(self.finals)
+
+    def curve_frame(self) -> pd.DataFrame:
+        """Return the training curves, one row per plan, seed and round."""
+        return _frame(self.curves)
+
+    def table(self) -> list[Record]:
+        """Return one row per plan: means over seeds with 95 % intervals, in the order of the plans."""
+        rows = []
+        for name in dict.fromkeys(r["plan"] for r in self.finals):
+            runs = [r for r in self.finals if r["plan"] == name]
+            row: Record = {"plan": name, "seeds": len(runs)}
+            for key in ("round_s", "round_j", "reporting", "bound", "stability"):
+                row[key] = runs[0][key]
+            for key in ("test_loss", "test_accuracy", "train_loss", "best_test_loss"):
+                values = [r[key] for r in runs]
+                row |= {key: float(np.mean(values)), f"{key}_ci95": half_width(values)}
+            row["measured_gap"] = row["test_loss"] - row["train_loss"]
+            rows.append(row)
+        return rows
+
+    def against(self, reference: str, measure: str = "test_loss") -> list[Record]:
+        """Return paired differences to a reference plan (same seeds: same data and batches).
+
+        A plan is better by more than the noise where ``difference + ci95 < 0``. With ``best_test_loss`` every plan
+        is judged at its round of least validation loss, as if it had been stopped early.
+        """
+        base = {r["seed"]: r[measure] for r in self.finals if r["plan"] == reference}
+        if not base:
+            raise InputError("validation", [Fault("against", "reference", reference, ", ".join(self._names()))])
+        rows = []
+        for name in self._names():
+            if name != reference:
+                values = [r[measure] - base[r["seed"]] for r in self.finals if r["plan"] == name]
+                row = {"plan": name, "difference": float(np.mean(values)), "ci95": half_width(values)}
+                rows.append(row | {"better_in": sum(v < 0 for v in values), "seeds": len(values)})
+        return rows
+
+    def _names(self) -> list[str]:
+        return list(dict.fromkeys(r["plan"] for r in self.finals))
+
+
+def _frame(records: Sequence[Record]) -> pd.DataFrame:
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise MissingPackageError("pandas", "frame", "a result frame") from error
+    return pd.DataFrame.from_records(list(records))
+
+
+def validate(
+    plans: Sequence[Plan],
+    setup: Setup,
+    options: FederatedOptions,
+    *,
+    samples: FloatArray,
+    seeds: Sequence[int] = (0, 1, 2),
+    store: Path | None = None,
+    device: str = "cpu",
+    progress: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Validation:
+    """Train under each plan and seed; all plans of a seed share data, split, initial adapter and batches.
+
+    Parameters
+    ----------
+    plans
+        The allocations.
+    setup
+        The learning task; the devices' shares follow ``samples``.
+    options
+        Training options, the rule that the bound was calibrated for among them. The test set is evaluated every
+        round unless ``test_every`` says otherwise.
+    samples
+        Samples of the instance's devices; the training set is divided in these proportions. Shape [K].
+    seeds
+        Seeds.
+    store
+        JSON-lines file of finished runs, which are not repeated.
+    device
+        Torch device.
+    progress
+        Called with each final record.
+    """
+    if len({p.name for p in plans}) < len(plans):
+        raise InputError("validation", [Fault("plans", "name", "repeated", "distinct names")])
+    options = replace(options, test_every=options.test_every or 1)
+    known = {r["key"]: r for r in (read_records(store) if store else [])}
+    curves, finals = [], []
+    for seed in seeds:
+        task = None
+        chosen = replace(options, seed=seed)
+        for plan in plans:
+            key = _key(plan, setup, chosen, samples)
+            if key not in known:
+                task = task or build_task(setup, seed, device_weights=samples, device=device)
+                history = run(task, np.where(plan.reports, plan.keep, np.nan), chosen, reports=plan.reports)
+                known[key] = {"key": key, "rounds": list(history.rounds), "summary": history.summary()}
+                if store is not None:
+                    append_record(store, known[key])
+            place = {"plan": plan.name, "seed": seed}
+            for r in known[key]["rounds"]:
+                number = r["round"] + 1
+                clock = {"seconds": number * plan.round_s, "joules": number * plan.round_j}
+                total = {"upload_bits": int(np.sum(r["upload_bits"]))}
+                curves.append({**place, **r, **total, **clock, "round": number})
+            meter = {"round_s": plan.round_s, "round_j": plan.round_j, "reporting": int(plan.reports.sum())}
+            finals.append(
+                {**place, **known[key]["summary"], **meter, "bound": plan.bound, "stability": plan.stability}
+            )
+            if progress is not None:
+                progress(finals[-1])
+    return Validation(tuple(curves), tuple(finals))
+
+
+def _key(plan: Plan, setup: Setup, options: FederatedOptions, samples: FloatArray) -> str:
+    """Return a hash of what training sees of a plan; the clock and the meter do not change the curves."""
+    rates = np.where(plan.reports, plan.keep, 0.0).tolist()
+    return run_key(setup, options, json.dumps([rates, samples.tolist()]), options.seed)
+
+
+def markdown(validation: Validation) -> str:
+    """Render the table of plans, best test loss first."""
+    lines = [
+        "| plan | reporting | round s | round J | test loss | 95 % +- | accuracy | train | best round | bound |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in sorted(validation.table(), key=lambda row: row["test_loss"]):
+        lines.append(
+            f"| {r['plan']} | {r['reporting']} | {r['round_s']:.2f} | {r['round_j']:.2f} | {r['test_loss']:.3f} "
+            f"| {r['test_loss_ci95']:.3f} | {r['test_accuracy']:.3f} | {r['train_loss']:.3f} "
+            f"| {r['best_test_loss']:.3f} | {r['bound']:.3f} |"
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""Outside solvers on the same problem; their points are repaired, their claims judged."""

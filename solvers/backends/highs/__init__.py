@@ -1,0 +1,1 @@
+"""Mixed-integer linear programs of proven lines, by HiGHS."""

@@ -1,0 +1,281 @@
+r"""The programs over pieces that HiGHS solves; see :mod:`edgealloc.solvers.backends.highs.solve`.
+
+What is common to every access scheme is here: a device picks one piece, its cost and kept share are linear on it,
+the stability term lies above its tangents. What a keep rate needs of the radio is for an :class:`Access` to say.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgealloc.data.allocation import Allocation
+from edgealloc.formulation.spectrum_rows import SideConstraint
+from edgealloc.solvers.base import Control
+from edgealloc.solvers.quiet import quiet_highs
+from edgealloc.solvers.separable.choices import OUT, Choices, IntArray
+from edgealloc.solvers.separable.pieces import Pieces
+from edgealloc.units import FloatArray
+
+__all__ = ["Access", "Answer", "Picks", "Rows", "solve_program"]
+
+FEASIBILITY = 1e-9  # tolerance on rows, which only relaxes them
+DUAL = 1e-10  # HiGHS' least tolerance on reduced costs: a bound may be too high by that per unit of a column
+SUMS = 1e-9  # and by this for rounding in its sums, relatively
+SUPPORT = 1e-6  # weights below it count as zero; a guide for refinement only
+
+
+@dataclass(slots=True, eq=False)
+class Rows:
+    """Rows of a sparse matrix as they come: ``low <= sum value x[column] <= high``."""
+
+    low: list[float] = field(default_factory=list)
+    high: list[float] = field(default_factory=list)
+    row: list[FloatArray] = field(default_factory=list)
+    column: list[FloatArray] = field(default_factory=list)
+    value: list[FloatArray] = field(default_factory=list)
+
+    def add(self, low: float, high: float, *parts: tuple[Any, Any]) -> None:
+        """One row; parts are (columns, values)."""
+        for column, value in parts:
+            column = np.atleast_1d(column)
+            self.row.append(np.full(len(column), len(self.low)))
+            self.column.append(column)
+            self.value.append(np.broadcast_to(np.asarray(value, dtype=np.float64), column.shape))
+        self.low.append(low)
+        self.high.append(high)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What HiGHS says of one program.
+
+    Parameters
+    ----------
+    native
+        Its status in its own words.
+    bound
+        Lower bound of the program, less its tolerances; ``inf`` when infeasible, ``-inf`` for none.
+    objective, nodes
+        As reported.
+    weight
+        Weights of both ends of the pieces, shape [N, 2]; None without a point.
+    radio, whole
+        The columns of the access scheme, and whether those that should be are integral.
+    kept
+        Q = sum_k w_k s_k^2.
+    excess
+        Linear programs: picking a piece costs at least this much more than the bound. Shape [N].
+    """
+
+    native: str
+    bound: float
+    objective: float = math.nan
+    nodes: int = 0
+    weight: FloatArray | None = None
+    radio: FloatArray = field(default_factory=lambda: np.zeros(0))
+    whole: bool = False
+    kept: float = 0.0
+    excess: FloatArray = field(default_factory=lambda: np.zeros(0))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picks:
+    """What a program's point picks for each device: a mode and S = s^2. Shapes [K].
+
+    ``single`` says that no device mixes modes, levels, or intervals that are apart: integers would change little.
+    """
+
+    mode: IntArray
+    square: FloatArray
+    single: bool
+
+    @classmethod
+    def of(cls, pieces: Pieces, weight: FloatArray) -> Picks:
+        """The heaviest piece of each device; S is the mean over the intervals of its mode, or its level's."""
+        total, square = weight.sum(axis=1), np.stack((pieces.left, pieces.right), axis=1) ** 2
+        mode, mean, single = [], [], True
+        for own in np.split(np.arange(len(pieces)), np.flatnonzero(np.diff(pieces.device)) + 1):
+            best = own[np.argmax(total[own])]
+            some = own[(pieces.mode[own] == pieces.mode[best]) & pieces.divisible[own]]
+            some = some if pieces.divisible[best] else np.array([best])
+            mode.append(pieces.mode[best])
+            mean.append(float(np.sum(weight[some] * square[some]) / max(float(weight[some].sum()), 1e-300)))
+            used = own[total[own] > SUPPORT]
+            joined = (pieces.right[used[:-1]] == pieces.left[used[1:]]) & (np.diff(pieces.mode[used]) == 0)
+            single &= bool(joined.all() and (len(used) == 1 or pieces.divisible[used].all()))
+        return cls(np.array(mode, dtype=np.intp), np.array(mean), single)
+
+
+class Access(Protocol):
+    """What keep rates need of the radio, as columns and rows; frozen, refined by replacement."""
+
+    @property
+    def choices(self) -> Choices:
+        """Modes and their costs."""
+
+    def columns(self) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """Upper bounds of the own columns (lower bounds are 0), and which are integral."""
+
+    def add_rows(self, rows: Rows, first: int, ends: IntArray, pieces: Pieces) -> None:
+        """The own rows; ``first`` is the own first column, ``ends`` [N, 2] those of the weights."""
+
+    def bandwidth(self) -> tuple[IntArray, IntArray, FloatArray]:
+        """Bandwidths in Hz as sums over own columns: (column, device, Hz per unit)."""
+
+    def plan(self, picks: Picks, radio: FloatArray, rows: tuple[SideConstraint, ...]) -> Allocation | None:
+        """An allocation that breaks no budget and no row, from a program's point."""
+
+    def refined(self, pieces: Pieces, answer: Answer, picks: Picks) -> tuple[Access, Pieces]:
+        """Sharper where a program's point lies; the same objects where nothing can be sharper."""
+
+
+def solve_program(
+    access: Access,
+    pieces: Pieces,
+    user: tuple[SideConstraint, ...],
+    touches: list[float],
+    control: Control,
+    relaxed: bool,
+) -> Answer:
+    """Build and solve one program; ``relaxed`` drops integrality.
+
+    ``touches`` are the values of Q at which tangents of the stability term stand. Columns: weights of both ends of
+    the pieces, Q, gap, a common S, those of the access scheme, then a binary for each piece with two ends.
+    """
+    import highspy
+
+    choices = access.choices
+    problem, inst = choices.problem, choices.problem.instance
+    n, k = len(pieces), inst.num_devices
+    ends = np.arange(2 * n).reshape(n, 2)
+    kept, gap, common, first = 2 * n, 2 * n + 1, 2 * n + 2, 2 * n + 3
+    most, integral = access.columns()
+    scale = 1.0 / problem.free_objective
+    wide = np.zeros(0, dtype=np.intp) if relaxed else np.flatnonzero(pieces.divisible)
+    pick = first + len(most) + np.arange(len(wide))
+    cost = np.zeros(first + len(most) + len(wide))
+    cost[ends] = scale * pieces.cost
+    cost[gap] = scale if problem.pooled else 0.0
+    upper = np.concatenate((np.ones(first), most, np.ones(len(wide))))
+    upper[gap] = highspy.kHighsInf
+    upper[ends[~pieces.divisible, 1]] = 0.0  # a point needs one end only
+    rows = Rows()
+    square = np.stack((pieces.left, pieces.right), axis=1) ** 2
+    for i, column in zip(wide, pick, strict=True):
+        rows.add(0.0, 0.0, (ends[i], 1.0), (column, -1.0))
+    for d in range(k):
+        own = np.flatnonzero(pieces.device == d)
+        rows.add(1.0, 1.0, (ends[own].ravel(), 1.0))
+        if inst.common_keep:
+            inside, outside = own[pieces.mode[own] != OUT], own[pieces.mode[own] == OUT]
+            same = (ends[inside].ravel(), square[inside].ravel()), (common, -1.0)
+            rows.add(-math.inf, 0.0, *same)
+            rows.add(0.0, math.inf, *same, (ends[outside, 0], 1.0))
+    rows.add(0.0, 0.0, (ends.ravel(), pieces.kept.ravel()), (kept, -1.0))
+    for q in touches if problem.pooled else ():
+        value, slope = float(problem.stability.value(np.asarray(q))), problem.stability.pooled_slope(q)
+        rows.add(value - slope * q, math.inf, (gap, 1.0), (kept, -slope))
+    access.add_rows(rows, first, ends, pieces)
+    _add_user_rows(rows, user, access, first, pieces, ends)
+    engine = _engine(control)
+    whole = np.r_[pick, ends[~pieces.divisible, 0], first + np.flatnonzero(integral)]
+    _pass(highspy, engine, rows, cost, upper, None if relaxed else whole)
+    engine.run()
+    native, info = engine.getModelStatus().name, engine.getInfo()
+    if native == "kInfeasible":
+        return Answer(native, math.inf)
+    objective, found = float(info.objective_function_value), bool(info.primal_solution_status == 2)
+    if relaxed:
+        bound = objective if native == "kOptimal" else -math.inf
+    else:
+        bound = float(info.mip_dual_bound)
+        if found:  # nodes within the limit of the gap are dropped; that they are counted is not relied on
+            bound = min(bound, objective - _gap_limit(control) * abs(objective))
+    hidden = SUMS * abs(objective if found else 1.0) + DUAL * (3 * k + 3 + float(most.sum()))
+    bound = (bound - hidden) / scale
+    nodes = max(int(info.mip_node_count), 0)
+    if not found or (relaxed and native != "kOptimal"):
+        return Answer(native, bound, nodes=nodes)
+    solution = engine.getSolution()
+    point, reduced = np.array(solution.col_value), np.zeros(len(cost))
+    if relaxed:
+        reduced = np.maximum(np.array(solution.col_dual), 0.0) / scale
+    return Answer(
+        native=native,
+        bound=bound,
+        objective=objective / scale,
+        nodes=nodes,
+        weight=np.maximum(point[ends], 0.0),
+        radio=point[first : first + len(most)],
+        whole=not np.any(np.abs(point - np.rint(point))[first + np.flatnonzero(integral)] > SUPPORT),
+        kept=float(np.clip(point[kept], 0.0, 1.0)),
+        excess=reduced[ends].min(axis=1, where=upper[ends] > 0.0, initial=math.inf),
+    )
+
+
+def _add_user_rows(
+    rows: Rows, user: tuple[SideConstraint, ...], access: Access, first: int, pieces: Pieces, ends: IntArray
+) -> None:
+    column, device, hz = access.bandwidth()
+    out = np.flatnonzero(pieces.mode == OUT)
+    whole = access.choices.problem.instance.bandwidth_hz
+    for row in user:
+        size = max(float(np.max(np.abs(row.bandwidth), initial=0.0)) * whole, 1.0)
+        parts: list[tuple[Any, Any]] = []
+        limit = row.limit / size
+        if len(row.bandwidth):
+            parts.append((first + column, row.bandwidth[device] * hz / size))
+        if len(row.selected):
+            parts.append((ends[out, 0], -row.selected[pieces.device[out]] / size))
+            limit -= float(row.selected.sum()) / size
+        rows.add(-math.inf, limit, *parts)
+
+
+def _gap_limit(control: Control) -> float:
+    return 0.2 * control.options.rel_gap
+
+
+def _engine(control: Control) -> Any:
+    engine = quiet_highs()
+    settings = {
+        "threads": 1,
+        "random_seed": control.options.seed,
+        "mip_rel_gap": _gap_limit(control),
+        "mip_abs_gap": 0.0,
+        "primal_feasibility_tolerance": FEASIBILITY,
+        "mip_feasibility_tolerance": FEASIBILITY,
+        "dual_feasibility_tolerance": DUAL,
+    }
+    if control.options.time_limit is not None:
+        settings["time_limit"] = max(control.options.time_limit - control.seconds, 0.01)
+    for name, value in settings.items():
+        engine.setOptionValue(name, value)
+    return engine
+
+
+def _pass(
+    highspy: Any, engine: Any, rows: Rows, cost: FloatArray, upper: FloatArray, integral: IntArray | None
+) -> None:
+    from scipy.sparse import coo_array
+
+    matrix = coo_array(
+        (np.concatenate(rows.value), (np.concatenate(rows.row), np.concatenate(rows.column))),
+        shape=(len(rows.low), len(cost)),
+    ).tocsr()
+    lp = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = len(cost), len(rows.low)
+    lp.col_cost_, lp.col_lower_, lp.col_upper_ = cost, np.zeros(len(cost)), upper
+    lp.row_lower_, lp.row_upper_ = np.array(rows.low), np.array(rows.high)
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = matrix.indptr, matrix.indices, matrix.data
+    if integral is not None:
+        kind = [highspy.HighsVarType.kContinuous] * len(cost)
+        for column in integral:
+            kind[column] = highspy.HighsVarType.kInteger
+        lp.integrality_ = kind
+    engine.passModel(lp)

@@ -1,0 +1,1 @@
+"""Writes what a result proves as a certificate."""

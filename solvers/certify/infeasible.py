@@ -1,0 +1,78 @@
+"""Certificates of infeasible FDMA and resource-block instances: bandwidths that add up to more than there is.
+
+One piece per device and row of its menu, from its least keep rate on. Bandwidth only grows with the keep rate, so
+what the plane of a piece proves at its start holds everywhere. Where no bandwidth serves the least keep rate, the
+plane touches at a lower one and is followed up to it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgealloc.certificate.prices import Certificate, Node, Pieces, Planes
+from edgealloc.data.instance import Instance
+from edgealloc.formulation.problem import Problem
+from edgealloc.solvers.certify.planes import planes_at
+from edgealloc.solvers.separable.choices import Choices, IntArray
+from edgealloc.units import FloatArray
+from edgealloc.verify.certificate import Model
+from edgealloc.verify.proof.cover import levels_of, options_of, root_box
+from edgealloc.verify.proof.enclosures import Intervals
+
+__all__ = ["infeasible_certificate"]
+
+_NEARER = (1.0, *(1.0 - 10.0 ** (-0.5 * i) for i in range(26, 0, -1)), 0.5, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4)
+
+
+def infeasible_certificate(problem: Problem) -> Certificate:
+    """The certificate that no allocation exists; it holds only where the single devices and the sum say so."""
+    instance, choices = problem.instance, Choices.of(problem)
+    left = _least(instance)[choices.device]
+    option = np.asarray(np.maximum(choices.option, 0), dtype=np.intp)
+    assert all(row in options_of(instance, int(k)) for k, row in zip(choices.device, option, strict=True))
+    best, least = _planes(choices, left), np.full(len(left), -np.inf)
+    for nearer in _NEARER:
+        planes = _planes(choices, left * nearer)
+        needs = _needs(instance, _certificate(instance, choices, option, left, planes))
+        better = needs > least
+        least = np.where(better, needs, least)
+        best = Planes(*(np.where(better, getattr(planes, n), getattr(best, n)) for n in Planes.__slots__))
+        if np.all(np.isposinf(least)):
+            break
+    return _certificate(instance, choices, option, left, best)
+
+
+def _least(instance: Instance) -> FloatArray:
+    """Least keep rate of each device: its least level, or with one rate for all, the least that all may take."""
+    bottom, least = root_box(instance).low, np.maximum(instance.keep_min, root_box(instance).low)
+    for k in range(instance.num_devices):
+        levels = levels_of(instance, k)
+        if levels is not None and np.any(levels >= bottom):
+            least[k] = levels[levels >= bottom].min()
+    return np.asarray(least)
+
+
+def _planes(choices: Choices, keep: FloatArray) -> Planes:
+    with np.errstate(all="ignore"):
+        return planes_at(choices.rows, keep)
+
+
+def _certificate(
+    instance: Instance, choices: Choices, option: IntArray, left: FloatArray, planes: Planes
+) -> Certificate:
+    pieces = Pieces(
+        device=choices.device,
+        option=option,
+        left=left,
+        right=np.maximum(instance.keep_max[choices.device], left),
+        line=planes,
+        start=planes if instance.access == "rb" else None,
+    )
+    return Certificate(instance.name, "prices", np.inf, pieces, (Node(),))
+
+
+def _needs(instance: Instance, certificate: Certificate) -> FloatArray:
+    """Bandwidth that each piece surely needs; ``inf`` where it is impossible."""
+    with np.errstate(all="ignore"):
+        model = Model.of(instance, certificate, Intervals)
+    return np.where(model.impossible, np.inf, model.least_hz)

@@ -1,0 +1,253 @@
+"""Certificates of searches over separable problems: FDMA and resource blocks with every variant.
+
+The tree comes from the record of the search. Pieces start from the search's own, those that it dropped, and
+those beyond what the whole spectrum carries. The checker then evaluates all leaves; pieces that cost a leaf its
+proof are halved until all are proved. That ends: halving a piece brings its line to the true bandwidth, and the
+search's bound is at most the true dual value.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgealloc.certificate.prices import OUT, Certificate, Cut, Node, Pieces, Planes, Round
+from edgealloc.data.instance import Instance
+from edgealloc.formulation.result import Result
+from edgealloc.solvers.certify.planes import planes_at
+from edgealloc.solvers.separable.choices import Choices, IntArray
+from edgealloc.solvers.separable.prices import search_prices
+from edgealloc.solvers.separable.record import SeparableProof
+from edgealloc.solvers.separable.relaxation import DeviceBox, Separable
+from edgealloc.units import FloatArray
+from edgealloc.verify.certificate import Model
+from edgealloc.verify.proof.cover import Box, check_tree, root_box
+from edgealloc.verify.proof.enclosures import Intervals, sum_below
+
+__all__ = ["search_certificate"]
+
+_ROUNDS = 40  # of halving
+_MOST = 20  # times as many pieces as the search had, and a hundred per device, are enough
+_BACK = (0.0, 1e-15, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
+
+
+@dataclass(slots=True, eq=False)
+class _Draft:
+    """Pieces as columns while they are refined; ``round`` is the number of the round that drops a piece, or -1."""
+
+    choices: Choices
+    mode: IntArray
+    device: IntArray
+    left: FloatArray
+    right: FloatArray
+    round: IntArray
+    touch: FloatArray
+
+    def option(self) -> IntArray:
+        """Menu row of each piece, 0 without a menu, -1 when left out."""
+        row = np.maximum(self.choices.option[np.maximum(self.mode, 0)], 0)
+        return np.where(self.mode == OUT, OUT, row)
+
+    def pieces(self) -> Pieces:
+        """With planes in the middle, at the left end where the middle is blocked."""
+        inside = self.mode != OUT
+        rows = self.choices.rows[np.maximum(self.mode, 0)]
+        line = planes_at(rows, np.where(inside, self.touch, 0.5))
+        blocked = line.efficiency == 0.0
+        if blocked.any():
+            line = _merged(line, planes_at(rows, np.where(inside, self.left, 0.5)), blocked)
+        start = planes_at(rows, np.where(inside, self.left, 0.5)) if self.choices.block_hz else None
+        return Pieces(self.device, self.option(), self.left, self.right, line, start)
+
+    def halved(self, which: NDArray[np.bool_]) -> None:
+        """Cut pieces in the middle (in logarithms), or at a point of a measured curve."""
+        which = which & (self.mode != OUT) & (self.right - self.left > 1e-14 * self.right)
+        middle = self.choices.splits(self.mode, self.left, self.right)
+        which &= (middle > self.left) & (middle < self.right)
+        more = np.flatnonzero(which)
+        for name in ("mode", "device", "round"):
+            column = getattr(self, name)
+            setattr(self, name, np.concatenate((column, column[more])))
+        self.left = np.concatenate((self.left, middle[more]))
+        right = np.where(which, middle, self.right)
+        self.right = np.concatenate((right, self.right[more]))
+        fresh = np.sqrt(self.left * self.right)
+        changed = np.concatenate((which, np.ones(len(more), dtype=bool)))
+        self.touch = np.where(changed, fresh, np.concatenate((self.touch, self.touch[more])))
+
+
+def _merged(first: Planes, second: Planes, use_second: NDArray[np.bool_]) -> Planes:
+    names = ("touch", "efficiency", "mix", "limit", "multiplier")
+    return Planes(*(np.where(use_second, getattr(second, n), getattr(first, n)) for n in names))
+
+
+def search_certificate(result: Result) -> Certificate:
+    """The certificate of a search that kept a record; it proves about the result's bound, or less if it must."""
+    inst, claim, proof = result.problem.instance, result.lower_bound, result.proof
+    assert isinstance(proof, SeparableProof)
+    draft, rounds = _first_draft(proof)
+    nodes = _tree(proof)
+    best: Certificate | None = None
+    most = _MOST * len(draft.mode) + 100 * inst.num_devices
+    for _ in range(_ROUNDS):
+        dropped = tuple(Round(*prices, np.flatnonzero(draft.round == i)) for i, prices in enumerate(rounds))
+        pieces = draft.pieces()
+        best = Certificate(inst.name, "prices", claim, pieces, tuple(nodes), dropped)
+        with np.errstate(all="ignore"):
+            weak = _weak(inst, best)
+        if not weak.any():
+            break
+        before = len(draft.mode)
+        draft.halved(weak)
+        if len(draft.mode) == before or before > most:
+            break
+    assert best is not None
+    return best
+
+
+def _first_draft(proof: SeparableProof) -> tuple[_Draft, list[tuple[float, float]]]:
+    """The search's pieces, those that it dropped, and those beyond the reach of the whole spectrum."""
+    choices, kept, dropped = proof.relaxation.choices, proof.relaxation.pieces, proof.relaxation.dropped
+    parts = [(kept, -1), *((entry.pieces, i) for i, entry in enumerate(dropped))]
+    columns = [
+        (
+            p.mode,
+            p.device,
+            p.left,
+            p.right,
+            np.full(len(p), i),
+            np.where(p.mode == OUT, 1.0, np.sqrt(p.left * p.right)),
+        )
+        for p, i in parts
+    ]
+    columns += [_points(proof), _beyond(choices)]
+    mode, device, left, right, number, touch = (np.concatenate(c) for c in zip(*columns, strict=True))
+    touch = np.where(mode == OUT, 1.0, touch)
+    draft = _Draft(
+        choices, mode.astype(np.intp), device.astype(np.intp), left, right, number.astype(np.intp), touch
+    )
+    return draft, [entry.prices for entry in dropped]
+
+
+def _points(proof: SeparableProof) -> tuple[Any, ...]:
+    """Single rates that boxes of a common keep rate consist of, for every continuous mode that can have them."""
+    choices = proof.relaxation.choices
+    rates = sorted({box.low for box in proof.record.visits if box.low == box.high})
+    levels = choices.problem.instance.keep_levels
+    free = np.array([levels is None or levels[k] is None for k in choices.device], dtype=bool)
+    pairs = [(r, s) for s in rates for r in np.flatnonzero(free & (choices.low <= s) & (s <= choices.high))]
+    mode = np.array([r for r, _ in pairs], dtype=np.intp)
+    rate = np.array([s for _, s in pairs])
+    return mode, choices.device[mode], rate, rate, np.full(len(mode), -1), rate
+
+
+def _beyond(choices: Choices) -> tuple[Any, ...]:
+    """Keep rates that not even the whole spectrum carries, with planes that prove it."""
+    inst = choices.problem.instance
+    low, top = inst.keep_min[choices.device], inst.keep_max[choices.device]
+    left = np.where(choices.low > choices.high, low, choices.high)
+    mode = np.flatnonzero(left < top)
+    mode = np.union1d(mode, np.flatnonzero(choices.low > choices.high)).astype(np.intp)
+    left, right = left[mode], top[mode]
+    touch, missing = left.copy(), np.ones(len(mode), dtype=bool)
+    for back in _BACK:
+        if not missing.any():
+            break
+        trial = np.where(missing, left * (1.0 - back), touch)
+        draft = _Draft(choices, mode, choices.device[mode], left, right, np.full(len(mode), -1), trial)
+        with np.errstate(all="ignore"):
+            model = Model.of(inst, Certificate(inst.name, "prices", 0.0, draft.pieces()), Intervals)
+        done = model.impossible & missing
+        touch, missing = np.where(done, trial, touch), missing & ~done
+    return mode, choices.device[mode], left, right, np.full(len(mode), -1), touch
+
+
+def _tree(proof: SeparableProof) -> list[Node]:
+    """The boxes of the search as nodes, root first; leaves get prices, or none where bandwidths do not fit."""
+    choices, visits = proof.relaxation.choices, proof.record.visits
+    start = (0.2 * choices.problem.free_objective / choices.problem.instance.bandwidth_hz, 0.1)
+    nodes = [Node()]
+    stack: list[tuple[int, DeviceBox, Any]] = [(0, proof.relaxation.root(), start)]
+    while stack:
+        number, box, guess = stack.pop()
+        children, own = proof.record.visited(box)
+        if any(child in visits for child in children):
+            for child, cut in zip(children, _cuts(choices, box, children), strict=True):
+                nodes.append(Node(number, cut))
+                stack.append((len(nodes) - 1, child, own or guess))
+            continue
+        prices = _prices(proof.relaxation, box, own or guess)
+        if prices is not None:
+            nodes[number] = replace(nodes[number], price_per_hz=prices[0], kept_share=prices[1])
+    return nodes
+
+
+def _cuts(choices: Choices, box: DeviceBox, children: tuple[DeviceBox, ...]) -> list[Cut]:
+    """What each child adds to its parent. Options that the search had no pieces for go to the last child."""
+    if len(children[0].cuts) == len(box.cuts):
+        return [Cut(None, None, child.low, child.high) for child in children]
+    cuts = []
+    for child in children:
+        new = child.cuts[-1]
+        rows = None if new.modes is None else tuple(_option(choices, m) for m in new.modes)
+        cuts.append(Cut(new.device, rows, new.low, new.high))
+    if cuts[-1].options is not None:
+        k = cuts[-1].device
+        every = {_option(choices, int(m)) for m in np.flatnonzero(choices.device == k)} | {OUT}
+        rest = every - {row for cut in cuts for row in cut.options or ()}
+        cuts[-1] = replace(cuts[-1], options=(*cuts[-1].options, *sorted(rest)))
+    return cuts
+
+
+def _option(choices: Choices, mode: int) -> int:
+    """Menu row of a mode as certificates have it."""
+    return OUT if mode == OUT else max(int(choices.option[mode]), 0)
+
+
+def _prices(relaxation: Separable, box: DeviceBox, guess: tuple[float, float]) -> tuple[float, float] | None:
+    """Best prices of a leaf on the search's pieces, any where a device has none left; None where nothing fits."""
+    choices, active = relaxation.choices, relaxation.active(box)
+    start = np.searchsorted(active.device, np.arange(choices.problem.instance.num_devices + 1)) * 2
+    if np.any(np.diff(start) == 0):
+        return guess
+    columns = (active.cost.ravel(), active.band.ravel(), active.kept.ravel())
+    scale = 1e-3 * relaxation.rel_gap * abs(choices.problem.free_objective) + 1e-300
+    priced = search_prices(start, columns, choices.budget_hz, relaxation.term, guess, scale, math.inf)
+    return None if math.isinf(priced.bound) else (priced.mu, priced.q)
+
+
+def _weak(inst: Instance, certificate: Certificate) -> NDArray[np.bool_]:
+    """Pieces that keep a leaf or a round from its proof: the least of their devices. Shape [N]."""
+    claim, model = certificate.lower_bound, Model.of(inst, certificate, Intervals)
+    gone = np.zeros(len(certificate.pieces), dtype=bool)
+    weak = np.zeros(len(certificate.pieces), dtype=bool)
+    for entry in certificate.rounds:
+        args = (entry.price_per_hz, entry.kept_share, root_box(inst), gone)
+        if model.forced(entry.price_per_hz, entry.kept_share, entry.pieces, gone) < claim:
+            least, constant, floors = model.dual(*args)
+            whole = sum_below(np.append(least, constant.lower()))
+            forced = whole - least[model.device] + floors
+            weak[entry.pieces] |= forced[entry.pieces] < claim
+            weak |= _attained(model, floors, least) & ~gone
+        gone = gone.copy()
+        gone[entry.pieces] = True
+    boxes: dict[int, Box] = check_tree(inst, certificate, lambda *_: None)
+    for i, box in boxes.items():
+        node = certificate.nodes[i]
+        if node.price_per_hz is None or node.kept_share is None:
+            if not model.crowded(box, gone):
+                weak |= box.clip(model.spans, ~gone)[2] & ~model.impossible
+            continue
+        args = (node.price_per_hz, node.kept_share, box, gone)
+        if model.value(*args) < claim:
+            least, _constant, floors = model.dual(*args)
+            weak |= _attained(model, floors, least)
+    return weak
+
+
+def _attained(model: Model, floors: FloatArray, least: FloatArray) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(floors) & (floors <= least[model.device]))

@@ -1,0 +1,1 @@
+"""How kernels are compiled, where compiled code is kept, and the clock that does not count compiling."""

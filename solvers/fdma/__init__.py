@@ -1,0 +1,1 @@
+"""Continuous FDMA by its hidden convexity: method ``convex``."""

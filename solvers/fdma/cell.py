@@ -1,0 +1,241 @@
+"""A continuous FDMA problem as arrays for the compiled kernels: answers, bounds and allocations.
+
+The rows come twice: true, for lower bounds, and shrunk by :data:`SHRINK`, for whatever becomes an allocation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgealloc.data.allocation import Allocation
+from edgealloc.data.outcome import relative_gap
+from edgealloc.errors import EdgeallocError
+from edgealloc.formulation.device import AdapterChoice, chosen_adapter, cycles, payload_bits
+from edgealloc.formulation.problem import Problem
+from edgealloc.solvers.fdma.bandwidth import COLUMNS, device_rows
+from edgealloc.solvers.fdma.response import (
+    BANDWIDTH,
+    COMPUTE,
+    SLOPE,
+    UPLOAD,
+    V,
+    X,
+    answers,
+    bandwidths,
+    floor_of_answers,
+    new_table,
+)
+from edgealloc.units import FloatArray
+
+__all__ = ["SHRINK", "Cell", "Incumbent"]
+
+# Deadline, energy and power are reduced by this share where allocations are computed, so that rounding errors
+# cannot break the true budgets. It costs the objective about as much, relatively.
+SHRINK = 1e-12
+# Rounding errors of the sums that make up a dual value, in units of their absolute terms.
+_ROUNDING = 64.0 * 2.0**-53
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cell:
+    """Arrays of one problem; see :mod:`edgealloc.solvers.fdma.response` for the kernels that take them.
+
+    Parameters
+    ----------
+    problem, adapter
+        The problem and the adapter that each device trains.
+    rows, safe_rows
+        Device rows with the true and with the shrunk budgets. Shape [K, 12].
+    under, weight, scale
+        A w_k factor_k; w_k; 1 / (2 n_k delta) for device pooling. Shape [K].
+    pool
+        Constants of the stability term. Shape [5].
+    low, high
+        log keep_min and log keep_max. Shape [K].
+    """
+
+    problem: Problem
+    adapter: AdapterChoice
+    rows: FloatArray
+    safe_rows: FloatArray
+    under: FloatArray
+    weight: FloatArray
+    scale: FloatArray
+    pool: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    @classmethod
+    def of(cls, problem: Problem) -> Cell:
+        """The arrays of a problem without a menu (or with its first rows)."""
+        inst = problem.instance
+        adapter = chosen_adapter(inst, np.zeros(inst.num_devices, dtype=np.intp))
+        term = problem.stability
+        kind = 0.0 if problem.pooled else 1.0
+        weights = inst.weights
+        low, high = inst.keep_min, inst.keep_max
+        if inst.common_keep:
+            low, high = np.full_like(low, low.max()), np.full_like(high, high.min())
+        return cls(
+            problem=problem,
+            adapter=adapter,
+            rows=device_rows(inst, adapter),
+            safe_rows=device_rows(inst, adapter, SHRINK),
+            under=inst.bound.underfit_weight * weights * adapter.underfit_factor,
+            weight=weights,
+            scale=np.broadcast_to(term.scale, weights.shape).copy(),
+            pool=np.array([kind, term.base, term.spread, term.curvature, term.sparsity]),
+            low=np.log(low),
+            high=np.log(high),
+        )
+
+    @property
+    def bandwidth_hz(self) -> float:
+        """The shared bandwidth B in Hz."""
+        return self.problem.instance.bandwidth_hz
+
+    def price_of_kept(self, q0: float) -> float:
+        """nu = gap'(Q0), the price on the kept share Q; 0 for device pooling."""
+        return self.problem.stability.pooled_slope(q0) if self.problem.pooled else 0.0
+
+    def answer(self, mu: float, q0: float, table: FloatArray, close: float = 1e-8) -> None:
+        """Let all devices answer the prices mu and gap'(q0), in place; log keep is wrong by about close^2."""
+        nu, rows, low, high = self.price_of_kept(q0), self.safe_rows, self.low, self.high
+        answers(rows, self.under, self.weight, self.scale, self.pool, mu, nu, low, high, close, table)
+
+    def lower_bound(self, mu: float, q0: float, table: FloatArray) -> float:
+        """Dual value at the prices, minus a margin for every rounding error made on the way to it."""
+        nu = self.price_of_kept(q0)
+        floors = np.empty(len(self.low))
+        floor_of_answers(
+            self.rows, self.under, self.weight, self.scale, self.pool, mu, nu, self.low, self.high, table, floors
+        )
+        gap = float(self.problem.stability.value(np.asarray(q0))) if self.problem.pooled else 0.0
+        size = gap + 2.0 * nu + mu * self.bandwidth_hz + float(np.sum(np.abs(floors)))
+        return math.fsum((gap, -nu * q0, -mu * self.bandwidth_hz, math.fsum(floors))) - _ROUNDING * size
+
+    def bandwidth_at(self, x: FloatArray, v: FloatArray) -> FloatArray:
+        """A table with the least bandwidths at x = log keep under the shrunk budgets. Shape [10, K]."""
+        table = new_table(len(self.low))
+        bandwidths(self.safe_rows, x, v, table)
+        return table
+
+    def relaxed_bandwidth_at(self, x: FloatArray) -> FloatArray:
+        """As :meth:`bandwidth_at` under budgets enlarged by SHRINK: what is blocked there is blocked for sure."""
+        rows = device_rows(self.problem.instance, self.adapter, -SHRINK)
+        table = new_table(len(x))
+        bandwidths(rows, x, np.zeros_like(x), table)
+        return table
+
+    def least_total_hz(self, x: FloatArray) -> float:
+        """Proven lower bound of the total bandwidth in Hz at x = log keep, shape [K]; ``inf`` if none does."""
+        table = self.bandwidth_at(x, np.zeros_like(x))
+        if not np.all(np.isfinite(table[BANDWIDTH])):
+            relaxed = self.relaxed_bandwidth_at(x)[BANDWIDTH]
+            return math.inf if not np.all(np.isfinite(relaxed)) else -math.inf
+        nothing, floors = np.zeros_like(x), np.empty_like(x)
+        floor_of_answers(self.rows, nothing, nothing, nothing, np.zeros(5), 1.0, 0.0, x, x, table, floors)
+        return float(np.sum(floors)) * (1.0 - 1e-13)
+
+    def fit(self, table: FloatArray) -> FloatArray | None:
+        """Answers cut back towards keep_min, all by one share, until the bandwidth suffices.
+
+        The logarithm of the total bandwidth is convex in that share (a sum of log-convex functions of
+        linear functions), so a chord finds a share that fits and a Newton step one that does not.
+        Returns None when not even keep_min fits.
+        """
+        limit = self.bandwidth_hz * (1.0 - 1e-14)
+        reach = table[X] - self.low
+
+        def excess(theta: float) -> tuple[FloatArray, float, float]:
+            trial = self.bandwidth_at(self.low + theta * reach, table[V])
+            total = float(np.sum(trial[BANDWIDTH]))
+            if not math.isfinite(total):
+                return trial, math.inf, math.inf
+            return trial, math.log(total / limit), float(np.sum(trial[BANDWIDTH] * trial[SLOPE] * reach)) / total
+
+        trial, over, slope = excess(1.0)
+        if over <= 0.0:
+            return trial
+        best, under, _slope = excess(0.0)
+        if under > 0.0:
+            return None
+        low, high = 0.0, 1.0
+        for _ in range(100):
+            if under > -1e-12 or high - low <= 1e-15:
+                break
+            chord = 0.5 * (low + high) if math.isinf(over) else low + (high - low) * -under / (over - under)
+            trial, value, rise = excess(chord)
+            if value <= 0.0:
+                best, low, under = trial, chord, value
+            else:
+                high, over, slope = chord, value, rise
+            newton = high - over / slope
+            if math.isfinite(over) and low < newton < high:
+                trial, value, rise = excess(newton)
+                if value <= 0.0:
+                    best, low, under = trial, newton, value
+                else:
+                    high, over, slope = newton, value, rise
+        return best
+
+    def allocation(self, table: FloatArray) -> Allocation:
+        """The allocation of fitted answers; keep rates are shaved should a budget still be broken.
+
+        Raises
+        ------
+        EdgeallocError
+            When shaving does not help, which would be a defect of the kernels.
+        """
+        inst = self.problem.instance
+        keep = np.clip(np.exp(table[X]), inst.keep_min, inst.keep_max)
+        work, bits = cycles(inst, self.adapter, keep), payload_bits(inst, self.adapter, keep)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            freq = np.clip(work / table[COMPUTE], inst.freq_min_hz, inst.freq_max_hz)
+        freq = np.where(work > 0.0, freq, inst.freq_min_hz)
+        least = self.safe_rows[:, COLUMNS.index("energy_per_bit_j")]
+        power = least * bits * (np.expm1(table[V]) / table[V]) / table[UPLOAD]
+        power = np.minimum(power, self.safe_rows[:, COLUMNS.index("power_max_w")])
+        allocation = Allocation(keep=keep, freq_hz=freq, power_w=power, bandwidth_hz=table[BANDWIDTH])
+        for shave in (0.0, 1e-12, 1e-11, 1e-10, 1e-9):
+            lowered = np.maximum(allocation.keep * (1.0 - shave), inst.keep_min)
+            if inst.common_keep:
+                lowered = np.full_like(lowered, lowered.min())
+            allocation = replace(allocation, keep=lowered)
+            broken = self.problem.violations(allocation)
+            if not broken:
+                return allocation
+        raise EdgeallocError(f"the computed allocation breaks a budget ({broken[0]}); please report the instance")
+
+
+@dataclass(slots=True, eq=False)
+class Incumbent:
+    """The best answers that fit and the best bound so far; each is kept on its own."""
+
+    upper: float = math.inf
+    lower: float = -math.inf
+    mu: float = 0.0
+    q: float = 0.0
+    answer: FloatArray | None = None
+
+    @property
+    def gap(self) -> float:
+        """Relative gap between the two."""
+        return relative_gap(self.upper, self.lower)
+
+    def improve(self, cell: Cell, mu: float, q: float, table: FloatArray) -> None:
+        """Take the bound at prices (mu, gap'(q)) and the allocation that the answers cut back give."""
+        bound = cell.lower_bound(mu, q, table)
+        if bound > self.lower:
+            self.lower, self.mu, self.q = bound, mu, q
+        self.offer(cell, cell.fit(table))
+
+    def offer(self, cell: Cell, fitted: FloatArray | None) -> None:
+        """Keep answers that fit the spectrum if they are better than what there is."""
+        if fitted is not None:
+            value = cell.problem.objective(np.exp(fitted[X]))
+            if value < self.upper:
+                self.upper, self.answer = value, fitted

@@ -1,0 +1,1 @@
+"""Branch and price over sub-carriers: method ``bnb`` for OFDMA."""

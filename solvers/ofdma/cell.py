@@ -1,0 +1,349 @@
+"""An OFDMA problem as arrays for the compiled kernels.
+
+The rows come twice: with budgets larger by a few units in the last place, for lower bounds, and smaller by
+:data:`SHRINK`, for whatever becomes an allocation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.radio import subcarrier_hz
+from edgealloc.solvers.ofdma.kernels.curve import objective_vector
+from edgealloc.solvers.ofdma.kernels.device import (
+    DEADLINE,
+    ENERGY,
+    EPS,
+    PMAX,
+    ROW,
+    SMAX,
+    SMIN,
+    UNDER,
+    keep_cap,
+)
+from edgealloc.solvers.ofdma.kernels.local import best_keeps, polished_keeps
+from edgealloc.solvers.ofdma.kernels.share import CURVE, KIND, POOLED, stability, stability_slope
+from edgealloc.units import FloatArray
+
+__all__ = ["SHRINK", "Assignment", "OfdmaCell"]
+
+IntArray = NDArray[np.int64]
+
+# Budgets are reduced by this share where allocations are computed, so that rounding cannot break the true ones.
+SHRINK = 1e-12
+_GRID = 129  # rates of a non-convex objective before the best interval is refined
+_OUTWARD = 16.0 * EPS  # the units in the last place by which products and quotients of the input may be off
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assignment:
+    """Owner of each sub-carrier (-1: none), mode of each device (-1: left out), keep rates (0 there)."""
+
+    owner: IntArray
+    mode: IntArray
+    keep: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OfdmaCell:
+    """Arrays of one problem. A *mode* is a device with one row of its menu.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    device, option
+        Device and menu row (-1 without a menu) of each mode. Shape [I].
+    start
+        Modes of device k: start[k] to start[k + 1] - 1. Shape [K + 1].
+    rows, safe_rows
+        Mode rows with budgets rounded up, and shrunk. Shape [I, 17].
+    objective
+        See :mod:`edgealloc.solvers.ofdma.kernels.share`. Shape [8 + 5 P].
+    levels
+        Allowed keep rates of each mode, padded with nan. Shape [I, J].
+    out
+        Share of a device left out, inf where that is not allowed. Shape [K].
+    inv_a, log2_a, order
+        1 / a in W of each device's sub-carriers in increasing order, its negative binary logarithm, and which
+        sub-carriers they are. Shapes [K, M].
+    scale
+        1 / (2 n delta) of the pooled data.
+    size
+        Size of the objective, for tolerances.
+    counting
+        The objective is only the number of devices left out.
+    common
+        All devices that take part share one keep rate.
+    """
+
+    problem: Problem
+    device: IntArray
+    option: IntArray
+    start: IntArray
+    rows: FloatArray
+    safe_rows: FloatArray
+    objective: FloatArray
+    levels: FloatArray
+    out: FloatArray
+    inv_a: FloatArray
+    log2_a: FloatArray
+    order: IntArray
+    scale: float
+    size: float
+    counting: bool = False
+    common: bool = False
+
+    @classmethod
+    def of(cls, problem: Problem) -> OfdmaCell:
+        """The arrays of a problem."""
+        inst, bound = problem.instance, problem.instance.bound
+        modes = [
+            (k, j if menu else -1)
+            for k in range(inst.num_devices)
+            for menu in [inst.adapter_options[k] if inst.adapter_options else None]
+            for j in range(len(menu or (None,)))
+        ]
+        device = np.array([k for k, _j in modes])
+        option = np.array([j for _k, j in modes])
+        rows = np.stack([_row(problem, k, j) for k, j in modes])
+        safe = rows.copy()
+        for column in (DEADLINE, PMAX):
+            safe[:, column] *= 1.0 - SHRINK
+            rows[:, column] *= 1.0 + _OUTWARD
+        safe[:, ENERGY] -= SHRINK * inst.energy_j[device]
+        rows[:, ENERGY] += _OUTWARD * inst.energy_j[device]
+        given = [inst.keep_levels[k] if inst.keep_levels else None for k in device]
+        levels = np.full((len(modes), max((len(v) for v in given if v is not None), default=0)), np.nan)
+        for i, values in enumerate(given):
+            if values is not None:
+                levels[i, : len(values)] = values
+                rows[i, [SMIN, SMAX]] = safe[i, [SMIN, SMAX]] = values[0], values[-1]
+        if inst.common_keep and inst.exclusion_penalty is None:
+            levels = _share_range(rows, safe, levels)
+        term = problem.stability
+        pooled = np.asarray(term.scale) if problem.pooled else np.asarray(0.0)
+        own = np.zeros(inst.num_devices) if problem.pooled else term.value(np.zeros(inst.num_devices))
+        out = np.full(inst.num_devices, np.inf)
+        if inst.exclusion_penalty is not None:
+            out = inst.weights * (bound.underfit_weight * inst.exclusion_penalty + own)
+        with np.errstate(divide="ignore"):
+            inv = inst.noise_psd_w_per_hz * subcarrier_hz(inst) / inst.gain * (1.0 - _OUTWARD)
+            order = np.argsort(inv, axis=1, kind="stable")
+            inv = np.ascontiguousarray(np.take_along_axis(inv, order, axis=1))
+            log2 = -np.log2(inv)
+        return cls(
+            problem=problem,
+            device=device,
+            option=option,
+            start=np.searchsorted(device, np.arange(inst.num_devices + 1)),
+            rows=rows,
+            safe_rows=safe,
+            objective=objective_vector(problem),
+            levels=levels,
+            out=out,
+            inv_a=inv,
+            log2_a=log2,
+            order=order,
+            scale=float(pooled),
+            size=max(abs(problem.free_objective), 1e-300),
+            common=inst.common_keep,
+        )
+
+    def feasibility(self) -> OfdmaCell:
+        """The same devices, to leave as few out as possible: least keep rates, cost 1 for each left out."""
+        rows, safe = self.rows.copy(), self.safe_rows.copy()
+        for table in (rows, safe):
+            table[:, UNDER] = 0.0
+            table[:, SMAX] = table[:, SMIN]
+        objective = self.objective.copy()
+        objective[1:4] = 1.0, 0.0, 0.0  # each device has its own stability term, which is zero
+        levels = np.full((len(rows), 0), np.nan)
+        return replace(
+            self,
+            rows=rows,
+            safe_rows=safe,
+            objective=objective,
+            levels=levels,
+            out=np.ones(len(self.out)),
+            size=1.0,
+            counting=True,
+            common=False,  # all rates are the least common one
+        )
+
+    @property
+    def devices(self) -> int:
+        """K."""
+        return len(self.inv_a)
+
+    @property
+    def subcarriers(self) -> int:
+        """M."""
+        return int(self.inv_a.shape[1])
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a stability term of the pooled data couples the devices."""
+        return bool(self.objective[POOLED] == 0.0 and (self.objective[2] > 0.0 or self.objective[3] > 0.0))
+
+    @property
+    def curved(self) -> bool:
+        """Whether shares may be non-convex in s^2 while the pooled stability term couples them."""
+        return bool(self.objective[KIND] == CURVE) and self.pooled
+
+    def gap(self, kept: float) -> float:
+        """Stability term of the pooled data at a kept share."""
+        return float(stability(kept, self.objective, self.scale))
+
+    def gap_slope(self, kept: float) -> float:
+        """Its derivative, a price on w s^2."""
+        return float(stability_slope(kept, self.objective, self.scale)) if self.pooled else 0.0
+
+    def cap(self, mode: int, mask: NDArray[np.bool_], safe: bool = False) -> tuple[float, float]:
+        """(Largest keep rate, water level in W) of a mode on a set of sub-carriers, shape [M]."""
+        k = self.device[mode]
+        used = mask[self.order[k]].astype(float)
+        row = (self.safe_rows if safe else self.rows)[mode]
+        cap, level = keep_cap(row, self.inv_a[k], self.log2_a[k], used)
+        return float(cap), float(level)
+
+    def keeps(self, owner: IntArray, mode: IntArray, at: FloatArray | None = None) -> Assignment | None:
+        """The best keep rates of an assignment with given modes; None when a device in it has none.
+
+        ``at`` [K] chooses the level of every device that has levels; the others then are optimal. With curves it
+        is only a start.
+        """
+        on = np.flatnonzero(mode >= 0)
+        keep = np.zeros(self.devices)
+        if len(on):
+            caps = np.array([self.cap(int(mode[k]), owner == k, safe=True)[0] for k in on])
+            rows, levels = self.safe_rows[mode[on]], self.levels[mode[on]]
+            discrete = ~np.isnan(levels).all(axis=1)
+            least = rows[:, SMIN]
+            if at is not None and not self.curved:
+                levels = np.where(discrete, at[on], np.nan)[:, None]
+                least = np.where(discrete, at[on], least)
+            if np.any(caps < least):
+                return None
+            if self.common:
+                rate = self._common_rate(on, mode, caps)
+                if rate is None:
+                    return None
+                keep[on] = rate
+                return Assignment(np.where((owner >= 0) & (mode[owner] >= 0), owner, -1), mode, keep)
+            if at is not None and self.curved:
+                first = np.minimum(np.maximum(at[on], least), caps)
+                best = polished_keeps(rows, self.objective, levels, caps, self.scale, first)
+            else:
+                best = best_keeps(rows, self.objective, levels, caps, self.scale)
+            best = np.clip(best, rows[:, SMIN], rows[:, SMAX])
+            for i in np.flatnonzero(discrete):  # the level itself, whatever squaring did; never one above the cap
+                allowed = np.where(levels[i] <= caps[i], levels[i], np.nan)
+                best[i] = allowed[np.nanargmin(np.abs(allowed - best[i]))]
+            keep[on] = best
+        return Assignment(np.where((owner >= 0) & (mode[owner] >= 0), owner, -1), mode, keep)
+
+    def _common_rate(self, on: IntArray, mode: IntArray, caps: FloatArray) -> float | None:
+        """The best rate that devices ``on`` share under their caps; None when they have none in common."""
+        rows, levels = self.safe_rows[mode[on]], self.levels[mode[on]]
+        low, high = float(rows[:, SMIN].max()), float(np.minimum(caps, rows[:, SMAX]).min())
+        discrete = ~np.isnan(levels).all(axis=1)
+        selected = mode >= 0
+        option = np.where(selected, self.option[mode], 0)
+
+        def value(rate: float) -> float:
+            return self.problem.objective(np.where(selected, rate, 0.0), selected, np.maximum(option, 0))
+
+        if discrete.any():
+            shared = reduce(np.intersect1d, levels[discrete])
+            rates = [float(s) for s in shared if low <= s <= high]
+        else:
+            rates = [low, high] if low <= high else []
+            if rates and self.problem.underfit.square_convex and value(high) > value(high - 1e-7 * (high - low)):
+                rates.append(_least(value, low, high))
+            elif rates and not self.problem.underfit.square_convex:
+                grid = np.linspace(low, high, _GRID)
+                best = int(np.argmin([value(s) for s in grid]))
+                rates.append(_least(value, float(grid[max(best - 1, 0)]), float(grid[min(best + 1, _GRID - 1)])))
+        return min(rates, key=value, default=None)
+
+    def value(self, plan: Assignment) -> float:
+        """Objective of an assignment."""
+        if self.counting:
+            return float(np.sum(plan.mode < 0))
+        option = np.where(plan.mode >= 0, self.option[plan.mode], -1)
+        return self.problem.objective(plan.keep, plan.mode >= 0, np.maximum(option, 0))
+
+
+def _share_range(rows: FloatArray, safe: FloatArray, levels: FloatArray) -> FloatArray:
+    """Cut all rows to the range of rates that all devices share; returns the levels that all allow. Shape [I, J].
+
+    Rows are left without any rate where devices share none.
+    """
+    discrete = ~np.isnan(levels).all(axis=1) if levels.shape[1] else np.zeros(len(rows), bool)
+    low, high = rows[:, SMIN].max(), rows[:, SMAX].min()
+    if discrete.any():
+        shared = reduce(np.intersect1d, levels[discrete])
+        shared = shared[(shared >= low) & (shared <= high)]
+        low, high = (shared[0], shared[-1]) if len(shared) else (1.0, 0.0)
+        levels = np.tile(shared, (len(rows), 1))
+    for table in (rows, safe):
+        table[:, SMIN], table[:, SMAX] = low, high
+    return levels
+
+
+def _least(value: Callable[[float], float], low: float, high: float) -> float:
+    """Where a function of one local minimum is least, by golden section."""
+    ratio = 0.5 * (math.sqrt(5.0) - 1.0)
+    x, y = high - ratio * (high - low), low + ratio * (high - low)
+    fx, fy = value(x), value(y)
+    for _ in range(60):
+        if fx <= fy:
+            high, y, fy = y, x, fx
+            x = high - ratio * (high - low)
+            fx = value(x)
+        else:
+            low, x, fx = x, y, fy
+            y = low + ratio * (high - low)
+            fy = value(y)
+    return x if fx <= fy else y
+
+
+def _row(problem: Problem, k: int, option: int) -> FloatArray:
+    """The row of one mode, see :mod:`edgealloc.solvers.ofdma.kernels.device`. Shape [17]."""
+    inst = problem.instance
+    bits, cycles, factor = inst.payload_lora_bits[k], inst.cycles_lora[k], 1.0
+    if option >= 0 and inst.adapter_options is not None:
+        chosen = (inst.adapter_options[k] or ())[option]
+        bits, cycles, factor = chosen.payload_lora_bits, chosen.cycles_lora, chosen.underfit_factor
+    own = 0.0 if problem.pooled else float(np.asarray(problem.stability.scale)[k])
+    row = np.array(
+        [
+            inst.latency_s,
+            inst.energy_j[k] - inst.energy_static_j[k],
+            inst.capacitance[k],
+            inst.cycles_fixed[k],
+            cycles,
+            inst.freq_min_hz[k],
+            inst.freq_max_hz[k],
+            inst.payload_fixed_bits[k],
+            bits,
+            1.0 / inst.downlink_bps[k],
+            inst.power_max_w[k],
+            inst.keep_min[k],
+            inst.keep_max[k],
+            inst.weights[k],
+            inst.bound.underfit_weight * inst.weights[k] * factor,
+            own,
+            subcarrier_hz(inst),
+        ]
+    )
+    assert row.shape == (ROW,)
+    return row

@@ -1,0 +1,1 @@
+"""Compiled answers of one device on a set of sub-carriers."""

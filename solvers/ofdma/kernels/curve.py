@@ -1,0 +1,66 @@
+"""The objective of an OFDMA problem as one vector for the compiled kernels; curves as cubic pieces.
+
+A curve is its own PCHIP interpolation. Of a user's function it is only known that it falls: it is replaced by
+monotone cubic pieces through many of its values, lowered until they stay below the function between the points of
+a much finer grid, whatever it does there. Bounds are those of this model; allocations are valued by the function.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgealloc.formulation.problem import Problem
+from edgealloc.units import FloatArray
+
+__all__ = ["objective_vector"]
+
+_PIECES, _FINE = 512, 8192  # cubic pieces of a user's function, and grid points in each
+_ROUNDING = 2.0**-48  # of the function's values and of the cubics
+
+
+def objective_vector(problem: Problem) -> FloatArray:
+    """The vector described in :mod:`edgealloc.solvers.ofdma.kernels.share`. Shape [8 + 5 P], P = 0 without a curve."""
+    name, term = problem.underfit.name, problem.stability
+    kind = {"inverse-keep": 0.0, "perturbation": 1.0}.get(name, 2.0)
+    knots, cubics = (np.zeros(1), np.zeros((4, 0))) if kind < 2.0 else _pieces(problem)
+    slope = 2.0 * term.sparsity
+    head = [
+        kind,
+        float(not problem.pooled),
+        term.base,
+        term.spread,
+        term.curvature + slope,
+        slope,
+        cubics.shape[1],
+    ]
+    return np.concatenate((np.array(head), knots, cubics.ravel()))
+
+
+def _pieces(problem: Problem) -> tuple[FloatArray, FloatArray]:
+    """Knots [P + 1] and coefficients c0 to c3 [4, P] of cubic pieces nowhere above the underfitting term."""
+    if problem.underfit.name == "curve":
+        curve = problem.underfit.value
+        return np.asarray(curve.x), np.asarray(curve.c)[::-1]  # type: ignore[attr-defined]
+    from scipy.interpolate import PchipInterpolator
+
+    inst = problem.instance
+    low, high = float(inst.keep_min.min()), float(inst.keep_max.max())
+    if low == high:
+        only = float(problem.underfit.value(np.array([low]))[0])
+        return np.array([low, low + 1.0]), np.array([[only], [0.0], [0.0], [0.0]])
+    knots = np.r_[np.geomspace(low, high, _PIECES + 1)[:-1], high]
+    knots[0] = low
+    values = np.minimum.accumulate(np.asarray(problem.underfit.value(knots), dtype=np.float64))
+    model = PchipInterpolator(knots, values)
+    excess = np.empty(_PIECES)
+    for i in range(_PIECES):
+        fine = np.linspace(knots[i], knots[i + 1], _FINE + 1)
+        truth = np.asarray(problem.underfit.value(fine), dtype=np.float64)
+        # on each step of the fine grid the model is at most its left value, the function at least its right one
+        excess[i] = np.max(model(fine[:-1]) - truth[1:])
+    excess = np.maximum(excess, 0.0) + _ROUNDING * np.abs(values[:-1])
+    at_knot = np.maximum(np.r_[excess[0], excess], np.r_[excess, excess[-1]])
+    cubics = np.asarray(model.c)[::-1].copy()
+    cubics[0] -= at_knot[:-1]
+    cubics[1] -= np.diff(at_knot) / np.diff(knots)
+    return knots, cubics

@@ -1,0 +1,1 @@
+"""The best set of sub-carriers at prices, with its bound."""

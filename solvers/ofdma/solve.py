@@ -1,0 +1,158 @@
+"""Method ``bnb`` for OFDMA: start, feasibility, search over sub-carrier assignments, and the result."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from edgealloc.data.allocation import Allocation
+from edgealloc.data.outcome import Diagnosis, Status, relative_gap
+from edgealloc.errors import EdgeallocError
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
+from edgealloc.solvers.base import Control, Options
+from edgealloc.solvers.ofdma.allocation import allocation_of, assignment_of
+from edgealloc.solvers.ofdma.box import OfdmaBox, Region, root_box
+from edgealloc.solvers.ofdma.cell import Assignment, OfdmaCell
+from edgealloc.solvers.ofdma.common_rate import common_starts
+from edgealloc.solvers.ofdma.diagnose import blocked_devices, too_little_spectrum
+from edgealloc.solvers.ofdma.free import free_bound
+from edgealloc.solvers.ofdma.record import OfdmaProof
+from edgealloc.solvers.ofdma.relaxation import Ofdma
+from edgealloc.solvers.ofdma.start import starts
+from edgealloc.solvers.search.engine import Found, Outcome, branch_and_bound
+from edgealloc.solvers.search.log import SearchLog
+from edgealloc.solvers.search.record import Record
+
+__all__ = ["search_ofdma"]
+
+_STARTS = 3
+
+
+def search_ofdma(problem: Problem, options: Options) -> tuple[Result, Outcome[Assignment] | None]:
+    """Prove the optimum of an OFDMA problem; the tree is None when none was needed or begun."""
+    cell = OfdmaCell.of(problem)
+    log = SearchLog("bnb", problem.instance.name, options.log)
+    with Control(replace(options, log=False)) as control:
+        findings = blocked_devices(cell)
+        if findings:
+            return replace(_infeasible(problem, control, findings), proof=OfdmaProof(cell.feasibility())), None
+        found = _first_plans(cell, control)
+        if not found:
+            point, findings, proof = _feasible_plan(cell, control)
+            if findings:
+                return replace(_infeasible(problem, control, findings), proof=proof), None
+            if point is not None:
+                found.append(Found(cell.value(point), point, "X"))
+        if not found:
+            why = control.reason or "the feasible set is thinner than the rounding margin of 1e-12"
+            message = f"no allocation found: {why}; allow more time or relax a budget"
+            return replace(
+                _blank(problem, control),
+                lower_bound=free_bound(cell, Region.of(cell, root_box(cell))),
+                message=message,
+            ), None
+        best = min(found, key=lambda point: point.value)
+        relaxation = Ofdma(cell, control.options.rel_gap, best.point, log.row)
+        record = Record[OfdmaBox]()
+        outcome = branch_and_bound(relaxation, control, starts=found, watch=log.row, record=record)
+        proof = OfdmaProof(cell, relaxation.root(), record)
+        result = replace(_finish(cell, control, outcome, relaxation.rounds), proof=proof)
+        log.report(result, outcome.tree)
+        return result, outcome
+
+
+def _first_plans(cell: OfdmaCell, control: Control) -> list[Found[Assignment]]:
+    """The warm start and descents from rules of thumb, as far as they are feasible."""
+    found = []
+    if control.options.warm_start is not None:
+        plan = assignment_of(cell, control.options.warm_start)
+        if plan is not None:
+            found.append(Found(cell.value(plan), plan, "W"))
+    rng = np.random.default_rng(control.options.seed)
+    found += [Found(cell.value(plan), plan, "X") for plan in starts(cell, rng, _STARTS, control)]
+    if cell.common and found:
+        first = min(found, key=lambda point: point.value).point
+        found += [Found(cell.value(plan), plan, "X") for plan in common_starts(cell, first, control)]
+    if not found and np.all(np.isfinite(cell.out)):
+        nobody = Assignment(np.full(cell.subcarriers, -1), np.full(cell.devices, -1), np.zeros(cell.devices))
+        found.append(Found(cell.value(nobody), nobody, "X"))
+    return found
+
+
+def _feasible_plan(
+    cell: OfdmaCell, control: Control
+) -> tuple[Assignment | None, tuple[Diagnosis, ...], OfdmaProof | None]:
+    """An assignment in which every device has a set, or the proof that there is none; neither when time is up.
+
+    The count of devices left out is minimised by the same search, with shares of 0 and keep rates at their least.
+    """
+    count = cell.feasibility()
+    first = Assignment(np.full(cell.subcarriers, -1), np.full(cell.devices, -1), np.zeros(cell.devices))
+    starts = [Found(float(cell.devices), first, "X")]
+    relaxation, record = Ofdma(count, 1e-9, first), Record[OfdmaBox]()
+    outcome = branch_and_bound(relaxation, control, starts=starts, record=record)
+    if outcome.best is not None and outcome.best.value == 0.0:
+        return cell.keeps(outcome.best.point.owner, outcome.best.point.mode), (), None
+    if outcome.lower_bound > 0.0:
+        return None, too_little_spectrum(cell, 1), OfdmaProof(count, relaxation.root(), record)
+    return None, (), None
+
+
+def _blank(problem: Problem, control: Control) -> Result:
+    return Result(
+        problem=problem,
+        method="bnb",
+        status=Status.NO_SOLUTION,
+        objective=math.inf,
+        lower_bound=-math.inf,
+        free_objective=problem.free_objective,
+        allocation=None,
+        seconds=control.seconds,
+        trace=tuple(control.trace),
+    )
+
+
+def _infeasible(problem: Problem, control: Control, findings: tuple[Diagnosis, ...]) -> Result:
+    message = "\n".join(finding.message for finding in findings)
+    return replace(
+        _blank(problem, control),
+        status=Status.INFEASIBLE,
+        lower_bound=math.inf,
+        diagnosis=findings,
+        message=message,
+    )
+
+
+def _finish(cell: OfdmaCell, control: Control, outcome: Outcome[Assignment], rounds: int) -> Result:
+    """The result, with the objective of the allocation as it is returned."""
+    problem = cell.problem
+    assert outcome.best is not None  # the search began with one
+    allocation = _checked(cell, outcome.best.point)
+    option = np.maximum(allocation.option, 0)
+    value = problem.objective(allocation.keep, allocation.selected, option)
+    bound = outcome.lower_bound
+    closed = relative_gap(value, bound) <= control.options.rel_gap
+    why = control.reason or "rounding limits the gap, ask for a larger rel_gap"
+    return replace(
+        _blank(problem, control),
+        status=Status.OPTIMAL if closed else Status.FEASIBLE,
+        objective=value,
+        lower_bound=min(bound, value),
+        allocation=allocation,
+        nodes=outcome.nodes,
+        iterations=rounds,
+        message="" if closed else f"stopped with a gap: {why}",
+        seconds=control.seconds,
+    )
+
+
+def _checked(cell: OfdmaCell, plan: Assignment) -> Allocation:
+    """The allocation of a plan, which breaks no budget."""
+    allocation = allocation_of(cell, plan)
+    broken = cell.problem.violations(allocation)
+    if broken:
+        raise EdgeallocError(f"the computed allocation breaks a budget ({broken[0]}); please report the instance")
+    return allocation

@@ -1,0 +1,1 @@
+"""Penalised successive convex approximation: methods ``psca`` and ``psca+``."""

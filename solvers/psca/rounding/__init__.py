@@ -1,0 +1,1 @@
+"""From fractional owners and levels to an allocation that keeps every budget."""

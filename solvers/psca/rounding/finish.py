@@ -1,0 +1,132 @@
+"""From P-SCA's binary answer to an allocation that breaks no budget."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from edgealloc.data.allocation import Allocation
+from edgealloc.formulation.problem import Problem
+from edgealloc.solvers.psca.model import Iterate, Model
+from edgealloc.solvers.psca.plan import Plan, best_plan
+from edgealloc.solvers.psca.rounding.points import needs_hz, share_out
+from edgealloc.units import FloatArray
+
+__all__ = ["allocation_of", "band_plan"]
+
+
+def band_plan(model: Model, at: Iterate, search: bool) -> tuple[FloatArray, Plan] | None:
+    """Shares [K, 1] of the one column and the plan on them, for FDMA and resource blocks."""
+    problem, inst = model.problem, model.problem.instance
+    if inst.common_keep:
+        return _common(model)
+    if model.blocks or inst.keep_levels is not None:
+        found = share_out(model, at, search)
+        return None if found is None else ((found[0] / model.column_hz)[:, None], found[1])
+    share = np.where(at.active[:, None], at.share, 0.0)
+    share = share * ((1.0 - 1e-13) / share.sum())
+    plan = best_plan(problem, np.where(at.active, model.caps(share)[:, :, 0], -2.0), model.has_row)
+    if plan is None:
+        found = share_out(model, at, search)
+        return None if found is None else ((found[0] / model.column_hz)[:, None], found[1])
+    return share, plan
+
+
+def _common(model: Model) -> tuple[FloatArray, Plan] | None:
+    """One keep rate: the bandwidths it needs are known, so it is found in one dimension, and who is left out."""
+    problem, inst = model.problem, model.problem.instance
+    low, high = float(inst.keep_min.max()), float(inst.keep_max.min())
+    limit = model.column_hz * (1.0 + 1e-12 if model.blocks else 1.0 - 1e-13)
+    lists = [set(levels.tolist()) for levels in inst.keep_levels or () if levels is not None]
+    menu = np.array([m is not None for m in inst.adapter_options or (None,) * inst.num_devices])
+    best: tuple[FloatArray, Plan] | None = None
+
+    def at_rate(s: float) -> tuple[FloatArray, Plan] | None:
+        need = needs_hz(model, np.full(inst.num_devices, s))
+        option = np.argmin(need, axis=0)
+        hz = need.min(axis=0)
+        if inst.exclusion_penalty is None:
+            groups = [np.ones(len(hz), dtype=bool)] if hz.sum() <= limit else []
+        else:  # who comes first: the least demanding, or those whose samples weigh most per Hz
+            groups = []
+            for order in (np.argsort(hz, kind="stable"), np.argsort(hz / inst.weights, kind="stable")):
+                selected, left = np.zeros(len(hz), dtype=bool), limit
+                groups.append(selected.copy())
+                for k in order:
+                    if hz[k] <= left:
+                        selected[k], left = True, left - hz[k]
+                        groups.append(selected.copy())
+        found = None
+        for selected in groups:
+            keep = np.where(selected, s, 0.0)
+            rows = np.where(menu, np.where(selected, option, 0), -1)
+            value = problem.objective(keep, selected, np.maximum(rows, 0))
+            if found is None or value < found[1].value:
+                share = np.where(selected, hz, 0.0) / model.column_hz
+                found = share[:, None], Plan(keep, rows, selected, value)
+        return found
+
+    rates = (
+        sorted(s for s in set.intersection(*lists) if low <= s <= high)
+        if lists
+        else list(np.geomspace(low, high, 129))
+    )
+    for turn in range(1 if lists else 12):
+        found = [at_rate(float(s)) for s in rates]
+        worth = [math.inf if f is None else f[1].value for f in found]
+        i = int(np.argmin(worth))
+        if found[i] is None:
+            return best
+        if best is None or worth[i] < best[1].value:
+            best = found[i]
+        if turn < 11:
+            rates = list(np.linspace(rates[max(i - 1, 0)], rates[min(i + 1, len(rates) - 1)], 17))
+    return best
+
+
+def allocation_of(model: Model, share: FloatArray, plan: Plan) -> Allocation | None:
+    """The allocation of a plan on shares [K, M]; continuous rates are shaved should a budget still be broken."""
+    problem, inst = model.problem, model.problem.instance
+    on = plan.selected
+    caps = model.caps(np.where(on[:, None], share, 0.0))[np.maximum(plan.option, 0), np.arange(len(on))]
+    rate, power, level = caps[:, 1], caps[:, 2], caps[:, 3]
+    if inst.access == "ofdma":
+        owner = np.where(share.max(axis=0) > 0.5, np.argmax(share, axis=0), -1)
+        inverse = model.inverse_w[owner, np.arange(len(owner))]
+        power_m = np.where(owner >= 0, np.maximum(level[owner] - inverse, 0.0), 0.0)
+        owner = np.where((owner >= 0) & on[owner], owner, -1)
+        spectrum = {"owner": owner, "power_w": np.where(owner >= 0, power_m, 0.0)}
+    else:
+        hz = np.where(on, share[:, 0] * model.column_hz, 0.0)
+        if model.blocks and inst.block_hz is not None:
+            hz = np.rint(hz / inst.block_hz) * inst.block_hz
+        spectrum = {"bandwidth_hz": hz, "power_w": np.where(on, power, 0.0)}
+    return _within(problem, model.row(plan.option), rate, plan, spectrum)
+
+
+def _within(
+    problem: Problem, row: FloatArray, rate: FloatArray, plan: Plan, spectrum: dict[str, FloatArray]
+) -> Allocation | None:
+    inst, on = problem.instance, plan.selected
+    d0, d1, w0, w1, down, _energy, _kappa, _power, f_min, f_max, deadline, _top = row.T
+    fixed = np.array([levels is not None for levels in inst.keep_levels or (None,) * len(on)])
+    for shave in (0.0, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8):
+        keep = np.where(on & ~fixed, np.maximum(plan.keep * (1.0 - shave), inst.keep_min), plan.keep)
+        if inst.common_keep and on.any() and not fixed.any():
+            keep = np.where(on, keep[on].min(), 0.0)
+        bits, work = d0 + d1 * keep, w0 + w1 * keep
+        with np.errstate(divide="ignore", invalid="ignore"):
+            upload = np.where(bits > 0.0, bits / np.where(rate > 0.0, rate, np.inf), 0.0)
+            clock = work / (deadline - bits * down - upload)
+        clock = np.where(np.isfinite(clock) & (clock > 0.0), clock, f_min)
+        allocation = Allocation(
+            keep=np.where(on, keep, 0.0),
+            freq_hz=np.where(on, np.clip(clock, f_min, f_max), 0.0),
+            selected=on,
+            option=plan.option,
+            **spectrum,  # type: ignore[arg-type]
+        )
+        if not problem.violations(allocation):
+            return allocation
+    return None

@@ -1,0 +1,1 @@
+"""The convex sub-problem of one iteration."""

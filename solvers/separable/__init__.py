@@ -1,0 +1,1 @@
+"""One band with variants: levels, menus, selection, blocks, other bounds."""

@@ -1,0 +1,349 @@
+r"""What each device may do: train one row of its adapter menu at some keep rate, or stay out.
+
+A *mode* is a device with one menu row; its keep rate needs the bandwidth ``b(s)`` of
+:mod:`edgealloc.solvers.fdma.bandwidth`, rounded up to whole blocks where the spectrum comes in blocks. Everything
+that a price search needs of a mode is here, from both sides: proven lower bounds for the dual bound, and safe
+values, computed within shrunk budgets, for allocations.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgealloc.formulation.device import chosen_adapter
+from edgealloc.formulation.problem import Problem
+from edgealloc.solvers.compiling.kernel import kernel
+from edgealloc.solvers.fdma.bandwidth import BLOCKED, device_rows, least_bandwidth
+from edgealloc.solvers.fdma.cell import SHRINK
+from edgealloc.solvers.fdma.response import tangent
+from edgealloc.units import FloatArray
+
+__all__ = ["OUT", "Choices", "IntArray"]
+
+IntArray = NDArray[np.intp]
+
+OUT = -1  # the mode of a device that is left out
+_EPS = 2.0**-52
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choices:
+    """All modes of a problem as arrays; R modes, K devices.
+
+    Parameters
+    ----------
+    problem
+        The problem; access ``fdma`` or ``rb``.
+    device, option
+        Device and menu row (-1 without a menu) of each mode. Shape [R].
+    rows, safe_rows, wide_rows
+        Kernel rows with the true, the shrunk and the enlarged budgets. Shape [R, 12].
+    under
+        A w_k times the underfit factor of the menu row. Shape [R].
+    low, high
+        Range of the keep rate; empty (low > high) where the mode is impossible. Shape [R].
+    budget_hz
+        Bandwidth that can be handed out: B, or the whole blocks in it.
+    block_hz
+        Width of a block, 0 where bandwidth is continuous.
+    """
+
+    problem: Problem
+    device: IntArray
+    option: IntArray
+    rows: FloatArray
+    safe_rows: FloatArray
+    wide_rows: FloatArray
+    under: FloatArray
+    low: FloatArray
+    high: FloatArray
+    budget_hz: float
+    block_hz: float
+
+    @classmethod
+    def of(cls, problem: Problem) -> Choices:
+        """The modes of a problem; their keep ranges are cut where the whole spectrum ends."""
+        inst = problem.instance
+        k = inst.num_devices
+        menus = inst.adapter_options or (None,) * k
+        depth = max((len(menu) for menu in menus if menu), default=1)
+        parts = []
+        for row in range(depth):
+            has = np.array([row < len(menu) if menu else row == 0 for menu in menus])
+            option = np.array([row if menu and row < len(menu) else 0 for menu in menus], dtype=np.intp)
+            adapter = chosen_adapter(inst, option)
+            kernel = [device_rows(inst, adapter, shrink)[has] for shrink in (0.0, SHRINK, -SHRINK)]
+            label = np.array([row if menu else -1 for menu in menus], dtype=np.intp)[has]
+            under = (inst.bound.underfit_weight * inst.weights * adapter.underfit_factor)[has]
+            parts.append((np.flatnonzero(has), label, *kernel, under))
+        device, option, rows, safe, wide, under = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.lexsort((option, device))
+        block = inst.block_hz if inst.access == "rb" and inst.block_hz is not None else 0.0
+        budget = inst.bandwidth_hz
+        if block:
+            budget = block * math.floor(Fraction(budget) / Fraction(block)) * (1.0 + 2.0 * _EPS)
+        low, high = inst.keep_min[device], inst.keep_max[device]
+        choices = cls(
+            problem, device[order], option[order], rows[order], safe[order], wide[order], under[order],
+            low[order], high[order], budget, block,
+        )  # fmt: skip
+        everyone = np.arange(len(order))
+        fits, beyond = choices.reach(everyone, choices.low, choices.high, np.full(len(order), budget))
+        impossible = np.isnan(fits) & (beyond <= choices.low)
+        return replace(choices, high=np.where(impossible, -1.0, beyond))
+
+    @property
+    def weight(self) -> FloatArray:
+        """w_k of each mode's device. Shape [R]."""
+        return self.problem.instance.weights[self.device]
+
+    @property
+    def limit_hz(self) -> float:
+        """What summed bandwidths of a plan may come to, rounding included: blocks are counted, Hz are shaved."""
+        if self.block_hz:
+            return self.budget_hz + 0.5 * self.block_hz
+        return self.budget_hz * (1.0 - 4e-16 * (8.0 + math.sqrt(self.problem.instance.num_devices)))
+
+    def weight_of(self, mode: IntArray) -> FloatArray:
+        """w_k of the devices of modes, 0 for :data:`OUT`. Shape [N]."""
+        return np.where(mode != OUT, self.weight[mode], 0.0)
+
+    def reach(
+        self, mode: IntArray, low: FloatArray, high: FloatArray, target_hz: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """The keep rates up to which bandwidths suffice, from both sides. All shapes [N].
+
+        Returns
+        -------
+        fits, beyond
+            ``fits``: the target suffices for it (nan: not even for ``low``). ``beyond``: for no larger rate
+            in [low, high] does the target suffice, by proof.
+        """
+        out = np.empty((2, len(mode)))
+        _reach(self.safe_rows, self.rows, self.wide_rows, mode, low, high, target_hz, out)
+        return out[0], out[1]
+
+    def safe_bandwidth(self, mode: IntArray, keep: FloatArray) -> FloatArray:
+        """Bandwidth in Hz that surely suffices, ``inf`` where none does; 0 for :data:`OUT`. Shape [N]."""
+        out = np.zeros((4, len(mode)))
+        _safe(self.safe_rows, mode, keep, out)
+        return self.whole_blocks(out[0])
+
+    def whole_blocks(self, bandwidth_hz: FloatArray) -> FloatArray:
+        """Rounded up to whole blocks where the spectrum comes in blocks."""
+        if not self.block_hz:
+            return bandwidth_hz
+        count = np.ceil(bandwidth_hz / self.block_hz * (1.0 - 4.0 * _EPS))
+        return np.asarray(np.where(np.isfinite(count), count * self.block_hz, np.inf))
+
+    def bandwidth_line(self, mode: IntArray, left: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Lower bounds of b(s) at both ends; in between b lies above their chord in s^2. Shapes [N].
+
+        A tangent of the convex b(log s) is linear in log s, which is concave in s^2 and so above the chord.
+        """
+        out = np.zeros((2, len(mode)))
+        _line(self.rows, mode, left, right, out)
+        low, high = out
+        if self.block_hz:  # blocks needed at the left end: a constant, better where the line is flatter
+            exact = np.zeros((2, len(mode)))
+            _line(self.rows, mode, left, left, exact)
+            count = np.ceil(np.maximum(exact[0], 0.0) / self.block_hz * (1.0 - 4.0 * _EPS))
+            flat = np.maximum(count, 1.0) * self.block_hz * (1.0 - 2.0 * _EPS)
+            use = (mode >= 0) & (2.0 * flat >= low + high)
+            low, high = np.where(use, flat, low), np.where(use, flat, high)
+        return low, high
+
+    def true_cost(self, mode: IntArray, keep: FloatArray) -> FloatArray:
+        """A device's own part of G: underfitting, and stability under device pooling. Shape [N]."""
+        return np.where(mode >= 0, self._under(mode, keep), 0.0) + self._own_gap(mode, keep * keep)
+
+    def out_cost(self) -> FloatArray:
+        """Cost of leaving each device out, ``inf`` without selection. Shape [K]."""
+        inst = self.problem.instance
+        if inst.exclusion_penalty is None:
+            return np.full(inst.num_devices, math.inf)
+        cost = inst.bound.underfit_weight * inst.weights * inst.exclusion_penalty
+        if not self.problem.pooled:
+            cost = cost + inst.weights * self.problem.stability.value(np.zeros(inst.num_devices))
+        return np.asarray(cost)
+
+    def cost_line(self, mode: IntArray, left: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Lower bounds of :meth:`true_cost` at both ends; in between it lies above their chord in s^2.
+
+        Convex parts give a tangent, a cubic its chord less what its Bernstein coefficients allow below it,
+        and a function that is only known to fall its value at the right end.
+        """
+        first, last = left * left, right * right
+        middle = 0.5 * (first + last)
+        name = self.problem.underfit.name
+        if name == "perturbation":
+            a, b = self._under(mode, left), self._under(mode, right)
+        elif name == "inverse-keep":
+            at = np.sqrt(middle)
+            value, slope = self._under(mode, at), -0.5 * self.under[mode] / (middle * at)
+            a, b = value + slope * (first - middle), value + slope * (last - middle)
+        elif name == "curve":
+            a, b = self._cubic_line(mode, left, right)
+        else:
+            a = b = self._under(mode, right)
+        if not self.problem.pooled:
+            term, w = self.problem.stability, self.weight[mode]
+            scale = np.broadcast_to(term.scale, (self.problem.instance.num_devices,))[self.device[mode]]
+            local = type(term)(term.base, term.spread, term.curvature, term.sparsity, scale)
+            value, slope = w * local.value(middle), w * local.slope(middle)
+            a, b = a + value + slope * (first - middle), b + value + slope * (last - middle)
+        margin = (
+            32.0
+            * _EPS
+            * (self.under[mode] * (2.0 + 1.0 / left**3 * (last - first) + 1.0 / left) + np.abs(a) + np.abs(b))
+        )
+        return a - margin, b - margin
+
+    def splits(self, mode: IntArray, left: FloatArray, right: FloatArray) -> FloatArray:
+        """Where to cut pieces in two: at a knot of the curve inside, else in the middle. Shape [N]."""
+        middle = np.sqrt(left * right)
+        if self.problem.underfit.name == "curve":
+            knots = self._knots()
+            at = np.searchsorted(knots, left, side="right")
+            knot = np.append(knots, np.inf)[at]
+            middle = np.where(knot < right, knot, middle)
+        return middle
+
+    def _knots(self) -> FloatArray:
+        return np.asarray(self.problem.underfit.value.x)  # type: ignore[attr-defined]
+
+    def _under(self, mode: IntArray, keep: FloatArray) -> FloatArray:
+        return np.asarray(self.under[mode] * self.problem.underfit.value(np.where(mode >= 0, keep, 1.0)))
+
+    def _own_gap(self, mode: IntArray, square: FloatArray) -> FloatArray:
+        if self.problem.pooled:
+            return np.zeros_like(square)
+        term = self.problem.stability
+        scale = np.broadcast_to(term.scale, (self.problem.instance.num_devices,))[self.device[mode]]
+        local = type(term)(term.base, term.spread, term.curvature, term.sparsity, scale)
+        return np.asarray(self.weight[mode] * local.value(square))
+
+    def _cubic_line(self, mode: IntArray, left: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Chord in s^2 of a piecewise cubic, lowered so that it stays below. Shapes [N]."""
+        curve = self.problem.underfit.value
+        knots, coefficients = self._knots(), np.asarray(curve.c)  # type: ignore[attr-defined]
+        piece = np.clip(np.searchsorted(knots, left, side="right") - 1, 0, len(knots) - 2)
+        ua, ub = np.asarray(curve(left)), np.asarray(curve(right))
+        inside = right <= knots[piece + 1]
+        h, start = right - left, left - knots[piece]
+        c3, c2, c1, _c0 = (row[piece] for row in coefficients)
+        d1 = c1 + start * (2.0 * c2 + 3.0 * c3 * start)  # the cubic about `left`: ua + d1 y + d2 y^2 + c3 y^3
+        d2 = c2 + 3.0 * c3 * start
+        with np.errstate(divide="ignore", invalid="ignore"):
+            beta = np.where(h > 0, (ub - ua) / (right * right - left * left), 0.0)
+        # cubic minus chord = y e1 + y^2 e2 + y^3 c3 with zeros at both ends; Bernstein coefficients on [0, h]
+        e1, e2 = d1 - 2.0 * beta * left, d2 - beta
+        b1 = e1 * h / 3.0
+        b2 = 2.0 * b1 + e2 * h * h / 3.0
+        drop = np.minimum(np.minimum(b1, b2), 0.0) - 64.0 * _EPS * (
+            np.abs(ua) + np.abs(d1 * h) + np.abs(d2 * h * h)
+        )
+        # a piece that spans a knot gets no more than monotony: its value at the right end
+        a, b = np.where(inside, ua + drop, ub), np.where(inside, ub + drop, ub)
+        return self.under[mode] * a, self.under[mode] * b
+
+
+@kernel
+def _safe(rows, mode, keep, out):  # type: ignore[no-untyped-def]
+    """Bandwidth, efficiency, upload and compute time of keep rates, written to ``out`` [4, N]."""
+    for i in range(len(mode)):
+        if mode[i] >= 0:
+            band, _slope, _curve, v, _vx, up, down, _regime = least_bandwidth(rows[mode[i]], keep[i], 0.0)
+            out[0, i], out[1, i], out[2, i], out[3, i] = band, v, up, down
+
+
+@kernel(inner=True)
+def _below(x):  # type: ignore[no-untyped-def]
+    """A little less than x: exp of it is surely not above exp(x)."""
+    return x - 1e-15 * (1.0 + abs(x))
+
+
+@kernel
+def _line(rows, mode, left, right, out):  # type: ignore[no-untyped-def]
+    """Ends of a proven line below b over [left, right], written to ``out`` [2, N]."""
+    none = np.zeros(5)
+    for i in range(len(mode)):
+        if mode[i] < 0:
+            continue
+        row = rows[mode[i]]
+        lo, hi = _below(math.log(left[i])), math.log(right[i])
+        best = 0.0
+        for part in (0.5, 0.0):  # touching in the middle is better on the whole, at the left end safer
+            x = lo + part * (hi - lo)
+            value, slope, slack = tangent(row, 0.0, 0.0, 0.0, none, 1.0, 0.0, lo, hi + 1e-15, x, 0.0)
+            if value == -math.inf:
+                continue
+            a = value + slope * (lo - x) - slack
+            b = value + slope * (_below(hi) - x) - slack
+            shave = 1e-15 * (abs(value) + abs(slope) * (hi - lo))
+            if a - shave >= 0.0 and a + b - 2.0 * shave > best:
+                best = a + b - 2.0 * shave
+                out[0, i], out[1, i] = a - shave, b - shave
+
+
+@kernel(inner=True)
+def _proved_short(row, wide_row, keep, target):  # type: ignore[no-untyped-def]
+    """Whether a bandwidth provably does not suffice for a keep rate."""
+    x = _below(math.log(keep))
+    value, _slope, slack = tangent(row, 0.0, 0.0, 0.0, np.zeros(5), 1.0, 0.0, x, x, x, 0.0)
+    if value == -math.inf:
+        return least_bandwidth(wide_row, math.exp(x), 0.0)[7] >= BLOCKED
+    return value - slack > target * (1.0 + 1e-14)
+
+
+@kernel
+def _reach(safe_rows, rows, wide_rows, mode, low, high, target, out):  # type: ignore[no-untyped-def]
+    """Kernel of :meth:`Choices.reach`: log b is convex in log s, so Newton falls to its root from the right."""
+    for i in range(len(mode)):
+        row = safe_rows[mode[i]]
+        goal = math.log(target[i])
+        left, right = math.log(low[i]), math.log(high[i])
+        band, slope, _curve, v, _vx, _up, _down, regime = least_bandwidth(row, high[i], 0.0)
+        over = math.log(band) - goal if regime < BLOCKED else math.inf
+        if over <= 0.0:
+            out[0, i] = out[1, i] = high[i]
+            continue
+        for _ in range(200):
+            x = right - over / slope if over < math.inf else 0.5 * (left + right)
+            if not left < x < right:
+                x = 0.5 * (left + right)
+            if right - x <= 1e-15 * (1.0 + abs(right)) or not left < x < right:
+                break
+            band, rise, _curve, v, _vx, _up, _down, regime = least_bandwidth(row, math.exp(x), v)
+            value = math.log(band) - goal if regime < BLOCKED else math.inf
+            if value <= 0.0:
+                left = x
+            else:
+                right, over, slope = x, value, rise
+        fits = math.nan  # the nearest rate on the left that fits, and on the right that provably does not
+        step = 0.0
+        for n in range(60):
+            keep = max(math.exp(right - step), low[i])
+            band, _slope, _curve, v, _vx, _up, _down, regime = least_bandwidth(row, keep, v)
+            if regime < BLOCKED and band <= target[i]:
+                fits = keep
+                break
+            if keep == low[i]:
+                break
+            step = 1e-15 * 2.0**n
+        beyond = high[i]
+        step = 0.0
+        for n in range(60):
+            keep = math.exp(right + step) if n > 0 or fits == fits else low[i]
+            if keep >= high[i]:
+                break
+            if _proved_short(rows[mode[i]], wide_rows[mode[i]], keep, target[i]):
+                beyond = max(keep, low[i])
+                break
+            step = 1e-15 * 2.0**n
+        out[0, i], out[1, i] = fits, beyond

@@ -1,0 +1,330 @@
+"""Compiled kernels: the cache never stops anybody and is never stale; compiling is told, timed and shared out.
+
+Most tests compile two toy kernels in a copy of the package, in processes of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from edgealloc.solvers.compiling import cache as kernel_cache
+from edgealloc.solvers.compiling import listing as kernel_list
+from edgealloc.solvers.compiling.kernel import KERNELS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+INNER = """
+from edgealloc.solvers.compiling.kernel import kernel
+STEP = 1.0
+@kernel
+def inner(x):
+    return x + STEP
+"""
+OUTER = """
+from edgealloc.solvers.compiling.kernel import kernel
+from edgealloc.solvers.toy_inner import inner
+@kernel
+def outer(x):
+    return 10.0 * inner(x)
+"""
+CALL = "from edgealloc.solvers.toy_outer import outer; print(outer(2.0))"
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A folder with a copy of edgealloc in which two toy kernels are."""
+    home = tmp_path / "site"
+    shutil.copytree(ROOT / "edgealloc", home / "edgealloc", ignore=shutil.ignore_patterns("__pycache__"))
+    solvers = home / "edgealloc" / "solvers"
+    assert not solvers.is_symlink()
+    (solvers / "toy_inner.py").write_text(INNER)
+    (solvers / "toy_outer.py").write_text(OUTER)
+    return home
+
+
+def start(home: Path, code: str, **environment: str) -> subprocess.Popen[str]:
+    """Python in a process of its own, with the package of a folder and nothing of our environment's cache."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("NUMBA", "XDG", "PYTHON"))}
+    env = kept | {"PYTHONPATH": str(home), "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"} | environment
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=home, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def run(home: Path, code: str, **environment: str) -> tuple[str, str]:
+    """Standard output and error of a process that succeeds."""
+    process = start(home, code, **environment)
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    return out.strip(), err.strip()
+
+
+def files(home: Path) -> dict[str, bytes]:
+    """The compiled kernels of a copy of the package, by name."""
+    return {path.name: path.read_bytes() for path in home.rglob("*.kernel")}
+
+
+def test_the_first_run_says_so_once_and_the_second_is_silent(package: Path) -> None:
+    assert run(package, CALL) == ("30.0", "edgealloc: compiling for this machine, once")
+    assert len(files(package)) == 2
+    assert run(package, CALL) == ("30.0", "")
+
+
+def test_the_line_is_a_log_record(package: Path) -> None:
+    quiet = "import logging; logging.getLogger('edgealloc').setLevel(logging.ERROR)\n"
+    assert run(package, quiet + CALL) == ("30.0", "")
+
+
+def test_importing_the_solvers_imports_no_numba(package: Path) -> None:
+    code = "import sys, edgealloc.solvers, edgealloc.solvers.base; print('numba' in sys.modules)"
+    assert run(package, code)[0] == "False"
+
+
+def test_a_changed_callee_is_noticed(package: Path) -> None:
+    """The caller's file stays as it is; its compiled code holds the callee's."""
+    assert run(package, CALL)[0] == "30.0"
+    inner = package / "edgealloc" / "solvers" / "toy_inner.py"
+    inner.write_text(INNER.replace("x + STEP", "x - STEP"))
+    assert run(package, CALL)[0] == "10.0"
+    inner.write_text(INNER.replace("STEP = 1.0", "STEP = 3.0"))
+    assert run(package, CALL)[0] == "50.0"
+    inner.write_text(INNER + "# a comment is no change\n")
+    assert run(package, CALL) == ("30.0", "")
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage", None], ids=["empty", "garbage", "truncated"])
+def test_damaged_files_are_rebuilt(package: Path, damage: bytes | None) -> None:
+    run(package, CALL)
+    whole = files(package)
+    for path in package.rglob("*.kernel"):
+        path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
+    assert run(package, CALL)[0] == "30.0"
+    assert run(package, CALL) == ("30.0", "")
+    assert files(package).keys() == whole.keys()
+
+
+def test_one_bit_is_enough_to_count_as_damaged(package: Path) -> None:
+    run(package, CALL)
+    for path in package.rglob("*.kernel"):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(bytes(data))
+    assert run(package, CALL) == ("30.0", "edgealloc: compiling for this machine, once")
+
+
+def closed(home: Path) -> None:
+    """Leave no folder to write to, for root as well: files stand where the folders would be."""
+    (home / "edgealloc" / "solvers" / "__pycache__").write_text("")
+    (home / ".cache").write_text("")
+
+
+def test_nowhere_to_write_is_one_warning(package: Path) -> None:
+    closed(package)
+    out, err = run(package, CALL)
+    assert out == "30.0"
+    assert len(err.splitlines()) == 1
+    assert "NUMBA_CACHE_DIR" in err
+    assert files(package) == {}
+    named = str(package / "named")
+    assert run(package, CALL, NUMBA_CACHE_DIR=named)[1] == "edgealloc: compiling for this machine, once"
+    assert run(package, CALL, NUMBA_CACHE_DIR=named)[1] == ""
+
+
+def test_without_a_place_beside_the_package_the_user_cache_is_taken(package: Path) -> None:
+    (package / "edgealloc" / "solvers" / "__pycache__").write_text("")
+    run(package, CALL)
+    assert [path.parent.name for path in (package / ".cache").rglob("*.kernel")] == ["kernels"] * 2
+    assert run(package, CALL) == ("30.0", "")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_who_may_only_read_uses_what_is_there(package: Path) -> None:
+    """An image with a warm cache, run by a service user without a home."""
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to other users
+        Path(folder).chmod(0o755)
+        _as_a_service_user(Path(shutil.copytree(package, Path(folder) / "site")))
+
+
+def _as_a_service_user(package: Path) -> None:
+    run(package, CALL)
+    # everything is imported first: the service user may not be able to read the interpreter's own files
+    become = "import os, numba, edgealloc.solvers.toy_outer; numba.njit(lambda x: x + 1)(1.0)\n"
+    become += "os.setgid(65534); os.setuid(65534)\n"
+    assert run(package, become + CALL, HOME="/nonexistent") == ("30.0", "")
+    for path in package.rglob("*.kernel"):
+        path.unlink()
+    out, err = run(package, become + CALL, HOME="/nonexistent")
+    assert out == "30.0"
+    assert len(err.splitlines()) == 1
+    assert "NUMBA_CACHE_DIR" in err
+
+
+def test_a_full_disk_stops_nobody(package: Path) -> None:
+    full = """
+import edgealloc.solvers.compiling.cache as cache
+def write(path, payload):
+    raise OSError(28, "No space left on device")
+cache._write = write
+"""
+    out, err = run(package, full + CALL)
+    assert out == "30.0"
+    assert len(err.splitlines()) == 2
+    assert "No space left on device" in err
+
+
+def test_each_processor_has_files_of_its_own(package: Path) -> None:
+    run(package, CALL)
+    one = set(files(package))
+    run(package, CALL, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
+    assert len(files(package)) == 4
+    assert one < set(files(package))
+    assert run(package, CALL) == ("30.0", "")
+
+
+def test_specialisations_compiled_at_once_do_not_take_each_others_place(package: Path) -> None:
+    calls = [CALL, CALL.replace("2.0", "2"), CALL.replace("2.0", "2j"), CALL] * 2
+    processes = [start(package, call) for call in calls]
+    answers = ["30.0", "30.0", "(10+20j)", "30.0"] * 2
+    assert [process.communicate(timeout=600)[0].strip() for process in processes] == answers
+    for call, answer in zip(calls[:3], answers, strict=False):
+        assert run(package, call) == (answer, "")
+
+
+def test_a_child_forked_after_a_call_compiles_and_answers(package: Path) -> None:
+    code = (
+        CALL
+        + """
+import os
+if os.fork() == 0:
+    print(outer(2), outer(2.0), flush=True)
+    os._exit(0)
+os.wait()
+"""
+    )
+    assert run(package, code)[0].split() == ["30.0", "30.0", "30.0"]
+
+
+def test_files_that_nobody_uses_go_and_those_in_use_stay(package: Path) -> None:
+    run(package, CALL)
+    folder = next(package.rglob("*.kernel")).parent
+    for name, age_days in (("old.kernel", 100), ("draft.kernel.tmp-1", 2), ("new.kernel", 10), ("other.txt", 900)):
+        (folder / name).write_text("")
+        past = (folder / name).stat().st_mtime - 86400 * age_days
+        os.utime(folder / name, (past, past))
+    used = next(path for path in folder.glob("toy_outer*"))
+    past = used.stat().st_mtime - 86400 * 50
+    os.utime(used, (past, past))
+    assert run(package, CALL) == ("30.0", "")
+    assert used.stat().st_mtime > past  # read, so it stays
+    run(package, CALL.replace("2.0", "2"))  # something to compile: the time to tidy
+    there = {path.name for path in folder.iterdir()}
+    assert {"new.kernel", "other.txt"} <= there
+    assert not {"old.kernel", "draft.kernel.tmp-1"} & there
+
+
+def test_compiling_is_not_in_the_seconds(package: Path) -> None:
+    """Nested kernels count once: what the clock shows and what compiling took add up to the time that passed."""
+    code = """
+import time
+from edgealloc.solvers.toy_outer import outer
+from edgealloc.solvers.base import Control, Options
+began, control = time.perf_counter(), Control(Options(time_limit=1e-9 + {limit}))
+outer(2.0)
+took, stopped = time.perf_counter() - began, control.stopped()
+print(took, control.clock.compile_seconds, control.seconds, stopped)
+outer(2.0)
+"""
+    out, _ = run(package, code.replace("{limit}", "1000"))
+    took, compiled, seconds, stopped = out.split()
+    assert float(compiled) > 0
+    assert float(compiled) + float(seconds) == pytest.approx(float(took), abs=0.02 + 0.05 * float(took))
+    assert stopped == "False"
+    assert float(run(package, code.replace("{limit}", "1000"))[0].split()[1]) == 0.0
+
+
+def test_every_kernel_has_a_fingerprint_of_its_own() -> None:
+    """What a kernel refers to must have a value that can be told; a module of ours has not."""
+    for entry in kernel_list.every_entry():
+        entry.dispatcher()
+    assert len(KERNELS) > 50
+    assert len({kernel_cache.fingerprint(kernel) for kernel in KERNELS.values()}) == len(KERNELS)
+
+
+def test_the_list_names_kernels_that_are_there() -> None:
+    """python -m benchmarks.kernel_list --write renews the list after a change of kernels."""
+    entries = kernel_list.every_entry()
+    gone = [(entry.module, entry.name) for entry in entries if entry.dispatcher() is None]
+    assert gone == []
+    assert {"convex fdma", "bnb ofdma", "psca ofdma"} <= set(json.loads(kernel_list.PATH.read_text())["uses"])
+    assert all(kernel_list.use_of(use).called for use in ("convex fdma", "bnb ofdma", "psca ofdma"))
+
+
+COLD = """
+import json, sys, numpy as np, edgealloc
+from edgealloc.scenario.cell import CellOptions, make_cell
+options = CellOptions(devices={devices}, access="{access}", subcarriers={subcarriers})
+instance = make_cell(options, np.random.default_rng(0)).instance
+result = edgealloc.solve(instance, "{method}", time_limit={limit})
+print(json.dumps([result.status, result.objective, result.seconds, result.compile_seconds]))
+"""
+
+
+def cold(method: str, access: str = "fdma", limit: float | None = None) -> str:
+    """Code that solves a cell of the kind that the list was made with."""
+    values = {"method": method, "access": access, "limit": limit, "devices": 6}
+    return COLD.format(subcarriers=32 if access == "ofdma" else None, **values)
+
+
+def test_a_cold_solve_keeps_its_limit_and_a_warm_one_compiles_nothing(tmp_path: Path) -> None:
+    """What has to be compiled takes longer than the limit on any machine of today; the search does not."""
+    out, err = run(ROOT, cold("convex", limit=5.0), NUMBA_CACHE_DIR=str(tmp_path))
+    status, objective, seconds, compiled = json.loads(out)
+    assert status == "optimal"
+    assert 0 < seconds < 5.0
+    assert compiled > 0
+    assert re.fullmatch(r"edgealloc: compiling for this machine, once: \d+ kernels, about \d+ s", err)
+    out, err = run(ROOT, cold("convex"), NUMBA_CACHE_DIR=str(tmp_path))
+    assert json.loads(out)[1] == objective
+    assert json.loads(out)[3] == 0.0
+    assert err == ""
+
+
+@pytest.mark.slow
+def test_eight_cold_processes_at_once_agree(tmp_path: Path) -> None:
+    processes = [start(ROOT, cold("convex"), NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(8)]
+    answers = [json.loads(process.communicate(timeout=600)[0]) for process in processes]
+    assert len({answer[1] for answer in answers}) == 1
+    assert {answer[0] for answer in answers} == {"optimal"}
+
+
+@pytest.mark.slow
+def test_without_workers_it_compiles_alone(tmp_path: Path) -> None:
+    broken = "import sys; sys.executable = '/bin/false'\n"
+    out, _ = run(ROOT, broken + cold("convex"), NUMBA_CACHE_DIR=str(tmp_path))
+    assert json.loads(out)[0] == "optimal"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "access"),
+    [("convex", "fdma"), ("bnb", "rb"), ("bnb", "ofdma"), ("psca", "fdma"), ("psca", "ofdma")],
+)
+def test_after_warmup_nothing_is_compiled(
+    tmp_path_factory: pytest.TempPathFactory, method: str, access: str
+) -> None:
+    cache = str(tmp_path_factory.getbasetemp() / "warm")  # one for all the cases: only the first fills it
+    warm = "from edgealloc.cli.app import main; main(['warmup'])"
+    out, _ = run(ROOT, warm, NUMBA_CACHE_DIR=cache)
+    assert re.search(r"compiled +\d+ of \d+ kernels", out)
+    out, err = run(ROOT, cold(method, access), NUMBA_CACHE_DIR=cache)
+    assert json.loads(out)[3] == 0.0
+    assert err == ""
