@@ -1,13 +1,12 @@
 r"""IPOPT and SCIP on continuous FDMA, each in the best form we know.
 
-IPOPT (through CasADi, MUMPS, exact Hessian) takes the logarithmic form (:mod:`edgealloc.solvers.backends.logform`) with
-Shannon's rate as it stands. What it gains from: the
-pooled kept share as a variable of its own, so that the Hessian stays block diagonal; rows as log-sum-exp;
-the adaptive barrier; and an objective scaled so that every device counts. Without the scaling it reports
-success 7e-5 away from the optimum of ``fdma-1000-s1``.
+IPOPT (through CasADi, MUMPS, exact Hessian) takes the logarithmic form (:mod:`edgealloc.solvers.backends.logform`)
+with Shannon's rate as it stands. What it gains from: the pooled kept share as a variable of its own, so that the
+Hessian stays block diagonal; rows as log-sum-exp; the adaptive barrier; and an objective scaled so that every
+device counts. Without the scaling it reports success 7e-5 away from the optimum of ``fdma-1000-s1``.
 
-SCIP takes the model of :mod:`edgealloc.solvers.backends.scip_model`: sums of exponentials of linear terms, all convex and
-recognised as such, Shannon's rate through a short quadrature that errs to the side of a relaxation.
+SCIP takes the model of :mod:`edgealloc.solvers.backends.scip_model`: sums of exponentials of linear terms, all
+convex and recognised as such, Shannon's rate through a short quadrature that errs to the side of a relaxation.
 """
 
 from __future__ import annotations

@@ -1,18 +1,11 @@
 """Federated LoRA fine-tuning with dropout: the trainer that checks allocations on real data.
 
-The mask, adapter and aggregation modules need numpy only, so a federated-learning system can use them without
-torch; everything that trains imports torch, transformers and peft on first use.
+    exchange     what travels between server and device: inventory, masks, slices, merging; numpy only
+    training     the trainer: data, model and adapter, a device's round, all rounds
+    trials       is the bound's word true: pilot runs, calibration, allocations trained under the cell's clock
 
-    wire         what travels: names, shapes and bits of an adapter and its head
-    dropout      which columns of A and rows of B a device gets in a round; slicing and scattering
-    aggregation  how the server merges what comes back
-    data         text and image data, splits over devices, label noise
-    lora         backbone + PEFT adapter + head, read and written as plain arrays
-    cache        everything below the first adapted layer, computed once
-    federated    the rounds
-    sweep        pilot runs over dropout rates
-    calibrate    the bound's constants from pilot runs
-    validate     allocations trained under the cell's clock and meter
+The names below are imported when they are first used: those of ``exchange`` need numpy only, so a federated-learning
+system can use them without torch; those that train import torch, transformers and peft.
 """
 
 from __future__ import annotations
@@ -23,25 +16,69 @@ if __name__ != "edgealloc.models":  # pragma: no cover - exercised in a subproce
         "sys.path (a project that embeds edgealloc may own the name 'models')"
     )
 
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
+
+from edgealloc.face import face
+
+if TYPE_CHECKING:
+    from edgealloc.models.exchange.aggregation import Aggregation as Aggregation
+    from edgealloc.models.exchange.aggregation import Update as Update
+    from edgealloc.models.exchange.aggregation import aggregate as aggregate
+    from edgealloc.models.exchange.dropout import Masks as Masks
+    from edgealloc.models.exchange.dropout import draw_masks as draw_masks
+    from edgealloc.models.exchange.dropout import full_masks as full_masks
+    from edgealloc.models.exchange.dropout import masked as masked
+    from edgealloc.models.exchange.dropout import round_generator as round_generator
+    from edgealloc.models.exchange.dropout import scatter_adapter as scatter_adapter
+    from edgealloc.models.exchange.dropout import slice_adapter as slice_adapter
+    from edgealloc.models.exchange.replies import Gathered as Gathered
+    from edgealloc.models.exchange.replies import gather as gather
+    from edgealloc.models.exchange.replies import masks_for as masks_for
+    from edgealloc.models.exchange.wire import AdapterShape as AdapterShape
+    from edgealloc.models.exchange.wire import canonical_state as canonical_state
+    from edgealloc.models.exchange.wire import pack as pack
+    from edgealloc.models.exchange.wire import unpack as unpack
+    from edgealloc.models.training.backbone import AdapterHandle as AdapterHandle
+    from edgealloc.models.training.client import FederatedOptions as FederatedOptions
+    from edgealloc.models.training.client import evaluate as evaluate
+    from edgealloc.models.training.task import Setup as Setup
+    from edgealloc.models.training.task import Task as Task
+    from edgealloc.models.training.task import build_task as build_task
+    from edgealloc.models.trials.calibrate import calibrate as calibrate
+    from edgealloc.models.trials.calibrate import pilot_from_records as pilot_from_records
+    from edgealloc.models.trials.validate import plan_from_result as plan_from_result
+    from edgealloc.models.trials.validate import validate as validate
 
 _HOME = {
+    "AdapterHandle": "training.backbone",
     "AdapterShape": "exchange.wire",
-    "Masks": "exchange.dropout",
-    "draw_masks": "exchange.dropout",
-    "slice_adapter": "exchange.dropout",
-    "scatter_adapter": "exchange.dropout",
     "Aggregation": "exchange.aggregation",
+    "FederatedOptions": "training.client",
+    "Gathered": "exchange.replies",
+    "Masks": "exchange.dropout",
+    "Setup": "training.task",
+    "Task": "training.task",
     "Update": "exchange.aggregation",
     "aggregate": "exchange.aggregation",
+    "build_task": "training.task",
+    "calibrate": "trials.calibrate",
+    "canonical_state": "exchange.wire",
+    "draw_masks": "exchange.dropout",
+    "evaluate": "training.client",
+    "full_masks": "exchange.dropout",
+    "gather": "exchange.replies",
+    "masked": "exchange.dropout",
+    "masks_for": "exchange.replies",
+    "pack": "exchange.wire",
+    "pilot_from_records": "trials.calibrate",
+    "plan_from_result": "trials.validate",
+    "round_generator": "exchange.dropout",
+    "scatter_adapter": "exchange.dropout",
+    "slice_adapter": "exchange.dropout",
+    "unpack": "exchange.wire",
+    "validate": "trials.validate",
 }
 
-__all__ = sorted(_HOME)
+__all__ = list(_HOME)
 
-
-def __getattr__(name: str) -> Any:
-    """Load a public name from its module on first use, so that importing the package stays light."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__, __dir__ = face(__name__, _HOME)

@@ -1,4 +1,6 @@
-"""Solution methods of edgealloc; each takes a :class:`~edgealloc.formulation.problem.Problem`, none knows another's file."""
+"""Solution methods of edgealloc; each takes a :class:`~edgealloc.formulation.problem.Problem`, none knows
+another's file.
+"""
 
 if __name__ != "edgealloc.solvers":
     raise ImportError(

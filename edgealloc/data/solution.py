@@ -1,7 +1,7 @@
 """A solution as its file states it: claims, column by column, that nobody has checked yet.
 
-:class:`~edgealloc.formulation.result.Result` is what a solver returns; a :class:`Solution` is what is written down and
-read back. The checker judges a solution; :meth:`Solution.for_instance` turns it into an allocation.
+:class:`~edgealloc.formulation.result.Result` is what a solver returns; a :class:`Solution` is what is written down
+and read back. The checker judges a solution; :meth:`Solution.for_instance` turns it into an allocation.
 """
 
 from __future__ import annotations

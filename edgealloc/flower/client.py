@@ -73,7 +73,8 @@ class Assignment:
     round_number
         Flower's number of the round, from 1.
     settings
-        The device's plan (:meth:`edgealloc.rounds.system.Plan.for_device`) and whatever the server's train config holds.
+        The device's plan (:meth:`edgealloc.rounds.system.Plan.for_device`) and whatever the server's train config
+        holds.
     masks
         Kept columns of A and rows of B.
     adapter

@@ -70,7 +70,9 @@ class RoundReport:
 
     @property
     def latencies(self) -> dict[str, float | None]:
-        """For :meth:`edgealloc.rounds.allocator.OnlineAllocator.report`: None for those who trained in vain or not at all.
+        """Latencies for :meth:`~edgealloc.rounds.allocator.OnlineAllocator.report`.
+
+        None for those who trained in vain or not at all.
 
         A client that measures its own latency says so in a metric ``latency_s``; without, it counts as in time.
         """

@@ -1,10 +1,10 @@
 """What travels between the Flower server and its clients, and how it is read back without trust.
 
 A round has two exchanges. QUERY: the client answers with record ``state``, the fields of its
-:class:`~edgealloc.rounds.system.DeviceState` and its name. TRAIN: the server sends ``settings``, the device's own plan,
-and ``adapter``, its own sub-adapter; the client answers with ``adapter``, the trained slices, and ``metrics``.
-Masks do not travel: both sides draw them. Their digest does, so that two sides that draw different masks of equal
-shapes find out instead of adding up what does not belong together.
+:class:`~edgealloc.rounds.system.DeviceState` and its name. TRAIN: the server sends ``settings``, the device's own
+plan, and ``adapter``, its own sub-adapter; the client answers with ``adapter``, the trained slices, and
+``metrics``. Masks do not travel: both sides draw them. Their digest does, so that two sides that draw different
+masks of equal shapes find out instead of adding up what does not belong together.
 """
 
 from __future__ import annotations

@@ -72,8 +72,8 @@ class FedLoDrop(Strategy):
     Parameters
     ----------
     planner
-        The system, planned for by :func:`edgealloc.rounds.system.plan_round`; or what makes a plan of states, for example
-        ``partial(plan_round, system, seed=1, time_limit_s=0.1)`` or an online allocator's ``plan``.
+        The system, planned for by :func:`edgealloc.rounds.system.plan_round`; or what makes a plan of states, for
+        example ``partial(plan_round, system, seed=1, time_limit_s=0.1)`` or an online allocator's ``plan``.
     aggregation
         How updates are merged. ``exact`` is not possible: it changes base weights, which are not sent.
     masks

@@ -56,15 +56,16 @@ class Problem:
     instance
         The instance.
     underfit
-        Replaces the underfitting term of the instance: a function u(s) of an array of keep rates, smooth
-        and not increasing on [min keep_min, max keep_max], or a full :class:`~edgealloc.formulation.bound.UnderfitTerm`.
+        Replaces the underfitting term of the instance: a function u(s) of an array of keep rates, smooth and not
+        increasing on [min keep_min, max keep_max], or a full :class:`~edgealloc.formulation.bound.UnderfitTerm`.
 
     Attributes
     ----------
     instance
         The instance.
     objective
-        The bound G: ``problem.objective(keep, selected, option)``, see :class:`~edgealloc.formulation.objective.Objective`.
+        The bound G: ``problem.objective(keep, selected, option)``, see
+        :class:`~edgealloc.formulation.objective.Objective`.
 
     Raises
     ------

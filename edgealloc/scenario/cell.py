@@ -1,10 +1,10 @@
 """Random cells: ``make_cell(CellOptions(...), rng)``.
 
 Devices are dropped around a base station (:mod:`edgealloc.scenario.links`), get a kind of hardware
-(:mod:`edgealloc.scenario.hardware`) and the load of a named model's adapter (:mod:`edgealloc.scenario.adapter`), and the cell
-buys just so much spectrum that all of them can keep ``reference_keep`` of the adapter
-(:mod:`edgealloc.scenario.sizing`). It is therefore tight and feasible by construction; the allocation that proves it
-comes with it.
+(:mod:`edgealloc.scenario.hardware`) and the load of a named model's adapter (:mod:`edgealloc.scenario.adapter`),
+and the cell buys just so much spectrum that all of them can keep ``reference_keep`` of the adapter
+(:mod:`edgealloc.scenario.sizing`). It is therefore tight and feasible by construction; the allocation that proves
+it comes with it.
 """
 
 # ruff: noqa: RUF009  (_option is dataclasses.field with a help text)
@@ -239,9 +239,9 @@ def make_cell(options: CellOptions, rng: np.random.Generator) -> Cell:
 def next_round(cell: Cell, correlation: float, rng: np.random.Generator) -> Cell:
     """The same cell one round later: the fading moved on, budgets and everything else kept.
 
-    ``correlation`` is that of the amplitudes of successive rounds (:func:`edgealloc.scenario.fading.lag_correlation`).
-    The spectrum was bought for the first channel, so the new cell has no reference allocation and may be
-    infeasible.
+    ``correlation`` is that of the amplitudes of successive rounds
+    (:func:`edgealloc.scenario.fading.lag_correlation`). The spectrum was bought for the first channel, so the new
+    cell has no reference allocation and may be infeasible.
     """
     links = replace(cell.links, fading=cell.links.fading.next(correlation, rng))
     gain = links.gain() if cell.instance.access == "ofdma" else links.gain()[:, 0]

@@ -1,7 +1,7 @@
 """Small-scale fading: block fading, frequency selectivity and its evolution in time.
 
-Everything is a complex amplitude ``h`` of unit mean power; a device's power gain is its large-scale gain
-(path loss and shadowing, :mod:`edgealloc.scenario.path_loss`) times ``|h|^2``. Amplitudes rather than powers, because
+Everything is a complex amplitude ``h`` of unit mean power; a device's power gain is its large-scale gain (path
+loss and shadowing, :mod:`edgealloc.scenario.path_loss`) times ``|h|^2``. Amplitudes rather than powers, because
 only they can be carried from one round to the next.
 
 Frequency selectivity comes from the tapped delay lines TDL-A, TDL-B and TDL-C of 3GPP TR 38.901

@@ -1,7 +1,7 @@
 """edgealloc inside NVIDIA FLARE: a controller that allocates every round, and an executor that trains its share.
 
-Nothing here but the pure interface (edgealloc.rounds.system, edgealloc.models.exchange.replies) and numpy: the model is a linear map
-y = B A x of low rank, learned by gradient descent.
+Nothing here but the pure interface (edgealloc.rounds.system, edgealloc.models.exchange.replies) and numpy: the
+model is a linear map y = B A x of low rank, learned by gradient descent.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What of a transformer's forward pass can be left out, as context managers that change the model for a while.
 
-:class:`edgealloc.models.training.cache.Feed` decides which of them are sound for a model, and proves it. No attention or
-LoRA layer of our own: the model's modules run as they are, on less.
+:class:`edgealloc.models.training.cache.Feed` decides which of them are sound for a model, and proves it. No
+attention or LoRA layer of our own: the model's modules run as they are, on less.
 """
 
 from __future__ import annotations

@@ -71,8 +71,8 @@ class Setup:
     name
         Name in tables.
     train_file, test_file
-        Text files or data sets as in :func:`edgealloc.models.training.examples.load_text`; None for the offline digits.
-        Without a test file the test examples are taken from the training file, apart from the others.
+        Text files or data sets as in :func:`edgealloc.models.training.examples.load_text`; None for the offline
+        digits. Without a test file the test examples are taken from the training file, apart from the others.
     backbone
         ``minilm``, a local path or a hub name; the digits bring their own.
     train_size, validation_size, test_size

@@ -1,9 +1,9 @@
 r"""FDMA as a disciplined convex program for any conic solver of cvxpy, methods ``cvxpy`` and ``cvxpy:NAME``.
 
-The rows are those of :mod:`edgealloc.solvers.backends.logform`; every one is DCP, built from exponential cones. The
-stability term ``sqrt(base + spread / y)`` is the norm of ``(sqrt(base), sqrt(spread) y^(-1/2))``, convex because y
-is concave in x. Channel gains enter through one parameter, additively, so that solving again for new channels
-needs no compilation (DPP).
+The rows are those of :mod:`edgealloc.solvers.backends.logform`; every one is DCP, built from exponential cones.
+The stability term ``sqrt(base + spread / y)`` is the norm of ``(sqrt(base), sqrt(spread) y^(-1/2))``, convex
+because y is concave in x. Channel gains enter through one parameter, additively, so that solving again for new
+channels needs no compilation (DPP).
 """
 
 from __future__ import annotations

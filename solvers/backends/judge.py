@@ -1,9 +1,9 @@
 r"""What a back end claims, and what of it is true.
 
 A claim is never passed on. Its point is evaluated by the problem, repaired until it breaks no budget
-(:mod:`edgealloc.solvers.backends.repair`) and evaluated again. Its bound counts with a stated reason only; for log-convex
-problems :func:`certified_floor` gives one of our own, weak duality at the prices that the point implies. Its word
-"infeasible" counts when we can prove it too. Its word "optimal" counts for nothing: gaps decide.
+(:mod:`edgealloc.solvers.backends.repair`) and evaluated again. Its bound counts with a stated reason only; for
+log-convex problems :func:`certified_floor` gives one of our own, weak duality at the prices that the point
+implies. Its word "infeasible" counts when we can prove it too. Its word "optimal" counts for nothing: gaps decide.
 """
 
 from __future__ import annotations
@@ -149,8 +149,9 @@ def certified_floor(problem: Problem, point: Allocation) -> float:
 
     Per device that is inside its keep range, the price per Hz at which its keep rate would be stationary is
     ``-share'(x) / (d b / d x)``; the median weighted by bandwidth is taken. At an optimal point all are equal and
-    the bound is tight; elsewhere weak duality still holds (see :meth:`edgealloc.solvers.fdma.cell.Cell.lower_bound`).
-    A common keep rate has no such prices: the largest rate that is proved not to fit bounds it.
+    the bound is tight; elsewhere weak duality still holds (see
+    :meth:`edgealloc.solvers.fdma.cell.Cell.lower_bound`). A common keep rate has no such prices: the largest rate
+    that is proved not to fit bounds it.
     """
     inst, cell = problem.instance, Cell.of(problem)
     keep = np.clip(point.keep, inst.keep_min, inst.keep_max)

@@ -1,9 +1,10 @@
 r"""The model that SCIP gets, for every access scheme and variant.
 
-Rows are those of :mod:`edgealloc.solvers.backends.logform`, as sums of exponentials of linear terms, which SCIP recognises
-as convex. What is discrete stays linear in logarithms: a list of levels is ``x = sum z_l log s_l``, a menu row
-shifts exponents, whole blocks bound ``exp(log b)``. With sub-carriers the rate is ``sum_m log(1 + p_m g_m)``,
-concave as it stands, and one row per device is not convex, ``P <= exp(eps - tau)``: energy is power times time.
+Rows are those of :mod:`edgealloc.solvers.backends.logform`, as sums of exponentials of linear terms, which SCIP
+recognises as convex. What is discrete stays linear in logarithms: a list of levels is ``x = sum z_l log s_l``, a
+menu row shifts exponents, whole blocks bound ``exp(log b)``. With sub-carriers the rate is ``sum_m log(1 + p_m
+g_m)``, concave as it stands, and one row per device is not convex, ``P <= exp(eps - tau)``: energy is power times
+time.
 """
 
 from __future__ import annotations

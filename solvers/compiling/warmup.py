@@ -154,9 +154,8 @@ class _Work:
 @contextlib.contextmanager
 def _workers(work: _Work, count: int) -> Iterator[None]:
     """Worker processes that take part in the work; they end with this block, and when this process dies."""
-    processes, threads = [], []
-    code = f"import sys; sys.path[:] = {json.dumps(sys.path)}; import edgealloc.solvers.compiling.worker as w; w.main()"
-    try:
+    processes, threads = [], [] code = f"import sys; sys.path[:] = {json.dumps(sys.path)}; import
+    edgealloc.solvers.compiling.worker as w; w.main()" try:
         for _ in range(count):
             with contextlib.suppress(OSError, ValueError):  # no interpreter of its own, or no processes left
                 process = subprocess.Popen(

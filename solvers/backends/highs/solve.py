@@ -1,11 +1,11 @@
 r"""Mixed-integer linear programs with proven one-sided lines, method ``highs``; takes linear side constraints.
 
-Every device picks one piece of :mod:`edgealloc.solvers.separable.pieces`: a mode and an interval of the keep rate, over
-which its cost lies above a proven line in s^2, and so does what it needs of the radio: bandwidth, or profit
-rates of sub-carriers. The stability term lies above its tangents. So every program is a relaxation, and its
-bound a bound of the problem, whatever the pieces are. Pieces are cut where a program's point lies and it is
-solved again: on a piece of width h the lines are O(h^2) away, so bound and plan meet. Linear programs come
-first; pieces whose reduced cost closes the gap are dropped.
+Every device picks one piece of :mod:`edgealloc.solvers.separable.pieces`: a mode and an interval of the keep rate,
+over which its cost lies above a proven line in s^2, and so does what it needs of the radio: bandwidth, or profit
+rates of sub-carriers. The stability term lies above its tangents. So every program is a relaxation, and its bound
+a bound of the problem, whatever the pieces are. Pieces are cut where a program's point lies and it is solved
+again: on a piece of width h the lines are O(h^2) away, so bound and plan meet. Linear programs come first; pieces
+whose reduced cost closes the gap are dropped.
 """
 
 from __future__ import annotations
