@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from edgealloc import solve
-from edgealloc.certificate.prices import certificate_from_dict
+from edgealloc.certificate.file import certificate_from_dict
 from edgealloc.files.instance import load_instance
 from edgealloc.solvers.certify.write import certified
 from edgealloc.verify.certificate import check_certificate

@@ -94,7 +94,8 @@ class Alone:
 
 def draw_instance(devices: int, seed: int) -> Instance:
     """The benchmark's cell: defaults of the scenario generator, spectrum bought for a keep rate of 0.3."""
-    from edgealloc.scenario.cell import CellOptions, make_cell
+    from edgealloc.scenario.cell import make_cell
+    from edgealloc.scenario.options import CellOptions
 
     options = CellOptions(devices=devices, access="fdma", name=f"fdma-{devices}-seed{seed}")
     return make_cell(options, np.random.default_rng(seed)).instance

@@ -16,13 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from edgealloc.data.instance import Access, Instance
+from edgealloc.data.instance import Instance
+from edgealloc.data.spec import Access
 from edgealloc.models.training.client import FederatedOptions
 from edgealloc.models.training.task import Setup
-from edgealloc.models.trials.calibrate import calibrate, fit, pilot_from_records
+from edgealloc.models.trials.calibrate import calibrate, pilot_from_records
 from edgealloc.models.trials.cell import DEFAULT_PLANS, plans_for, save, trial_cell, verdict
+from edgealloc.models.trials.fit import fit
 from edgealloc.models.trials.validate import markdown, validate
-from edgealloc.scenario.cell import CellOptions
+from edgealloc.scenario.options import CellOptions
 
 # MiniLM-L6: two adapted maps 384 x 384 of rank 8, and a head of 2 x 385 numbers, all in 32 bit.
 LORA_BITS, HEAD_BITS = 32.0 * 2 * 8 * (384 + 384), 32.0 * 2 * 385

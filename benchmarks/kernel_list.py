@@ -26,7 +26,8 @@ from edgealloc.api import METHODS, solve
 from edgealloc.conformance import CASES
 from edgealloc.errors import EdgeallocError, MissingPackageError
 from edgealloc.formulation.problem import Problem
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
 
 ACCESS = ("fdma", "rb", "ofdma")
 Key = tuple[str, str, tuple[Any, ...]]  # module, name, argument types

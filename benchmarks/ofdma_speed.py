@@ -28,7 +28,8 @@ from edgealloc.data.instance import Instance
 from edgealloc.files.instance import instance_hash
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.exact import solve_bnb
 

@@ -25,7 +25,8 @@ from edgealloc.data.instance import Instance
 from edgealloc.rounds.clairvoyant import clairvoyant
 from edgealloc.rounds.simulation import SimulateOptions, draw_rounds, simulate, summary
 from edgealloc.rounds.solver import RoundSolver
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
 
 SEED = 7
 CORRELATION = 0.9

@@ -20,10 +20,12 @@ import numpy as np
 
 from benchmarks.ofdma_speed import time_to
 from benchmarks.record import machine, save_page, save_rows
-from edgealloc.data.instance import AdapterOption, Instance, UnderfitCurve
+from edgealloc.data.instance import Instance
+from edgealloc.data.spec import AdapterOption, UnderfitCurve
 from edgealloc.files.instance import instance_hash
 from edgealloc.formulation.problem import Problem
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.exact import solve_bnb
 

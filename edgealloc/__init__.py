@@ -13,14 +13,16 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from edgealloc.api import METHODS, compare, load, solve
     from edgealloc.data.allocation import Allocation
-    from edgealloc.data.instance import AdapterOption, BoundSpec, Instance, UnderfitCurve
+    from edgealloc.data.instance import Instance
     from edgealloc.data.outcome import Snapshot, Status
+    from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve
     from edgealloc.errors import EdgeallocError, InputError, MissingPackageError, StatusError
     from edgealloc.files.instance import save_instance
     from edgealloc.formulation.problem import Problem
     from edgealloc.formulation.result import Result
     from edgealloc.inverse import front, least
-    from edgealloc.scenario.cell import CellOptions, make_cell
+    from edgealloc.scenario.cell import make_cell
+    from edgealloc.scenario.options import CellOptions
     from edgealloc.solvers.backends.cvxpy_fdma import to_cvxpy
     from edgealloc.solvers.backends.pyomo_model import to_pyomo
     from edgealloc.verify.solution import verify_files
@@ -34,10 +36,10 @@ _HOME = {
     "InputError": "errors",
     "MissingPackageError": "errors",
     "StatusError": "errors",
-    "AdapterOption": "data.instance",
-    "BoundSpec": "data.instance",
+    "AdapterOption": "data.spec",
+    "BoundSpec": "data.spec",
     "Instance": "data.instance",
-    "UnderfitCurve": "data.instance",
+    "UnderfitCurve": "data.spec",
     "front": "inverse",
     "least": "inverse",
     "save_instance": "files.instance",
@@ -46,7 +48,7 @@ _HOME = {
     "Result": "formulation.result",
     "Snapshot": "data.outcome",
     "Status": "data.outcome",
-    "CellOptions": "scenario.cell",
+    "CellOptions": "scenario.options",
     "make_cell": "scenario.cell",
     "to_cvxpy": "solvers.backends.cvxpy_fdma",
     "to_pyomo": "solvers.backends.pyomo_model",

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from edgealloc.api import METHODS, find_method, solve
-from edgealloc.data.instance import AdapterOption, BoundSpec, Instance
+from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
+from edgealloc.data.spec import AdapterOption, BoundSpec
 from edgealloc.errors import InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result

@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 
 from edgealloc.api import solve
 from edgealloc.bench.preview import draw_demo
-from edgealloc.certificate.prices import save_certificate
-from edgealloc.data.instance import BoundSpec, Instance
+from edgealloc.certificate.file import save_certificate
+from edgealloc.data.instance import Instance
+from edgealloc.data.spec import BoundSpec
 from edgealloc.errors import MissingPackageError
 from edgealloc.files.instance import save_instance
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
-from edgealloc.report.allocation_picture import draw
+from edgealloc.report.draw import draw
 from edgealloc.report.tables import allocation_table, comparison_table, proof_text
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.certify.write import certified
 from edgealloc.solvers.exact import search

@@ -10,7 +10,8 @@ import numpy as np
 
 import edgealloc
 from edgealloc.formulation.problem import Problem
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
 
 TENANT = [0, 1, 2]
 SHARE = 0.2

@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 import edgealloc
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
 
 
 def main() -> None:

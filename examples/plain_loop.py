@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgealloc.data.instance import BoundSpec
+from edgealloc.data.spec import BoundSpec
 from edgealloc.models.exchange.replies import (
     AdapterShape,
     Aggregation,

@@ -12,7 +12,8 @@ import pyomo.environ as pyo
 
 import edgealloc
 from edgealloc.formulation.problem import Problem
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
 from edgealloc.solvers.backends.pyomo_run import solve_model
 
 

@@ -4,8 +4,8 @@
     training     the trainer: data, model and adapter, a device's round, all rounds
     trials       is the bound's word true: pilot runs, calibration, allocations trained under the cell's clock
 
-The names below are imported when they are first used: those of ``exchange`` need numpy only, so a federated-learning
-system can use them without torch; those that train import torch, transformers and peft.
+The names below are imported when they are first used: those of ``exchange`` need numpy only, so a
+federated-learning system can use them without torch; those that train import torch, transformers and peft.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ cases are absent.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,12 @@ import numpy as np
 import pytest
 
 from edgealloc.data.allocation import Allocation
-from edgealloc.data.instance import Access, AdapterOption, BoundSpec, Instance
+from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
+from edgealloc.data.spec import Access, AdapterOption, BoundSpec
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
+from tests.places import CASES
 
 MakeInstance = Callable[..., Instance]
 ByHand = Callable[..., Result]
@@ -27,11 +28,9 @@ ByHand = Callable[..., Result]
 @pytest.fixture(scope="session")
 def cases() -> Path:
     """Folder of the public case files: EDGEALLOC_CASES, or ../shared/cases beside the checkout."""
-    named = os.environ.get("EDGEALLOC_CASES")
-    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "cases"
-    if not folder.is_dir():
-        pytest.skip(f"no public cases in {folder}; set EDGEALLOC_CASES to their folder")
-    return folder
+    if not CASES.is_dir():
+        pytest.skip(f"no public cases in {CASES}; set EDGEALLOC_CASES to their folder")
+    return CASES
 
 
 def _make_instance(access: Access = "fdma", devices: int = 4, subcarriers: int = 8, **changes: Any) -> Instance:

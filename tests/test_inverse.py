@@ -11,11 +11,12 @@ from click.testing import CliRunner
 
 import edgealloc
 from edgealloc.cli.app import main
-from edgealloc.data.instance import Access
+from edgealloc.data.spec import Access
 from edgealloc.errors import InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.inverse import Resource, front, least, scaled
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
 
 
 @pytest.mark.parametrize("resource", ["bandwidth_hz", "latency_s", "energy_j"])

@@ -16,8 +16,8 @@ import pytest
 
 import edgealloc
 from tests import versions
+from tests.places import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"edgealloc": "edgealloc", "solvers": "edgealloc/solvers", "models": "edgealloc/models"}
 BUILD = "import setuptools.build_meta as b; print(b.build_{}('..'))"
 

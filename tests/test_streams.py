@@ -16,7 +16,9 @@ import pytest
 from edgealloc.cli.app import main
 from edgealloc.data.instance import Instance
 from edgealloc.files.instance import save_instance
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
+from tests.places import ROOT
 
 SOLVE = """
 import sys
@@ -41,7 +43,7 @@ OUTSIDE = {
 def run(folder: Path, *words: str, code: str = "") -> subprocess.CompletedProcess[str]:
     """Python with a program, or the command line, in a folder; both streams caught as file descriptors."""
     program = [sys.executable, "-c", code or "from edgealloc.cli.app import main; main()", *words]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(program, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import ROOT
+
 # The scripts of this environment, whatever PATH says.
 BIN = Path(sys.executable).parent
 

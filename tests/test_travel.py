@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 
 from edgealloc.api import solve
-from edgealloc.certificate.prices import save_certificate
-from edgealloc.data.instance import Instance, UnderfitCurve
+from edgealloc.certificate.file import save_certificate
+from edgealloc.data.instance import Instance
+from edgealloc.data.spec import UnderfitCurve
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
 from edgealloc.solvers.certify.write import certified
 from edgealloc.verify.solution import verify_files
 

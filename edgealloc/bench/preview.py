@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgealloc.bench.charts import plot_sweep
 from edgealloc.bench.suites import SUITES
 from edgealloc.bench.sweep import BenchOptions, cells_of, frame_of, run_cell
-from edgealloc.bench.tables import plot_sweep
 
 __all__ = ["draw_demo"]
 

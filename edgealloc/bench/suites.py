@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from edgealloc.data.instance import Instance
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
 
 __all__ = ["SUITES", "Case", "Suite"]
 
@@ -28,7 +29,7 @@ class Case:
     seed
         Of the generator that draws the cell.
     options
-        Arguments of :class:`~edgealloc.scenario.cell.CellOptions`.
+        Arguments of :class:`~edgealloc.scenario.options.CellOptions`.
     factors
         Factor per budget: ``bandwidth_hz``, ``latency_s``, ``energy_j``.
     changes

@@ -100,7 +100,8 @@ def cells_of(suite: Suite, methods: tuple[str, ...], options: BenchOptions) -> l
 def _warm(method: str, access: str) -> None:
     """Let a method compile what it compiles, once per process, so that no cell's time contains it."""
     from edgealloc.api import solve
-    from edgealloc.scenario.cell import CellOptions, make_cell
+    from edgealloc.scenario.cell import make_cell
+    from edgealloc.scenario.options import CellOptions
 
     columns = 4 if access == "ofdma" else None
     drawn = make_cell(CellOptions(devices=2, access=access, subcarriers=columns), np.random.default_rng(0))  # type: ignore[arg-type]

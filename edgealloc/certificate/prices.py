@@ -8,28 +8,15 @@ a certificate is believed: every number is a hint that is evaluated again, and a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgealloc.certificate.form import FORMAT, OUT, Cut, IntArray, Reader, cut_to_dict, seal
-from edgealloc.certificate.subcarriers import SubcarrierCertificate, SubcarrierReader
-from edgealloc.files.disk import read_json, write_json
 from edgealloc.units import FloatArray
 
-__all__ = [
-    "FORMAT", "OUT", "AnyCertificate", "Certificate", "Cut", "Node", "Pieces", "Planes", "Round",
-    "certificate_from_dict", "load_certificate", "save_certificate",
-]  # fmt: skip
-
-_CONTENT = {
-    "prices": ("pieces", "nodes", "rounds"),
-    "common-rate": ("pieces", "cap", "touch"),
-    "subcarriers": ("nodes",),
-}
+__all__ = ["FORMAT", "OUT", "Certificate", "Cut", "Node", "Pieces", "Planes", "Round"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,9 +143,6 @@ class Certificate:
         return {**data, "sha256": seal(data)}
 
 
-AnyCertificate = Certificate | SubcarrierCertificate
-
-
 def _dict(part: Any) -> dict[str, Any]:
     """Fields of a dataclass of arrays as lists."""
     row = {}
@@ -178,59 +162,6 @@ def _node_dict(node: Node) -> dict[str, Any]:
     if node.price_per_hz is not None:
         row |= {"price_per_hz": node.price_per_hz, "kept_share": node.kept_share}
     return row
-
-
-def save_certificate(certificate: AnyCertificate, path: str | Path) -> Path:
-    """Write a certificate file; it appears whole or not at all."""
-    return write_json(certificate.to_file(), path)
-
-
-def load_certificate(path: str | Path) -> AnyCertificate:
-    """Read a certificate file.
-
-    Raises
-    ------
-    InputError
-        When it cannot be read or is not a sound certificate; lists what is wrong.
-    """
-    return certificate_from_dict(read_json(path), str(path))
-
-
-def certificate_from_dict(data: Mapping[str, Any], subject: str = "certificate") -> AnyCertificate:
-    """The certificate of a JSON object; see :func:`load_certificate`."""
-    reader = _PriceReader(subject)
-    reader.same(data.get("format"), FORMAT, "format")
-    try:
-        reader.same(data.get("sha256"), seal(data), "sha256")
-    except RecursionError:
-        reader.fault("content", "nested too deeply", "a certificate")
-        reader.finish()
-    kind = data.get("kind")
-    if not isinstance(kind, str) or kind not in _CONTENT:
-        reader.fault("kind", kind, " or ".join(_CONTENT))
-        reader.finish()
-    name = data.get("instance")
-    if not isinstance(name, str):
-        reader.fault("instance", name, "a name")
-    known = {"format", "sha256", "kind", "instance", "lower_bound", *_CONTENT[str(kind)]}
-    for key in sorted(set(data) ^ known):
-        reader.fault(key, "(missing)" if key in known else data[key], "given" if key in known else "no such key")
-    reader.finish()
-    if kind == "subcarriers":
-        return SubcarrierReader(subject).certificate(data)
-    common = kind == "common-rate"
-    certificate = Certificate(
-        instance_name=str(name),
-        kind=str(kind),
-        lower_bound=reader.bound(data["lower_bound"]),
-        pieces=reader.pieces(data["pieces"]),
-        nodes=() if common else reader.nodes(data["nodes"]),
-        rounds=() if common else reader.rounds(data["rounds"]),
-        cap=None if not common or data["cap"] is None else reader.number(data["cap"], "cap"),
-        touch=reader.number(data["touch"], "touch") if common else None,
-    )
-    reader.finish()
-    return certificate
 
 
 class _PriceReader(Reader):

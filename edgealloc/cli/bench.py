@@ -60,9 +60,10 @@ def bench_command(
 
     Each finished cell is on disk: run the same command again to continue a sweep that was stopped.
     """
+    from edgealloc.bench.charts import draw_bench
     from edgealloc.bench.suites import SUITES
     from edgealloc.bench.sweep import BenchOptions, save_frame
-    from edgealloc.bench.tables import LOCAL, draw_bench, summary, time_table, to_latex, to_markdown
+    from edgealloc.bench.tables import LOCAL, summary, time_table, to_latex, to_markdown
     from edgealloc.errors import Fault, InputError
 
     if suite is None:

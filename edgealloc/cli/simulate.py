@@ -14,7 +14,7 @@ __all__ = ["simulate_command"]
 
 def _options() -> list[click.Option]:
     from edgealloc.rounds.simulation import SimulateOptions
-    from edgealloc.scenario.cell import CellOptions
+    from edgealloc.scenario.options import CellOptions
 
     return [*options_of(SimulateOptions), *options_of(CellOptions)]
 
@@ -35,7 +35,8 @@ def simulate_command(seed: int, out: Path | None, plot: Path | None, as_json: bo
 
     from edgealloc.report.tables import cell_text
     from edgealloc.rounds.simulation import SimulateOptions, simulate, summary
-    from edgealloc.scenario.cell import CellOptions, make_cell
+    from edgealloc.scenario.cell import make_cell
+    from edgealloc.scenario.options import CellOptions
 
     for path in (out, plot):
         if path is not None and not path.parent.is_dir():

@@ -7,30 +7,29 @@ dictionaries (``TypedDict``), without an object per device. Imported lazily, for
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, Final, Literal, NotRequired, get_args, get_type_hints
+from typing import Annotated, Any, Final, Literal, NotRequired, get_args
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, with_config
-from typing_extensions import TypedDict, is_typeddict  # pydantic needs this one before Python 3.12
+from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, with_config
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
-from edgealloc.data.instance import device_fields
-from edgealloc.errors import Fault, InputError
-
-__all__ = ["InstanceFile", "SolutionFile", "json_schema", "require_format", "structural_faults"]
+__all__ = ["InstanceFile", "SolutionFile", "json_schema"]
 
 FileKind = Literal["instance", "solution"]
+
+
 FORMATS: Final[Mapping[FileKind, str]] = {
     "instance": "edgealloc-instance/1",
     "solution": "edgealloc-solution/1",
 }
 
-_ONE, _MANY = "<number>", "<list>"  # tags of the two forms of a value, dropped from fault paths
+
+ONE, MANY = "<number>", "<list>"  # tags of the two forms of a value, dropped from fault paths
 
 
 def _form(value: object) -> str:
-    return _MANY if isinstance(value, list) else _ONE
+    return MANY if isinstance(value, list) else ONE
 
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -40,7 +39,7 @@ Keep = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 OneOrMany = Annotated[
-    Annotated[NonNegative, Tag(_ONE)] | Annotated[list[NonNegative], Tag(_MANY)], Discriminator(_form)
+    Annotated[NonNegative, Tag(ONE)] | Annotated[list[NonNegative], Tag(MANY)], Discriminator(_form)
 ]
 _CLOSED = ConfigDict(extra="forbid", strict=True)
 
@@ -193,7 +192,7 @@ class SolutionFile(TypedDict):
 
 
 @cache
-def _adapter(kind: FileKind) -> TypeAdapter[Any]:
+def adapter(kind: FileKind) -> TypeAdapter[Any]:
     return TypeAdapter(InstanceFile if kind == "instance" else SolutionFile)
 
 
@@ -208,7 +207,7 @@ def _if_access(access: str, uplink: dict[str, Any], gain: str) -> dict[str, Any]
 
 def json_schema(kind: FileKind) -> dict[str, Any]:
     """The published JSON Schema (draft 2020-12) of a file format."""
-    schema = _adapter(kind).json_schema()
+    schema = adapter(kind).json_schema()
     tag = FORMATS[kind]
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"urn:{tag.replace('/', ':')}"}
     if kind == "instance":
@@ -219,92 +218,6 @@ def json_schema(kind: FileKind) -> dict[str, Any]:
             _if_access("ofdma", {"required": ["subcarriers"], **no_blocks}, "array"),
         ]
     return head | schema
-
-
-def require_format(kind: FileKind, data: Mapping[str, Any], subject: str) -> None:
-    """Refuse a file whose ``format`` is not that of its kind, before anything else is said about it.
-
-    Raises
-    ------
-    InputError
-        With that one fault.
-    """
-    given, tag = data.get("format", "(missing)"), FORMATS[kind]
-    if given != tag:
-        raise InputError(subject, [Fault("file", "format", repr(given), repr(tag))])
-
-
-def structural_faults(kind: FileKind, data: Mapping[str, Any]) -> list[tuple[tuple[str | int, ...], Fault]]:
-    """Every structural fault of a parsed file with its path in the file.
-
-    Structure means keys, types and ranges of single values; relations between values are the business of
-    :class:`~edgealloc.data.instance.Instance` and of the checker.
-    """
-    try:
-        _adapter(kind).validate_python(data)
-    except ValidationError as error:
-        return [_translate(kind, data, dict(e)) for e in error.errors(include_url=False)]
-    return []
-
-
-def _translate(
-    kind: FileKind, data: Mapping[str, Any], error: dict[str, Any]
-) -> tuple[tuple[str | int, ...], Fault]:
-    """One pydantic error in the words of the project: where, field, value, allowed."""
-    path = tuple(part for part in error["loc"] if part not in (_ONE, _MANY))
-    where, rest = _place(kind, data, path)
-    field = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in rest).lstrip(".")
-    value = _shown(error["input"])
-    if error["type"] == "missing":
-        return path, Fault(where, field, "(missing)", "this key is required")
-    if error["type"] == "extra_forbidden":
-        return path, Fault(where, field, value, _nearest(kind, path))
-    device_key = kind == "instance" and len(path) >= 3 and path[0] == "devices"
-    allowed = device_fields().get(str(path[2])) if device_key else None
-    words = error["msg"].removeprefix("Input should be ").replace("valid dictionary", "JSON object")
-    return path, Fault(where, field, value, allowed or words)
-
-
-def _place(
-    kind: FileKind, data: Mapping[str, Any], path: tuple[str | int, ...]
-) -> tuple[str, tuple[str | int, ...]]:
-    """Device name (or block of the file) that a path lies in, and the rest of the path."""
-    if len(path) >= 2 and path[0] == "devices" and isinstance(path[1], int):
-        device = data["devices"][path[1]]
-        name = device.get("name") if isinstance(device, dict) else None
-        where = name if isinstance(name, str) and name else f"device {path[1]}"
-        return where, path[2:] or ("entry",)
-    if len(path) >= 2 and isinstance(path[0], str):
-        return path[0], path[1:]
-    return kind, path
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _nearest(kind: FileKind, path: tuple[str | int, ...]) -> str:
-    """Advice for an unknown key: the nearest key that is known at that place, or all of them."""
-    known = _keys_at(kind, path[:-1])
-    close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
-    return f"not a key; did you mean {close[0]!r}?" if close else f"not a key; known here: {', '.join(known)}"
-
-
-def _keys_at(kind: FileKind, path: tuple[str | int, ...]) -> list[str]:
-    node: Any = InstanceFile if kind == "instance" else SolutionFile
-    for part in path:
-        if isinstance(part, str):
-            node = next(_typed_dicts(get_type_hints(node)[part]))
-    return list(get_type_hints(node))
-
-
-def _typed_dicts(hint: Any) -> Iterator[Any]:
-    """The TypedDict types inside a type such as ``list[X] | None``."""
-    if is_typeddict(hint):
-        yield hint
-    for argument in getattr(hint, "__args__", ()):
-        yield from _typed_dicts(argument)
 
 
 if __name__ == "__main__":  # write the published schemas beside this file

@@ -42,7 +42,8 @@ from edgealloc.models.exchange.replies import (
     slice_adapter,
 )
 from edgealloc.models.exchange.wire import FloatArray
-from edgealloc.rounds.system import DeviceState, Plan, System, plan_round
+from edgealloc.rounds.round import plan_round
+from edgealloc.rounds.system import DeviceState, Plan, System
 
 try:
     from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
@@ -72,7 +73,7 @@ class FedLoDrop(Strategy):
     Parameters
     ----------
     planner
-        The system, planned for by :func:`edgealloc.rounds.system.plan_round`; or what makes a plan of states, for
+        The system, planned for by :func:`edgealloc.rounds.round.plan_round`; or what makes a plan of states, for
         example ``partial(plan_round, system, seed=1, time_limit_s=0.1)`` or an online allocator's ``plan``.
     aggregation
         How updates are merged. ``exact`` is not possible: it changes base weights, which are not sent.

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgealloc.data.instance import BoundSpec
+from edgealloc.data.spec import BoundSpec
 from edgealloc.units import FloatArray
 
 __all__ = ["StabilityTerm", "UnderfitTerm", "underfit_term"]

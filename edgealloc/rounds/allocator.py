@@ -22,9 +22,10 @@ from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.rounds.energy import EnergyHorizon
+from edgealloc.rounds.round import round_instance
 from edgealloc.rounds.solver import RoundSolver
 from edgealloc.rounds.stragglers import StragglerPolicy, Stragglers
-from edgealloc.rounds.system import DeviceState, Plan, System, plan_of, round_instance
+from edgealloc.rounds.system import DeviceState, Plan, System, plan_of
 from edgealloc.solvers.compiling.clock import Clock
 from edgealloc.units import dbm_to_w
 

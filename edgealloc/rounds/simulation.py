@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from edgealloc.data.instance import Instance
 from edgealloc.errors import Fault, InputError, MissingPackageError
 from edgealloc.formulation.result import Result
-from edgealloc.rounds.energy import POLICIES, EnergyLedger, RoundView, make_policy
+from edgealloc.rounds.ledger import EnergyLedger
+from edgealloc.rounds.policies import POLICIES, RoundView, make_policy
 from edgealloc.rounds.solver import RoundSolver
 from edgealloc.scenario.cell import Cell, next_round
 from edgealloc.solvers.compiling.clock import Clock

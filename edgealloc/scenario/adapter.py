@@ -24,7 +24,7 @@ from math import prod
 from types import MappingProxyType
 from typing import Any, Literal
 
-from edgealloc.data.instance import AdapterOption
+from edgealloc.data.spec import AdapterOption
 from edgealloc.errors import Fault, InputError
 
 __all__ = [

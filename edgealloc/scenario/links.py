@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgealloc.errors import Fault, InputError
+from edgealloc.scenario.environment import Environment, breakpoint_m
 from edgealloc.scenario.fading import DelayProfile, FadingState, draw_fading
-from edgealloc.scenario.path_loss import (
-    Environment,
-    breakpoint_m,
+from edgealloc.scenario.path_loss import path_loss_db
+from edgealloc.scenario.sight import (
     draw_line_of_sight,
     draw_shadowing_db,
     effective_height_uma_m,
-    path_loss_db,
     shadowing_sigma_db,
 )
 from edgealloc.units import FloatArray, db_to_linear

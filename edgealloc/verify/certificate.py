@@ -20,8 +20,9 @@ import numpy as np
 from flint import ctx
 from numpy.typing import NDArray
 
+from edgealloc.certificate.file import AnyCertificate
 from edgealloc.certificate.form import OUT, IntArray
-from edgealloc.certificate.prices import AnyCertificate, Certificate
+from edgealloc.certificate.prices import Certificate
 from edgealloc.data.instance import Instance
 from edgealloc.units import FloatArray
 from edgealloc.verify.proof.cover import Box, Spans, check_cover, check_tree, root_box

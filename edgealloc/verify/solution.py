@@ -12,12 +12,12 @@ and that the status fits. That ``lower_bound`` is a lower bound takes a third fi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from edgealloc.certificate.prices import AnyCertificate, certificate_from_dict
+from edgealloc.certificate.file import AnyCertificate, certificate_from_dict
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
 from edgealloc.data.solution import Solution
@@ -30,8 +30,9 @@ from edgealloc.verify.budgets import check_budgets, demand_of
 from edgealloc.verify.certificate import check_certificate
 from edgealloc.verify.diagnosis import UNPROVED, check_infeasible
 from edgealloc.verify.form import REL_TOL, Findings, check_form, check_ranges, check_spectrum, check_stated_use
+from edgealloc.verify.report import Report
 
-__all__ = ["DOUBT", "OPTIMAL_GAP", "Report", "verify", "verify_files", "with_certificate"]
+__all__ = ["DOUBT", "OPTIMAL_GAP", "verify", "verify_files", "with_certificate"]
 
 OPTIMAL_GAP = 1e-4  # the solvers' default: what `optimal` claims unless a tighter or looser gap is passed
 ATTAINED = 1e-12  # so close to G_free in relative terms an objective counts as attaining it
@@ -40,56 +41,6 @@ NO_PROOF = (
     "lower_bound, and with it optimality, is not proved by this check: there is no certificate; "
     "it is only compared with the objective"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Verdict of the checker.
-
-    Parameters
-    ----------
-    instance, method, status
-        What was judged, as the solution states it.
-    faults
-        Everything that is wrong: device, field, value and what is allowed. Empty: accepted.
-    notes
-        What was proved beyond the claims, and what was left unproved.
-    objective
-        The bound G, recomputed; None without an allocation.
-    devices, in_balls, bits
-        Devices checked; how many budgets needed ball arithmetic, and the highest precision used.
-    feasible
-        Whether the allocation breaks no rule and no budget, whatever is claimed of it; False without one.
-    """
-
-    instance: str
-    method: str
-    status: str
-    faults: tuple[Fault, ...]
-    notes: tuple[str, ...] = ()
-    objective: float | None = None
-    devices: int = 0
-    in_balls: int = 0
-    bits: int = 0
-    feasible: bool = False
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.faults
-
-    def __str__(self) -> str:
-        head = f"{'ACCEPTED' if self.ok else 'REJECTED'}: {self.status} by {self.method} on {self.instance!r}"
-        lines = [head]
-        if self.objective is not None:
-            lines.append(f"  objective recomputed: {self.objective:.12g}")
-            text = f"  budgets of {self.devices} devices decided exactly, {self.in_balls} in ball arithmetic"
-            lines.append(text + (f" with up to {self.bits} bits" if self.in_balls else ""))
-        lines += [f"  wrong: {fault}" for fault in self.faults[: InputError.MAX_SHOWN]]
-        if len(self.faults) > InputError.MAX_SHOWN:
-            lines.append(f"  ... and {len(self.faults) - InputError.MAX_SHOWN} more (see .faults)")
-        lines += [f"  note: {note}" for note in self.notes]
-        return "\n".join(lines)
 
 
 def verify_files(

@@ -19,7 +19,7 @@ from nvflare.app_common.abstract.fl_model import FLModel
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from nvflare.app_common.workflows.model_controller import ModelController
 
-from edgealloc.data.instance import BoundSpec
+from edgealloc.data.spec import BoundSpec
 from edgealloc.models.exchange.replies import (
     AdapterShape,
     Masks,
@@ -29,7 +29,8 @@ from edgealloc.models.exchange.replies import (
     scatter_adapter,
     slice_adapter,
 )
-from edgealloc.rounds.system import DeviceState, System, plan_round
+from edgealloc.rounds.round import plan_round
+from edgealloc.rounds.system import DeviceState, System
 
 A, B = "map.lora_A.weight", "map.lora_B.weight"
 INPUTS, OUTPUTS, RANK, SAMPLES = 12, 10, 3, 40

@@ -19,7 +19,8 @@ from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageEr
 from edgealloc.formulation.result import Result
 from edgealloc.models.trials.plans import Solve, admission, stragglers
 from edgealloc.models.trials.validate import Plan, Validation, markdown, plan_from_result
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
 
 __all__ = ["DEFAULT_PLANS", "SPECIAL_PLANS", "plan_text", "plans_for", "save", "trial_cell", "verdict"]
 

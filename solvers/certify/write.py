@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgealloc.certificate.prices import AnyCertificate, Certificate, Node, Pieces, Planes
+from edgealloc.certificate.file import AnyCertificate
+from edgealloc.certificate.prices import Certificate, Node, Pieces, Planes
 from edgealloc.data.outcome import Status
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.problem import Problem

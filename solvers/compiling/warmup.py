@@ -154,8 +154,10 @@ class _Work:
 @contextlib.contextmanager
 def _workers(work: _Work, count: int) -> Iterator[None]:
     """Worker processes that take part in the work; they end with this block, and when this process dies."""
-    processes, threads = [], [] code = f"import sys; sys.path[:] = {json.dumps(sys.path)}; import
-    edgealloc.solvers.compiling.worker as w; w.main()" try:
+    processes, threads = [], []
+    run = "from edgealloc.solvers.compiling.worker import main; main()"
+    code = f"import sys; sys.path[:] = {json.dumps(sys.path)}; {run}"
+    try:
         for _ in range(count):
             with contextlib.suppress(OSError, ValueError):  # no interpreter of its own, or no processes left
                 process = subprocess.Popen(

@@ -1,4 +1,6 @@
-"""A process that compiles kernels for another one (:mod:`edgealloc.solvers.compiling.warmup`) and leaves them in the cache.
+"""A process that compiles kernels for another one and leaves them in the cache.
+
+The other one is :mod:`edgealloc.solvers.compiling.warmup`.
 
 It reads places in the kernel list from standard input and answers each with the same line when it is done. It ends
 at once when the other process closes the pipe or dies.

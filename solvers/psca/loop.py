@@ -8,77 +8,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgealloc.data.outcome import Snapshot
-from edgealloc.errors import Fault, InputError
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.psca import device as dev
 from edgealloc.solvers.psca.model import IntArray, Iterate, Model
 from edgealloc.solvers.psca.plan import best_plan, factors, out_cost, own_cost
+from edgealloc.solvers.psca.settings import PscaSettings
 from edgealloc.solvers.psca.subproblem.route import Route, SubProblem
 from edgealloc.units import FloatArray
 
-__all__ = ["PscaSettings", "Search"]
+__all__ = ["Search"]
 
 _STRONG = 4.0  # a penalty, in prices, above which a binary that rests between 0 and 1 rests at one half
 _NUDGES = 4  # times that columns resting near one half are moved
-
-
-@dataclass(frozen=True, slots=True)
-class PscaSettings:
-    """What is particular to P-SCA.
-
-    Parameters
-    ----------
-    penalty_start, penalty_factor
-        First penalty, relative to the mean relaxed price of a column, and its growth.
-    penalty_steps
-        Sub-problems per penalty.
-    relax_steps, relax_tol
-        Sub-problems without penalty at most, and the relative decrease below which they end (1e-9 for FDMA,
-        where the relaxation is the problem).
-    binary_tol
-        Mean of 4 c (1 - c) over the binaries that counts as binary.
-    max_penalties
-        Number of penalties at most.
-    gap
-        Duality gap at which a sub-problem is solved, relative to the objective.
-    search
-        Exact knapsack and exchanges of points in a shared band, kicks for sub-carriers (``psca+``).
-    kicks
-        With ``search``, times that half of the sub-carriers change hands at random before a polish.
-    starts
-        Starting points; those after the first are random (``psca+``: 3).
-    bound
-        Attach a root dual bound, so that the gap is guaranteed.
-    """
-
-    penalty_start: float = 0.05
-    penalty_factor: float = 2.0
-    penalty_steps: int = 2
-    relax_steps: int = 30
-    relax_tol: float = 1e-5
-    binary_tol: float = 1e-3
-    max_penalties: int = 24
-    gap: float = 1e-7
-    search: bool = False
-    kicks: int = 4
-    starts: int = 1
-    bound: bool = False
-
-    def __post_init__(self) -> None:
-        rules = (
-            (self.penalty_start > 0, "penalty_start", "> 0"),
-            (self.penalty_factor > 1, "penalty_factor", "> 1"),
-            (self.penalty_steps >= 1, "penalty_steps", ">= 1"),
-            (self.relax_steps >= 1, "relax_steps", ">= 1"),
-            (self.max_penalties >= 0, "max_penalties", ">= 0"),
-            (0 < self.gap <= 1e-3, "gap", "in (0, 1e-3]"),
-            (self.starts >= 1, "starts", ">= 1"),
-        )
-        faults = [
-            Fault("options", name, repr(getattr(self, name)), allowed) for ok, name, allowed in rules if not ok
-        ]
-        if faults:
-            raise InputError("options", faults)
 
 
 @dataclass(slots=True, eq=False)

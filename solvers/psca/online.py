@@ -1,6 +1,7 @@
 r"""P-SCA for rounds that follow each other: few steps from the last round, and a bound at P-SCA's own prices.
 
-Any prices mu >= 0 of sub-carriers and nu = gap'(Q0) of the kept share bound the optimum (solvers/ofdma/relaxation.py):
+Any prices mu >= 0 of sub-carriers and nu = gap'(Q0) of the kept share bound the optimum
+(solvers/ofdma/relaxation.py):
 
 .. math:: \mathrm{gap}(Q_0) - \nu Q_0
           + \sum_k \min_S [\mathrm{share}_\nu(\mathrm{cap}_k(S)) + \mu(S)] - \sum_m \mu_m.

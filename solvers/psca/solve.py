@@ -25,10 +25,11 @@ from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.psca.bound import root_bound
-from edgealloc.solvers.psca.loop import PscaSettings, Search
+from edgealloc.solvers.psca.loop import Search
 from edgealloc.solvers.psca.model import Iterate, Model
 from edgealloc.solvers.psca.rounding.deal import deal, whole_columns
 from edgealloc.solvers.psca.rounding.finish import allocation_of, band_plan
+from edgealloc.solvers.psca.settings import PscaSettings
 from edgealloc.solvers.psca.subproblem.route import Native, Route, RouteError
 
 __all__ = ["PscaSettings", "solve_psca", "solve_psca_plus"]

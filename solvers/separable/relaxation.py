@@ -1,10 +1,10 @@
 r"""Branch and bound for everything that separates by device: FDMA and resource blocks with every variant.
 
-Devices are coupled by the total bandwidth and, under global pooling, by the kept share only. Two prices
-decouple them (:mod:`edgealloc.solvers.separable.prices`), each then picks one of its pieces
-(:mod:`edgealloc.solvers.separable.pieces`). What the bound lacks has two sources, and the larger is attended to: the
-lines below the pieces (cut the pieces at the answers, for all nodes at once) and the convexification by
-prices (branch on the device whose answers differ most between the sides of the optimal prices).
+Devices are coupled by the total bandwidth and, under global pooling, by the kept share only. Two prices decouple
+them (:mod:`edgealloc.solvers.separable.prices`), each then picks one of its pieces
+(:mod:`edgealloc.solvers.separable.pieces`). What the bound lacks has two sources, and the larger is attended to:
+the lines below the pieces (cut the pieces at the answers, for all nodes at once) and the convexification by prices
+(branch on the device whose answers differ most between the sides of the optimal prices).
 """
 
 from __future__ import annotations

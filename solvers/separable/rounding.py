@@ -32,7 +32,8 @@ def exchange(
     Parameters
     ----------
     start, columns, term
-        As for :func:`~edgealloc.solvers.separable.prices.search_prices`, of safe columns; a bandwidth may be ``inf``.
+        As for :func:`~edgealloc.solvers.separable.prices.search_prices`, of safe columns; a bandwidth may be
+        ``inf``.
     limit_hz
         Largest sum of bandwidths.
     prices

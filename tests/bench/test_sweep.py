@@ -13,19 +13,12 @@ pd = pytest.importorskip("pandas")
 pytest.importorskip("joblib")
 
 from edgealloc.bench import sweep as bench  # noqa: E402
+from edgealloc.bench.charts import draw_bench, plot_sweep, plot_times  # noqa: E402
 from edgealloc.bench.preview import draw_demo  # noqa: E402
 from edgealloc.bench.reproduction import differences  # noqa: E402
 from edgealloc.bench.suites import SUITES, Suite  # noqa: E402
 from edgealloc.bench.sweep import TIMES, BenchOptions, cells_of, frame_of, run_suite, save_frame  # noqa: E402
-from edgealloc.bench.tables import (  # noqa: E402
-    draw_bench,
-    plot_sweep,
-    plot_times,
-    summary,
-    time_table,
-    to_latex,
-    to_markdown,
-)
+from edgealloc.bench.tables import summary, time_table, to_latex, to_markdown  # noqa: E402
 from edgealloc.cli.app import main  # noqa: E402
 from edgealloc.errors import InputError  # noqa: E402
 

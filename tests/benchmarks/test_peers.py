@@ -13,7 +13,8 @@ import pytest
 from benchmarks.peers import PEERS, PeerRun, solve_ipopt, solve_scip
 from edgealloc.api import solve
 from edgealloc.data.allocation import Allocation
-from edgealloc.data.instance import BoundSpec, Instance
+from edgealloc.data.instance import Instance
+from edgealloc.data.spec import BoundSpec
 from edgealloc.errors import EdgeallocError
 from edgealloc.files.instance import load_instance
 from edgealloc.formulation.problem import Problem

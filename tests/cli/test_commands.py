@@ -21,16 +21,17 @@ from jsonschema import Draft202012Validator
 
 import edgealloc
 from edgealloc import api
-from edgealloc.cli.app import EXIT_CODES, main
+from edgealloc.cli.app import main
+from edgealloc.cli.solve import EXIT_CODES
 from edgealloc.data.outcome import Snapshot, Status
 from edgealloc.files.instance import load_instance, save_instance
 from edgealloc.formulation.problem import Problem
 from edgealloc.report.progress import Progress, snapshot_text
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.fdma.convex import solve_convex
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import ROOT
 
 
 def run(*arguments: str | Path) -> Result:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgealloc.data.instance import AdapterOption, BoundSpec, Instance, UnderfitCurve, device_fields
+from edgealloc.data.instance import Instance, device_fields
+from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve
 from edgealloc.errors import InputError
 
 

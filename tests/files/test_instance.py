@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgealloc
-from edgealloc.data.instance import BoundSpec, Instance, UnderfitCurve, device_fields
-from edgealloc.data.outcome import Diagnosis, Status
+from edgealloc.data.instance import Instance, device_fields
+from edgealloc.data.spec import BoundSpec, UnderfitCurve
 from edgealloc.errors import Fault, InputError
 from edgealloc.files.disk import read_json
 from edgealloc.files.instance import (
@@ -29,9 +28,6 @@ from edgealloc.files.instance import (
     save_instance,
 )
 from edgealloc.files.schema import json_schema
-from edgealloc.files.solution import dict_from_solution, load_solution, solution_from_dict
-from edgealloc.formulation.problem import Problem
-from edgealloc.formulation.result import Result
 
 PACKAGE = Path(edgealloc.__file__).parent
 Data = dict[str, Any]
@@ -231,163 +227,10 @@ def test_a_number_beyond_double_range_is_refused(make_instance):
     assert [(f.where, f.field) for f in _faults(json.loads(text))] == [("instance", "latency_s")]
 
 
-@pytest.mark.parametrize("name", ["none.json", "."])
-def test_missing_file_and_directory(tmp_path, name):
-    for load in (load_instance, load_solution):
-        with pytest.raises(InputError, match="has 1 fault") as caught:
-            load(tmp_path / name)
-        assert caught.value.faults[0].field == "path"
-
-
 # ---- writing ----
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_litter(make_instance, tmp_path, monkeypatch):
-    path = save_instance(make_instance(), tmp_path / "case.json")
-    before = path.read_bytes()
-
-    def broken(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(InputError, match="No space left"):
-        save_instance(make_instance("rb"), path)
-    assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["case.json"]
-
-
-def test_writing_follows_links_and_honours_the_umask(make_instance, tmp_path):
-    real, link = tmp_path / "real.json", tmp_path / "link.json"
-    link.symlink_to(real)
-    save_instance(make_instance(), link)
-    assert link.is_symlink()
-    assert load_instance(real) == make_instance()
-    mask = os.umask(0)
-    os.umask(mask)
-    assert real.stat().st_mode & 0o777 == 0o666 & ~mask
-
-
-def test_writing_to_a_pipe():
-    code = (
-        "import sys; from edgealloc.files.solution import save_solution, solution_from_dict; import json;"
-        "save_solution(solution_from_dict(json.load(sys.stdin)), '/dev/stdout')"
-    )
-    empty = {
-        "format": "edgealloc-solution/1", "instance": "x", "method": "m", "status": "no_solution",
-        "objective": None, "lower_bound": 0.5, "rel_gap": None, "excess_gap": None, "free_objective": 0.4,
-        "seconds": 1.0, "devices": [],
-    }  # fmt: skip
-    run = subprocess.run(
-        [sys.executable, "-c", code], input=json.dumps(empty), capture_output=True, text=True, check=True
-    )
-    assert json.loads(run.stdout) == empty
-
-
-@pytest.mark.parametrize("target", ["missing/case.json", "."])
-def test_a_target_that_cannot_be_written(make_instance, tmp_path, target):
-    with pytest.raises(InputError) as caught:
-        save_instance(make_instance(), tmp_path / target)
-    assert caught.value.faults[0].field == "path"
-
-
 # ---- solutions ----
-
-
-@pytest.mark.parametrize("access", ["fdma", "rb", "ofdma"])
-def test_solution_round_trip_is_exact(make_instance, by_hand, menu, tmp_path, access):
-    instance = make_instance(access, adapter_options=(menu, None, menu, None), exclusion_penalty=4.0)
-    selected = np.array([True, True, True, False])
-    owner = {"owner": np.array([0, 1, 2, -1, 0, 1, 2, 2])} if access == "ofdma" else {}
-    result = by_hand(instance, selected=selected, **owner)
-    solution = load_solution(result.save(tmp_path / "solution.json"))
-    assert dict_from_solution(solution) == dict_from_solution(result.solution())
-    assert (solution.objective, solution.status) == (result.objective, Status.FEASIBLE)
-    allocation, original = solution.for_instance(instance), result.allocation
-    on = original.selected
-    assert np.array_equal(allocation.selected, on)
-    assert np.array_equal(allocation.keep[on], original.keep[on])
-    assert np.array_equal(allocation.freq_hz[on], original.freq_hz[on])
-    assert np.array_equal(allocation.option[on], original.option[on])
-    if access == "ofdma":
-        assert np.array_equal(allocation.owner, original.owner)
-        used = original.owner >= 0
-        assert np.array_equal(allocation.power_w[used], original.power_w[used])
-    else:
-        assert np.array_equal(allocation.bandwidth_hz[on], original.bandwidth_hz[on])
-        assert np.array_equal(allocation.power_w[on], original.power_w[on])
-    assert Problem(instance).evaluate(allocation).objective == result.objective
-
-
-def test_a_device_left_out_is_written_as_nothing(make_instance, by_hand):
-    instance = make_instance(exclusion_penalty=4.0)
-    result = by_hand(instance, selected=np.array([True, False, True, True]))
-    row = dict_from_solution(result.solution())["devices"][1]
-    assert (row["keep"], row["dropout"], row["selected"]) == (0.0, 1.0, False)
-    assert (row["bandwidth_hz"], row["power_w"], row["rate_bps"], row["freq_hz"]) == (0.0, 0.0, 0.0, 0.0)
-
-
-def test_devices_are_matched_by_name(make_instance, by_hand):
-    instance = make_instance()
-    result = by_hand(instance, keep=0.3, freq_hz=np.array([1.0e9, 1.1e9, 1.2e9, 1.3e9]))
-    order = np.array([2, 0, 3, 1])
-    allocation = result.solution().for_instance(instance.take(order))
-    assert np.array_equal(allocation.freq_hz, result.allocation.freq_hz[order])
-
-
-def test_a_solution_of_another_instance_is_refused(make_instance, by_hand):
-    solution = by_hand(make_instance()).solution()
-    with pytest.raises(InputError) as caught:
-        solution.for_instance(make_instance(devices=5))
-    assert [(f.where, f.field) for f in caught.value.faults] == [("dev-0004", "name")]
-    with pytest.raises(InputError, match="two lists of one length"):
-        solution.for_instance(make_instance("ofdma"))
-
-
-def test_a_subcarrier_given_twice_is_refused(make_instance, by_hand):
-    instance = make_instance("ofdma")
-    data: Data = json.loads(json.dumps(dict_from_solution(by_hand(instance).solution())))
-    data["devices"][2]["subcarriers"] = [2, 5]  # 5 is the second device's
-    with pytest.raises(InputError) as caught:
-        solution_from_dict(data).for_instance(instance)
-    assert [(f.where, f.field, f.value) for f in caught.value.faults] == [("dev-0002", "subcarriers", "5")]
-
-
-def test_infeasible_is_written_with_its_diagnosis(make_instance, tmp_path):
-    problem = Problem(make_instance())
-    finding = Diagnosis("dev-0001", "latency_s", 15.0, float("inf"), "no deadline would do")
-    none = Result(
-        problem, "by-hand", Status.INFEASIBLE, np.inf, np.inf, problem.free_objective, None, 0.1,
-        diagnosis=(finding,), message="infeasible",
-    )  # fmt: skip
-    solution = load_solution(none.save(tmp_path / "none.json"))
-    assert solution.diagnosis == (finding,)
-    assert (solution.objective, solution.lower_bound, solution.rel_gap) == (None, None, None)
-    assert (solution.message, solution.device_names) == ("infeasible", ())
-    with pytest.raises(InputError):
-        solution.for_instance(problem.instance)
-
-
-def test_solution_file_structure_is_checked(make_instance, by_hand):
-    data: Data = json.loads(json.dumps(dict_from_solution(by_hand(make_instance()).solution())))
-    jsonschema.Draft202012Validator(json_schema("solution")).validate(data)
-    data["devices"][1]["keeep"] = data["devices"][1].pop("keep")
-    data["status"] = "solved"
-    with pytest.raises(InputError) as caught:
-        solution_from_dict(data)
-    assert {(f.where, f.field) for f in caught.value.faults} == {
-        ("solution", "status"), ("dev-0001", "keep"), ("dev-0001", "keeep")
-    }  # fmt: skip
-
-
-def test_frame_has_a_row_per_device_with_slack_and_binding(make_instance, by_hand):
-    instance = make_instance(energy_static_j=1.9)
-    result = by_hand(instance)
-    frame = result.to_frame()
-    assert list(frame.index) == list(instance.device_names)
-    assert np.array_equal(frame["latency_s"], 15.0 - frame["latency_slack_s"])
-    assert (frame["energy_slack_j"] > 0).all()
-    tight = by_hand(instance, keep=0.05)
-    assert all("keep_min" in names for names in tight.to_frame()["binding"])
 
 
 # ---- schemas ----

@@ -15,8 +15,9 @@ from edgealloc.flower.strategy import Fate, RoundReport
 from edgealloc.models.exchange.dropout import round_generator
 from edgealloc.models.training import client as trainer_client
 from edgealloc.models.training.federated import run
+from tests.places import ROOT
 
-APP = Path(__file__).resolve().parents[1] / "examples" / "flower_app"
+APP = ROOT / "examples" / "flower_app"
 NAMES = [f"dev-{k:02d}" for k in range(4)]
 
 

@@ -12,12 +12,15 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle, StepPatch
 from rich.console import Console
 
-from edgealloc.data.instance import AdapterOption
 from edgealloc.data.outcome import Diagnosis, Status
+from edgealloc.data.spec import AdapterOption
 from edgealloc.errors import InputError, MissingPackageError, StatusError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
-from edgealloc.report.allocation_picture import draw, plot_allocation, plot_cell, plot_subcarriers
+from edgealloc.report.allocation_picture import plot_allocation
+from edgealloc.report.carrier_picture import plot_subcarriers
+from edgealloc.report.cell_picture import plot_cell
+from edgealloc.report.draw import draw
 from edgealloc.report.tables import allocation_table, cell_text, comparison_table, proof_text, ranges_text
 
 

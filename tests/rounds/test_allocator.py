@@ -6,28 +6,29 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edgealloc.data.allocation import Allocation
-from edgealloc.data.instance import BoundSpec, Instance
+from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
+from edgealloc.data.spec import BoundSpec
 from edgealloc.errors import InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.rounds.allocator import OnlineAllocator, who_to_drop
-from edgealloc.rounds.energy import EnergyHorizon, EnergyPolicy, EqualSplit, Rollover, VirtualQueue
-from edgealloc.rounds.solver import RoundSolver, carried
+from edgealloc.rounds.carried import carried
+from edgealloc.rounds.energy import EnergyHorizon
+from edgealloc.rounds.policies import EnergyPolicy, EqualSplit, Rollover, VirtualQueue
+from edgealloc.rounds.solver import RoundSolver
 from edgealloc.rounds.stragglers import StragglerPolicy
 from edgealloc.rounds.system import DeviceState, Plan, System
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.psca.online import bound_at_prices, solve_online_psca
 from edgealloc.solvers.psca.rounds import on_spectrum
 from tests.conftest import MakeInstance
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import ROOT
 
 
 def _system(**changes: Any) -> System:

@@ -12,8 +12,9 @@ import pytest
 
 from edgealloc.models.exchange.replies import Update, gather, masked, masks_for, slice_adapter
 from edgealloc.rounds.system import Plan
+from tests.places import ROOT
 
-APP = Path(__file__).resolve().parents[1] / "examples" / "nvflare_app"
+APP = ROOT / "examples" / "nvflare_app"
 
 
 @pytest.mark.slow

@@ -7,17 +7,18 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edgealloc.data.instance import AdapterOption, BoundSpec, UnderfitCurve
+from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve
 from edgealloc.errors import InputError
 from edgealloc.models.exchange.replies import AdapterShape, Aggregation, Update, gather, masks_for, slice_adapter
-from edgealloc.rounds.system import DeviceState, Plan, System, mask_seed_of, plan_round, round_instance
+from edgealloc.rounds.round import plan_round, round_instance
+from edgealloc.rounds.system import DeviceState, Plan, System, mask_seed_of
 from edgealloc.scenario.adapter import LoraLayer
+from tests.places import ROOT
 
 
 def _system(**changes: Any) -> System:
@@ -288,7 +289,7 @@ def test_neither_torch_nor_a_framework_is_imported() -> None:
 
 def test_the_plain_loop_learns_through_failures() -> None:
     """An arbitrary framework is a loop: four devices, one that fails, one that sends NaN."""
-    path = Path(__file__).resolve().parents[1] / "examples" / "plain_loop.py"
+    path = ROOT / "examples" / "plain_loop.py"
     spec = importlib.util.spec_from_file_location("plain_loop", path)
     assert spec is not None
     assert spec.loader is not None

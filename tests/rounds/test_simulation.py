@@ -16,11 +16,13 @@ from edgealloc.data.instance import Instance
 from edgealloc.errors import InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
-from edgealloc.rounds.energy import POLICIES, EnergyLedger, RoundView, VirtualQueue, make_policy
+from edgealloc.rounds.ledger import EnergyLedger
+from edgealloc.rounds.policies import POLICIES, RoundView, VirtualQueue, make_policy
 from edgealloc.rounds.simulation import SimulateOptions, draw_rounds, simulate, summary
 from edgealloc.rounds.solver import RoundSolver
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.fading import lag_correlation
+from edgealloc.scenario.options import CellOptions
 from edgealloc.solvers.psca.rounds import energy_worth, on_spectrum
 from edgealloc.units import FloatArray
 from tests.conftest import MakeInstance

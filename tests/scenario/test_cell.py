@@ -9,9 +9,11 @@ import pytest
 
 from edgealloc.errors import InputError
 from edgealloc.formulation.problem import Problem
-from edgealloc.scenario.cell import CellOptions, make_cell, next_round, option_help
+from edgealloc.scenario.cell import make_cell, next_round
+from edgealloc.scenario.environment import ENVIRONMENTS
 from edgealloc.scenario.hardware import DEVICE_CLASSES
-from edgealloc.scenario.path_loss import ENVIRONMENTS, path_loss_db
+from edgealloc.scenario.options import CellOptions, option_help
+from edgealloc.scenario.path_loss import path_loss_db
 
 
 def _cell(seed: int = 0, **options: Any):  # type: ignore[no-untyped-def]

@@ -6,20 +6,19 @@ import numpy as np
 import pytest
 
 from edgealloc.errors import InputError
+from edgealloc.scenario.environment import ENVIRONMENTS, OutsideValidity, breakpoint_m, environment
 from edgealloc.scenario.path_loss import (
-    ENVIRONMENTS,
-    OutsideValidity,
-    breakpoint_m,
-    draw_line_of_sight,
-    draw_shadowing_db,
-    effective_height_uma_m,
-    environment,
-    line_of_sight_probability,
     path_loss_db,
     path_loss_macro_db,
     path_loss_rma_db,
     path_loss_uma_db,
     path_loss_umi_db,
+)
+from edgealloc.scenario.sight import (
+    draw_line_of_sight,
+    draw_shadowing_db,
+    effective_height_uma_m,
+    line_of_sight_probability,
     shadowing_sigma_db,
 )
 

@@ -10,7 +10,8 @@ from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
 from edgealloc.errors import InputError
 from edgealloc.formulation.problem import Problem
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
 from edgealloc.solvers.baselines import BASELINES
 from edgealloc.verify.solution import verify
 

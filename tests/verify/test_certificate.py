@@ -18,10 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgealloc import solve
-from edgealloc.certificate.prices import Certificate, certificate_from_dict, save_certificate, seal
+from edgealloc.certificate.file import certificate_from_dict, save_certificate
+from edgealloc.certificate.prices import Certificate, seal
 from edgealloc.cli.app import main
-from edgealloc.data.instance import BoundSpec, Instance
+from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
+from edgealloc.data.spec import BoundSpec
 from edgealloc.errors import EdgeallocError, InputError
 from edgealloc.files.instance import load_instance, save_instance
 from edgealloc.formulation.result import Result

@@ -17,7 +17,8 @@ import pytest
 from edgealloc.certificate.form import OUT
 from edgealloc.certificate.prices import Certificate, Cut, Node, Pieces, Planes
 from edgealloc.certificate.subcarriers import Branch, OwnerCut, Part, SubcarrierCertificate
-from edgealloc.data.instance import AdapterOption, Instance
+from edgealloc.data.instance import Instance
+from edgealloc.data.spec import AdapterOption
 from edgealloc.verify.proof.cover import Spans, check_cover, check_tree, root_box
 from edgealloc.verify.subcarriers.cover import Region, check_branches, check_parts
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from edgealloc import solve
-from edgealloc.certificate.prices import Certificate, certificate_from_dict
-from edgealloc.data.instance import BoundSpec
+from edgealloc.certificate.file import certificate_from_dict
+from edgealloc.certificate.prices import Certificate
+from edgealloc.data.spec import BoundSpec
 from edgealloc.solvers.certify.write import certified
 from edgealloc.verify.certificate import check_certificate
 from edgealloc.verify.diagnosis import _fits, _greatest_rate, _Task

@@ -17,9 +17,11 @@ from click.testing import CliRunner
 from flint import ctx
 
 from edgealloc import solve
-from edgealloc.certificate.prices import certificate_from_dict, seal
+from edgealloc.certificate.file import certificate_from_dict
+from edgealloc.certificate.prices import seal
 from edgealloc.cli.app import main
-from edgealloc.data.instance import BoundSpec, Instance, UnderfitCurve
+from edgealloc.data.instance import Instance
+from edgealloc.data.spec import BoundSpec, UnderfitCurve
 from edgealloc.errors import InputError
 from edgealloc.files.disk import read_json
 from edgealloc.files.instance import load_instance, save_instance

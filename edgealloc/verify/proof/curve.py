@@ -22,7 +22,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from edgealloc.data.instance import UnderfitCurve
+from edgealloc.data.spec import UnderfitCurve
 from edgealloc.units import FloatArray
 from edgealloc.verify.proof.enclosures import Number
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgealloc.data.instance import BoundSpec
+from edgealloc.data.spec import BoundSpec
 from edgealloc.models.exchange.replies import AdapterShape
 from edgealloc.models.training.client import FederatedOptions
 from edgealloc.models.training.digits import DIGITS_LEARNING_RATE

@@ -12,7 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from edgealloc.flower.strategy import FedLoDrop, RoundReport, from_arrays, to_arrays
 from edgealloc.models.training.client import evaluate
-from edgealloc.rounds.system import plan_round
+from edgealloc.rounds.round import plan_round
 from lodrop_app.cell import system_of, task_of
 
 app = ServerApp()

@@ -19,7 +19,7 @@ _ROUNDING = 2.0**-48  # of the function's values and of the cubics
 
 
 def objective_vector(problem: Problem) -> FloatArray:
-    """The vector described in :mod:`edgealloc.solvers.ofdma.kernels.share`. Shape [8 + 5 P], P = 0 without a curve."""
+    """The vector of :mod:`edgealloc.solvers.ofdma.kernels.share`. Shape [8 + 5 P], P = 0 without a curve."""
     name, term = problem.underfit.name, problem.stability
     kind = {"inverse-keep": 0.0, "perturbation": 1.0}.get(name, 2.0)
     knots, cubics = (np.zeros(1), np.zeros((4, 0))) if kind < 2.0 else _pieces(problem)

@@ -1,8 +1,8 @@
 """Cuts for sets with a given number of sub-carriers.
 
 Sub-carriers of one device are often nearly alike, and at a keep rate that needs 8.4 of them no set is tight, while
-the cuts of :mod:`edgealloc.solvers.ofdma.pricing.cuts` see eight and a fraction. For sets of n_low to n_high sub-carriers
-a price lambda on their number sharpens a cut: with any lambda,
+the cuts of :mod:`edgealloc.solvers.ofdma.pricing.cuts` see eight and a fraction. For sets of n_low to n_high
+sub-carriers a price lambda on their number sharpens a cut: with any lambda,
 
     share(cap(S)) + mu(S) >= a + lambda n + sum_{m in S} (mu_m - b pi_m - lambda),
 

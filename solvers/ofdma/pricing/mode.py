@@ -50,7 +50,8 @@ class Mode:
     Parameters
     ----------
     row, objective
-        See :mod:`edgealloc.solvers.ofdma.kernels.device` and :mod:`edgealloc.solvers.ofdma.kernels.share`. Shapes [17], [8 + 5 P].
+        See :mod:`edgealloc.solvers.ofdma.kernels.device` and :mod:`edgealloc.solvers.ofdma.kernels.share`. Shapes
+        [17], [8 + 5 P].
     levels
         Allowed keep rates; empty for any. Shape [J].
     inv_a, log2_a

@@ -22,7 +22,7 @@ class RouteError(EdgeallocError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SubProblem:
-    """A convex sub-problem about an iterate; shapes as in :func:`~edgealloc.solvers.psca.subproblem.step.sub_problem`."""
+    """A convex sub-problem about an iterate; shapes as in :mod:`edgealloc.solvers.psca.subproblem.step`."""
 
     model: Model
     at: Iterate

@@ -11,7 +11,7 @@ import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from edgealloc.data.instance import BoundSpec
+from edgealloc.data.spec import BoundSpec
 from edgealloc.flower.client import (
     Assignment,
     answer_state,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +16,17 @@ from edgealloc.models.training.examples import load_text  # noqa: E402
 from edgealloc.models.training.task import Setup, build_task  # noqa: E402
 from edgealloc.models.trials.calibrate import calibrate, pilot_from_records  # noqa: E402
 from edgealloc.models.trials.sweep import summarise, sweep  # noqa: E402
+from tests.places import DATA, ROOT  # noqa: E402
 
-TABLE = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "fedlodrop_sweep.csv"
+TABLE = ROOT / "benchmarks" / "results" / "fedlodrop_sweep.csv"
 
 
 @pytest.fixture(scope="module")
 def data() -> Path:
     """Folder of the data sets: EDGEALLOC_DATA, or ../shared/data beside the checkout."""
-    named = os.environ.get("EDGEALLOC_DATA")
-    folder = Path(named) if named else Path(__file__).resolve().parents[3] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"no data sets in {folder}; set EDGEALLOC_DATA to their folder")
-    return folder
+    if not DATA.is_dir():
+        pytest.skip(f"no data sets in {DATA}; set EDGEALLOC_DATA to their folder")
+    return DATA
 
 
 def sst2(data: Path, **changes: int) -> Setup:

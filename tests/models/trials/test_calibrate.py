@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgealloc.data.instance import BoundSpec
+from edgealloc.data.spec import BoundSpec
 from edgealloc.errors import InputError
 from edgealloc.formulation.bound import StabilityTerm
-from edgealloc.models.trials.calibrate import Pilot, calibrate, fit, pilot_from_records, predict, transfer
+from edgealloc.models.trials.calibrate import calibrate, pilot_from_records, transfer
+from edgealloc.models.trials.fit import Pilot, fit, predict
 
 KEEP = np.array([0.1, 0.3, 0.5, 0.7, 0.9, 1.0])
 

@@ -15,9 +15,10 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 from edgealloc.cli.app import main
 from edgealloc.files.instance import load_instance, save_instance
-from edgealloc.models.trials.calibrate import predict
+from edgealloc.models.trials.fit import predict
 from edgealloc.models.trials.sweep import read_records
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
 
 QUICK = ("--rounds", "1", "--local-epochs", "1", "--seeds", "1", "--train-size", "60", "--test-size", "100")
 

@@ -11,12 +11,14 @@ import pytest
 
 import edgealloc
 from edgealloc import conformance
-from edgealloc.data.instance import BoundSpec, Instance
+from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
+from edgealloc.data.spec import BoundSpec
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.formulation.spectrum_rows import SideConstraint, slice_cap
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
 from edgealloc.solvers.backends.highs.carriers import _needs, _profits_above, carriers
 from edgealloc.solvers.backends.highs.program import solve_program
 from edgealloc.solvers.backends.highs.solve import access_of, solve_highs

@@ -19,8 +19,7 @@ import pytest
 from edgealloc.solvers.compiling import cache as kernel_cache
 from edgealloc.solvers.compiling import listing as kernel_list
 from edgealloc.solvers.compiling.kernel import KERNELS
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import ROOT
 
 INNER = """
 from edgealloc.solvers.compiling.kernel import kernel

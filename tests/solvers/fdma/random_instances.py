@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.data.instance import BoundSpec, Instance
+from edgealloc.data.instance import Instance
+from edgealloc.data.spec import BoundSpec
 
 __all__ = ["random_fdma"]
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.data.instance import AdapterOption, BoundSpec, Instance, UnderfitCurve
+from edgealloc.data.instance import Instance
+from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.ofdma.cell import OfdmaCell
 from edgealloc.units import FloatArray

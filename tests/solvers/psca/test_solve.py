@@ -6,7 +6,6 @@ import itertools
 import math
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +13,14 @@ from numpy.typing import NDArray
 
 from edgealloc.api import METHODS, solve
 from edgealloc.bench.suites import SUITES
-from edgealloc.data.instance import AdapterOption, BoundSpec, Instance, UnderfitCurve
+from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status, excess_gap
+from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve
 from edgealloc.errors import InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.psca.cap import keep_cap
 from edgealloc.solvers.psca.model import Model
@@ -29,8 +30,8 @@ from edgealloc.solvers.psca.solve import PscaSettings, solve_psca
 from edgealloc.solvers.psca.subproblem.reference import Reference
 from edgealloc.solvers.psca.subproblem.route import Native, Route, RouteError, Step, SubProblem
 from edgealloc.verify.solution import verify
+from tests.places import CASES
 
-CASES = Path(__file__).resolve().parents[2] / "shared" / "cases"
 needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason="the public cases are not beside this checkout")
 LEVELS = np.array([0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0])
 

@@ -28,6 +28,7 @@ from edgealloc.solvers.search.engine import Found, Outcome, Relaxation, Relaxed,
 from edgealloc.solvers.search.log import write_trace
 from edgealloc.solvers.search.tree import Fate, draw
 from tests.conftest import MakeInstance
+from tests.places import ROOT
 
 Fixed = tuple[int, ...]
 
@@ -121,7 +122,7 @@ def test_bounds_hold_wherever_it_stops() -> None:
 
 
 def test_the_example_finds_the_known_minimum(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = Path(__file__).parents[1] / "examples" / "toy_bnb.py"
+    path = ROOT / "examples" / "toy_bnb.py"
     spec = importlib.util.spec_from_file_location("toy_bnb", path)
     assert spec is not None
     assert spec.loader is not None

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from edgealloc import solve
-from edgealloc.data.instance import AdapterOption, BoundSpec, Instance, UnderfitCurve
+from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
+from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve
 from edgealloc.files.instance import save_instance
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem

@@ -17,9 +17,10 @@ from flint import ctx
 from scipy.interpolate import PchipInterpolator
 
 from edgealloc import Problem, solve
-from edgealloc.certificate.prices import certificate_from_dict
+from edgealloc.certificate.file import certificate_from_dict
 from edgealloc.certificate.subcarriers import Part
-from edgealloc.data.instance import BoundSpec, Instance, UnderfitCurve
+from edgealloc.data.instance import Instance
+from edgealloc.data.spec import BoundSpec, UnderfitCurve
 from edgealloc.errors import EdgeallocError
 from edgealloc.files.instance import load_instance
 from edgealloc.solvers.certify.write import certified

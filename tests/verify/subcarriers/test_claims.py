@@ -16,9 +16,11 @@ import pytest
 from flint import ctx
 
 from edgealloc import solve
-from edgealloc.certificate.prices import certificate_from_dict, save_certificate, seal
-from edgealloc.data.instance import Instance, UnderfitCurve
+from edgealloc.certificate.file import certificate_from_dict, save_certificate
+from edgealloc.certificate.prices import seal
+from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
+from edgealloc.data.spec import UnderfitCurve
 from edgealloc.files.instance import load_instance, save_instance
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.certify.write import certified

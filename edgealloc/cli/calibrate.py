@@ -1,0 +1,115 @@
+"""``edgealloc calibrate``: the constants of the bound from pilot runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from edgealloc.cli.options import LazyOptions
+
+if TYPE_CHECKING:
+    pass
+from edgealloc.cli.training_options import TrainingOptions, _bar, _Rates, _training_options, case_argument
+
+__all__ = ["calibrate_command"]
+
+
+@click.command("calibrate", cls=LazyOptions, more=_training_options, short_help="fit the bound to pilot runs")
+@case_argument
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="write the instance with its new bound"
+)
+@click.option(
+    "--dropouts", type=_Rates(), default="0,0.1,0.2,0.3,0.5,0.7", show_default=True, help="rates of the pilot runs"
+)
+@click.option(
+    "--underfit",
+    type=click.Choice(["auto", "inverse-keep", "perturbation", "curve"]),
+    default="auto",
+    show_default=True,
+    help="form of the underfitting term; auto takes the one that fits",
+)
+@click.option("--check", help="data like --data that the constants are tried on, not fitted to")
+@click.option(
+    "--store", type=click.Path(path_type=Path, dir_okay=False), default=Path("out/pilot.jsonl"), show_default=True,
+    help="finished pilot runs, which are not repeated",
+)  # fmt: skip
+def calibrate_command(
+    case: Path,
+    out: Path | None,
+    dropouts: tuple[float, ...],
+    underfit: Literal["auto", "inverse-keep", "perturbation", "curve"],
+    check: str | None,
+    store: Path,
+    **options: Any,
+) -> None:
+    """Train at common dropout rates, fit the bound's constants to the losses, and write them into an instance.
+
+    The constants belong to the task, the number of devices and the rule (masks, scaling, aggregation) of the pilot
+    runs. Nothing else of the instance changes; with --out the same as CASE it is replaced in one step.
+    """
+    from edgealloc.files.instance import load_instance, save_instance
+
+    asked = TrainingOptions(**options)
+    instance = load_instance(case)
+    asked.start()
+    import numpy as np
+
+    from edgealloc.models.trials.calibrate import calibrate, pilot_from_records, transfer
+    from edgealloc.models.trials.fit import fit
+    from edgealloc.models.trials.sweep import Record, markdown, summarise, sweep
+
+    asked.federated()  # an unknown rule is refused before anything is trained
+
+    def pilot_runs(data: str | None) -> tuple[str, list[Record]]:
+        setup = asked.setup(instance, data)
+        seeds = range(asked.seeds)
+
+        def tell(r: Record) -> str:
+            return f"dropout {r['dropout']:g}, seed {r['seed']}: loss {r['test_loss']:.3f}"
+
+        with _bar(f"pilot runs, {setup.name}", len(dropouts) * len(seeds), store) as advance:
+            records = sweep(
+                setup,
+                [asked.rule],
+                dropouts,
+                seeds,
+                store=store,
+                options=asked.training(),
+                device=asked.device,
+                progress=lambda r: advance(tell(r)),
+            )
+        click.echo(markdown(summarise(records)))
+        return setup.name, records
+
+    name, records = pilot_runs(asked.data)
+    pilot = pilot_from_records(records, data=name, rule=asked.rule)
+    kept: dict[str, Any] = {
+        "pooling": instance.bound.pooling,
+        "confidence_delta": instance.bound.confidence_delta,
+        "sparsity_weight": instance.bound.sparsity_weight,
+    }
+    covered = bool(np.all((instance.keep_min >= pilot.keep[0]) & (instance.keep_max <= pilot.keep[-1])))
+    found = calibrate(pilot, curve=covered, **kept) if underfit == "auto" else fit(pilot, underfit, **kept)
+    click.echo(found.report())
+    if abs(found.best_keep - pilot.best_keep) > 0.1:
+        hint = "" if covered else f"; for a curve, measure dropout up to {1 - instance.keep_min.min():g}"
+        click.echo(f"note: the fitted minimum is off the measured one{hint}", err=True)
+    if pilot.samples != int(instance.total_samples):
+        sizes = f"{pilot.samples} samples, the instance {instance.total_samples:.0f}"
+        click.echo(f"note: the pilot runs have {sizes}", err=True)
+    ends = {1.0 - rate for rate in (dropouts[0], dropouts[-1]) if rate > 0}
+    if pilot.best_keep in ends:
+        click.echo("note: the best rate measured is the last one tried; try rates beyond it", err=True)
+    if check is not None:
+        other, tried = pilot_runs(check)
+        seen = transfer(found, pilot_from_records(tried, data=other, rule=asked.rule))
+        click.echo(
+            f"on {other}, not fitted: best dropout predicted {1 - seen.predicted_keep:.2f}, measured "
+            f"{1 - seen.measured_keep:.2f}; loss at the predicted rate {seen.regret:+.3f} nats above the least, "
+            f"correlation of losses {seen.correlation:.2f}"
+        )
+    if out is not None:
+        click.echo(f"written       {save_instance(found.apply(instance), out)}")

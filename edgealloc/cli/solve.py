@@ -1,0 +1,170 @@
+"""``edgealloc solve`` and ``edgealloc compare``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgealloc.cli.shared import (
+    case_argument,
+    console,
+    json_option,
+    out_path,
+    rel_gap_option,
+    seed_option,
+    time_limit_option,
+    writable,
+)
+from edgealloc.errors import EdgeallocError, Fault, InputError
+
+if TYPE_CHECKING:
+    from edgealloc.formulation.result import Result
+
+
+# Every status of a result, so that a new one cannot pass for success unnoticed.
+EXIT_CODES = {
+    "optimal": 0,
+    "locally_solved": 0,
+    "feasible": 0,
+    "error": 1,
+    "infeasible": 3,
+    "no_solution": 4,
+}
+
+
+@click.command("solve", short_help="solve an instance")
+@case_argument
+@click.option("--method", default="auto", show_default=True, help="a method, or auto for the first exact one")
+@rel_gap_option
+@time_limit_option
+@seed_option
+@click.option("--warm-start", type=click.Path(path_type=Path), help="solution file to start from")
+@click.option("--out", type=out_path, callback=writable, help="write the solution to this file")
+@click.option("--certificate", type=out_path, callback=writable, help="write the proof of the bound to this file")
+@click.option("--plot", type=click.Path(path_type=Path, file_okay=False), help="write pictures into this folder")
+@click.option("--positions", type=click.Path(path_type=Path), help="positions from `new`, for the map of the cell")
+@click.option("--log", is_flag=True, help="one line per iteration on standard error")
+@json_option
+def solve_command(
+    case: Path,
+    method: str,
+    rel_gap: float,
+    time_limit: float | None,
+    seed: int,
+    warm_start: Path | None,
+    out: Path | None,
+    certificate: Path | None,
+    plot: Path | None,
+    positions: Path | None,
+    log: bool,
+    as_json: bool,
+) -> None:
+    """Solve an instance file; print the allocation and how good it is proven to be.
+
+    Ctrl-C ends the search and keeps the best allocation so far; a second Ctrl-C gives up.
+    """
+    from edgealloc.api import load, solve
+    from edgealloc.files.solution import dict_from_solution
+    from edgealloc.report.progress import Progress
+    from edgealloc.report.tables import allocation_table, proof_text
+
+    if positions is not None and plot is None:
+        raise click.UsageError("--positions is for the map that --plot draws; give --plot too")
+    instance = load(case)
+    place = () if positions is None else _read_positions(positions)
+    start = None
+    if warm_start is not None:
+        from edgealloc.files.solution import load_solution
+
+        start = load_solution(warm_start).for_instance(instance)
+    if log:
+        import logging
+
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    with Progress(instance.name, shown=not as_json) as progress:
+        result = solve(
+            instance,
+            method,
+            rel_gap=rel_gap,
+            time_limit=time_limit,
+            seed=seed,
+            warm_start=start,
+            callback=progress.update,
+            log=log,
+        )
+    saved: list[Path] = []
+    if certificate is not None:
+        result, saved = _certify(result, rel_gap, certificate)
+    if out is not None:
+        saved.append(result.save(out))
+    if plot is not None and result.status.has_allocation:
+        from edgealloc.report.draw import draw
+
+        saved += draw(result, plot, *place)
+    if as_json:
+        click.echo(json.dumps(dict_from_solution(result.solution()), indent=1))
+    else:
+        if result.status.has_allocation:
+            console().print(allocation_table(result))
+        click.echo(proof_text(result))
+        for path in saved:
+            click.echo(f"written       {path}")
+    sys.exit(EXIT_CODES[result.status.value])
+
+
+def _certify(result: Result, rel_gap: float, path: Path) -> tuple[Result, list[Path]]:
+    """The result with its bound as far as it is certified, and the file written; none when there is no proof."""
+    from edgealloc.certificate.file import save_certificate
+    from edgealloc.solvers.certify.write import certified
+
+    try:
+        result, proof = certified(result, rel_gap)
+    except EdgeallocError as error:
+        click.echo(f"no certificate: {error}", err=True)
+        return result, []
+    return result, [save_certificate(proof, path)]
+
+
+def _read_positions(path: Path) -> tuple[Any, Any]:
+    from edgealloc.files.disk import read_json
+
+    data = read_json(path)
+    missing = [key for key in ("position_m", "line_of_sight") if key not in data]
+    if missing:
+        raise InputError(
+            str(path), [Fault("file", key, "(missing)", "written by `new --positions`") for key in missing]
+        )
+    return data["position_m"], data["line_of_sight"]
+
+
+@click.command("compare", short_help="solve one instance by several methods")
+@case_argument
+@click.option("--methods", help="names, separated by commas; all that take the instance when not given")
+@rel_gap_option
+@time_limit_option
+@seed_option
+@json_option
+def compare_command(
+    case: Path, methods: str | None, rel_gap: float, time_limit: float | None, seed: int, as_json: bool
+) -> None:
+    """Solve one instance by several methods and list them, best bound first."""
+    from edgealloc.api import compare, load
+    from edgealloc.files.solution import dict_from_solution
+    from edgealloc.report.progress import Progress
+    from edgealloc.report.tables import comparison_table
+
+    names = None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
+    instance = load(case)
+    with Progress(f"{instance.name}: {methods or 'every method'}", shown=not as_json):
+        results = compare(instance, names, rel_gap=rel_gap, time_limit=time_limit, seed=seed)
+    if as_json:
+        rows = [dict_from_solution(result.solution()) for result in results]
+        click.echo(json.dumps([{k: v for k, v in row.items() if k != "devices"} for row in rows], indent=1))
+    else:
+        console().print(comparison_table(results))
+    # the most successful method decides: an instance is infeasible only if no method found an allocation
+    sys.exit(min((EXIT_CODES[result.status.value] for result in results), default=0))

@@ -1,0 +1,71 @@
+"""``edgealloc validate``: a model trained under each allocation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgealloc.cli.options import LazyOptions
+
+if TYPE_CHECKING:
+    pass
+from edgealloc.cli.training_options import TrainingOptions, _bar, _training_options, case_argument
+
+__all__ = ["validate_command"]
+
+
+@click.command(
+    "validate", cls=LazyOptions, more=_training_options, short_help="train under allocations, and see what wins"
+)
+@case_argument
+@click.option(
+    "--methods",
+    help="names, separated by commas: methods of solve, stragglers (no dropout, equal shares) and admission "
+    "(no dropout, for as many as fit)",
+)
+@click.option("--rel-gap", type=float, default=1e-4, show_default=True, help="gap that exact methods stop at")
+@click.option("--time-limit", type=float, default=60.0, show_default=True, help="seconds per solve")
+@click.option(
+    "--slack", type=float, default=0.0, show_default=True, help="slack of the calibration, for the figure"
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("out/validation"), show_default=True
+)
+def validate_command(
+    case: Path, methods: str | None, rel_gap: float, time_limit: float, slack: float, out: Path, **options: Any
+) -> None:
+    """Allocate a cell by several methods and train a model under each, by the cell's clock and meter.
+
+    A round lasts as long as its slowest device; who misses the deadline is not heard, and pays. The training set
+    is divided like the instance's samples. Writes scores, curves, a table and a page of figures into a folder.
+    Calibrate the instance first: its bound is what the allocations are optimal for.
+    """
+    from edgealloc.files.instance import load_instance
+
+    asked = TrainingOptions(**options)
+    instance = load_instance(case)
+    asked.start()
+    from edgealloc.models.trials.cell import DEFAULT_PLANS, plans_for, save, verdict
+    from edgealloc.models.trials.validate import markdown, validate
+
+    training = asked.federated()
+    setup = asked.setup(instance, asked.data)
+    names = DEFAULT_PLANS if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
+    plans = plans_for(instance, names, rel_gap=rel_gap, time_limit=time_limit, tell=click.echo)
+    store = out / "runs.jsonl"
+    with _bar(f"training, {setup.name}", len(plans) * asked.seeds, store) as advance:
+        seen = validate(
+            plans,
+            setup,
+            training,
+            samples=instance.samples,
+            seeds=range(asked.seeds),
+            store=store,
+            device=asked.device,
+            progress=lambda r: advance(f"{r['plan']}, seed {r['seed']}: loss {r['test_loss']:.3f}"),
+        )
+    click.echo(f"\n{markdown(seen)}\n{verdict(seen)}")
+    for path in save(seen, out, f"{instance.name}, {setup.name}, {asked.rule}", slack):
+        click.echo(f"written       {path}")

@@ -1,0 +1,51 @@
+"""``edgealloc verify`` and ``edgealloc schema``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgealloc.cli.shared import (
+    EXIT_INVALID,
+    case_argument,
+    json_option,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command("verify", short_help="check a solution file against its instance, with no solver")
+@case_argument
+@click.argument("solution", type=click.Path(path_type=Path))
+@click.option("--certificate", type=click.Path(path_type=Path), help="proof of the lower bound, from `solve`")
+@click.option("--rel-gap", type=float, default=1e-4, show_default=True, help="largest gap that `optimal` may have")
+@click.option("--max-mb", type=float, default=64.0, show_default=True, help="refuse files that are larger")
+@json_option
+def verify_command(
+    case: Path, solution: Path, certificate: Path | None, rel_gap: float, max_mb: float, as_json: bool
+) -> None:
+    """Recompute everything from the files alone; exit status 1 and a list when anything is broken."""
+    from edgealloc.verify.solution import verify_files
+
+    report = verify_files(case, solution, certificate, rel_gap=rel_gap, max_mb=max_mb)
+    if as_json:
+        from dataclasses import asdict
+
+        click.echo(json.dumps({"ok": report.ok, **asdict(report)}, indent=1))
+    else:
+        click.echo(str(report))
+    sys.exit(0 if report.ok else EXIT_INVALID)
+
+
+@click.command("schema", short_help="print the JSON Schema of a file format")
+@click.argument("kind", type=click.Choice(["instance", "solution"]))
+def schema_command(kind: Any) -> None:
+    """Print the JSON Schema of instance or solution files."""
+    from edgealloc.files.schema import json_schema
+
+    click.echo(json.dumps(json_schema(kind), indent=1))

@@ -1,0 +1,102 @@
+"""Faults of a file, all at once, in words: which device, which key, what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, get_type_hints
+
+from pydantic import ValidationError
+from typing_extensions import is_typeddict  # pydantic needs this one before Python 3.12
+
+from edgealloc.data.instance import device_fields
+from edgealloc.errors import Fault, InputError
+from edgealloc.files.schema import FORMATS, MANY, ONE, FileKind, InstanceFile, SolutionFile, adapter
+
+__all__ = ["require_format", "structural_faults"]
+
+
+def require_format(kind: FileKind, data: Mapping[str, Any], subject: str) -> None:
+    """Refuse a file whose ``format`` is not that of its kind, before anything else is said about it.
+
+    Raises
+    ------
+    InputError
+        With that one fault.
+    """
+    given, tag = data.get("format", "(missing)"), FORMATS[kind]
+    if given != tag:
+        raise InputError(subject, [Fault("file", "format", repr(given), repr(tag))])
+
+
+def structural_faults(kind: FileKind, data: Mapping[str, Any]) -> list[tuple[tuple[str | int, ...], Fault]]:
+    """Every structural fault of a parsed file with its path in the file.
+
+    Structure means keys, types and ranges of single values; relations between values are the business of
+    :class:`~edgealloc.data.instance.Instance` and of the checker.
+    """
+    try:
+        adapter(kind).validate_python(data)
+    except ValidationError as error:
+        return [_translate(kind, data, dict(e)) for e in error.errors(include_url=False)]
+    return []
+
+
+def _translate(
+    kind: FileKind, data: Mapping[str, Any], error: dict[str, Any]
+) -> tuple[tuple[str | int, ...], Fault]:
+    """One pydantic error in the words of the project: where, field, value, allowed."""
+    path = tuple(part for part in error["loc"] if part not in (ONE, MANY))
+    where, rest = _place(kind, data, path)
+    field = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in rest).lstrip(".")
+    value = _shown(error["input"])
+    if error["type"] == "missing":
+        return path, Fault(where, field, "(missing)", "this key is required")
+    if error["type"] == "extra_forbidden":
+        return path, Fault(where, field, value, _nearest(kind, path))
+    device_key = kind == "instance" and len(path) >= 3 and path[0] == "devices"
+    allowed = device_fields().get(str(path[2])) if device_key else None
+    words = error["msg"].removeprefix("Input should be ").replace("valid dictionary", "JSON object")
+    return path, Fault(where, field, value, allowed or words)
+
+
+def _place(
+    kind: FileKind, data: Mapping[str, Any], path: tuple[str | int, ...]
+) -> tuple[str, tuple[str | int, ...]]:
+    """Device name (or block of the file) that a path lies in, and the rest of the path."""
+    if len(path) >= 2 and path[0] == "devices" and isinstance(path[1], int):
+        device = data["devices"][path[1]]
+        name = device.get("name") if isinstance(device, dict) else None
+        where = name if isinstance(name, str) and name else f"device {path[1]}"
+        return where, path[2:] or ("entry",)
+    if len(path) >= 2 and isinstance(path[0], str):
+        return path[0], path[1:]
+    return kind, path
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _nearest(kind: FileKind, path: tuple[str | int, ...]) -> str:
+    """Advice for an unknown key: the nearest key that is known at that place, or all of them."""
+    known = _keys_at(kind, path[:-1])
+    close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
+    return f"not a key; did you mean {close[0]!r}?" if close else f"not a key; known here: {', '.join(known)}"
+
+
+def _keys_at(kind: FileKind, path: tuple[str | int, ...]) -> list[str]:
+    node: Any = InstanceFile if kind == "instance" else SolutionFile
+    for part in path:
+        if isinstance(part, str):
+            node = next(_typed_dicts(get_type_hints(node)[part]))
+    return list(get_type_hints(node))
+
+
+def _typed_dicts(hint: Any) -> Iterator[Any]:
+    """The TypedDict types inside a type such as ``list[X] | None``."""
+    if is_typeddict(hint):
+        yield hint
+    for argument in getattr(hint, "__args__", ()):
+        yield from _typed_dicts(argument)

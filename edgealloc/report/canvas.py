@@ -1,0 +1,34 @@
+"""What all pictures share: a figure, its title, names that fit."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgealloc.errors import MissingPackageError
+from edgealloc.formulation.result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+MAX_NAMED = 40  # devices that still get a bar and a name of their own
+
+
+def _figure(width: float, height: float) -> Figure:
+    if find_spec("matplotlib") is None:
+        raise MissingPackageError("matplotlib", "plot", "drawing a figure")
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+
+
+def _title(result: Result) -> str:
+    gap = f", proven within {result.rel_gap:.1g}" if np.isfinite(result.rel_gap) else ", no lower bound"
+    return f"{result.problem.instance.name}: bound {result.objective:.6g} by {result.method}{gap}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 14 else name[:13] + "…"

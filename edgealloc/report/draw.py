@@ -1,0 +1,43 @@
+"""All pictures of a result, into a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgealloc.formulation.result import Result
+from edgealloc.report.carrier_picture import plot_subcarriers
+from edgealloc.report.cell_picture import plot_cell
+from edgealloc.units import FloatArray
+
+if TYPE_CHECKING:
+    pass
+from edgealloc.report.allocation_picture import plot_allocation
+
+__all__ = ["draw"]
+
+
+def draw(
+    result: Result,
+    folder: str | Path,
+    position_m: FloatArray | None = None,
+    line_of_sight: NDArray[np.bool_] | None = None,
+) -> list[Path]:
+    """Write every picture that fits a result into a folder, as PNG files; returns their paths.
+
+    The map of the cell needs positions, the sub-carrier map an OFDMA instance. Raises as the functions above.
+    """
+    folder = Path(folder)
+    figures = {"allocation": plot_allocation(result)}
+    if position_m is not None:
+        figures["cell"] = plot_cell(result, position_m, line_of_sight)
+    if result.problem.instance.access == "ofdma":
+        figures["subcarriers"] = plot_subcarriers(result)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {name: folder / f"{name}.png" for name in figures}
+    for name, figure in figures.items():
+        figure.savefig(paths[name])
+    return list(paths.values())

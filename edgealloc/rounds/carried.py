@@ -1,0 +1,53 @@
+"""The allocation of the last round, carried over to the devices of this one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgealloc.data.allocation import Allocation
+from edgealloc.data.instance import Instance
+from edgealloc.units import FloatArray
+
+__all__ = ["carried"]
+
+
+def carried(old: Instance, last: Allocation, new: Instance) -> Allocation | None:
+    """The last round's allocation for this round's devices, matched by name; a start, not feasible as such.
+
+    Who left returns the spectrum; who is new gets an equal share of a band, no sub-carrier, and the middle of the
+    others' keep rates. None where the uplink changed its kind or its number of sub-carriers.
+    """
+    if old.access != new.access or old.num_subcarriers != new.num_subcarriers:
+        return None
+    if old.device_names == new.device_names:
+        return last
+    place = {name: i for i, name in enumerate(old.device_names)}
+    at = np.array([place.get(name, -1) for name in new.device_names])
+    known = at >= 0
+    if not known.any():
+        return None
+    on = last.selected
+    middle = float(np.median(last.keep[on])) if on.any() else 0.5
+
+    def taken(values: FloatArray, default: FloatArray | float) -> FloatArray:
+        return np.where(known, values[at], default)
+
+    keep = np.clip(taken(last.keep, middle), new.keep_min, new.keep_max)
+    fields: dict[str, FloatArray] = {"power_w": taken(last.power_w, new.power_max_w)} if last.owner is None else {}
+    if last.owner is not None:
+        back = np.full(old.num_devices + 1, -1)
+        back[at[known]] = np.flatnonzero(known)
+        owner = back[last.owner]  # -1 reads the last entry, which is -1
+        fields = {"owner": owner, "power_w": np.where(owner >= 0, last.power_w, 0.0)}
+    elif last.bandwidth_hz is not None:
+        band = taken(last.bandwidth_hz, new.bandwidth_hz / new.num_devices)
+        if new.block_hz is None:
+            band = band * min(1.0, new.bandwidth_hz / band.sum())
+        fields["bandwidth_hz"] = band
+    return Allocation(
+        keep=keep,
+        freq_hz=taken(last.freq_hz, new.freq_max_hz),
+        selected=np.where(known, on[at], True),
+        option=np.where(known, last.option[at], -1 if new.adapter_options is None else 0),
+        **fields,  # type: ignore[arg-type]
+    )

@@ -1,0 +1,82 @@
+"""The house rules that no linter knows, as facts: ``python -m tests.house`` prints them and fails on a breach.
+
+How many files a folder holds, how long files are, whether a file's name repeats its folder's, whether files import
+each other in a circle (imports inside functions count).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import grimp
+import networkx as nx
+
+from tests.places import ROOT
+
+CODE = ("edgealloc", "solvers", "models")
+MOST_FILES, MOST_LINES = 13, 400  # of a folder, of a file
+
+
+def sources(root: Path, folders: Iterable[str]) -> Iterator[Path]:
+    """Python files below some folders of a tree, relative to it; links are not followed."""
+    for folder in folders:
+        for path in sorted((root / folder).rglob("*.py")):
+            inside = path.relative_to(root)
+            if not any((root / parent).is_symlink() for parent in inside.parents):
+                yield inside
+
+
+def crowded(root: Path) -> dict[str, int]:
+    """Folders of the code with more files than :data:`MOST_FILES`, the faces (``__init__``) not counted."""
+    counts = Counter(str(path.parent) for path in sources(root, CODE) if path.stem != "__init__")
+    return {folder: count for folder, count in counts.items() if count > MOST_FILES}
+
+
+def long(root: Path) -> dict[str, int]:
+    """Files with more lines than :data:`MOST_LINES`, tests, benchmarks and examples among them."""
+    lengths = {
+        str(path): len((root / path).read_text().splitlines())
+        for path in sources(root, (*CODE, "tests", "benchmarks", "examples"))
+    }
+    return {path: lines for path, lines in lengths.items() if lines > MOST_LINES}
+
+
+def repeated(root: Path) -> list[str]:
+    """Files whose name has the name of a folder that they stand in as one of its words."""
+    return [
+        str(path)
+        for path in sources(root, (*CODE, "tests"))
+        if set(path.stem.split("_")) & (set(path.parent.parts) - {"tests"})
+    ]
+
+
+def circles() -> list[list[str]]:
+    """Groups of modules that import each other, directly or around a corner."""
+    graph = grimp.build_graph("edgealloc", cache_dir=None)
+    arrows = nx.DiGraph(
+        (module, other) for module in graph.modules for other in graph.find_modules_directly_imported_by(module)
+    )
+    return [sorted(group) for group in nx.strongly_connected_components(arrows) if len(group) > 1]
+
+
+def main() -> int:
+    """Print the facts; 1 on a breach."""
+    counts = Counter(str(path.parent) for path in sources(ROOT, CODE) if path.stem != "__init__")
+    lengths = [len((ROOT / path).read_text().splitlines()) for path in sources(ROOT, CODE)]
+    print(f"{sum(counts.values())} files in {len(counts)} folders, at most {max(counts.values())} in one")
+    print(f"{sum(lengths)} lines, at most {max(lengths)} in a file")
+    faults = [
+        *(f"{folder} holds {count} files, more than {MOST_FILES}" for folder, count in crowded(ROOT).items()),
+        *(f"{path} has {lines} lines, more than {MOST_LINES}" for path, lines in long(ROOT).items()),
+        *(f"{path} repeats the name of its folder" for path in repeated(ROOT)),
+        *(f"these import each other: {', '.join(group)}" for group in circles()),
+    ]
+    print("\n".join(faults) or "no crowded folder, no long file, no repeated name, no import circle")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
