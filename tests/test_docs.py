@@ -1,4 +1,4 @@
-"""The documentation: its examples run as printed, links and names lead somewhere, the site builds without a warning."""
+"""The documentation: its examples run as printed, its links and names lead somewhere, the site has no warning."""
 
 from __future__ import annotations
 
