@@ -53,7 +53,7 @@ def test_links_lead_to_files(page: Path) -> None:
 def test_files_that_a_page_names_exist(page: Path) -> None:
     """A path is one from the root of the repository; a file's name alone is that of some file in it."""
     files = {path.name for folder in _FOLDERS for path in ROOT.glob(f"{folder}/**/*.py")}
-    named = [name for name in _NAMED.findall(page.read_text()) if not name.startswith(_OUTPUT)]
+    named = sorted({name for name in _NAMED.findall(page.read_text()) if not name.startswith(_OUTPUT)})
     assert [n for n in named if not ((ROOT / n).exists() if "/" in n else n in files)] == []
 
 
