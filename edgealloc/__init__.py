@@ -5,92 +5,69 @@ The public names are imported when they are first used, so that ``import edgeall
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from edgealloc.face import face
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from edgealloc.api import METHODS, compare, load, solve
-    from edgealloc.data.allocation import Allocation
-    from edgealloc.data.instance import Instance
-    from edgealloc.data.outcome import Snapshot, Status
-    from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve
-    from edgealloc.errors import EdgeallocError, InputError, MissingPackageError, StatusError
-    from edgealloc.files.instance import save_instance
-    from edgealloc.formulation.problem import Problem
-    from edgealloc.formulation.result import Result
-    from edgealloc.inverse import front, least
-    from edgealloc.scenario.cell import make_cell
-    from edgealloc.scenario.options import CellOptions
-    from edgealloc.solvers.backends.cvxpy_fdma import to_cvxpy
-    from edgealloc.solvers.backends.pyomo_model import to_pyomo
-    from edgealloc.verify.solution import verify_files
+    from edgealloc.api import METHODS as METHODS
+    from edgealloc.api import compare as compare
+    from edgealloc.api import load as load
+    from edgealloc.api import solve as solve
+    from edgealloc.data.allocation import Allocation as Allocation
+    from edgealloc.data.instance import Instance as Instance
+    from edgealloc.data.outcome import Diagnosis as Diagnosis
+    from edgealloc.data.outcome import Snapshot as Snapshot
+    from edgealloc.data.outcome import Status as Status
+    from edgealloc.data.spec import AdapterOption as AdapterOption
+    from edgealloc.data.spec import BoundSpec as BoundSpec
+    from edgealloc.data.spec import UnderfitCurve as UnderfitCurve
+    from edgealloc.errors import EdgeallocError as EdgeallocError
+    from edgealloc.errors import InputError as InputError
+    from edgealloc.errors import MissingPackageError as MissingPackageError
+    from edgealloc.errors import StatusError as StatusError
+    from edgealloc.files.instance import save_instance as save_instance
+    from edgealloc.formulation.problem import Problem as Problem
+    from edgealloc.formulation.result import Result as Result
+    from edgealloc.inverse import front as front
+    from edgealloc.inverse import least as least
+    from edgealloc.scenario.cell import make_cell as make_cell
+    from edgealloc.scenario.options import CellOptions as CellOptions
+    from edgealloc.solvers.backends.cvxpy_fdma import to_cvxpy as to_cvxpy
+    from edgealloc.solvers.backends.pyomo_model import to_pyomo as to_pyomo
+    from edgealloc.verify.solution import verify_files as verify_files
 
 _HOME = {
-    "METHODS": "api",
-    "compare": "api",
-    "load": "api",
-    "solve": "api",
+    "AdapterOption": "data.spec",
+    "Allocation": "data.allocation",
+    "BoundSpec": "data.spec",
+    "CellOptions": "scenario.options",
+    "Diagnosis": "data.outcome",
     "EdgeallocError": "errors",
     "InputError": "errors",
-    "MissingPackageError": "errors",
-    "StatusError": "errors",
-    "AdapterOption": "data.spec",
-    "BoundSpec": "data.spec",
     "Instance": "data.instance",
-    "UnderfitCurve": "data.spec",
-    "front": "inverse",
-    "least": "inverse",
-    "save_instance": "files.instance",
+    "METHODS": "api",
+    "MissingPackageError": "errors",
     "Problem": "formulation.problem",
-    "Allocation": "data.allocation",
     "Result": "formulation.result",
     "Snapshot": "data.outcome",
     "Status": "data.outcome",
-    "CellOptions": "scenario.options",
+    "StatusError": "errors",
+    "UnderfitCurve": "data.spec",
+    "compare": "api",
+    "front": "inverse",
+    "least": "inverse",
+    "load": "api",
     "make_cell": "scenario.cell",
+    "save_instance": "files.instance",
+    "solve": "api",
     "to_cvxpy": "solvers.backends.cvxpy_fdma",
     "to_pyomo": "solvers.backends.pyomo_model",
     "verify_files": "verify.solution",
 }
 
-__all__ = [
-    "METHODS",
-    "AdapterOption",
-    "Allocation",
-    "BoundSpec",
-    "CellOptions",
-    "EdgeallocError",
-    "InputError",
-    "Instance",
-    "MissingPackageError",
-    "Problem",
-    "Result",
-    "Snapshot",
-    "Status",
-    "StatusError",
-    "UnderfitCurve",
-    "compare",
-    "front",
-    "least",
-    "load",
-    "make_cell",
-    "save_instance",
-    "solve",
-    "to_cvxpy",
-    "to_pyomo",
-    "verify_files",
-]
+__all__ = list(_HOME)
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(import_module(f"edgealloc.{_HOME[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'edgealloc' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = face(__name__, _HOME)

@@ -1,7 +1,8 @@
-"""The documentation: its examples run as printed, its links lead somewhere, the site builds without a warning."""
+"""The documentation: its examples run as printed, its links and names lead somewhere, the site has no warning."""
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import subprocess
 import sys
@@ -9,12 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from edgealloc.errors import MissingPackageError
 from tests.places import ROOT
 
 PAGES = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md"), *ROOT.glob("examples/**/*.md")]
 )
 _LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]+)?\)")
+# `solvers/exact.py`, `run.py`, `solvers/ofdma/`: a file by its path or by its name alone, a folder by its path
+_NAMED = re.compile(r"`((?:[\w.-]+/)*[\w-]+\.py|(?:[\w.-]+/)+[\w.-]+\.(?:md|json|toml)|(?:[\w.-]+/){2,})`")
+_FOLDERS = ("edgealloc", "solvers", "models", "benchmarks", "docs", "examples", "tests")
+_OUTPUT = ("out/", "docs/_build/")  # what commands write
+_DOTTED = re.compile(r"\bedgealloc(?:\.[A-Za-z_]\w*)+")
+GUIDES = sorted([ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
 
 
 def _name(page: Path) -> str:
@@ -39,6 +47,27 @@ def test_examples_of_a_page_run_one_after_the_other(
 def test_links_lead_to_files(page: Path) -> None:
     targets = [target for target, _ in _LINK.findall(page.read_text()) if "://" not in target]
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=_name)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    """A path is one from the root of the repository; a file's name alone is that of some file in it."""
+    files = {path.name for folder in _FOLDERS for path in ROOT.glob(f"{folder}/**/*.py")}
+    named = sorted({name for name in _NAMED.findall(page.read_text()) if not name.startswith(_OUTPUT)})
+    assert [n for n in named if not ((ROOT / n).exists() if "/" in n else n in files)] == []
+
+
+@pytest.mark.parametrize("page", [page for page in GUIDES if _DOTTED.search(page.read_text())], ids=_name)
+def test_python_names_of_a_page_exist(page: Path) -> None:
+    absent = []
+    for name in sorted(set(_DOTTED.findall(page.read_text()))):
+        try:
+            pkgutil.resolve_name(name)
+        except MissingPackageError:
+            continue  # of an extra that is not installed
+        except (ImportError, AttributeError):
+            absent.append(name)
+    assert absent == []
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
