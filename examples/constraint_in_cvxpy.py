@@ -9,9 +9,8 @@ import cvxpy as cp
 import numpy as np
 
 import edgealloc
-from edgealloc.formulation.problem import Problem
-from edgealloc.scenario.cell import make_cell
-from edgealloc.scenario.options import CellOptions
+from edgealloc import Problem
+from edgealloc.scenario import CellOptions, make_cell
 
 TENANT = [0, 1, 2]
 SHARE = 0.2

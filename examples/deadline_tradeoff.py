@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 import edgealloc
-from edgealloc.scenario.cell import make_cell
-from edgealloc.scenario.options import CellOptions
+from edgealloc.scenario import CellOptions, make_cell
 
 
 def main() -> None:

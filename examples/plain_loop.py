@@ -13,18 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgealloc.data.spec import BoundSpec
-from edgealloc.models.exchange.replies import (
-    AdapterShape,
-    Aggregation,
-    Update,
-    gather,
-    masks_for,
-    scatter_adapter,
-    slice_adapter,
-)
-from edgealloc.rounds.allocator import OnlineAllocator
-from edgealloc.rounds.system import DeviceState, System
+from edgealloc import BoundSpec
+from edgealloc.models import AdapterShape, Aggregation, Update, gather, masks_for, scatter_adapter, slice_adapter
+from edgealloc.rounds import DeviceState, OnlineAllocator, System
 
 IN, OUT, RANK, DEVICES = 32, 16, 4, 4
 Adapter = dict[str, np.ndarray]

@@ -11,9 +11,8 @@ import numpy as np
 import pyomo.environ as pyo
 
 import edgealloc
-from edgealloc.formulation.problem import Problem
-from edgealloc.scenario.cell import make_cell
-from edgealloc.scenario.options import CellOptions
+from edgealloc import Problem
+from edgealloc.scenario import CellOptions, make_cell
 from edgealloc.solvers.backends.pyomo_run import solve_model
 
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgealloc.formulation.problem import Problem
+from edgealloc import Problem
 from edgealloc.formulation.spectrum_rows import slice_cap
-from edgealloc.scenario.cell import make_cell
-from edgealloc.scenario.options import CellOptions
+from edgealloc.scenario import CellOptions, make_cell
 from edgealloc.solvers.backends.highs.solve import solve_highs
 
 SLICE = [0, 1, 2]

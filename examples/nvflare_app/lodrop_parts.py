@@ -19,18 +19,9 @@ from nvflare.app_common.abstract.fl_model import FLModel
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from nvflare.app_common.workflows.model_controller import ModelController
 
-from edgealloc.data.spec import BoundSpec
-from edgealloc.models.exchange.replies import (
-    AdapterShape,
-    Masks,
-    Update,
-    gather,
-    masks_for,
-    scatter_adapter,
-    slice_adapter,
-)
-from edgealloc.rounds.round import plan_round
-from edgealloc.rounds.system import DeviceState, System
+from edgealloc import BoundSpec
+from edgealloc.models import AdapterShape, Masks, Update, gather, masks_for, scatter_adapter, slice_adapter
+from edgealloc.rounds import DeviceState, System, plan_round
 
 A, B = "map.lora_A.weight", "map.lora_B.weight"
 INPUTS, OUTPUTS, RANK, SAMPLES = 12, 10, 3, 40

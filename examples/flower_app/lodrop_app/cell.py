@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgealloc.data.spec import BoundSpec
-from edgealloc.models.exchange.replies import AdapterShape
-from edgealloc.models.training.client import FederatedOptions
+from edgealloc import BoundSpec
+from edgealloc.models import AdapterShape, FederatedOptions, Setup, Task, build_task
 from edgealloc.models.training.digits import DIGITS_LEARNING_RATE
-from edgealloc.models.training.task import Setup, Task, build_task
-from edgealloc.rounds.system import DeviceState, System
+from edgealloc.rounds import DeviceState, System
 
 torch.set_num_threads(1)  # one per client; and the same bits everywhere
 

@@ -7,7 +7,7 @@ import time
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from edgealloc.flower.client import answer_state, answer_update, read_assignment, train_task
+from edgealloc.flower import answer_state, answer_update, read_assignment, train_task
 from lodrop_app.cell import name_of, options_of, state_of, task_of
 
 app = ClientApp()

@@ -10,9 +10,9 @@ import numpy as np
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from edgealloc.flower.strategy import FedLoDrop, RoundReport, from_arrays, to_arrays
-from edgealloc.models.training.client import evaluate
-from edgealloc.rounds.round import plan_round
+from edgealloc.flower import FedLoDrop, RoundReport, from_arrays, to_arrays
+from edgealloc.models import evaluate
+from edgealloc.rounds import plan_round
 from lodrop_app.cell import system_of, task_of
 
 app = ServerApp()
