@@ -19,7 +19,7 @@ SMOKE := tests/data/test_instance.py tests/solvers/fdma/test_bandwidth.py tests/
 # Workers that each start a thread per core fight for the cores, and the tests of the trainer take ten times as long.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: help demo flower test test-slow test-newest test-oldest smoke lock lint format docs bench clean
+.PHONY: help demo flower test test-slow test-newest test-oldest smoke lock lint format hooks docs bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -32,8 +32,9 @@ help:
 	@echo "make smoke PYTHON=python3.13"
 	@echo "                solve and test a little on another Python, without the extras"
 	@echo "make lock       renew lock.txt, the versions that all the other targets install"
-	@echo "make lint       ruff, mypy --strict, import layers"
+	@echo "make lint       ruff, mypy --strict, import layers, the house rules"
 	@echo "make format     rewrite the sources as ruff format wants them"
+	@echo "make hooks      ruff and mypy before every commit (a plain git hook)"
 	@echo "make docs       the documentation as a site, docs/_build/index.html"
 	@echo "make bench      method convex against IPOPT and SCIP, one run (long; see benchmarks/)"
 
@@ -75,10 +76,18 @@ lint: $(VENV)/.test
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tests.house
 
 format: $(VENV)/.test
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+hooks: $(VENV)/.test
+	@hook="$$(git rev-parse --git-path hooks)/pre-commit"; mkdir -p "$${hook%/*}"; \
+	if [ -e "$$hook" ] && ! cmp -s .ci/pre-commit "$$hook"; then \
+		echo "$$hook is there already: move it away first" >&2; exit 1; \
+	fi; \
+	cp .ci/pre-commit "$$hook" && echo "installed $$hook"
 
 docs: $(VENV)/.test
 	@$(BIN)/python -m sphinx -W -q docs docs/_build
@@ -98,10 +107,12 @@ $(BIN)/python:
 
 $(VENV)/.demo: pyproject.toml lock.txt | $(BIN)/python
 	@$(LOCKED) $(VENV)/$(INSTALL) --editable ".[plot,frame,train]"
+	@$(BIN)/edgealloc warmup
 	@touch $@
 
 $(VENV)/.test: pyproject.toml lock.txt | $(BIN)/python
 	@$(LOCKED) $(VENV)/$(INSTALL) --editable ".[test]"
+	@$(BIN)/edgealloc warmup
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml lock.txt $(VENV)/.test
