@@ -27,9 +27,29 @@ __all__ = ["best_keeps", "descend", "polished_keeps", "set_cost"]
 def set_cost(rows, obj, nu, free, levels, start, out, inv_a, log2_a, order, owner, k, penalty, work):  # type: ignore[no-untyped-def]
     """(Least priced share of device k on the sub-carriers with owner[m] == k, its mode, its keep rate).
 
-    rows [I, 17], free [I, F] as from ``free_keeps`` (padded), levels [I, J] padded with nan; the modes of device k
-    are start[k]:start[k + 1]. ``out`` [K] is the cost of leaving a device out (mode -1). A set that carries
-    nothing costs ``penalty``, less for a higher cap.
+    A set that carries nothing costs ``penalty``, less for a higher cap.
+
+    Parameters
+    ----------
+    rows, levels
+        Rows (:mod:`edgealloc.solvers.ofdma.kernels.device`) and allowed keep rates, padded with nan, of the I
+        modes. Shapes [I, 17], [I, J].
+    obj
+        Objective vector (:mod:`edgealloc.solvers.ofdma.kernels.share`). Shape [8 + 5 P].
+    nu
+        Number: price of w s^2.
+    free
+        As from :func:`~edgealloc.solvers.ofdma.kernels.share.free_keeps`, padded with the last. Shape [I, F].
+    start, out
+        The modes of device k are start[k]:start[k + 1]; cost of leaving it out (mode -1). Shapes [K + 1], [K].
+    inv_a, log2_a, order
+        1/a in W, upwards, its negative binary logarithm, and which sub-carriers these are. Shapes [K, M].
+    owner
+        Owner of each sub-carrier, -1 for none. Shape [M].
+    k, penalty
+        Numbers: the device, and the cost of a set that carries nothing.
+    work
+        Scratch. Shape [3, M].
     """
     n = 0
     for j in range(order.shape[1]):
@@ -56,8 +76,23 @@ def descend(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Improve an assignment through the sub-carriers first..last-1; True if something improved.
 
-    Each is moved to the device that gains most (``swap`` false) or swapped with another (``swap`` true). owner [M]
-    and cost [K] are changed; gains below ``least`` do not count.
+    Each is moved to the device that gains most (``swap`` false) or swapped with another (``swap`` true).
+
+    Parameters
+    ----------
+    rows, levels, free
+        Of the I modes, as for :func:`set_cost`. Shapes [I, 17], [I, J], [I, F].
+    obj
+        Objective vector. Shape [8 + 5 P].
+    nu, penalty, least, first, last, swap
+        Numbers: price of w s^2, cost of a set that carries nothing, the gain below which nothing counts, the range
+        of sub-carriers, and whether to swap.
+    start, out
+        First mode and cost of leaving out of each device. Shapes [K + 1], [K].
+    inv_a, log2_a, order
+        Sub-carriers of each device, as for :func:`set_cost`. Shapes [K, M].
+    owner, cost
+        Owners of the sub-carriers and costs of the devices; changed in place. Shapes [M], [K].
     """
     n_dev, m_all = order.shape
     work = np.empty((3, m_all))
@@ -133,10 +168,22 @@ def _pooled_choice(rows, obj, nu, levels, caps, squares):  # type: ignore[no-unt
 
 @kernel
 def settled_keeps(rows, obj, levels, caps, scale, left, right):  # type: ignore[no-untyped-def]
-    """Keep rates [K] at the price nu = gap'(sum w s^2), by bisection; left, right [K]: s^2 at both sides of it.
+    """Keep rates [K] at the price nu = gap'(sum w s^2), by bisection.
 
     Optimal when no device has more than one level: the problem is convex in s_k^2 then, and where the answer jumps
     both sides are mixed until the price fits.
+
+    Parameters
+    ----------
+    rows, levels, caps
+        A row per device, its allowed rates, padded with nan, and the largest rate it can keep.
+        Shapes [K, 17], [K, J], [K].
+    obj
+        Objective vector. Shape [8 + 5 P].
+    scale
+        Number: 1 / (2 n delta) of the pooled data.
+    left, right
+        Filled with s^2 at both sides of the price. Shapes [K].
     """
     n_dev = rows.shape[0]
     lo, hi = 0.0, stability_slope(1.0, obj, scale)
@@ -228,7 +275,20 @@ def polished_keeps(rows, obj, levels, caps, scale, keeps):  # type: ignore[no-un
 
 @kernel
 def _best_levels(rows, obj, levels, caps, scale, keeps, one):  # type: ignore[no-untyped-def]
-    """Set every device to its best level in turn, in ``keeps`` [K] and ``one`` [K, 1]; True if one moved."""
+    """Set every device to its best level in turn; True if one moved.
+
+    Parameters
+    ----------
+    rows, levels, caps
+        As for :func:`settled_keeps`. Shapes [K, 17], [K, J], [K].
+    obj
+        Objective vector. Shape [8 + 5 P].
+    scale
+        Number: 1 / (2 n delta) of the pooled data.
+    keeps, one
+        Keep rates, and the chosen level of each device (nan: none is allowed); changed in place. Shapes [K], [K,
+        1].
+    """
     moved = False
     for k in range(rows.shape[0]):
         one[k, 0] = np.nan

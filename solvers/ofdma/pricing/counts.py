@@ -31,7 +31,17 @@ _GOLDEN = 0.5 * (np.sqrt(5.0) - 1.0)
 
 @kernel(inner=True)
 def _table(row, obj, nu, low, high, levels, om):  # type: ignore[no-untyped-def]
-    """Shares and profit rates needed [2, N] at keep rates of an interval that can be computed at all."""
+    """Shares and profit rates needed in bit/s, for keep rates of an interval where there are any. Shape [2, N].
+
+    Parameters
+    ----------
+    row, obj
+        Device row and objective vector. Shapes [17], [8 + 5 P].
+    levels
+        Allowed keep rates; empty for any. Shape [J].
+    nu, low, high, om
+        Numbers: price of w s^2, the interval, the water level in W.
+    """
     size = max(_STEPS + 1, levels.size)
     shares, needs = np.empty(size), np.empty(size)
     n = 0
@@ -94,7 +104,19 @@ def _paid(mu, pi, likely, b, n_low, n_high):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _guess(table, mu, pi, likely, b, n_low, n_high):  # type: ignore[no-untyped-def]
-    """The bound that a slope b would give, from the table."""
+    """The bound that a slope b would give, from the table.
+
+    Parameters
+    ----------
+    table
+        As from :func:`_table`. Shape [2, N].
+    mu, pi
+        Prices and profit rates (bit/s) of the sub-carriers. Shapes [M].
+    likely
+        Sub-carriers that may matter, as from :func:`_likely`. Shape [L].
+    b, n_low, n_high
+        Numbers: the slope per bit/s, and how many sub-carriers a set has.
+    """
     least = np.inf
     for i in range(table.shape[1]):
         least = min(least, table[0, i] + b * table[1, i])
@@ -135,7 +157,21 @@ def _best_slope(table, mu, pi, likely, n_low, n_high):  # type: ignore[no-untype
 
 @kernel
 def count_level(row, obj, nu, low, high, levels, inv_a, log2_a, mu, fixed, n_low, n_high, om):  # type: ignore[no-untyped-def]
-    """Water level of a set with n_low to n_high sub-carriers near the relaxed optimum. A guide only."""
+    """Water level in W of a set with n_low to n_high sub-carriers near the relaxed optimum. A guide only.
+
+    Parameters
+    ----------
+    row, obj
+        Device row and objective vector. Shapes [17], [8 + 5 P].
+    levels
+        Allowed keep rates; empty for any. Shape [J].
+    inv_a, log2_a
+        1/a in W, upwards, and its negative binary logarithm. Shapes [M].
+    mu, fixed
+        Prices of the sub-carriers; 1 in, 0 out, -1 open. Shapes [M].
+    nu, low, high, n_low, n_high, om
+        Numbers: price of w s^2, interval of keep rates, how many sub-carriers, the water level to start from.
+    """
     pi = np.empty(inv_a.size)
     used = np.empty(inv_a.size)
     for _ in range(4):
@@ -165,10 +201,26 @@ def count_level(row, obj, nu, low, high, levels, inv_a, log2_a, mu, fixed, n_low
 def count_cuts(  # type: ignore[no-untyped-def]
     row, obj, nu, low, high, levels, inv_a, mu, fixed, n_low, n_high, om_ref, n_level, n_slope, tol
 ):  # fmt: skip
-    """Cuts for sets of n_low to n_high sub-carriers.
+    """Cuts for sets of n_low to n_high sub-carriers (module docstring); n_level water levels times n_slope slopes.
 
-    Returns constants [L], b pi_m + lambda [L, M], and (omega, b, lambda n) [L, 3].
     Constants are lowered by the rounding of the profits and of a sum over all sub-carriers, as without counts.
+
+    Parameters
+    ----------
+    row, obj
+        Device row and objective vector. Shapes [17], [8 + 5 P].
+    levels
+        Allowed keep rates; empty for any. Shape [J].
+    inv_a, mu, fixed
+        1/a in W, upwards; prices; 1 in, 0 out, -1 open. Shapes [M].
+    nu, low, high, n_low, n_high, om_ref, n_level, n_slope, tol
+        Numbers: price of w s^2, interval of keep rates, how many sub-carriers, the water level in W to cut around,
+        how many levels and slopes, and the accuracy of a constant.
+
+    Returns
+    -------
+    a [L], bp [L, M], slopes [L, 3]
+        Constants, b pi_m + lambda, and (omega, b, lambda n).
     """
     size = n_level * n_slope
     a = np.empty(size)
@@ -209,6 +261,17 @@ def count_window(row, obj, nu, low, high, mu, fixed, bp, slopes, threshold):  # 
     """(First, last) keep rate around which the cuts allow a priced share of the threshold. A guide for splitting.
 
     At one keep rate a cut gives the share and b psi there, plus what it makes of the sub-carriers.
+
+    Parameters
+    ----------
+    row, obj
+        Device row and objective vector. Shapes [17], [8 + 5 P].
+    mu, fixed
+        Prices of the sub-carriers; 1 in, 0 out, -1 open. Shapes [M].
+    bp, slopes
+        Cuts of :func:`count_cuts`. Shapes [L, M], [L, 3].
+    nu, low, high, threshold
+        Numbers: price of w s^2, interval of keep rates, the priced share above which sets are of no interest.
     """
     rest = np.empty(len(slopes))
     for i in range(rest.size):

@@ -88,7 +88,21 @@ class Cover:
 
 @kernel
 def _table(row, inv_a, om, need, floor, mu, order, taken, units):  # type: ignore[no-untyped-def]
-    """``table`` and ``gain`` of :class:`Cover`. Gains are rounded up, prices down: all are lower bounds."""
+    """``table`` [N + 1, T + 1] and ``gain`` [N] of :class:`Cover`.
+
+    Gains are rounded up, prices down: all are lower bounds.
+
+    Parameters
+    ----------
+    row
+        Device row. Shape [17].
+    inv_a, mu, taken
+        1/a in W, upwards; prices; who is in every set. Shapes [M].
+    order
+        The open sub-carriers in the order of the search. Shape [N].
+    om, need, floor, units
+        Numbers: water level in W, profit rate to be covered in bit/s, least share of the part, units of the rate.
+    """
     n_open = order.size
     shrink = 1.0 - (inv_a.size + 64.0) * EPS
     unit = need / units
@@ -129,7 +143,17 @@ def _cheapest(table, gain, order, taken):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def cover_rest(table, gain, left, paid, depth, take, price):  # type: ignore[no-untyped-def]
-    """Lower bound of a part once the search has decided about rank ``depth``; fills depth + 1."""
+    """Lower bound of a part once the search has decided about rank ``depth``; fills depth + 1.
+
+    Parameters
+    ----------
+    table, gain
+        Of :class:`Cover`. Shapes [N + 1, T + 1], [N].
+    left, paid
+        Units to be covered and prices paid at each depth. Shapes [N + 1].
+    depth, take, price
+        Numbers: the rank, whether its sub-carrier is taken, and its price.
+    """
     left[depth + 1], paid[depth + 1] = left[depth], paid[depth]
     if take:
         left[depth + 1] = max(0, left[depth] - gain[depth])

@@ -109,7 +109,22 @@ def open_search(a, bp, mu, fixed, threshold):  # type: ignore[no-untyped-def]
 def _leaf(  # type: ignore[no-untyped-def]
     row, obj, nu, free, levels, inv_a, log2_a, mu, level, low, taken, threshold, whole, counts
 ):  # fmt: skip
-    """(Priced share, proven lower bound of it) of a set; (inf, bound) once it is known to exceed the threshold."""
+    """(Priced share, proven lower bound of it) of a set; (inf, bound) once it is known to exceed the threshold.
+
+    Parameters
+    ----------
+    row, obj
+        Device row and objective vector. Shapes [17], [8 + 5 P].
+    free, levels
+        As from :func:`~edgealloc.solvers.ofdma.kernels.share.free_keeps`; allowed keep rates, empty for any.
+        Shapes [F], [J].
+    inv_a, log2_a, mu, taken
+        1/a in W, upwards; its negative binary logarithm; prices; the set. Shapes [M].
+    nu, level, low, threshold
+        Numbers: price of w s^2, water level in W to test at, least keep rate of the part, the value to beat.
+    whole, counts
+        Scratch, and the integer state, of which CAPS is counted up. Shapes [3, M], [5].
+    """
     n = 0
     paid = 0.0
     for m in range(taken.size):
@@ -150,10 +165,33 @@ def run_search(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Search on for about ``work`` nodes among sets of n_low to n_high sub-carriers; True when it is complete.
 
-    ``bound`` [N + 1, L] (row 0: the base), ``tried`` [N + 1], ``taken`` [M], ``counts`` [5] and ``state`` [2]
-    carry the search from call to call. A set below the threshold lowers the threshold to its value less ``step``;
-    the last such sets stand in the ring ``sets`` [R, M], ``values`` [R]. ``table``, ``gain``, ``left`` and
-    ``paid`` are those of :class:`~edgealloc.solvers.ofdma.pricing.cover.Cover`, a second bound.
+    A set below the threshold lowers the threshold to its value less ``step``.
+
+    Parameters
+    ----------
+    row, obj
+        Device row and objective vector. Shapes [17], [8 + 5 P].
+    free, levels
+        As from :func:`~edgealloc.solvers.ofdma.kernels.share.free_keeps`; allowed keep rates, empty for any.
+        Shapes [F], [J].
+    inv_a, log2_a, mu
+        1/a in W, upwards; its negative binary logarithm; prices. Shapes [M].
+    worth, order, taken
+        As from :func:`open_search`; ``taken`` is the set of the present node. Shapes [M, L], [N], [M].
+    bound, tried, counts, state
+        They carry the search from call to call: cut bounds by depth (row 0: the base), branches tried by depth,
+        and the integer and the float state (DEPTH, ... and THRESHOLD, ... of this module). Shapes [N + 1, L], [N +
+        1], [5], [2].
+    whole
+        Scratch. Shape [3, M].
+    sets, values
+        Ring of the last sets below the threshold, and their priced shares. Shapes [R, M], [R].
+    table, gain, left, paid
+        A second bound, see :class:`~edgealloc.solvers.ofdma.pricing.cover.Cover`. Shapes [N + 1, T + 1], [N],
+        [N + 1], [N + 1]; [1, 1] and [0] for the first two without one.
+    nu, level, low, n_low, n_high, step, work
+        Numbers: price of w s^2, water level in W at which sets are tested, least keep rate, how many sub-carriers
+        a set has, what a set must be better by, and the nodes of this call.
     """
     n_open, n_cut = order.size, bound.shape[1]
     depth = counts[DEPTH]
