@@ -75,8 +75,13 @@ def _serial_and_parallel(loop: Callable[..., None]) -> Callable[..., None]:
 def share(x, under, weight, nu, pool, scale):  # type: ignore[no-untyped-def]
     """A device's part of the objective at x = log s, with two derivatives.
 
-    ``pool`` is (0, ...) for global pooling (the price nu stands in for the stability term) or
-    (1, base, spread, curvature, sparsity) for device pooling; ``scale`` is 1 / (2 n_k delta).
+    Parameters
+    ----------
+    x, under, weight, nu, scale : numbers
+        x = log s; A w_k factor_k; w_k; price of the kept share; 1 / (2 n_k delta).
+    pool
+        (0, ...) for global pooling (the price nu stands in for the stability term) or (1, base, spread, curvature,
+        sparsity) for device pooling. Shape [5].
     """
     square = math.exp(2.0 * x)
     inverse = under * math.exp(-x)
@@ -100,8 +105,19 @@ def share(x, under, weight, nu, pool, scale):  # type: ignore[no-untyped-def]
 def _answer(row, under, weight, scale, pool, mu, nu, lo, hi, close, table, k):  # type: ignore[no-untyped-def]
     """One device's keep rate at prices: Newton on the derivative of its convex F, inside a bracket.
 
-    Column k of the table has the start and gets the answer. A Newton step below ``close`` is the last; the error
-    left is about its square.
+    Parameters
+    ----------
+    row, pool
+        Device row (:mod:`edgealloc.solvers.fdma.bandwidth`) and stability term, see :func:`share`. Shapes [12],
+        [5].
+    under, weight, scale, mu, nu, lo, hi : numbers
+        A w_k factor_k, w_k, 1 / (2 n_k delta); prices per Hz and of the kept share; range of log s.
+    close : number
+        A Newton step below it is the last; the error left is about its square.
+    table
+        Answer table; its column k has the start and gets the answer. Shape [10, K].
+    k : number
+        The device.
     """
     low, high = lo, hi
     x, v = min(max(table[X, k], lo), hi), table[V, k]
@@ -168,7 +184,18 @@ def _answer(row, under, weight, scale, pool, mu, nu, lo, hi, close, table, k):  
 def answers(rows, under, weight, scale, pool, mu, nu, lo, hi, close, table):  # type: ignore[no-untyped-def]
     """Fill the answer table of all devices at prices (mu, nu), starting from what stands in it.
 
-    Shapes: rows [K, 12]; under, weight, scale, lo, hi [K]; table [10, K], rows X, V, ... of this module.
+    Parameters
+    ----------
+    rows
+        Device rows. Shape [K, 12].
+    under, weight, scale, lo, hi
+        A w_k factor_k; w_k; 1 / (2 n_k delta); range of log s. Shapes [K].
+    pool
+        Stability term, see :func:`share`. Shape [5].
+    mu, nu, close : numbers
+        Prices per Hz and of the kept share; the step below which Newton ends.
+    table
+        Rows X, V, ... of this module; changed in place. Shape [10, K].
     """
     for k in prange(rows.shape[0]):
         _answer(rows[k], under[k], weight[k], scale[k], pool, mu, nu, lo[k], hi[k], close, table, k)
@@ -178,7 +205,14 @@ def answers(rows, under, weight, scale, pool, mu, nu, lo, hi, close, table):  # 
 def bandwidths(rows, x, v, out):  # type: ignore[no-untyped-def]
     """Least bandwidths at given x = log keep, written with v, upload and compute time and regime to ``out``.
 
-    Shapes: rows [K, 12]; x, v [K]; out [10, K].
+    Parameters
+    ----------
+    rows
+        Device rows. Shape [K, 12].
+    x, v
+        log s, and guesses of the spectral efficiency (0 without one). Shapes [K].
+    out
+        Filled answer table, in Hz and s; its X_MU and X_NU are 0. Shape [10, K].
     """
     for k in prange(rows.shape[0]):
         band, slope, curve, v_new, _v_slope, up, down, regime = least_bandwidth(rows[k], math.exp(x[k]), v[k])
@@ -190,12 +224,24 @@ def bandwidths(rows, x, v, out):  # type: ignore[no-untyped-def]
 def tangent(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ignore[no-untyped-def]
     """A line below F: ``F(y) >= value + slope (y - x) - slack`` for all y in [lo, hi] and every feasible v.
 
-    The plane touches at the best efficiency v for x; the argument v is only a guess of it. Returns value,
-    slope, slack; value is -inf where no bandwidth suffices at x.
+    The plane touches at the best efficiency v for x.
 
     Lagrangian: share + mu exp(theta B1 + (1 - theta) B2) + lam h, where B1 and B2 are the energy- and the
     freq_max-limited piece of log b and h <= 0 is the limit that holds v. theta in [0, 1] and lam >= 0 are
     chosen to make it flat in v; whatever they are, the plane lies below. The rounding margin is subtracted.
+
+    Parameters
+    ----------
+    row, pool
+        Device row and stability term, see :func:`share`. Shapes [12], [5].
+    under, weight, scale, mu, nu, lo, hi, x, v : numbers
+        A w_k factor_k, w_k, 1 / (2 n_k delta); prices per Hz and of the kept share; range of log s, the
+        point in it, and a guess of the efficiency there.
+
+    Returns
+    -------
+    value, slope, slack
+        value is -inf where no bandwidth suffices at x.
     """
     value, g_x, _second = share(x, under, weight, nu, pool, scale)
     reach = max(hi - x, x - lo)
@@ -266,7 +312,22 @@ def tangent(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ign
 def floor_of_answers(rows, under, weight, scale, pool, mu, nu, lo, hi, table, out):  # type: ignore[no-untyped-def]
     """Proven lower bounds of all devices' minima at prices (mu, nu), from the answers in ``table``.
 
-    Writes shape [K] to ``out``. Valid for any table; tight when the answers are accurate.
+    Valid for any table; tight when the answers are accurate.
+
+    Parameters
+    ----------
+    rows
+        Device rows. Shape [K, 12].
+    under, weight, scale, lo, hi
+        A w_k factor_k; w_k; 1 / (2 n_k delta); range of log s. Shapes [K].
+    pool
+        Stability term, see :func:`share`. Shape [5].
+    mu, nu : numbers
+        Prices per Hz and of the kept share.
+    table
+        Answers; only X and V are read. Shape [10, K].
+    out
+        Filled with the bounds. Shape [K].
     """
     for k in prange(rows.shape[0]):
         x = table[X, k]

@@ -102,7 +102,23 @@ def share_of(row, pool, x):  # type: ignore[no-untyped-def]
 
 @kernel
 def constraints(row, inverse, order, y, share, common, h):  # type: ignore[no-untyped-def]
-    """Values h [11] of a device's constraints; returns the water level and the share under water."""
+    """Fill the values of a device's constraints; returns the water level and the share under water.
+
+    Everything is dimensionless, see the module.
+
+    Parameters
+    ----------
+    row
+        Row of the device table. Shape [19].
+    inverse, order, share
+        1/a in units of power_max, its order upwards, and the shares of the columns. Shapes [M].
+    y
+        The point (X, THETA, PHI, POWER, ELASTIC). Shape [5].
+    common : number
+        Log of the common keep rate, very low where there is none.
+    h
+        Filled, in the order H_SEND, ..., H_COMMON. Shape [11].
+    """
     level, under = water_level(inverse, order, share, y[POWER])
     rate = 0.0
     for m in range(inverse.size):
@@ -123,10 +139,21 @@ def constraints(row, inverse, order, y, share, common, h):  # type: ignore[no-un
 
 @kernel(inner=True)
 def curvature(row, y, h, z, level, joint, grad, hess):  # type: ignore[no-untyped-def]
-    """y-gradients of the constraints (grad [11, 5]) and the Hessian of the Lagrangian in y (hess [5, 5]).
+    """y-gradients of the constraints and the Hessian of the Lagrangian in y.
 
     In ``hess`` all duals are eliminated (z/h grad grad^T) but that of H_SEND, which couples y and c, and the
     rank-one Hessian of R, which does so too.
+
+    Parameters
+    ----------
+    row, y
+        Row of the device table and the point. Shapes [19], [5].
+    h, z
+        Slacks of the constraints and their duals. Shapes [11].
+    level, joint : numbers
+        Water level in units of power_max, and whether H_COMMON counts.
+    grad, hess
+        Filled. Shapes [11, 5], [5, 5].
     """
     for p in range(NUM_Y):
         for j in range(NUM_H):

@@ -303,7 +303,17 @@ def _proved_short(row, wide_row, keep, target):  # type: ignore[no-untyped-def]
 
 @kernel
 def _reach(safe_rows, rows, wide_rows, mode, low, high, target, out):  # type: ignore[no-untyped-def]
-    """Kernel of :meth:`Choices.reach`: log b is convex in log s, so Newton falls to its root from the right."""
+    """Kernel of :meth:`Choices.reach`: log b is convex in log s, so Newton falls to its root from the right.
+
+    Parameters
+    ----------
+    safe_rows, rows, wide_rows
+        Rows of all modes with the shrunk, the true and the enlarged budgets. Shapes [R, 12].
+    mode, low, high, target
+        The modes asked about, their intervals of keep rates, and bandwidths in Hz. Shapes [N].
+    out
+        Filled with ``fits`` and ``beyond``. Shape [2, N].
+    """
     for i in range(len(mode)):
         row = safe_rows[mode[i]]
         goal = math.log(target[i])

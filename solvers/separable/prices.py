@@ -143,6 +143,19 @@ def _tangent_point(term, nu, low, high):  # type: ignore[no-untyped-def]
 
 @kernel
 def _least(start, cost, band, kept, mu, nu, out):  # type: ignore[no-untyped-def]
+    """Least priced cost of each device.
+
+    Parameters
+    ----------
+    start
+        First column of each device, and the end. Shape [K + 1].
+    cost, band, kept
+        Columns: cost, bandwidth in Hz, kept share. Shapes [N].
+    mu, nu : numbers
+        Prices per Hz and per unit of the kept share.
+    out
+        Filled. Shape [K].
+    """
     for k in range(len(start) - 1):
         best = math.inf
         for j in range(start[k], start[k + 1]):
@@ -152,7 +165,19 @@ def _least(start, cost, band, kept, mu, nu, out):  # type: ignore[no-untyped-def
 
 @kernel(inner=True)
 def _respond(start, cost, band, kept, mu, nu, pick):  # type: ignore[no-untyped-def]
-    """Every device's best column at prices: sums of priced cost, bandwidth and kept share."""
+    """Every device's best column at prices: sums of priced cost, bandwidth (Hz) and kept share.
+
+    Parameters
+    ----------
+    start
+        First column of each device, and the end. Shape [K + 1].
+    cost, band, kept
+        Columns: cost, bandwidth in Hz, kept share. Shapes [N].
+    mu, nu : numbers
+        Prices per Hz and per unit of the kept share.
+    pick
+        Filled with the columns picked. Shape [K].
+    """
     value, used, square = 0.0, 0.0, 0.0
     for k in range(len(start) - 1):
         best, at = math.inf, start[k]
@@ -185,7 +210,21 @@ def _copy_both(source, target):  # type: ignore[no-untyped-def]
 def _best_mu(start, cost, band, kept, budget, nu, guess, tolerance, pick):  # type: ignore[no-untyped-def]
     """Maximise over mu for fixed nu by intersecting the lines on either side of the maximum.
 
-    Returns mu, value, mixed kept share and how much the right side counts; picks in ``pick`` [2, K].
+    Parameters
+    ----------
+    start
+        First column of each device, and the end. Shape [K + 1].
+    cost, band, kept
+        Columns: cost, bandwidth in Hz, kept share. Shapes [N].
+    budget, nu, guess, tolerance : numbers
+        Bandwidth in Hz, price of the kept share, mu to start from, absolute error of the maximum.
+    pick
+        Filled with the columns picked on the left and on the right. Shape [2, K].
+
+    Returns
+    -------
+    mu, value, kept, mix
+        The price per Hz, the value there, the mixed kept share, and how much the right side counts in it.
     """
     trial = np.empty(len(start) - 1, np.intp)
     mu = guess if guess > 0.0 else 1e-3 / budget
@@ -244,7 +283,22 @@ def _best_mu(start, cost, band, kept, budget, nu, guess, tolerance, pick):  # ty
 
 @kernel
 def _search(start, cost, band, kept, budget, term, guess, tolerance, enough, picks, share, found):  # type: ignore[no-untyped-def]
-    """Kernel of :func:`search_prices`; False when no choice of columns fits the budget."""
+    """Kernel of :func:`search_prices`; False when no choice of columns fits the budget.
+
+    Parameters
+    ----------
+    start
+        First column of each device, and the end. Shape [K + 1].
+    cost, band, kept
+        Columns: cost, bandwidth in Hz, kept share. Shapes [N].
+    budget, tolerance, enough : numbers
+        Bandwidth in Hz, absolute error of the maximum, a bound at which to stop early.
+    term, guess
+        Constants of the stability term (:func:`stability_constants`); the pair (mu, Q0) to start from. Shapes [5],
+        [2].
+    picks, share, found
+        Filled: columns picked on the four sides, how much each counts, and (mu, Q0). Shapes [4, K], [4], [2].
+    """
     least = 0.0
     for k in range(len(start) - 1):
         smallest = math.inf

@@ -57,6 +57,7 @@ def exchange(
 
 @kernel(inner=True)
 def _totals(cost, band, kept, chosen):  # type: ignore[no-untyped-def]
+    """Sums of cost, bandwidth (Hz) and kept share of the chosen columns."""
     own, used, square = 0.0, 0.0, 0.0
     for k in range(chosen.size):
         j = chosen[k]
@@ -68,7 +69,19 @@ def _totals(cost, band, kept, chosen):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _cut_back(start, cost, band, kept, limit, mu, nu, chosen):  # type: ignore[no-untyped-def]
-    """Smaller columns where they cost least per Hz freed, until the choice fits; False if it cannot."""
+    """Smaller columns where they cost least per Hz freed, until the choice fits; False if it cannot.
+
+    Parameters
+    ----------
+    start
+        First column of each device, and the end. Shape [K + 1].
+    cost, band, kept
+        Columns: cost, bandwidth in Hz, kept share. Shapes [N].
+    limit, mu, nu : numbers
+        Bandwidth in Hz, and the prices per Hz (not used) and per unit of the kept share.
+    chosen
+        A column per device; changed in place. Shape [K].
+    """
     for k in range(len(chosen)):
         if band[chosen[k]] == math.inf:
             for j in range(start[k], start[k + 1]):
@@ -94,7 +107,21 @@ def _cut_back(start, cost, band, kept, limit, mu, nu, chosen):  # type: ignore[n
 
 @kernel
 def _exchange(start, owner, cost, band, kept, limit, term, mu, nu, chosen, rounds):  # type: ignore[no-untyped-def]
-    """Kernel of :func:`exchange`; works on ``chosen`` in place and returns the objective."""
+    """Kernel of :func:`exchange`; works on ``chosen`` in place and returns the objective.
+
+    Parameters
+    ----------
+    start
+        First column of each device, and the end. Shape [K + 1].
+    owner, cost, band, kept
+        Columns: their device, cost, bandwidth in Hz, kept share. Shapes [N].
+    term
+        Constants of the stability term. Shape [5].
+    limit, mu, nu, rounds : numbers
+        Bandwidth in Hz, prices, and moves at most.
+    chosen
+        A column per device; changed in place. Shape [K].
+    """
     if not _cut_back(start, cost, band, kept, limit, mu, nu, chosen):
         return math.inf
     count = len(cost)

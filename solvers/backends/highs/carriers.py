@@ -226,10 +226,23 @@ def _profits_above(band, om, inv_a, out):  # type: ignore[no-untyped-def]
 
 @kernel
 def _needs(rows, om, mode, left, right, which, enough, out):  # type: ignore[no-untyped-def]
-    """Ends of a line in s^2 below psi on pieces, written to ``out`` [N, 2]; no more than ``enough`` at an end.
+    """Ends of a line in s^2 below psi on pieces, in bit/s; no more than ``enough`` at an end.
 
-    ``enough`` is more than all sub-carriers give. Where no upload time has energy left at the right end only, the
-    left end's need stands for both, for psi grows with s.
+    Where no upload time has energy left at the right end only, the left end's need stands for both, for psi grows
+    with s.
+
+    Parameters
+    ----------
+    rows
+        Device rows of all modes (:mod:`edgealloc.solvers.ofdma.kernels.device`). Shape [R, 17].
+    mode, left, right
+        Mode and interval of keep rates of each piece. Shapes [N].
+    which
+        The pieces asked about. Shape [W].
+    om, enough : numbers
+        Water level in W, and more bit/s than all sub-carriers give.
+    out
+        Filled for ``which``. Shape [N, 2].
     """
     for i in which:
         row = rows[mode[i]]

@@ -36,8 +36,8 @@ def set_cost(rows, obj, nu, free, levels, start, out, inv_a, log2_a, order, owne
         modes. Shapes [I, 17], [I, J].
     obj
         Objective vector (:mod:`edgealloc.solvers.ofdma.kernels.share`). Shape [8 + 5 P].
-    nu
-        Number: price of w s^2.
+    nu : number
+        Price of w s^2.
     free
         As from :func:`~edgealloc.solvers.ofdma.kernels.share.free_keeps`, padded with the last. Shape [I, F].
     start, out
@@ -46,8 +46,8 @@ def set_cost(rows, obj, nu, free, levels, start, out, inv_a, log2_a, order, owne
         1/a in W, upwards, its negative binary logarithm, and which sub-carriers these are. Shapes [K, M].
     owner
         Owner of each sub-carrier, -1 for none. Shape [M].
-    k, penalty
-        Numbers: the device, and the cost of a set that carries nothing.
+    k, penalty : numbers
+        The device, and the cost of a set that carries nothing.
     work
         Scratch. Shape [3, M].
     """
@@ -84,8 +84,8 @@ def descend(  # type: ignore[no-untyped-def]
         Of the I modes, as for :func:`set_cost`. Shapes [I, 17], [I, J], [I, F].
     obj
         Objective vector. Shape [8 + 5 P].
-    nu, penalty, least, first, last, swap
-        Numbers: price of w s^2, cost of a set that carries nothing, the gain below which nothing counts, the range
+    nu, penalty, least, first, last, swap : numbers
+        Price of w s^2, cost of a set that carries nothing, the gain below which nothing counts, the range
         of sub-carriers, and whether to swap.
     start, out
         First mode and cost of leaving out of each device. Shapes [K + 1], [K].
@@ -180,8 +180,8 @@ def settled_keeps(rows, obj, levels, caps, scale, left, right):  # type: ignore[
         Shapes [K, 17], [K, J], [K].
     obj
         Objective vector. Shape [8 + 5 P].
-    scale
-        Number: 1 / (2 n delta) of the pooled data.
+    scale : number
+        1 / (2 n delta) of the pooled data.
     left, right
         Filled with s^2 at both sides of the price. Shapes [K].
     """
@@ -283,8 +283,8 @@ def _best_levels(rows, obj, levels, caps, scale, keeps, one):  # type: ignore[no
         As for :func:`settled_keeps`. Shapes [K, 17], [K, J], [K].
     obj
         Objective vector. Shape [8 + 5 P].
-    scale
-        Number: 1 / (2 n delta) of the pooled data.
+    scale : number
+        1 / (2 n delta) of the pooled data.
     keeps, one
         Keep rates, and the chosen level of each device (nan: none is allowed); changed in place. Shapes [K], [K,
         1].

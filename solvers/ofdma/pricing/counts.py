@@ -39,8 +39,8 @@ def _table(row, obj, nu, low, high, levels, om):  # type: ignore[no-untyped-def]
         Device row and objective vector. Shapes [17], [8 + 5 P].
     levels
         Allowed keep rates; empty for any. Shape [J].
-    nu, low, high, om
-        Numbers: price of w s^2, the interval, the water level in W.
+    nu, low, high, om : numbers
+        Price of w s^2, the interval, the water level in W.
     """
     size = max(_STEPS + 1, levels.size)
     shares, needs = np.empty(size), np.empty(size)
@@ -114,8 +114,8 @@ def _guess(table, mu, pi, likely, b, n_low, n_high):  # type: ignore[no-untyped-
         Prices and profit rates (bit/s) of the sub-carriers. Shapes [M].
     likely
         Sub-carriers that may matter, as from :func:`_likely`. Shape [L].
-    b, n_low, n_high
-        Numbers: the slope per bit/s, and how many sub-carriers a set has.
+    b, n_low, n_high : numbers
+        The slope per bit/s, and how many sub-carriers a set has.
     """
     least = np.inf
     for i in range(table.shape[1]):
@@ -169,8 +169,8 @@ def count_level(row, obj, nu, low, high, levels, inv_a, log2_a, mu, fixed, n_low
         1/a in W, upwards, and its negative binary logarithm. Shapes [M].
     mu, fixed
         Prices of the sub-carriers; 1 in, 0 out, -1 open. Shapes [M].
-    nu, low, high, n_low, n_high, om
-        Numbers: price of w s^2, interval of keep rates, how many sub-carriers, the water level to start from.
+    nu, low, high, n_low, n_high, om : numbers
+        Price of w s^2, interval of keep rates, how many sub-carriers, the water level to start from.
     """
     pi = np.empty(inv_a.size)
     used = np.empty(inv_a.size)
@@ -213,8 +213,8 @@ def count_cuts(  # type: ignore[no-untyped-def]
         Allowed keep rates; empty for any. Shape [J].
     inv_a, mu, fixed
         1/a in W, upwards; prices; 1 in, 0 out, -1 open. Shapes [M].
-    nu, low, high, n_low, n_high, om_ref, n_level, n_slope, tol
-        Numbers: price of w s^2, interval of keep rates, how many sub-carriers, the water level in W to cut around,
+    nu, low, high, n_low, n_high, om_ref, n_level, n_slope, tol : numbers
+        Price of w s^2, interval of keep rates, how many sub-carriers, the water level in W to cut around,
         how many levels and slopes, and the accuracy of a constant.
 
     Returns
@@ -270,8 +270,8 @@ def count_window(row, obj, nu, low, high, mu, fixed, bp, slopes, threshold):  # 
         Prices of the sub-carriers; 1 in, 0 out, -1 open. Shapes [M].
     bp, slopes
         Cuts of :func:`count_cuts`. Shapes [L, M], [L, 3].
-    nu, low, high, threshold
-        Numbers: price of w s^2, interval of keep rates, the priced share above which sets are of no interest.
+    nu, low, high, threshold : numbers
+        Price of w s^2, interval of keep rates, the priced share above which sets are of no interest.
     """
     rest = np.empty(len(slopes))
     for i in range(rest.size):

@@ -100,8 +100,8 @@ def _table(row, inv_a, om, need, floor, mu, order, taken, units):  # type: ignor
         1/a in W, upwards; prices; who is in every set. Shapes [M].
     order
         The open sub-carriers in the order of the search. Shape [N].
-    om, need, floor, units
-        Numbers: water level in W, profit rate to be covered in bit/s, least share of the part, units of the rate.
+    om, need, floor, units : numbers
+        Water level in W, profit rate to be covered in bit/s, least share of the part, units of the rate.
     """
     n_open = order.size
     shrink = 1.0 - (inv_a.size + 64.0) * EPS
@@ -151,8 +151,8 @@ def cover_rest(table, gain, left, paid, depth, take, price):  # type: ignore[no-
         Of :class:`Cover`. Shapes [N + 1, T + 1], [N].
     left, paid
         Units to be covered and prices paid at each depth. Shapes [N + 1].
-    depth, take, price
-        Numbers: the rank, whether its sub-carrier is taken, and its price.
+    depth, take, price : numbers
+        The rank, whether its sub-carrier is taken, and its price.
     """
     left[depth + 1], paid[depth + 1] = left[depth], paid[depth]
     if take:

@@ -54,8 +54,8 @@ def cut_constant(row, obj, nu, low, high, levels, om, b, tol):  # type: ignore[n
         Device row and objective vector. Shapes [17], [8 + 5 P].
     levels
         Allowed keep rates; empty for any in [low, high]. Shape [J].
-    nu, low, high, om, b, tol
-        Numbers: price of w s^2, interval of keep rates, water level in W, slope per bit/s, accuracy.
+    nu, low, high, om, b, tol : numbers
+        Price of w s^2, interval of keep rates, water level in W, slope per bit/s, accuracy.
     """
     if levels.size:
         best = np.inf
@@ -120,8 +120,8 @@ def _scan(row, obj, nu, om, lo, hi, steps, mu, pi, order):  # type: ignore[no-un
         Prices and profit rates (bit/s) of the sub-carriers. Shapes [M].
     order
         Those with a profit, as from :func:`_by_price`. Shape [N].
-    nu, om, lo, hi, steps
-        Numbers: price of w s^2, water level in W, interval of keep rates, and how many steps: a float, for numba
+    nu, om, lo, hi, steps : numbers
+        Price of w s^2, water level in W, interval of keep rates, and how many steps: a float, for numba
         compiles a function once more for each whole number written in a call.
 
     Returns
@@ -181,8 +181,8 @@ def _fine_scan(row, obj, nu, om, low, high, mu, pi, order):  # type: ignore[no-u
         Prices and profit rates (bit/s) of the sub-carriers. Shapes [M].
     order
         Those with a profit, by price. Shape [N].
-    nu, om, low, high
-        Numbers: price of w s^2, water level in W, interval of keep rates.
+    nu, om, low, high : numbers
+        Price of w s^2, water level in W, interval of keep rates.
     """
     s = _scan(row, obj, nu, om, low, high, 40.0, mu, pi, order)[1]
     return _scan(row, obj, nu, om, max(low, s * 0.92), min(high, s * 1.09), 30.0, mu, pi, order)
@@ -200,8 +200,8 @@ def relaxed_level(row, obj, nu, low, high, inv_a, log2_a, mu, om):  # type: igno
         Device row and objective vector. Shapes [17], [8 + 5 P].
     inv_a, log2_a, mu
         1/a in W, upwards; its negative binary logarithm; prices. Shapes [M].
-    nu, low, high, om
-        Numbers: price of w s^2, interval of keep rates, the water level in W to start from.
+    nu, low, high, om : numbers
+        Price of w s^2, interval of keep rates, the water level in W to start from.
     """
     pi = np.empty(inv_a.size)
     used = np.zeros(inv_a.size)
@@ -248,8 +248,8 @@ def keep_window(row, obj, nu, low, high, inv_a, mu, om, threshold):  # type: ign
         Device row and objective vector. Shapes [17], [8 + 5 P].
     inv_a, mu
         1/a in W, upwards; prices. Shapes [M].
-    nu, low, high, om, threshold
-        Numbers: price of w s^2, interval of keep rates, water level in W, the priced share to reach.
+    nu, low, high, om, threshold : numbers
+        Price of w s^2, interval of keep rates, water level in W, the priced share to reach.
     """
     pi = np.empty(inv_a.size)
     profits(row[BAND], om, inv_a, pi)
@@ -280,8 +280,8 @@ def make_cuts(row, obj, nu, low, high, levels, inv_a, mu, om_ref, n_level, ratio
         Allowed keep rates; empty for any in [low, high]. Shape [J].
     inv_a, mu
         1/a in W, upwards; prices. Shapes [M].
-    nu, low, high, om_ref, n_level, ratios, tol
-        Numbers: price of w s^2, interval of keep rates, water level in W, how many levels around it, how many
+    nu, low, high, om_ref, n_level, ratios, tol : numbers
+        Price of w s^2, interval of keep rates, water level in W, how many levels around it, how many
         ratios on either side of the marginal one, accuracy of a constant.
     """
     n_b = 2 * ratios + 1 + B_STEPS.size

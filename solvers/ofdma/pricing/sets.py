@@ -120,8 +120,8 @@ def _leaf(  # type: ignore[no-untyped-def]
         Shapes [F], [J].
     inv_a, log2_a, mu, taken
         1/a in W, upwards; its negative binary logarithm; prices; the set. Shapes [M].
-    nu, level, low, threshold
-        Numbers: price of w s^2, water level in W to test at, least keep rate of the part, the value to beat.
+    nu, level, low, threshold : numbers
+        Price of w s^2, water level in W to test at, least keep rate of the part, the value to beat.
     whole, counts
         Scratch, and the integer state, of which CAPS is counted up. Shapes [3, M], [5].
     """
@@ -189,8 +189,8 @@ def run_search(  # type: ignore[no-untyped-def]
     table, gain, left, paid
         A second bound, see :class:`~edgealloc.solvers.ofdma.pricing.cover.Cover`. Shapes [N + 1, T + 1], [N],
         [N + 1], [N + 1]; [1, 1] and [0] for the first two without one.
-    nu, level, low, n_low, n_high, step, work
-        Numbers: price of w s^2, water level in W at which sets are tested, least keep rate, how many sub-carriers
+    nu, level, low, n_low, n_high, step, work : numbers
+        Price of w s^2, water level in W at which sets are tested, least keep rate, how many sub-carriers
         a set has, what a set must be better by, and the nodes of this call.
     """
     n_open, n_cut = order.size, bound.shape[1]
