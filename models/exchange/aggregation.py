@@ -22,7 +22,17 @@ from edgealloc.models.exchange.wire import FloatArray, State, a_name, b_name
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What one device returns: its slices (``slice_adapter``), their masks, and its number of samples."""
+    """What one device returns after a round.
+
+    Parameters
+    ----------
+    slices
+        Its tensors, cut to what it kept (:func:`~edgealloc.models.exchange.dropout.slice_adapter`), by name.
+    masks
+        What it kept.
+    samples
+        Its number of samples, > 0.
+    """
 
     slices: State
     masks: Masks
@@ -33,7 +43,7 @@ class Update:
 class Aggregation:
     """A rule for merging updates.
 
-    Attributes
+    Parameters
     ----------
     fill
         ``zero``: what a device did not get counts as zero in the mean, so the merged adapter shrinks with
@@ -46,6 +56,11 @@ class Aggregation:
         ``fair``: B is corrected so that its product with the mean A nears the mean product (LoRA-FAIR).
     fair_ridge
         Weight of ||dB||^2 in the ``fair`` correction, relative to ||mean A||^2 / rank.
+
+    Raises
+    ------
+    ValueError
+        For a word that is not among these, or a negative ``fair_ridge``.
     """
 
     fill: Literal["zero", "keepers"] = "zero"
@@ -69,8 +84,13 @@ class Aggregation:
 class Merged:
     """The server's new adapter, and per layer what has to be added to the base weight.
 
-    ``base_residual`` maps a layer's name to dW [n_out, n_in] in units of B A: multiply by the LoRA scaling,
-    and transpose for layers that store W as [n_in, n_out] (Conv1D). Empty unless the correction is ``exact``.
+    Parameters
+    ----------
+    state
+        The adapter, full size: A [rank, n_in], B [n_out, rank] and the head, by name.
+    base_residual
+        Layer name to dW [n_out, n_in] in units of B A: multiply by the LoRA scaling, and transpose for layers that
+        store W as [n_in, n_out] (Conv1D). Empty unless the correction is ``exact``.
     """
 
     state: dict[str, FloatArray]
@@ -78,7 +98,13 @@ class Merged:
 
 
 def _weights(updates: Sequence[Update], rule: Aggregation) -> FloatArray:
-    """Return the aggregation weights [K], summing to one."""
+    """Return the aggregation weights [K], summing to one.
+
+    Raises
+    ------
+    ValueError
+        If a device has no samples.
+    """
     raw = np.array([u.samples if rule.weighting == "samples" else 1.0 for u in updates], dtype=float)
     if not np.all(raw > 0):
         raise ValueError("every reporting device needs a positive number of samples")
@@ -101,6 +127,11 @@ def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> 
     -------
     Merged
         New full-size adapter, and base residuals for the ``exact`` correction.
+
+    Raises
+    ------
+    ValueError
+        If a device has no samples, or its slices do not fit its masks.
     """
     if not updates:
         return Merged({name: np.array(value) for name, value in previous.items()}, {})

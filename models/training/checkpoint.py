@@ -15,7 +15,15 @@ from edgealloc.models.exchange.wire import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A model: the adapter, and what the exact aggregation has added to the base weights (in units of B A)."""
+    """A model.
+
+    Parameters
+    ----------
+    state
+        The adapter, full size, by name: A [rank, n_in], B [n_out, rank], and the head.
+    residual
+        What the exact aggregation has added to the base weights, in units of B A: dW [n_out, n_in] by layer.
+    """
 
     state: dict[str, FloatArray]
     residual: dict[str, FloatArray]
@@ -23,7 +31,15 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a run stands: its present model, the best one so far by validation loss, and the records."""
+    """Where a run stands.
+
+    Parameters
+    ----------
+    now, best
+        Its present model, and the best one so far by validation loss.
+    records
+        One per round (:class:`~edgealloc.models.training.federated.History`).
+    """
 
     now: Point
     best: Point

@@ -31,7 +31,23 @@ DIGITS_LEARNING_RATE = 1e-2
 
 
 def load_digits(classes: range) -> Examples:
-    """Return the 8 x 8 images of these digits, ``pixel_values`` [N, 1, 8, 8] in [-1, 1]; labels count from 0."""
+    """Return the 8 x 8 images of these digits from scikit-learn.
+
+    Parameters
+    ----------
+    classes
+        The digits, without a gap.
+
+    Returns
+    -------
+    :class:`~edgealloc.models.training.examples.Examples`
+        ``pixel_values`` [N, 1, 8, 8] in [-1, 1]; labels [N] count from 0.
+
+    Raises
+    ------
+    MissingPackageError
+        Without scikit-learn.
+    """
     if find_spec("sklearn") is None:
         raise MissingPackageError("scikit-learn", "train", "the offline default data")
     from sklearn.datasets import load_digits as sklearn_digits
@@ -63,6 +79,7 @@ def _pretrained(seed: int) -> dict[str, Any]:
 
 
 def _fresh(classes: int, seed: int) -> Any:
+    """A vision transformer of random weights, drawn by the seed."""
     import torch
     from transformers import ViTConfig, ViTForImageClassification
 
@@ -84,7 +101,23 @@ def _fresh(classes: int, seed: int) -> Any:
 
 
 def digits_backbone(seed: int = 0) -> Backbone:
-    """Return the pre-trained backbone with a fresh head for the new digits."""
+    """Return the pre-trained backbone with a fresh head for the new digits.
+
+    Parameters
+    ----------
+    seed
+        Draws backbone and head.
+
+    Returns
+    -------
+    Backbone
+        Without a tokenizer.
+
+    Raises
+    ------
+    MissingPackageError
+        Without torch, transformers, peft or scikit-learn.
+    """
     require_training()
     model = _fresh(len(NEW), seed + 1)
     missing = model.load_state_dict(_pretrained(seed), strict=False).missing_keys

@@ -26,12 +26,12 @@ IntArray = NDArray[np.int64]
 class TextData:
     """Sentences, or tuples of sentences, with class labels.
 
-    Attributes
+    Parameters
     ----------
     texts
-        [N] tuples of one or two sentences.
+        Tuples of one or two sentences. Length N.
     labels
-        [N] class indices into ``label_names``.
+        Class indices into ``label_names``. Shape [N].
     label_names
         The classes, sorted.
     """
@@ -48,7 +48,15 @@ class TextData:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """What a model reads: named arrays with N rows each (``input_ids``, ``pixel_values``, ...), and labels [N]."""
+    """What a model reads, and what it should say.
+
+    Parameters
+    ----------
+    inputs
+        Named arrays (``input_ids``, ``pixel_values``, ...). Shapes [N, ...].
+    labels
+        Classes. Shape [N].
+    """
 
     inputs: Mapping[str, NDArray[Any]]
     labels: IntArray
@@ -67,7 +75,17 @@ class Examples:
 
 
 def _rows(source: str | Path, split: str | None) -> Iterable[Mapping[str, Any]]:
-    """Yield the rows of a file, of a data set on disk (a folder), or of one on the hub (any other name)."""
+    """Yield the rows of a file, of a data set on disk (a folder), or of one on the hub (any other name).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    MissingPackageError
+        Without ``datasets``, where the source is no file.
+    ValueError
+        For an unknown ending, or a split that is not there.
+    """
     path = Path(source)
     if path.is_file():
         with path.open(encoding="utf-8", newline="") as file:
@@ -117,10 +135,19 @@ def load_text(
     split
         Which split of a Hugging Face data set.
 
+    Returns
+    -------
+    TextData
+        N examples and their classes.
+
     Raises
     ------
     ValueError
         If columns are missing or ambiguous, a row is short, or a label is not among ``label_names``.
+    FileNotFoundError
+        If there is no such file.
+    MissingPackageError
+        Without ``datasets``, where the source is no file.
     """
     rows = list(_rows(source, split))
     if not rows:
@@ -146,7 +173,22 @@ def load_text(
 
 
 def encode(data: TextData, tokenizer: Any, max_length: int = 64) -> Examples:
-    """Tokenise: ``input_ids``, ``attention_mask`` (and what else the model reads), padded on the right."""
+    """Tokenise texts, padded on the right.
+
+    Parameters
+    ----------
+    data
+        N texts.
+    tokenizer
+        Of transformers.
+    max_length
+        Longest text in tokens; the rest is cut off.
+
+    Returns
+    -------
+    :class:`Examples`
+        ``input_ids``, ``attention_mask`` (and what else the model reads), shapes [N, T], T the longest text.
+    """
     columns = [list(column) for column in zip(*data.texts, strict=True)]
     batch = tokenizer(*columns, truncation=True, max_length=max_length, padding="longest", padding_side="right")
     inputs = {name: np.asarray(value, dtype=np.int64) for name, value in batch.items()}
@@ -154,7 +196,25 @@ def encode(data: TextData, tokenizer: Any, max_length: int = 64) -> Examples:
 
 
 def holdout(count: int, held: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
-    """Split range(count) at random into (rest, held out), for a validation set apart from training."""
+    """Split range(count) at random, for a validation set apart from training.
+
+    Parameters
+    ----------
+    count, held
+        Number of examples, and how many are held out.
+    rng
+        Generator.
+
+    Returns
+    -------
+    tuple of two arrays
+        The rest [count - held] and those held out [held].
+
+    Raises
+    ------
+    ValueError
+        If ``held`` is negative or leaves nothing.
+    """
     if not 0 <= held < count:
         raise ValueError(f"cannot hold out {held} of {count} examples")
     order = rng.permutation(count)
@@ -162,7 +222,25 @@ def holdout(count: int, held: int, rng: np.random.Generator) -> tuple[IntArray, 
 
 
 def device_sizes(total: int, weights: ArrayLike) -> IntArray:
-    """Divide ``total`` examples in proportion to ``weights`` [K], at least one each, by largest remainder."""
+    """Divide examples over devices in proportion, at least one each, by largest remainder.
+
+    Parameters
+    ----------
+    total
+        Number of examples.
+    weights
+        Positive shares of the devices. Shape [K].
+
+    Returns
+    -------
+    array
+        Examples per device, summing to ``total``. Shape [K].
+
+    Raises
+    ------
+    ValueError
+        If a weight is not positive, or there are fewer examples than devices.
+    """
     share = np.asarray(weights, dtype=float)
     if np.any(~(share > 0)):
         raise ValueError("every device needs a positive weight")
@@ -196,13 +274,23 @@ def split_dirichlet(
     Parameters
     ----------
     labels
-        [N] classes.
+        Classes. Shape [N].
     sizes
-        [K] examples per device, summing to N.
+        Examples per device, summing to N. Shape [K].
     concentration
         Positive; 0.1 is strongly skewed, 100 nearly IID.
     rng
         Generator.
+
+    Returns
+    -------
+    tuple of array
+        Indices of the examples of each device.
+
+    Raises
+    ------
+    ValueError
+        If the sizes do not sum to N, or the concentration is not positive.
     """
     counts = np.asarray(sizes, dtype=np.int64)
     if counts.sum() != len(labels):
@@ -223,7 +311,29 @@ def split_dirichlet(
 
 
 def flip_labels(labels: IntArray, fraction: float, classes: int, rng: np.random.Generator) -> IntArray:
-    """Return labels with round(fraction * N) of them moved to another class, uniformly."""
+    """Return labels with round(fraction * N) of them moved to another class, uniformly.
+
+    Parameters
+    ----------
+    labels
+        Classes. Shape [N].
+    fraction
+        Share that is moved, in [0, 1].
+    classes
+        Number of classes.
+    rng
+        Generator.
+
+    Returns
+    -------
+    array
+        A copy. Shape [N].
+
+    Raises
+    ------
+    ValueError
+        If the fraction is outside [0, 1].
+    """
     if not 0 <= fraction <= 1:
         raise ValueError(f"label noise {fraction}: must lie in [0, 1]")
     out = labels.copy()

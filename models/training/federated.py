@@ -28,7 +28,7 @@ from edgealloc.models.training.task import Task
 class History:
     """What a run left behind.
 
-    Attributes
+    Parameters
     ----------
     rounds
         One record per round: ``round``, ``local_loss``, ``validation_loss``, ``validation_accuracy``,
@@ -38,7 +38,7 @@ class History:
     best_round, best_test
         The round of least validation loss, and its adapter's score on the test set.
     state
-        The final adapter.
+        The final adapter, full size (A [rank, n_in], B [n_out, rank]), by name.
     """
 
     rounds: tuple[dict[str, Any], ...]
@@ -63,7 +63,22 @@ class History:
 
 
 def fingerprint(task: Task, rates: FloatArray, present: NDArray[np.bool_], options: FederatedOptions) -> str:
-    """Return a hash of everything that a run's result depends on, but for the backbone's weights."""
+    """Return a hash of everything that a run's result depends on, but for the backbone's weights.
+
+    Parameters
+    ----------
+    task
+        What is learned.
+    rates, present
+        Keep rates, and who reports. Shapes [rounds, K].
+    options
+        How.
+
+    Returns
+    -------
+    str
+        Hexadecimal SHA-256.
+    """
     digest = hashlib.sha256(json.dumps(asdict(options), sort_keys=True).encode())
     for array in (rates, present, *task.devices, task.validation, task.test, task.feed.labels.cpu().numpy()):
         digest.update(np.ascontiguousarray(array).tobytes())

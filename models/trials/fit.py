@@ -114,7 +114,22 @@ def _rms(values: FloatArray) -> float:
 
 
 def predict(spec: BoundSpec, keep: ArrayLike, samples: int, devices: int) -> FloatArray:
-    """Return G at common keep rates [P] for n samples in K equal shares."""
+    """Return the bound G at common keep rates (formulation, section 3).
+
+    Parameters
+    ----------
+    spec
+        Constants of the bound.
+    keep
+        Keep rates. Shape [P].
+    samples, devices
+        n and K, in equal shares.
+
+    Returns
+    -------
+    array
+        G in nats. Shape [P].
+    """
     rates = np.asarray(keep, dtype=float)
     return spec.underfit_weight * underfit_term(spec).value(rates) + _gap(spec, rates, samples, devices)
 

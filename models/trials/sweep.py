@@ -117,6 +117,7 @@ def sweep(
 
 
 def _pilot(task: Task, setup: Setup, rule: str, options: FederatedOptions, dropout: float, key: str) -> Record:
+    """Train once and return the record: what was asked for, the final scores, and the processor time in s."""
     start = time.process_time()
     history = run(task, 1.0 - dropout, options)
     return {

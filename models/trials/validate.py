@@ -49,6 +49,11 @@ class Plan:
         Devices that take part. Shape [K].
     bound
         The bound's value G at these rates, and its stability term, for comparison; nan if unknown.
+
+    Raises
+    ------
+    InputError
+        If the arrays do not have the same length.
     """
 
     name: str
@@ -94,6 +99,18 @@ class Plan:
 def plan_from_result(result: Result, name: str | None = None) -> Plan:
     """Read the plan off a solver's result, through the problem's own evaluation of its allocation.
 
+    Parameters
+    ----------
+    result
+        With an allocation.
+    name
+        Name in tables; the result's method by default.
+
+    Returns
+    -------
+    Plan
+        Its keep rates, times in s and energies in J, and the bound.
+
     Raises
     ------
     StatusError
@@ -120,7 +137,7 @@ def plan_from_result(result: Result, name: str | None = None) -> Plan:
 class Validation:
     """Training curves and final scores of several plans over several seeds.
 
-    Attributes
+    Parameters
     ----------
     curves
         One record per plan, seed and round: ``plan``, ``seed``, ``round``, ``seconds``, ``joules``, ``test_loss``,
@@ -160,6 +177,24 @@ class Validation:
 
         A plan is better by more than the noise where ``difference + ci95 < 0``. With ``best_test_loss`` every plan
         is judged at its round of least validation loss, as if it had been stopped early.
+
+        Parameters
+        ----------
+        reference
+            Name of the plan to compare with.
+        measure
+            ``test_loss``, ``best_test_loss`` or another number of the final records.
+
+        Returns
+        -------
+        list of dict
+            One row per other plan: ``plan``, ``difference`` and ``ci95`` (mean and 95 % half-width, in the
+            measure's unit), ``better_in`` and ``seeds``.
+
+        Raises
+        ------
+        InputError
+            If there is no such plan.
         """
         base = {r["seed"]: r[measure] for r in self.finals if r["plan"] == reference}
         if not base:
@@ -177,6 +212,13 @@ class Validation:
 
 
 def _frame(records: Sequence[Record]) -> pd.DataFrame:
+    """Return the records as a data frame.
+
+    Raises
+    ------
+    MissingPackageError
+        Without pandas.
+    """
     try:
         import pandas as pd
     except ImportError as error:
@@ -216,6 +258,16 @@ def validate(
         Torch device.
     progress
         Called with each final record.
+
+    Returns
+    -------
+    Validation
+        Curves and final scores of all plans and seeds.
+
+    Raises
+    ------
+    InputError
+        If two plans have the same name.
     """
     if len({p.name for p in plans}) < len(plans):
         raise InputError("validation", [Fault("plans", "name", "repeated", "distinct names")])
