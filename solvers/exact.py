@@ -38,12 +38,35 @@ def solve_bnb(problem: Problem, options: Options | None = None) -> Result:
     -------
     Result
         ``optimal``; ``infeasible`` with its diagnosis; ``feasible`` or ``no_solution`` when a limit came first.
+
+    Raises
+    ------
+    EdgeallocError
+        When the allocation found breaks a budget, which would be a defect of the kernels.
     """
     return search(problem, options)[0]
 
 
 def search(problem: Problem, options: Options | None = None) -> tuple[Result, Outcome[Any] | None]:
-    """As :func:`solve_bnb`, with the search tree; no tree when a diagnosis made the search needless."""
+    """As :func:`solve_bnb`, with the search tree.
+
+    Parameters
+    ----------
+    problem
+        Any access scheme, with any variant.
+    options
+        Gap, limits, warm start, callback.
+
+    Returns
+    -------
+    tuple of Result and Outcome or None
+        No tree when a diagnosis made the search needless.
+
+    Raises
+    ------
+    EdgeallocError
+        When the allocation found breaks a budget, which would be a defect of the kernels.
+    """
     options = options or Options()
     if problem.instance.access == "ofdma":
         from edgealloc.solvers.ofdma.solve import search_ofdma  # its kernels load only when they are needed
@@ -53,6 +76,7 @@ def search(problem: Problem, options: Options | None = None) -> tuple[Result, Ou
 
 
 def _search_separable(problem: Problem, options: Options) -> tuple[Result, Outcome[Plan] | None]:
+    """Branch and bound over the devices' modes and keep rates, for FDMA and resource blocks."""
     log = SearchLog("bnb", problem.instance.name, options.log)
     with Control(replace(options, log=False)) as control:
         choices = Choices.of(problem)
@@ -70,6 +94,13 @@ def _search_separable(problem: Problem, options: Options) -> tuple[Result, Outco
 
 
 def _finish(problem: Problem, choices: Choices, control: Control, outcome: Outcome[Plan]) -> Result:
+    """The result of a search: its plan as an allocation, or the diagnosis.
+
+    Raises
+    ------
+    EdgeallocError
+        When the allocation breaks a budget.
+    """
     result = Result(
         problem=problem,
         method="bnb",

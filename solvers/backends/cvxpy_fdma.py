@@ -66,7 +66,13 @@ _TIME_LIMITS = {"CLARABEL": "time_limit", "SCS": "time_limit_secs"}
 
 
 def import_cvxpy() -> Any:
-    """The package cvxpy, or the error that names its extra."""
+    """The package cvxpy, which is imported only where it is used.
+
+    Raises
+    ------
+    MissingPackageError
+        Without cvxpy; the message names its extra.
+    """
     if find_spec("cvxpy") is None:
         raise MissingPackageError("cvxpy", "cvxpy", "a back end of cvxpy")
     import cvxpy
@@ -212,6 +218,16 @@ class ConvexModel:
 def to_cvxpy(problem: Problem) -> ConvexModel:
     """The continuous FDMA problem as a cvxpy problem, for constraints of your own and any conic solver.
 
+    Parameters
+    ----------
+    problem
+        A log-convex problem with FDMA.
+
+    Returns
+    -------
+    ConvexModel
+        Its program and variables, with a method to solve it. Everything in it is dimensionless.
+
     Raises
     ------
     MissingPackageError
@@ -287,6 +303,13 @@ def _run(cp: Any, program: Any, name: str, settings: dict[str, Any]) -> str:
 
 
 def _solver_name(cp: Any, wanted: str) -> str:
+    """The solver asked for, or the best one installed, in cvxpy's spelling.
+
+    Raises
+    ------
+    InputError
+        When it is not installed.
+    """
     installed = [name for name in _SETTINGS if name in cp.installed_solvers()]
     if not wanted:
         return installed[0]

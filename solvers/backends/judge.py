@@ -53,7 +53,20 @@ class Stop(Enum):
 
 
 def stop_of(table: Mapping[str, Stop], native: str) -> Stop:
-    """Look up a native status; one that the table does not list is a failure, never a success."""
+    """Look up a native status.
+
+    Parameters
+    ----------
+    table
+        Every status that the solver's documentation lists.
+    native
+        The status in the solver's own words.
+
+    Returns
+    -------
+    Stop
+        One that the table does not list is a failure, never a success.
+    """
     return table.get(native, Stop.FAILED)
 
 
@@ -211,6 +224,20 @@ def conclude(problem: Problem, claim: Claim, control: Control) -> Result:
 
     ``optimal`` needs a gap within the limit; ``locally_solved`` a solver that says so and gives no believed
     bound; ``infeasible`` our own proof; a point that cannot be repaired is no solution.
+
+    Parameters
+    ----------
+    problem
+        What was to be solved.
+    claim
+        What the solver says.
+    control
+        Gap and clock.
+
+    Returns
+    -------
+    Result
+        Its bound is the best of what is believed and what we prove.
     """
     judged = judge(problem, claim.point, claim.redeal) if claim.point is not None else None
     words = [f"{claim.solver} says {claim.native!r}"] + ([claim.detail] if claim.detail else [])

@@ -34,30 +34,31 @@ TERMS = 14  # relative error of eps(v) below 1e-12 up to v = 20, that is 29 bit/
 
 @dataclass(frozen=True, slots=True)
 class LogForm:
-    """Coefficients of the logarithmic form; shape [K] each unless a scalar, all dimensionless.
+    """Coefficients of the logarithmic form; all dimensionless.
 
     Parameters
     ----------
     download_fixed, download_lora
-        Share of the deadline that D0 and D1 take in the downlink, at keep rate 1.
+        Share of the deadline that D0 and D1 take in the downlink, at keep rate 1. Shape [K].
     compute_fixed, compute_lora
-        Share of the deadline that W0 and W1 take at the highest frequency.
+        Share of the deadline that W0 and W1 take at the highest frequency. Shape [K].
     energy_fixed, energy_lora
-        Share of the energy budget (less its static part) that W0 and W1 take at the highest frequency.
+        Share of the energy budget (less its static part) that W0 and W1 take at the highest frequency. Shape [K].
     power
-        log((E - E0) / (power_max T)); the power row is ``eps - tau + power <= 0``.
+        log((E - E0) / (power_max T)); the power row is ``eps - tau + power <= 0``. Shape [K].
     snr
-        log((E - E0) g / (N0 T B)); the signal-to-noise ratio is ``exp(eps - tau - beta + snr)``.
+        log((E - E0) g / (N0 T B)); the signal-to-noise ratio is ``exp(eps - tau - beta + snr)``. Shape [K].
     nats
         log(D1 ln 2 / (T B)); v = ``exp(x - tau - beta + nats)`` nats per channel use when D0 = 0.
+        Shape [K].
     head
-        D0 / D1.
+        D0 / D1. Shape [K].
     x_min, x_max, phi_min
-        Ranges of log s and lower end of log(f / f_max).
+        Ranges of log s and lower end of log(f / f_max). Shape [K].
     underfit
-        A w_k times the factor of the adapter.
+        A w_k times the factor of the adapter. Shape [K].
     weight
-        w_k.
+        w_k. Shape [K].
     stability_base, stability_spread
         ``C^2`` and ``24 C eta^2`` times 1 / (2 n delta): a scalar for global pooling, else shape [K].
     curvature, sparsity

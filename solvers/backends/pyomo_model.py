@@ -41,6 +41,13 @@ def to_pyomo(problem: Problem, form: Form | None = None) -> Any:
     form
         ``log`` or ``direct`` (see the module); by default ``log`` where it exists.
 
+    Returns
+    -------
+    pyomo.environ.ConcreteModel
+        Variables over the set K of the device names: ``x``, ``tau``, ``eps``, ``phi``, ``beta``, ``v``
+        (dimensionless), or ``keep``, ``freq`` in GHz, ``upload_s`` in s, ``bandwidth`` in kHz, ``power`` in W, and
+        binaries. :func:`allocation_of_model` reads them back.
+
     Raises
     ------
     MissingPackageError
@@ -97,6 +104,11 @@ def allocation_of_model(problem: Problem, model: Any) -> Allocation:
 
 
 def _log(problem: Problem) -> Any:
+    """The form of :mod:`edgealloc.solvers.backends.logform`: dimensionless logarithms of what a device does.
+
+    Variables ``x``, ``tau``, ``eps``, ``phi``, ``beta`` and ``v`` over the devices, and ``kept``, the sum of w
+    s^2. Rows latency, energy, power, rate, upload and spectrum are posynomials or convex as they stand.
+    """
     import pyomo.environ as pyo
 
     form, inst = LogForm.of(problem), problem.instance
@@ -187,6 +199,11 @@ def _close(m: Any, problem: Problem, loss: Any, square: dict[str, Any], weight: 
 
 
 def _direct(problem: Problem) -> Any:
+    """The textbook: ``keep``, ``freq`` in GHz, ``upload_s`` in s, ``selected``, menu rows and levels as binaries.
+
+    Rows: latency in s, energy in J, payload in Mbit; :func:`_uplink` brings spectrum, power and rate. Products of
+    variables stand as they are, so that the model reads like docs/model.md.
+    """
     import pyomo.environ as pyo
 
     inst, names = problem.instance, problem.instance.device_names

@@ -126,10 +126,17 @@ def solve_model(
     settings
         Options of the solver itself.
 
+    Returns
+    -------
+    Result
+        Its allocation is the model's point, repaired where it breaks a budget, and its objective ours.
+
     Raises
     ------
     InputError
         When the solver is not available.
+    MissingPackageError
+        For IPOPT when there is neither an executable nor casadi.
     """
     import pyomo.environ as pyo
 

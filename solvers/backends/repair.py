@@ -79,8 +79,10 @@ class _Resources:
 
     Parameters
     ----------
-    problem, adapter, freq_hz
-        The problem, the chosen menu rows, the processor frequencies.
+    problem, adapter
+        The problem, and the chosen menu rows.
+    freq_hz
+        Processor frequencies. Shape [K].
     bandwidth_hz
         FDMA and blocks: bandwidth of each device. Shape [K].
     owner, subcarrier_w

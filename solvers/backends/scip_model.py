@@ -147,15 +147,19 @@ class _Builder:
     bands: list[Any] = field(default_factory=list)
 
     def variable(self, low: float, high: float, kind: str = "C", cost: float = 0.0) -> Any:
+        """A new variable: kind C continuous, B binary, I integer."""
         return self.out.model.addVar(lb=float(low), ub=float(high), vtype=kind, obj=cost)
 
     def row(self, expression: Any) -> None:
+        """Add a constraint."""
         self.out.model.addCons(expression)
 
     def sum(self, terms: Iterable[Any]) -> Any:
+        """A sum in SCIP's own kind."""
         return self.scip.quicksum(terms)
 
     def build(self) -> ScipModel:
+        """The whole model: devices one by one, then the spectrum and the stability term."""
         problem, inst = self.problem, self.problem.instance
         flat, idle = problem, without_logarithm(problem)
         if idle.any() and inst.exclusion_penalty is not None:  # they stay out; any numbers do for their rows

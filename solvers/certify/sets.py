@@ -30,7 +30,27 @@ def slopes_at(
 ) -> list[float]:
     """Slopes b of cuts at a water level: prices per profit of the sub-carriers around the marginal one, and wider.
 
-    ``mu``, ``fixed`` in the order of the mode, shape [M]. Where no keep rate can be carried, the slope is steep.
+    Where no keep rate can be carried, the slope is steep.
+
+    Parameters
+    ----------
+    mode
+        The device with a row of its menu.
+    nu
+        Price of w s^2.
+    mu, fixed
+        Prices of the sub-carriers; 1 in, 0 out, -1 open; both in the order of the mode. Shapes [M].
+    level
+        Water level in W.
+    low, high
+        Interval of keep rates.
+    ratios
+        How many ratios on either side of the marginal one.
+
+    Returns
+    -------
+    list of float
+        Slopes per bit/s, ascending, at least one.
     """
     profit = np.empty(len(mu))
     profits(mode.row[BAND], level, mode.inv_a, profit)
@@ -62,12 +82,14 @@ class OpenSets:
 
     Parameters
     ----------
-    mode, nu, order
-        Mode and price; which sub-carriers the mode's order lists.
+    mode, nu
+        Mode, and price of w s^2.
+    order
+        Which sub-carriers the mode's order lists. Shape [M].
     claim, sets, rates
         What is to be shown; sets [N, M] and keep rates [N], ``inf`` where there is nothing to show.
     levels
-        Water levels chosen so far.
+        Water levels in W chosen so far.
     paying
         Least priced share of a set that turned out to cost less than claimed, else ``inf``.
     stuck

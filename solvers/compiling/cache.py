@@ -62,6 +62,7 @@ def folders() -> list[Path]:
 
 @functools.cache
 def _writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, which is made if need be and tidied up; asked once."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -240,7 +241,13 @@ def _first_is_docstring(code: types.CodeType) -> bool:
 
 
 def _text(value: Any, used: list[Any]) -> str:
-    """A value that is compiled in, as text that differs where it differs; what it calls is added to ``used``."""
+    """A value that is compiled in, as text that differs where it differs; what it calls is added to ``used``.
+
+    Raises
+    ------
+    TypeError
+        When there is no such text, as for a module of ours.
+    """
     value = getattr(value, "dispatcher", value)  # a kernel that only kernels call
     if isinstance(value, Dispatcher) or (isinstance(value, types.FunctionType) and _ours(value.__module__)):
         used.append(value)

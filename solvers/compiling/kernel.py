@@ -25,9 +25,22 @@ KERNELS: dict[tuple[str, str, bool], Any] = {}
 def kernel(function: Callable[..., Any] | None = None, *, parallel: bool = False, inner: bool = False) -> Any:
     """Compile a function of numbers and arrays when it is first called, and keep the code on disk.
 
-    Division follows numpy: by zero gives inf or nan, never an exception. ``inner`` is for kernels that only other
-    kernels call: without the wrappers for calls from Python they compile faster. Called from Python they run as
-    Python does.
+    Division follows numpy: by zero gives inf or nan, never an exception.
+
+    Parameters
+    ----------
+    function
+        The function; left out where the decorator has options.
+    parallel
+        Whether ``prange`` runs in threads.
+    inner
+        For kernels that only other kernels call: without the wrappers for calls from Python they compile faster.
+        Called from Python they run as Python does.
+
+    Returns
+    -------
+    callable
+        The kernel, or a decorator where no function is given.
     """
     if function is None:
         return partial(kernel, parallel=parallel, inner=inner)

@@ -40,7 +40,7 @@ class Entry:
     signature: tuple[Any, ...]
 
     def dispatcher(self) -> Any:
-        """numba's object for the kernel, None where there is no such kernel any more."""
+        """The object of numba for the kernel, None where there is no such kernel any more."""
         try:
             import_module(_PACKAGE + self.module)
         except ImportError:  # renamed, or its optional package is missing
@@ -101,6 +101,13 @@ def list_text(uses: dict[str, dict[Entry, bool]]) -> str:
 
 
 def _encoded(kind: Any) -> Any:
+    """A numba type as text or lists for JSON.
+
+    Raises
+    ------
+    TypeError
+        For a type other than numbers, arrays and tuples of them.
+    """
     if isinstance(kind, types.Array):
         return ["array", _encoded(kind.dtype), kind.ndim, kind.layout, kind.mutable, kind.aligned]
     if isinstance(kind, types.BaseTuple):
@@ -113,6 +120,7 @@ def _encoded(kind: Any) -> Any:
 
 
 def _decoded(text: Any) -> Any:
+    """The numba type that :func:`_encoded` wrote."""
     if isinstance(text, str):
         return types.boolean if text == "bool" else getattr(types, text)
     head, *rest = text

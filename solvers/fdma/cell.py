@@ -98,7 +98,7 @@ class Cell:
         return self.problem.instance.bandwidth_hz
 
     def price_of_kept(self, q0: float) -> float:
-        """nu = gap'(Q0), the price on the kept share Q; 0 for device pooling."""
+        """Price nu = gap'(Q0) of the kept share Q; 0 for device pooling."""
         return self.problem.stability.pooled_slope(q0) if self.problem.pooled else 0.0
 
     def answer(self, mu: float, q0: float, table: FloatArray, close: float = 1e-8) -> None:

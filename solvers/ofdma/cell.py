@@ -44,7 +44,17 @@ _OUTWARD = 16.0 * EPS  # the units in the last place by which products and quoti
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assignment:
-    """Owner of each sub-carrier (-1: none), mode of each device (-1: left out), keep rates (0 there)."""
+    """Who owns which sub-carrier, and what the devices do with them.
+
+    Parameters
+    ----------
+    owner
+        Owner of each sub-carrier, -1 for none. Shape [M].
+    mode
+        Mode of each device, -1 when left out. Shape [K].
+    keep
+        Keep rates, 0 when left out. Shape [K].
+    """
 
     owner: IntArray
     mode: IntArray

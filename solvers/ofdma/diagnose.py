@@ -62,6 +62,7 @@ def _fits(cell: OfdmaCell, mode: int, column: int, factor: float) -> bool:
 
 
 def _finding(cell: OfdmaCell, k: int) -> Diagnosis:
+    """What keeps a device from its budgets, and the least of each budget that would do."""
     inst = cell.problem.instance
     modes = range(cell.start[k], cell.start[k + 1])
     available = {

@@ -33,7 +33,19 @@ _TANGENT = 1e-6  # tangents this close count as one
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MasterPoint:
-    """Solution of the master: value, prices mu [M] and nu, weights x [N], whether the price box is slack."""
+    """Solution of the master.
+
+    Parameters
+    ----------
+    value
+        Its objective.
+    mu, nu
+        Prices of the sub-carriers, shape [M], and of w s^2.
+    x
+        Weights of the columns. Shape [N].
+    slack
+        Whether the price box is slack.
+    """
 
     value: float
     mu: FloatArray
@@ -105,8 +117,21 @@ class Master:
     def add(self, device: int, mode: int, mask: BoolArray, cost: float, kept: float, keep: float) -> bool:
         """Add a column; False if it is there already.
 
-        ``mask`` [M] is its set, ``mode`` its menu row (-1: left out), ``cost`` its share without prices, ``kept``
-        w s^2 and ``keep`` s.
+        Parameters
+        ----------
+        device, mode
+            The device, and its mode (-1: left out).
+        mask
+            Its set of sub-carriers. Shape [M].
+        cost
+            Its share without prices.
+        kept, keep
+            w s^2, and s.
+
+        Returns
+        -------
+        bool
+            Whether it is new.
         """
         key = (device, mode, mask.tobytes(), round(keep, 12))
         if key in self.keys:

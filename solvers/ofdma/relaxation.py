@@ -92,6 +92,7 @@ class Ofdma(Relaxation[OfdmaBox, Assignment]):
         return Relaxed(bound, tuple(node.found), children, node.prices, what)
 
     def _first_prices(self) -> Prices:
+        """Prices from the first assignment, whose columns go to the master with those of the devices left out."""
         cell, plan = self.cell, self.first
         if cell.counting:
             first = np.where(np.isfinite(cell.inv_a[:, 0]), cell.inv_a[:, 0], 1.0)

@@ -32,7 +32,25 @@ _STARTS = 3
 
 
 def search_ofdma(problem: Problem, options: Options) -> tuple[Result, Outcome[Assignment] | None]:
-    """Prove the optimum of an OFDMA problem; the tree is None when none was needed or begun."""
+    """Prove the optimum of an OFDMA problem; the tree is None when none was needed or begun.
+
+    Parameters
+    ----------
+    problem
+        Any OFDMA problem.
+    options
+        Gap, limits, warm start, callback.
+
+    Returns
+    -------
+    tuple of Result and Outcome or None
+        As :func:`~edgealloc.solvers.exact.solve_bnb`, and the search.
+
+    Raises
+    ------
+    EdgeallocError
+        When the allocation found breaks a budget, which would be a defect of the kernels.
+    """
     cell = OfdmaCell.of(problem)
     log = SearchLog("bnb", problem.instance.name, options.log)
     with Control(replace(options, log=False)) as control:
@@ -102,6 +120,7 @@ def _feasible_plan(
 
 
 def _blank(problem: Problem, control: Control) -> Result:
+    """A result that has found nothing yet."""
     return Result(
         problem=problem,
         method="bnb",
@@ -116,6 +135,7 @@ def _blank(problem: Problem, control: Control) -> Result:
 
 
 def _infeasible(problem: Problem, control: Control, findings: tuple[Diagnosis, ...]) -> Result:
+    """The result that says why there is no allocation."""
     message = "\n".join(finding.message for finding in findings)
     return replace(
         _blank(problem, control),
@@ -150,7 +170,13 @@ def _finish(cell: OfdmaCell, control: Control, outcome: Outcome[Assignment], rou
 
 
 def _checked(cell: OfdmaCell, plan: Assignment) -> Allocation:
-    """The allocation of a plan, which breaks no budget."""
+    """The allocation of a plan.
+
+    Raises
+    ------
+    EdgeallocError
+        When it breaks a budget, which would be a defect of the kernels.
+    """
     allocation = allocation_of(cell, plan)
     broken = cell.problem.violations(allocation)
     if broken:

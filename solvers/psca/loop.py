@@ -24,7 +24,29 @@ _NUDGES = 4  # times that columns resting near one half are moved
 
 @dataclass(slots=True, eq=False)
 class Search:
-    """The loop of one start: where it stands, and the penalised objective along the way."""
+    """The loop of one start: where it stands, and the penalised objective along the way.
+
+    Parameters
+    ----------
+    model, settings, control, route
+        The problem as arrays, the settings, the clock, and what solves the sub-problems.
+    at
+        The present iterate.
+    method, start
+        Name of the method and number of the start, for snapshots.
+    elastic, elastic_limit
+        Cost of what is not sent, and how far it is raised.
+    penalty, scale
+        Penalty on c (1 - c), in units of ``scale``, which is in those of the objective.
+    cells
+        Log of the two neighbouring levels of each device; equal where there is no choice. Shapes [K].
+    blocks
+        Lower neighbour of each device's number of blocks. Shape [K].
+    prices, residual
+        Prices of the columns, shape [M], and dual residual, of the last sub-problem.
+    steps, nudges
+        Sub-problems solved, and times that columns were moved off one half.
+    """
 
     model: Model
     settings: PscaSettings
@@ -84,6 +106,7 @@ class Search:
         return True
 
     def _level_part(self, at: Iterate) -> FloatArray:
+        """Where each keep rate stands between its two levels, from 0 to 1; 0 without a choice. Shape [K]."""
         assert self.cells is not None
         low, high = self.cells
         width = high - low
@@ -203,6 +226,7 @@ class Search:
         return best
 
     def _best_rows(self, at: Iterate, limits: FloatArray) -> IntArray:
+        """Menu rows of the best plan under caps [O, K]; the present ones where it leaves out others. Shape [K]."""
         plan = best_plan(self.model.problem, np.where(at.active, limits, -2.0), self.model.has_row)
         if plan is None or not np.array_equal(plan.selected, at.active):
             return at.option

@@ -36,6 +36,11 @@ class PscaSettings:
         Starting points; those after the first are random (``psca+``: 3).
     bound
         Attach a root dual bound, so that the gap is guaranteed.
+
+    Raises
+    ------
+    InputError
+        For a value out of range; all faults at once.
     """
 
     penalty_start: float = 0.05

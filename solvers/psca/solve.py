@@ -69,6 +69,8 @@ def solve_psca(
     ------
     InputError
         For an unknown variant.
+    MissingPackageError
+        For ``cvxpy`` without that package.
     """
     settings = settings or PscaSettings()
     return _run(problem, options, "psca", variant, settings, route)
@@ -78,6 +80,27 @@ def solve_psca_plus(problem: Problem, options: Options | None = None, variant: s
     """As :func:`solve_psca` from three starts, with knapsack rounding and local search: method ``psca+``.
 
     On one band (FDMA, blocks) that is not log-convex it ends with a few nodes of branch and bound.
+
+    Parameters
+    ----------
+    problem
+        Any problem.
+    options
+        Limits, seed, warm start, callback.
+    variant
+        As for :func:`solve_psca`.
+
+    Returns
+    -------
+    Result
+        As :func:`solve_psca`.
+
+    Raises
+    ------
+    InputError
+        For an unknown variant.
+    MissingPackageError
+        For ``cvxpy`` without that package.
     """
     return _run(problem, options, "psca+", variant, PscaSettings(search=True, starts=3), None)
 
@@ -90,6 +113,13 @@ def _run(
     settings: PscaSettings,
     route: Route | None,
 ) -> Result:
+    """Read the variant, choose the route, and solve under the options' clock.
+
+    Raises
+    ------
+    InputError
+        For an unknown variant.
+    """
     words = [word for word in variant.split("+") if word]
     unknown = [word for word in words if word not in VARIANTS]
     if unknown:
@@ -105,6 +135,11 @@ def _run(
 
 
 def _solve(problem: Problem, control: Control, settings: PscaSettings, route: Route, name: str) -> Result:
+    """The method from every start; the best allocation, with a root bound where one is asked for.
+
+    A start ends where its sub-problems break down, without harm to the others. ``name`` is that of the method in
+    results and snapshots.
+    """
     result = Result(
         problem=problem,
         method=name,

@@ -82,7 +82,7 @@ def search_prices(
     budget_hz
         B.
     term
-        See :func:`stability_constants`.
+        See :func:`stability_constants`. Shape [5].
     guess
         (mu, Q0) to start from.
     tolerance
@@ -194,14 +194,17 @@ def _respond(start, cost, band, kept, mu, nu, pick):  # type: ignore[no-untyped-
 
 @kernel(inner=True)
 def _copy(source, target):  # type: ignore[no-untyped-def]
-    """target = source: numba's own assignment brings formatted messages along, seconds to compile."""
+    """Copy ``source`` to ``target``, both [N].
+
+    Numba's own assignment brings formatted messages along, seconds to compile.
+    """
     for k in range(source.size):
         target[k] = source[k]
 
 
 @kernel(inner=True)
 def _copy_both(source, target):  # type: ignore[no-untyped-def]
-    """The same for two rows."""
+    """Copy two rows, [2, N]."""
     for i in range(2):
         _copy(source[i], target[i])
 

@@ -33,7 +33,7 @@ def exchange(
     ----------
     start, columns, term
         As for :func:`~edgealloc.solvers.separable.prices.search_prices`, of safe columns; a bandwidth may be
-        ``inf``.
+        ``inf``. Shapes [K + 1], [N] each, [5].
     limit_hz
         Largest sum of bandwidths.
     prices

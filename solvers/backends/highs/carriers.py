@@ -80,7 +80,7 @@ class Carriers:
     cell
         The radio as arrays; its objective is not used.
     levels
-        Water levels in W of the rows of each device. Length K.
+        Water levels in W of the rows of each device. Shape [L], K times.
     """
 
     modes: _Modes

@@ -65,7 +65,7 @@ class Answer:
     weight
         Weights of both ends of the pieces, shape [N, 2]; None without a point.
     radio, whole
-        The columns of the access scheme, and whether those that should be are integral.
+        The columns of the access scheme, shape [R], and whether those that should be are integral.
     kept
         Q = sum_k w_k s_k^2.
     excess
@@ -142,10 +142,28 @@ def solve_program(
     control: Control,
     relaxed: bool,
 ) -> Answer:
-    """Build and solve one program; ``relaxed`` drops integrality.
+    """Build and solve one program.
 
-    ``touches`` are the values of Q at which tangents of the stability term stand. Columns: weights of both ends of
-    the pieces, Q, gap, a common S, those of the access scheme, then a binary for each piece with two ends.
+    Columns: weights of both ends of the pieces, Q, gap, a common S, those of the access scheme, then a binary for
+    each piece with two ends.
+
+    Parameters
+    ----------
+    access, pieces
+        What keep rates need of the radio, and N pieces.
+    user
+        Rows of the user's.
+    touches
+        Values of Q at which tangents of the stability term stand.
+    control
+        Options and clock.
+    relaxed
+        Drops integrality.
+
+    Returns
+    -------
+    Answer
+        The bound is less HiGHS' tolerances.
     """
     import highspy
 
@@ -221,6 +239,10 @@ def solve_program(
 def _add_user_rows(
     rows: Rows, user: tuple[SideConstraint, ...], access: Access, first: int, pieces: Pieces, ends: IntArray
 ) -> None:
+    """Add a user's rows in bandwidth (Hz) and selection, each divided by its size.
+
+    ``ends`` [N, 2] are the columns of the pieces' ends, ``first`` the first column of the access scheme.
+    """
     column, device, hz = access.bandwidth()
     out = np.flatnonzero(pieces.mode == OUT)
     whole = access.choices.problem.instance.bandwidth_hz
@@ -241,6 +263,7 @@ def _gap_limit(control: Control) -> float:
 
 
 def _engine(control: Control) -> Any:
+    """HiGHS with our tolerances and what is left of the time, and without output."""
     engine = quiet_highs()
     settings = {
         "threads": 1,
@@ -261,6 +284,7 @@ def _engine(control: Control) -> Any:
 def _pass(
     highspy: Any, engine: Any, rows: Rows, cost: FloatArray, upper: FloatArray, integral: IntArray | None
 ) -> None:
+    """Give HiGHS the program: costs and upper bounds [C] of its columns, its rows, and which are integral."""
     from scipy.sparse import coo_array
 
     matrix = coo_array(

@@ -38,7 +38,19 @@ def caps_of_owner(model: Model, owner: IntArray) -> FloatArray:
 def deal(model: Model, owner: IntArray, control: Control) -> tuple[IntArray, Plan | None]:
     """Exchange columns until no exchange lowers the cost, first that of devices below their least keep rate.
 
-    Returns the owners and the best plan on them; None where repair failed.
+    Parameters
+    ----------
+    model
+        The problem as arrays.
+    owner
+        Owner of each column, -1 for nobody. Shape [M].
+    control
+        Stops between exchanges.
+
+    Returns
+    -------
+    owner, plan
+        The owners, shape [M], and the best plan on them; None where repair failed.
     """
     problem = model.problem
     depth, devices = model.has_row.shape

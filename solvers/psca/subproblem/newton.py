@@ -205,7 +205,7 @@ def linearise(  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _rest(loose, free, k):  # type: ignore[no-untyped-def]
-    """free + sum of loose but for k's: a difference that would cancel where k dominates."""
+    """Sum of ``free`` and ``loose`` [K] without k's: a difference that would cancel where k dominates."""
     total = free
     for i in range(loose.size):
         if i != k:

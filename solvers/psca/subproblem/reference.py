@@ -140,7 +140,13 @@ class _Stated:
         return cls(problem, par, variables, packed)
 
     def solve(self, sub: SubProblem, on: np.ndarray[Any, np.dtype[np.intp]], solver: str) -> Step:
-        """Fill in the parameters, solve, and read the next iterate."""
+        """Fill in the parameters, solve, and read the next iterate.
+
+        Raises
+        ------
+        RouteError
+            When the solver fails.
+        """
         t, par, var = sub.table[on], self.parameter, self.variable
         reference = np.clip(sub.at.y[on, dev.POWER], 1e-9, 0.999)
         par["x_low"].value, par["x_high"].value = t[:, dev.X_LO], t[:, dev.X_HI]

@@ -22,7 +22,21 @@ class RouteError(EdgeallocError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SubProblem:
-    """A convex sub-problem about an iterate; shapes as in :mod:`edgealloc.solvers.psca.subproblem.step`."""
+    """A convex sub-problem about an iterate.
+
+    Parameters
+    ----------
+    model, at
+        The problem as arrays, and the iterate.
+    table
+        Device table (:mod:`edgealloc.solvers.psca.device`). Shape [K, 19].
+    penalty, lower, upper
+        Linear cost of the shares and their box; ``inf`` in ``upper`` where the column sums suffice. Shapes [K, M].
+    elastic
+        Cost of a unit of what is not sent.
+    tol
+        Absolute duality gap asked for.
+    """
 
     model: Model
     at: Iterate
@@ -36,7 +50,17 @@ class SubProblem:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """Solution of a sub-problem: next iterate, objective, duality gap, dual residual, prices of the columns."""
+    """Solution of a sub-problem.
+
+    Parameters
+    ----------
+    next
+        The next iterate.
+    objective, gap, residual
+        Value of the sub-problem, its duality gap, and the largest dual residual.
+    prices
+        Prices of the columns. Shape [M].
+    """
 
     next: Iterate
     objective: float
@@ -49,7 +73,13 @@ class Route(Protocol):
     """A way to solve sub-problems."""
 
     def __call__(self, sub: SubProblem) -> Step:
-        """Solve one, or raise :class:`RouteError`."""
+        """Solve one.
+
+        Raises
+        ------
+        RouteError
+            When it cannot be solved.
+        """
         ...
 
 
@@ -57,7 +87,13 @@ class Native:
     """The compiled interior-point method of :mod:`edgealloc.solvers.psca.subproblem.step`."""
 
     def __call__(self, sub: SubProblem) -> Step:
-        """Solve one; the start is the iterate drawn into the interior."""
+        """Solve one; the start is the iterate drawn into the interior.
+
+        Raises
+        ------
+        RouteError
+            When rounding or a device without a channel breaks it.
+        """
         model, on = sub.model, np.flatnonzero(sub.at.active)
         joint = model.problem.instance.common_keep
         table = np.ascontiguousarray(sub.table[on])
