@@ -235,7 +235,7 @@ class AdapterHandle:
         return cls(model, parameters, layers)
 
     def read(self) -> dict[str, FloatArray]:
-        """Copy the trained tensors to float32 arrays, in order."""
+        """Copy the trained tensors to float32 arrays, in order: A [rank, n_in], B [n_out, rank], and the head."""
         return {name: p.detach().float().cpu().numpy().copy() for name, p in self.parameters.items()}
 
     def write(self, state: State) -> None:

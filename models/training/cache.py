@@ -106,7 +106,7 @@ class Feed:
         return len(self._frozen)
 
     def batch(self, index: Tensor) -> dict[str, Tensor]:
-        """Gather inputs, cut to the longest example of the batch."""
+        """Gather the inputs of some examples, shape [B], cut to the longest: [B, T], or [B, ...] without a mask."""
         batch = {name: value[index] for name, value in self._inputs.items()}
         if self._lengths is not None:
             longest = int(self._lengths[index].max())
@@ -117,7 +117,20 @@ class Feed:
         return batch
 
     def by_length(self, index: IntArray, batch_size: int) -> Iterator[Tensor]:
-        """Yield batches of similar length, for evaluation where order does not matter."""
+        """Yield batches of similar length, for evaluation where order does not matter.
+
+        Parameters
+        ----------
+        index
+            Which examples. Shape [N].
+        batch_size
+            Examples in a batch; fewer in the last.
+
+        Yields
+        ------
+        Tensor
+            Indices of a batch.
+        """
         order = torch.from_numpy(np.asarray(index, dtype=np.int64)).to(self.labels.device)
         if self._lengths is not None:
             order = order[torch.argsort(self._lengths[order], stable=True)]
@@ -127,6 +140,20 @@ class Feed:
         """Return batches for one epoch of training, in random order, each of examples of similar length.
 
         Noise on the lengths keeps the batches mixed; with it, padding still falls to about half.
+
+        Parameters
+        ----------
+        index
+            Which examples. Shape [N].
+        batch_size
+            Examples in a batch; fewer in one of them.
+        rng
+            Generator.
+
+        Returns
+        -------
+        list of Tensor
+            Indices of each batch.
         """
         lengths = np.zeros(len(index)) if self._lengths is None else self._lengths.cpu().numpy()[index]
         noise = rng.random(len(index)) * (1.0 + _LENGTH_NOISE * lengths)

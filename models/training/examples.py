@@ -41,7 +41,7 @@ class TextData:
     label_names: tuple[str, ...]
 
     def take(self, index: ArrayLike) -> TextData:
-        """Return the examples with these indices, in this order."""
+        """Return the examples with these indices, shape [n], in this order."""
         chosen = np.asarray(index, dtype=np.int64)
         return TextData(tuple(self.texts[i] for i in chosen), self.labels[chosen], self.label_names)
 
@@ -65,12 +65,12 @@ class Examples:
         return len(self.labels)
 
     def take(self, index: ArrayLike) -> Examples:
-        """Return the examples with these indices, in this order."""
+        """Return the examples with these indices, shape [n], in this order."""
         chosen = np.asarray(index, dtype=np.int64)
         return Examples({name: value[chosen] for name, value in self.inputs.items()}, self.labels[chosen])
 
     def with_labels(self, labels: IntArray) -> Examples:
-        """Return the same inputs under other labels."""
+        """Return the same inputs under other labels [N]."""
         return Examples(self.inputs, labels)
 
 
@@ -253,12 +253,40 @@ def device_sizes(total: int, weights: ArrayLike) -> IntArray:
 
 
 def skewed_weights(devices: int, skew: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw quantity skew [K]: log-normal weights of log standard deviation ``skew`` (0 is even)."""
+    """Draw quantity skew: log-normal weights of the devices.
+
+    Parameters
+    ----------
+    devices
+        K.
+    skew
+        Log standard deviation; 0 is even.
+    rng
+        Generator.
+
+    Returns
+    -------
+    array
+        Positive weights. Shape [K].
+    """
     return np.asarray(np.exp(skew * rng.standard_normal(devices)))
 
 
 def split_iid(sizes: ArrayLike, rng: np.random.Generator) -> tuple[IntArray, ...]:
-    """Deal range(sum(sizes)) at random into devices of these sizes."""
+    """Deal range(sum(sizes)) at random into devices of these sizes.
+
+    Parameters
+    ----------
+    sizes
+        Examples per device. Shape [K].
+    rng
+        Generator.
+
+    Returns
+    -------
+    tuple of array
+        Indices of the examples of each device.
+    """
     counts = np.asarray(sizes, dtype=np.int64)
     return tuple(np.split(rng.permutation(int(counts.sum())), np.cumsum(counts)[:-1]))
 

@@ -54,7 +54,7 @@ class Pilot:
         return float(self.keep[np.argmin(self.test_loss)])
 
     def loss_at(self, keep: ArrayLike) -> FloatArray:
-        """Interpolate the measured test loss (monotone cubics) at keep rates within the measured ones."""
+        """Interpolate the measured test loss in nats by monotone cubics, within the measured rates. Any shape."""
         from scipy.interpolate import PchipInterpolator
 
         return np.asarray(PchipInterpolator(self.keep, self.test_loss, extrapolate=False)(keep))
@@ -85,7 +85,7 @@ class Calibration:
     best_keep: float
 
     def loss(self, keep: ArrayLike) -> FloatArray:
-        """Return the predicted test loss G - slack at common keep rates, for the pilot's samples."""
+        """Return the test loss that is predicted, G - slack in nats, at keep rates common to all. Any shape."""
         return predict(self.spec, keep, self.pilot.samples, self.pilot.devices) - self.slack
 
     def apply(self, instance: Instance) -> Instance:

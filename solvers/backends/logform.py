@@ -90,13 +90,25 @@ class LogForm:
 
     @classmethod
     def of(cls, problem: Problem, option: NDArray[np.intp] | None = None) -> LogForm:
-        """The form of a problem without sub-carriers, for the menu rows ``option`` (first rows by default).
+        """The form of a problem without sub-carriers.
+
+        Parameters
+        ----------
+        problem
+            FDMA or resource blocks.
+        option
+            Menu rows; the first ones by default. Shape [K].
+
+        Returns
+        -------
+        LogForm
+            Its coefficients.
 
         Raises
         ------
         EdgeallocError
-            When there is no such form: sub-carriers, a device without gain, or one whose static energy
-            leaves nothing.
+            When there is no such form: sub-carriers, a device without gain, or one whose static energy leaves
+            nothing.
         """
         inst, spec, stability = problem.instance, problem.instance.bound, problem.stability
         energy_j = inst.energy_j - inst.energy_static_j
@@ -151,7 +163,20 @@ def mean_exponential(terms: int = TERMS) -> tuple[FloatArray, FloatArray]:
 
 
 def quadrature_error(v: FloatArray, terms: int = TERMS) -> float:
-    """Largest share of eps(v) that the rule misses at efficiencies v > 0 (0 down to rounding errors)."""
+    """Largest share of eps(v) that the rule misses.
+
+    Parameters
+    ----------
+    v
+        Efficiencies > 0 in nats. Any shape.
+    terms
+        Nodes of the rule.
+
+    Returns
+    -------
+    float
+        0 down to rounding errors, never less.
+    """
     nodes, logs = mean_exponential(terms)
     rule = np.exp(np.multiply.outer(v, nodes) + logs).sum(axis=-1)
     return max(0.0, float(np.max(1.0 - rule * v / np.expm1(v))))

@@ -101,7 +101,7 @@ class ScipModel:
 
     @property
     def values_of_v(self) -> FloatArray:
-        """Spectral efficiencies of the devices that take part, in nats; empty with sub-carriers."""
+        """Spectral efficiencies of the devices that take part, in nats, shape [N]; empty with sub-carriers."""
         value = self.model.getVal
         pairs = zip(self.efficiency, self.selected, strict=False)
         return np.array([value(v) for v, s in pairs if s is None or value(s) > 0.5])

@@ -137,7 +137,7 @@ class OpenSets:
         return self.levels[-1]
 
     def keep_only(self, stay: BoolArray) -> None:
-        """Drop the sets excluded by the last level; give up when it did not do for its own set."""
+        """Keep the sets of ``stay`` [N], those not excluded by the last level; give up if its own set is one."""
         if stay[0] or len(self.levels) >= _LEVELS:
             self.stuck = True
             stay = np.zeros(len(stay), bool)

@@ -162,6 +162,20 @@ def split(
     device does moves the bound far more than who owns one sub-carrier of many (figures in docs/ofdma.md). Without
     a curve, where the share is convex in s^2, a mixture of continuous keep rates on one set is no better than
     their mean.
+
+    Parameters
+    ----------
+    cell, box, master
+        The problem as arrays, the box, and the columns.
+    x
+        Weights of the columns. Shape [N].
+    wide
+        A mode and a keep rate to part it at.
+
+    Returns
+    -------
+    tuple of boxes, and str
+        The children, and what they differ in.
     """
     used = np.flatnonzero(x > _INTEGRAL)
     names = cell.problem.instance.device_names

@@ -59,6 +59,8 @@ def is_rate_ripe(cell: OfdmaCell, box: OfdmaBox, master: Master, x: FloatArray, 
 
     So it does where the master's point keeps nearly the largest rate everywhere, and where shares differ by little
     over the whole box, measured by the ``gap`` that is to be closed.
+
+    ``x`` are the weights of the columns, shape [N].
     """
     low, high = box.rates
     if high - low <= _NARROW * high or _variation(cell, low, high) <= _LITTLE * gap:

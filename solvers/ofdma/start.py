@@ -45,9 +45,27 @@ def starts(cell: OfdmaCell, rng: np.random.Generator, count: int, control: Contr
 def improved(
     cell: OfdmaCell, owner: IntArray, nu: float, control: Control, passes: int = 20, aim: float | None = None
 ) -> Assignment | None:
-    """Descend from the owners of the sub-carriers; None when the end is not feasible.
+    """Descend from owners of the sub-carriers.
 
-    With ``aim``, what counts is that devices can keep this rate.
+    Parameters
+    ----------
+    cell
+        The problem as arrays.
+    owner
+        Owner of each sub-carrier, -1 for none. Shape [M].
+    nu
+        Price of w s^2.
+    control
+        Stops between blocks of work.
+    passes
+        Passes over all sub-carriers at most.
+    aim
+        A keep rate: what counts is then that devices can keep it.
+
+    Returns
+    -------
+    Assignment or None
+        None when the end is not feasible.
     """
     owner = np.array(owner, dtype=np.int64)
     rows, levels, objective = cell.safe_rows, cell.levels, cell.objective

@@ -135,7 +135,7 @@ class Choices:
         return self.whole_blocks(out[0])
 
     def whole_blocks(self, bandwidth_hz: FloatArray) -> FloatArray:
-        """Rounded up to whole blocks where the spectrum comes in blocks."""
+        """Bandwidths in Hz, rounded up to whole blocks where the spectrum comes in blocks. Of the same shape."""
         if not self.block_hz:
             return bandwidth_hz
         count = np.ceil(bandwidth_hz / self.block_hz * (1.0 - 4.0 * _EPS))
@@ -177,6 +177,8 @@ class Choices:
 
         Convex parts give a tangent, a cubic its chord less what its Bernstein coefficients allow below it,
         and a function that is only known to fall its value at the right end.
+
+        Shapes [N].
         """
         first, last = left * left, right * right
         middle = 0.5 * (first + last)

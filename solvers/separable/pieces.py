@@ -134,7 +134,7 @@ class Pieces:
         return whole.take(np.lexsort((whole.left, whole.mode, whole.device)))
 
     def take(self, index: IntArray | NDArray[np.bool_]) -> Pieces:
-        """A selection of pieces, in the order of ``index``."""
+        """A selection of pieces, in the order of ``index`` [n], or those of a mask [N]."""
         return Pieces(*(getattr(self, f.name)[index] for f in fields(self)))
 
     @property

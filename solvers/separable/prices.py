@@ -55,7 +55,7 @@ class Priced:
 
 
 def stability_constants(problem: Problem) -> FloatArray:
-    """(base, spread, curvature, sparsity, scale) of the pooled stability term; zeros for device pooling."""
+    """(base, spread, curvature, sparsity, scale) of the pooled stability term; zeros for device pooling. [5]."""
     if not problem.pooled:
         return np.zeros(5)
     t = problem.stability

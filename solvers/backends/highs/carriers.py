@@ -93,14 +93,14 @@ class Carriers:
         return self.modes
 
     def columns(self) -> tuple[FloatArray, NDArray[np.bool_]]:
-        """Binaries; none where there is no channel."""
+        """Binaries, shapes [K M]; none where there is no channel."""
         return (self._gain() > 0.0).astype(np.float64).ravel(), np.ones(self._gain().size, dtype=bool)
 
     def _gain(self) -> FloatArray:
         return self.modes.problem.instance.gain
 
     def add_rows(self, rows: Rows, first: int, ends: IntArray, pieces: Pieces) -> None:
-        """One owner for each sub-carrier; enough profit for each device at each water level."""
+        """One owner for each sub-carrier; enough profit per device and water level. ``ends``: shape [N, 2]."""
         cell = self.cell
         owns = first + np.arange(cell.devices * cell.subcarriers).reshape(cell.devices, cell.subcarriers)
         for m in range(cell.subcarriers):
@@ -119,7 +119,7 @@ class Carriers:
                 rows.add(-math.inf, 0.0, (columns, needs), (owns[d][cell.order[d]], -profit / size))
 
     def bandwidth(self) -> tuple[IntArray, IntArray, FloatArray]:
-        """The width of a sub-carrier each."""
+        """The width of a sub-carrier each, in Hz. Shapes [K M]."""
         k, m = self.cell.devices, self.cell.subcarriers
         return (
             np.arange(k * m),
@@ -143,7 +143,7 @@ class Carriers:
         return replace(self, levels=tuple(levels)) if more else self, finer
 
     def plan(self, picks: Picks, radio: FloatArray, rows: tuple[SideConstraint, ...]) -> Allocation | None:
-        """The program's owners, with its keep rates as far as these carry them."""
+        """The program's owners, shape [K M], with its keep rates as far as these carry them."""
         cell, inst = self.cell, self.modes.problem.instance
         owned = radio.reshape(cell.devices, cell.subcarriers)
         owner = np.where(owned.max(axis=0) > 0.5 / cell.devices, np.argmax(owned, axis=0), -1)

@@ -31,7 +31,15 @@ SUPPORT = 1e-6  # weights below it count as zero; a guide for refinement only
 
 @dataclass(slots=True, eq=False)
 class Rows:
-    """Rows of a sparse matrix as they come: ``low <= sum value x[column] <= high``."""
+    """Rows of a sparse matrix as they come: ``low <= sum value x[column] <= high``.
+
+    Parameters
+    ----------
+    low, high
+        Sides of the rows.
+    row, column, value
+        Places and values of the entries, an array per part of a row. Shapes [P].
+    """
 
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
@@ -85,9 +93,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picks:
-    """What a program's point picks for each device: a mode and S = s^2. Shapes [K].
+    """What a program's point picks for each device.
 
-    ``single`` says that no device mixes modes, levels, or intervals that are apart: integers would change little.
+    Parameters
+    ----------
+    mode
+        The mode of each device. Shape [K].
+    square
+        S = s^2. Shape [K].
+    single
+        Whether no device mixes modes, levels, or intervals that are apart: integers would change little.
     """
 
     mode: IntArray
@@ -96,7 +111,10 @@ class Picks:
 
     @classmethod
     def of(cls, pieces: Pieces, weight: FloatArray) -> Picks:
-        """The heaviest piece of each device; S is the mean over the intervals of its mode, or its level's."""
+        """The heaviest piece of each device; S is the mean over the intervals of its mode, or its level's.
+
+        ``weight`` are those of both ends of the pieces, shape [N, 2].
+        """
         total, square = weight.sum(axis=1), np.stack((pieces.left, pieces.right), axis=1) ** 2
         mode, mean, single = [], [], True
         for own in np.split(np.arange(len(pieces)), np.flatnonzero(np.diff(pieces.device)) + 1):
@@ -119,16 +137,16 @@ class Access(Protocol):
         """Modes and their costs."""
 
     def columns(self) -> tuple[FloatArray, NDArray[np.bool_]]:
-        """Upper bounds of the own columns (lower bounds are 0), and which are integral."""
+        """Upper bounds of the own columns (lower bounds are 0), and which are integral. Shapes [R]."""
 
     def add_rows(self, rows: Rows, first: int, ends: IntArray, pieces: Pieces) -> None:
         """The own rows; ``first`` is the own first column, ``ends`` [N, 2] those of the weights."""
 
     def bandwidth(self) -> tuple[IntArray, IntArray, FloatArray]:
-        """Bandwidths in Hz as sums over own columns: (column, device, Hz per unit)."""
+        """Bandwidths in Hz as sums over own columns: (column, device, Hz per unit), of one shape [P]."""
 
     def plan(self, picks: Picks, radio: FloatArray, rows: tuple[SideConstraint, ...]) -> Allocation | None:
-        """An allocation that breaks no budget and no row, from a program's point."""
+        """An allocation that breaks no budget and no row, from a point; ``radio`` [R]: its own columns."""
 
     def refined(self, pieces: Pieces, answer: Answer, picks: Picks) -> tuple[Access, Pieces]:
         """Sharper where a program's point lies; the same objects where nothing can be sharper."""

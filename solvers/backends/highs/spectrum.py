@@ -27,7 +27,7 @@ class Spectrum:
     choices: Choices
 
     def columns(self) -> tuple[FloatArray, NDArray[np.bool_]]:
-        """As :class:`edgealloc.solvers.backends.highs.program.Access` says."""
+        """Shares of the band, then numbers of blocks if any, and which are integral. Shapes [K] or [2 K]."""
         k = self.choices.problem.instance.num_devices
         if not self.choices.block_hz:
             return np.ones(k), np.zeros(k, dtype=bool)
@@ -35,7 +35,7 @@ class Spectrum:
         return np.repeat([1.0, count], k), np.repeat([False, True], k)
 
     def add_rows(self, rows: Rows, first: int, ends: IntArray, pieces: Pieces) -> None:
-        """Bandwidth of each device, and of all."""
+        """Bandwidth of each device, and of all. ``ends``: shape [N, 2]."""
         choices = self.choices
         inst, k = choices.problem.instance, choices.problem.instance.num_devices
         share, blocks, whole = first + np.arange(k), first + k + np.arange(k), inst.bandwidth_hz
@@ -49,7 +49,7 @@ class Spectrum:
         rows.add(-math.inf, choices.budget_hz / whole, (share, 1.0))
 
     def bandwidth(self) -> tuple[IntArray, IntArray, FloatArray]:
-        """A share times the band."""
+        """A share times the band, in Hz. Shapes [K]."""
         inst = self.choices.problem.instance
         everyone = np.arange(inst.num_devices)
         return everyone, everyone, np.full(inst.num_devices, inst.bandwidth_hz)
@@ -59,7 +59,7 @@ class Spectrum:
         return self, cut_pieces(self.choices, pieces, answer, np.full(len(picks.mode), np.nan))
 
     def plan(self, picks: Picks, radio: FloatArray, rows: tuple[SideConstraint, ...]) -> Allocation | None:
-        """An allocation from the program's picks: their keep rates, or what their bandwidths carry of them."""
+        """An allocation from the picks: their keep rates, or what the shares in ``radio`` [R] carry of them."""
         choices, inst = self.choices, self.choices.problem.instance
         mode, on = picks.mode, picks.mode != OUT
         one = np.maximum(mode, 0)
