@@ -106,7 +106,7 @@ class Feed:
         return len(self._frozen)
 
     def batch(self, index: Tensor) -> dict[str, Tensor]:
-        """Gather the inputs of some examples, shape [B], cut to the longest: [B, T], or [B, ...] without a mask."""
+        """Gather the inputs of examples [B], cut to the longest: [B, T], or [B, ...] without a mask."""
         batch = {name: value[index] for name, value in self._inputs.items()}
         if self._lengths is not None:
             longest = int(self._lengths[index].max())

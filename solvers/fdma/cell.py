@@ -117,7 +117,7 @@ class Cell:
         answers(rows, self.under, self.weight, self.scale, self.pool, mu, nu, low, high, close, table)
 
     def lower_bound(self, mu: float, q0: float, table: FloatArray) -> float:
-        """Dual value at prices, minus a margin for every rounding error on the way (docs/mathematics.md, section 5).
+        """Dual value at prices, minus a margin for every rounding error on the way (docs/mathematics.md, 5).
 
         Parameters
         ----------
