@@ -108,7 +108,7 @@ def _answer(row, under, weight, scale, pool, mu, nu, lo, hi, close, table, k):  
     Parameters
     ----------
     row, pool
-        Device row (:mod:`edgealloc.solvers.fdma.bandwidth`) and stability term, see :func:`share`. Shapes [12],
+        Device row of C columns and stability term, see :func:`share`. Shapes [C],
         [5].
     under, weight, scale, mu, nu, lo, hi : numbers
         A w_k factor_k, w_k, 1 / (2 n_k delta); prices per Hz and of the kept share; range of log s.
@@ -187,7 +187,7 @@ def answers(rows, under, weight, scale, pool, mu, nu, lo, hi, close, table):  # 
     Parameters
     ----------
     rows
-        Device rows. Shape [K, 12].
+        Device rows of C columns. Shape [K, C].
     under, weight, scale, lo, hi
         A w_k factor_k; w_k; 1 / (2 n_k delta); range of log s. Shapes [K].
     pool
@@ -208,7 +208,7 @@ def bandwidths(rows, x, v, out):  # type: ignore[no-untyped-def]
     Parameters
     ----------
     rows
-        Device rows. Shape [K, 12].
+        Device rows of C columns. Shape [K, C].
     x, v
         log s, and guesses of the spectral efficiency (0 without one). Shapes [K].
     out
@@ -233,7 +233,7 @@ def tangent(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ign
     Parameters
     ----------
     row, pool
-        Device row and stability term, see :func:`share`. Shapes [12], [5].
+        Device row of C columns and stability term, see :func:`share`. Shapes [C], [5].
     under, weight, scale, mu, nu, lo, hi, x, v : numbers
         A w_k factor_k, w_k, 1 / (2 n_k delta); prices per Hz and of the kept share; range of log s, the
         point in it, and a guess of the efficiency there.
@@ -317,7 +317,7 @@ def floor_of_answers(rows, under, weight, scale, pool, mu, nu, lo, hi, table, ou
     Parameters
     ----------
     rows
-        Device rows. Shape [K, 12].
+        Device rows of C columns. Shape [K, C].
     under, weight, scale, lo, hi
         A w_k factor_k; w_k; 1 / (2 n_k delta); range of log s. Shapes [K].
     pool

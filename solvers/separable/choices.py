@@ -310,7 +310,7 @@ def _reach(safe_rows, rows, wide_rows, mode, low, high, target, out):  # type: i
     Parameters
     ----------
     safe_rows, rows, wide_rows
-        Rows of all modes with the shrunk, the true and the enlarged budgets. Shapes [R, 12].
+        Rows of all modes, C columns, with shrunk, true and enlarged budgets. Shapes [R, C].
     mode, low, high, target
         The modes asked about, their intervals of keep rates, and bandwidths in Hz. Shapes [N].
     out

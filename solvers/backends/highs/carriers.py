@@ -234,7 +234,7 @@ def _needs(rows, om, mode, left, right, which, enough, out):  # type: ignore[no-
     Parameters
     ----------
     rows
-        Device rows of all modes (:mod:`edgealloc.solvers.ofdma.kernels.device`). Shape [R, 17].
+        Rows of all modes, C columns (:mod:`edgealloc.solvers.ofdma.kernels.device`). Shape [R, C].
     mode, left, right
         Mode and interval of keep rates of each piece. Shapes [N].
     which

@@ -32,8 +32,8 @@ def set_cost(rows, obj, nu, free, levels, start, out, inv_a, log2_a, order, owne
     Parameters
     ----------
     rows, levels
-        Rows (:mod:`edgealloc.solvers.ofdma.kernels.device`) and allowed keep rates, padded with nan, of the I
-        modes. Shapes [I, 17], [I, J].
+        Rows of C columns (:mod:`edgealloc.solvers.ofdma.kernels.device`) and allowed keep rates, padded with nan,
+        of the I modes. Shapes [I, C], [I, J].
     obj
         Objective vector (:mod:`edgealloc.solvers.ofdma.kernels.share`). Shape [8 + 5 P].
     nu : number
@@ -81,7 +81,7 @@ def descend(  # type: ignore[no-untyped-def]
     Parameters
     ----------
     rows, levels, free
-        Of the I modes, as for :func:`set_cost`. Shapes [I, 17], [I, J], [I, F].
+        Of the I modes, as for :func:`set_cost`. Shapes [I, C], [I, J], [I, F].
     obj
         Objective vector. Shape [8 + 5 P].
     nu, penalty, least, first, last, swap : numbers
@@ -176,8 +176,8 @@ def settled_keeps(rows, obj, levels, caps, scale, left, right):  # type: ignore[
     Parameters
     ----------
     rows, levels, caps
-        A row per device, its allowed rates, padded with nan, and the largest rate it can keep.
-        Shapes [K, 17], [K, J], [K].
+        A row of C columns per device, its allowed rates, padded with nan, and the largest rate it can keep.
+        Shapes [K, C], [K, J], [K].
     obj
         Objective vector. Shape [8 + 5 P].
     scale : number
@@ -280,14 +280,14 @@ def _best_levels(rows, obj, levels, caps, scale, keeps, one):  # type: ignore[no
     Parameters
     ----------
     rows, levels, caps
-        As for :func:`settled_keeps`. Shapes [K, 17], [K, J], [K].
+        As for :func:`settled_keeps`. Shapes [K, C], [K, J], [K].
     obj
         Objective vector. Shape [8 + 5 P].
     scale : number
         1 / (2 n delta) of the pooled data.
     keeps, one
-        Keep rates, and the chosen level of each device (nan: none is allowed); changed in place. Shapes [K], [K,
-        1].
+        Keep rates, and the chosen level of each device (nan: none is allowed); changed in place. Shapes [K],
+        [K, 1].
     """
     moved = False
     for k in range(rows.shape[0]):

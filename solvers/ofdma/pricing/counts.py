@@ -36,7 +36,7 @@ def _table(row, obj, nu, low, high, levels, om):  # type: ignore[no-untyped-def]
     Parameters
     ----------
     row, obj
-        Device row and objective vector. Shapes [17], [8 + 5 P].
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
     levels
         Allowed keep rates; empty for any. Shape [J].
     nu, low, high, om : numbers
@@ -162,7 +162,7 @@ def count_level(row, obj, nu, low, high, levels, inv_a, log2_a, mu, fixed, n_low
     Parameters
     ----------
     row, obj
-        Device row and objective vector. Shapes [17], [8 + 5 P].
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
     levels
         Allowed keep rates; empty for any. Shape [J].
     inv_a, log2_a
@@ -208,7 +208,7 @@ def count_cuts(  # type: ignore[no-untyped-def]
     Parameters
     ----------
     row, obj
-        Device row and objective vector. Shapes [17], [8 + 5 P].
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
     levels
         Allowed keep rates; empty for any. Shape [J].
     inv_a, mu, fixed
@@ -265,7 +265,7 @@ def count_window(row, obj, nu, low, high, mu, fixed, bp, slopes, threshold):  # 
     Parameters
     ----------
     row, obj
-        Device row and objective vector. Shapes [17], [8 + 5 P].
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
     mu, fixed
         Prices of the sub-carriers; 1 in, 0 out, -1 open. Shapes [M].
     bp, slopes

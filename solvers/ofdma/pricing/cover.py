@@ -95,7 +95,7 @@ def _table(row, inv_a, om, need, floor, mu, order, taken, units):  # type: ignor
     Parameters
     ----------
     row
-        Device row. Shape [17].
+        Device row of C columns. Shape [C].
     inv_a, mu, taken
         1/a in W, upwards; prices; who is in every set. Shapes [M].
     order

@@ -51,7 +51,7 @@ def cut_constant(row, obj, nu, low, high, levels, om, b, tol):  # type: ignore[n
     Parameters
     ----------
     row, obj
-        Device row and objective vector. Shapes [17], [8 + 5 P].
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
     levels
         Allowed keep rates; empty for any in [low, high]. Shape [J].
     nu, low, high, om, b, tol : numbers
@@ -115,7 +115,7 @@ def _scan(row, obj, nu, om, lo, hi, steps, mu, pi, order):  # type: ignore[no-un
     Parameters
     ----------
     row, obj
-        Device row and objective vector. Shapes [17], [8 + 5 P].
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
     mu, pi
         Prices and profit rates (bit/s) of the sub-carriers. Shapes [M].
     order
@@ -176,7 +176,7 @@ def _fine_scan(row, obj, nu, om, low, high, mu, pi, order):  # type: ignore[no-u
     Parameters
     ----------
     row, obj
-        Device row and objective vector. Shapes [17], [8 + 5 P].
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
     mu, pi
         Prices and profit rates (bit/s) of the sub-carriers. Shapes [M].
     order
@@ -197,7 +197,7 @@ def relaxed_level(row, obj, nu, low, high, inv_a, log2_a, mu, om):  # type: igno
     Parameters
     ----------
     row, obj
-        Device row and objective vector. Shapes [17], [8 + 5 P].
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
     inv_a, log2_a, mu
         1/a in W, upwards; its negative binary logarithm; prices. Shapes [M].
     nu, low, high, om : numbers
@@ -245,7 +245,7 @@ def keep_window(row, obj, nu, low, high, inv_a, mu, om, threshold):  # type: ign
     Parameters
     ----------
     row, obj
-        Device row and objective vector. Shapes [17], [8 + 5 P].
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
     inv_a, mu
         1/a in W, upwards; prices. Shapes [M].
     nu, low, high, om, threshold : numbers
@@ -275,7 +275,7 @@ def make_cuts(row, obj, nu, low, high, levels, inv_a, mu, om_ref, n_level, ratio
     Parameters
     ----------
     row, obj
-        Device row and objective vector. Shapes [17], [8 + 5 P].
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
     levels
         Allowed keep rates; empty for any in [low, high]. Shape [J].
     inv_a, mu

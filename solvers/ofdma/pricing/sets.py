@@ -114,7 +114,7 @@ def _leaf(  # type: ignore[no-untyped-def]
     Parameters
     ----------
     row, obj
-        Device row and objective vector. Shapes [17], [8 + 5 P].
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
     free, levels
         As from :func:`~edgealloc.solvers.ofdma.kernels.share.free_keeps`; allowed keep rates, empty for any.
         Shapes [F], [J].
@@ -170,7 +170,7 @@ def run_search(  # type: ignore[no-untyped-def]
     Parameters
     ----------
     row, obj
-        Device row and objective vector. Shapes [17], [8 + 5 P].
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
     free, levels
         As from :func:`~edgealloc.solvers.ofdma.kernels.share.free_keeps`; allowed keep rates, empty for any.
         Shapes [F], [J].
@@ -180,8 +180,8 @@ def run_search(  # type: ignore[no-untyped-def]
         As from :func:`open_search`; ``taken`` is the set of the present node. Shapes [M, L], [N], [M].
     bound, tried, counts, state
         They carry the search from call to call: cut bounds by depth (row 0: the base), branches tried by depth,
-        and the integer and the float state (DEPTH, ... and THRESHOLD, ... of this module). Shapes [N + 1, L], [N +
-        1], [5], [2].
+        and the integer and the float state (DEPTH, ... and THRESHOLD, ... of this module). Shapes [N + 1, L],
+        [N + 1], [5], [2].
     whole
         Scratch. Shape [3, M].
     sets, values

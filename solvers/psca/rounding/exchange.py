@@ -77,7 +77,7 @@ def _refresh(rows, has_row, band, inverse, order, at, k, caps, owner, work):  # 
     Parameters
     ----------
     rows, has_row
-        Device rows per menu row, and which exist. Shapes [O, K, 12], [O, K].
+        Device rows of C columns per menu row, and which exist. Shapes [O, K, C], [O, K].
     inverse, order
         1/a in W of each device and sub-carrier, and its order upwards. Shapes [K, M].
     at, caps
@@ -180,8 +180,8 @@ def exchange(  # type: ignore[no-untyped-def]
     Parameters
     ----------
     rows, has_row, inverse, order
-        Of :class:`~edgealloc.solvers.psca.model.Model` (``inverse_w`` in W). Shapes [O, K, 12], [O, K], [K, M],
-        [K, M].
+        Of :class:`~edgealloc.solvers.psca.model.Model` (C columns of a device row; ``inverse_w`` in W).
+        Shapes [O, K, C], [O, K], [K, M], [K, M].
     ticks, table, steps, out
         Cost of a device by its largest keep rate, see :func:`_cost`. Shapes [K, T], [O, K, T], [K], [K].
     band, large, least : numbers
@@ -189,8 +189,8 @@ def exchange(  # type: ignore[no-untyped-def]
     longest, limit : numbers
         Devices in a cycle, and exchanges, at most.
     at, stale, caps
-        Owners (:func:`nodes`), devices whose caps are out of date, and the caps; changed in place. Shapes [N], [K
-        + 1], [O, N, N].
+        Owners (:func:`nodes`), devices whose caps are out of date, and the caps; changed in place. Shapes [N],
+        [K + 1], [O, N, N].
     """
     n_dev, n_col, n = order.shape[0], order.shape[1], at.size
     delta, path, to = np.empty((n, n)), np.empty(longest, np.int64), np.empty(longest, np.int64)

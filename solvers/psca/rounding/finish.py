@@ -110,8 +110,8 @@ def _within(
 ) -> Allocation | None:
     """The allocation at the lowest clocks, keep rates shaved by up to 1e-8 until no budget is broken; else None.
 
-    ``row`` [K, 12] are the device rows, ``rate`` [K] the rates in bit/s, ``spectrum`` the fields of the allocation
-    that say who has which spectrum and power.
+    ``row`` [K, C] are device rows of C columns, ``rate`` [K] the rates in bit/s, ``spectrum`` the fields of the
+    allocation that say who has which spectrum and power.
     """
     inst, on = problem.instance, plan.selected
     d0, d1, w0, w1, down, _energy, _kappa, _power, f_min, f_max, deadline, _top = row.T

@@ -74,8 +74,8 @@ class Workspace(NamedTuple):
     moved
         Scratch. Shape [2 K].
     system, block
-        Matrices of all devices and of one, each followed by its right-hand sides. Shapes [2 K + 1, 2 K + 2], [5,
-        9].
+        Matrices of all devices and of one, each followed by its right-hand sides. Shapes [2 K + 1, 2 K + 2],
+        [5, 9].
     solved
         Answers of ``block``. Shape [K, 5, 4].
     """

@@ -155,8 +155,8 @@ def _iterate(  # type: ignore[no-untyped-def]
     y, share, common
         Start and result. Shapes [K, 5], [K, M], [1].
     con, box, col, one, way, grad, hess
-        Of :class:`~edgealloc.solvers.psca.subproblem.newton.Workspace`. Shapes [5, K, 11], [9, K, M], [6, M], [4,
-        K], [3, K, 5], [K, 11, 5], [K, 5, 5].
+        Of :class:`~edgealloc.solvers.psca.subproblem.newton.Workspace`. Shapes [5, K, 11], [9, K, M], [6, M],
+        [4, K], [3, K, 5], [K, 11, 5], [K, 5, 5].
     turned, moved, system, block, solved
         Its scratch. Shapes [3, M, K], [2 K], [2 K + 1, 2 K + 2], [5, 9], [K, 5, 4].
 
