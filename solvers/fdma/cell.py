@@ -183,6 +183,7 @@ class Cell:
         reach = table[X] - self.low
 
         def excess(theta: float) -> tuple[FloatArray, float, float]:
+            """Table at a share of the way from keep_min; log of its bandwidth over the limit, and its slope."""
             trial = self.bandwidth_at(self.low + theta * reach, table[V])
             total = float(np.sum(trial[BANDWIDTH]))
             if not math.isfinite(total):

@@ -30,6 +30,7 @@ def solve_common(cell: Cell, control: Control) -> tuple[Incumbent, int]:
     limit = cell.bandwidth_hz * (1.0 - 1e-14)  # a rounded sum or quotient must not hide a few units too many
 
     def excess(x: float) -> tuple[FloatArray, float, float]:
+        """Table at x = log keep, log of its bandwidth over the limit, and the slope of that in x."""
         trial = cell.bandwidth_at(np.full_like(cell.low, x), table[V])
         total = float(np.sum(trial[BANDWIDTH]))
         if not math.isfinite(total):

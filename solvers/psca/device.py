@@ -69,7 +69,11 @@ def water_level(inverse, order, share, power):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def gap_of(pool, scale, kept):  # type: ignore[no-untyped-def]
-    """Stability term at the kept share with two derivatives; pool is (kind, base, spread, curvature, sparsity)."""
+    """Stability term at the kept share with two derivatives.
+
+    pool [5] is (kind, base, spread, curvature, sparsity); the term is sqrt((base + spread / y) scale) at
+    y = curvature + 2 sparsity (1 - kept).
+    """
     y = pool[3] + 2.0 * pool[4] * (1.0 - kept)
     inner = (pool[1] + pool[2] / y) * scale
     if inner <= 0.0:
@@ -82,7 +86,7 @@ def gap_of(pool, scale, kept):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def share_of(row, pool, x):  # type: ignore[no-untyped-def]
-    """A device's own part of the objective model at x, with two derivatives.
+    """A device's own part of the objective model at x, with two derivatives; row [19], pool [5].
 
     UNDER e^-x is exact (inverse-keep, less a constant); SLOPE and CURVE are a model of any other term about X_REF.
     """

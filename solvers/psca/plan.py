@@ -170,6 +170,7 @@ def best_plan(problem: Problem, caps: FloatArray, has_row: BoolArray) -> Plan | 
     )
 
     def respond(nu: float) -> tuple[FloatArray, IntArray, BoolArray] | None:
+        """Keep rates, menu rows and selection at a price, shapes [K]; None where a device has no answer."""
         keep, cost = answer_costs(problem, caps, nu)
         option = np.argmin(cost, axis=0)
         least = np.take_along_axis(cost, option[None], axis=0)[0]

@@ -295,7 +295,7 @@ def _line(rows, mode, left, right, out):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _proved_short(row, wide_row, keep, target):  # type: ignore[no-untyped-def]
-    """Whether a bandwidth provably does not suffice for a keep rate."""
+    """Whether a bandwidth in Hz provably does not suffice for a keep rate; row, wide_row [C]."""
     x = _below(math.log(keep))
     value, _slope, slack = tangent(row, 0.0, 0.0, 0.0, np.zeros(5), 1.0, 0.0, x, x, x, 0.0)
     if value == -math.inf:

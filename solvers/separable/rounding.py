@@ -57,7 +57,7 @@ def exchange(
 
 @kernel(inner=True)
 def _totals(cost, band, kept, chosen):  # type: ignore[no-untyped-def]
-    """Sums of cost, bandwidth (Hz) and kept share of the chosen columns."""
+    """Sums of cost, bandwidth (Hz) and kept share, columns [N] each, of the chosen columns [K]."""
     own, used, square = 0.0, 0.0, 0.0
     for k in range(chosen.size):
         j = chosen[k]

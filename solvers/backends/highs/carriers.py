@@ -216,7 +216,7 @@ def carriers(problem: Problem) -> Carriers:
 
 @kernel
 def _profits_above(band, om, inv_a, out):  # type: ignore[no-untyped-def]
-    """Profit rates in bit/s, rounded up."""
+    """Profit rates of sub-carriers in bit/s, rounded up, written to ``out``; inv_a, out [M]."""
     profits(band, om, inv_a, out)
     for m in range(inv_a.size):
         y = om / inv_a[m]

@@ -217,7 +217,7 @@ def settled_keeps(rows, obj, levels, caps, scale, left, right):  # type: ignore[
 
 @kernel(inner=True)
 def _kept(rows, keeps):  # type: ignore[no-untyped-def]
-    """Kept share sum_k w_k s_k^2."""
+    """Kept share sum_k w_k s_k^2 of rows [K, C] at keep rates [K]."""
     kept = 0.0
     for k in range(rows.shape[0]):
         kept += rows[k, WEIGHT] * keeps[k] * keeps[k]

@@ -5,6 +5,9 @@ r"""A device's part of the objective as a function of its keep rate s, and lower
 
 Two underfitting terms u are convex in s^2, and so is their share: it falls up to one keep rate and rises after it.
 A curve is cubic between its knots and may have several local minima; :func:`free_keeps` finds them all.
+
+Throughout, row [C] is a device row (:mod:`edgealloc.solvers.ofdma.kernels.device`) and obj [8 + 5 P] the objective
+vector below; nu, s and the like are numbers.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ def stability(q, obj, scale):  # type: ignore[no-untyped-def]
 
 @kernel
 def stability_slope(q, obj, scale):  # type: ignore[no-untyped-def]
-    """Its derivative in q."""
+    """Derivative of the stability term in q."""
     value = stability(q, obj, scale)
     if value == 0.0:
         return 0.0
@@ -67,7 +70,7 @@ def _cubic(obj, piece, s):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _underfit(obj, s):  # type: ignore[no-untyped-def]
-    """u(s)."""
+    """Underfitting u(s)."""
     if obj[KIND] == 0.0:
         return 1.0 / s - 1.0
     if obj[KIND] == 1.0:
@@ -287,7 +290,7 @@ def keep_at_share(row, obj, nu, free, low, target):  # type: ignore[no-untyped-d
     """A keep rate >= low up to which, from low on, shares are at least ``target``; hardly less than the last such.
 
     Newton in s^2 where the share is convex in it: from the left its steps never pass the root. Otherwise bisection
-    before the first local minimum below the target.
+    before the first local minimum below the target; free [F] as from :func:`free_keeps`.
     """
     target += SHARE_ROUNDING * (abs(target) + share_size(row, obj, low))
     s = low

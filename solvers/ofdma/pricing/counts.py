@@ -64,7 +64,10 @@ def _table(row, obj, nu, low, high, levels, om):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _likely(mu, pi, fixed, n_high):  # type: ignore[no-untyped-def]
-    """The sub-carriers that may matter for sets of up to n_high: those of the least price per profit."""
+    """The sub-carriers that may matter for sets of up to n_high: those of the least price per profit. Shape [L].
+
+    mu, pi, fixed [M]: prices, profit rates in bit/s, and 0 for those that are out.
+    """
     n = 0
     key = np.empty(mu.size)
     index, spare = np.empty(mu.size, np.int64), np.empty(mu.size, np.int64)
@@ -79,7 +82,10 @@ def _likely(mu, pi, fixed, n_high):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _paid(mu, pi, likely, b, n_low, n_high):  # type: ignore[no-untyped-def]
-    """(Least sum of mu - b pi over n_low to n_high likely sub-carriers, its best lambda)."""
+    """(Least sum of mu - b pi over n_low to n_high likely sub-carriers, its best lambda).
+
+    mu, pi [M]: prices and profit rates in bit/s; likely [L] as from :func:`_likely`.
+    """
     size = likely.size
     key, values = np.empty(size), np.empty(size)
     index, spare = np.empty(size, np.int64), np.empty(size, np.int64)
@@ -125,7 +131,10 @@ def _guess(table, mu, pi, likely, b, n_low, n_high):  # type: ignore[no-untyped-
 
 @kernel(inner=True)
 def _best_slope(table, mu, pi, likely, n_low, n_high):  # type: ignore[no-untyped-def]
-    """The slope b with the greatest guessed bound, by golden section in its logarithm."""
+    """The slope b with the greatest guessed bound, by golden section in its logarithm.
+
+    table [2, N] as from :func:`_table`; mu, pi [M]: prices and profit rates in bit/s; likely [L].
+    """
     if likely.size == 0 or table.shape[1] == 0:
         return 0.0
     middle = likely[min(n_low, likely.size - 1)]

@@ -155,7 +155,7 @@ def _scan(row, obj, nu, om, lo, hi, steps, mu, pi, order):  # type: ignore[no-un
 
 @kernel(inner=True)
 def _by_price(mu, pi):  # type: ignore[no-untyped-def]
-    """Sub-carriers with a positive profit rate, by price per profit."""
+    """Sub-carriers with a positive profit rate, by price per profit, shape [N]; mu, pi [M]."""
     n = 0
     key = np.empty(mu.size)
     index, spare = np.empty(mu.size, np.int64), np.empty(mu.size, np.int64)

@@ -43,6 +43,7 @@ def _common(model: Model) -> tuple[FloatArray, Plan] | None:
     best: tuple[FloatArray, Plan] | None = None
 
     def at_rate(s: float) -> tuple[FloatArray, Plan] | None:
+        """Shares [K, 1] and plan of the best group at the keep rate s; None if no group fits."""
         need = needs_hz(model, np.full(inst.num_devices, s))
         option = np.argmin(need, axis=0)
         hz = need.min(axis=0)

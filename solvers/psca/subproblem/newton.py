@@ -215,7 +215,7 @@ def _rest(loose, free, k):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _column(loose, free, whole, right, answer):  # type: ignore[no-untyped-def]
-    """Solve (diag(1/loose) + 1 1^T / free) answer = right for one column; returns the sum of the answer."""
+    """Solve (diag(1/loose) + 1 1^T / free) answer = right for one column, arrays [K]; returns its sum."""
     push = 0.0
     for k in range(loose.size):
         push += right[k] * loose[k]
