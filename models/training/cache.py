@@ -6,6 +6,8 @@ What the frozen linear maps of the first adapted layer make of that constant (th
 values) is constant too. Where the model classifies from its first token, the last layer's work is done for that
 token only. Each shortcut is switched on only after it reproduced the plain model's logits, under an adapter that
 is not the initial one, whose B = 0 would hide faults.
+
+Measured: docs/trainer.md, Speed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The proof of one leaf of an OFDMA search: cuts, levels and what they cost."""
+"""The proof of one leaf of an OFDMA search: cuts, levels and what they cost.
+
+What it holds and why it proves a bound: docs/certificates.md, OFDMA.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Tangent planes below the least bandwidth as certificates have them: a point and two multipliers.
 
 The planes are those of :func:`edgealloc.solvers.fdma.response.tangent`, per Hz instead of priced.
+
+Derived: docs/mathematics.md, section 5.
 """
 
 from __future__ import annotations

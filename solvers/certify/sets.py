@@ -1,4 +1,7 @@
-"""For certificates of OFDMA searches: slopes of cuts, and water levels that exclude what cuts leave open."""
+"""For certificates of OFDMA searches: slopes of cuts, and water levels that exclude what cuts leave open.
+
+Why they prove a bound: docs/certificates.md, OFDMA.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 G is convex in x = log s and the bandwidths only cap x from above. The optimum is therefore the free minimum,
 or the largest x whose bandwidths sum to B. The bound needs no duality: beyond an x at which the *proven*
 least bandwidths exceed B nothing is feasible, and G falls up to there.
+
+Derived: docs/mathematics.md, section 7.
 """
 
 from __future__ import annotations

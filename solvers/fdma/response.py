@@ -8,6 +8,8 @@ over its keep range and spectral efficiency. ``spread`` is nu w S under global p
 stability term under device pooling. F is jointly convex where b is (:mod:`edgealloc.solvers.fdma.bandwidth`), so
 a tangent plane of its Lagrangian at *any* point bounds it from below. :func:`floor_of_answers` evaluates
 that bound: it is valid wherever the point came from and however far the iteration was from converging.
+
+Derived: docs/mathematics.md, sections 4 and 5.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 With one shared rate, devices are coupled beyond sub-carriers. The relaxation lets each choose its own rate within
 a shared interval, and the interval is branched on. At a single rate the devices' problems are exact again, so
 bounds are exact in the limit of small intervals.
+
+Derived: docs/ofdma.md, section 3.
 """
 
 from __future__ import annotations

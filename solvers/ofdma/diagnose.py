@@ -1,4 +1,7 @@
-"""Why an OFDMA instance has no feasible allocation, and what would rescue it."""
+"""Why an OFDMA instance has no feasible allocation, and what would rescue it.
+
+Derived: docs/ofdma.md, section 3.
+"""
 
 from __future__ import annotations
 

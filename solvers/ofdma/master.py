@@ -6,6 +6,8 @@ r"""The set-partitioning master by HiGHS: a column is a device with a set of sub
     y \ge \mathrm{gap}(Q_i) + \mathrm{gap}'(Q_i) (\sum_c q_c x_c - Q_i)
 
 z keeps the prices within [l, u], a box around the best so far. It only steers them: bounds come from pricing.
+
+Derived: docs/ofdma.md, section 3.
 """
 
 from __future__ import annotations

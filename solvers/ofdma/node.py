@@ -1,4 +1,7 @@
-"""One node of the OFDMA search: master and pricing in turn, until the bound stands."""
+"""One node of the OFDMA search: master and pricing in turn, until the bound stands.
+
+Derived: docs/ofdma.md, section 3.
+"""
 
 from __future__ import annotations
 

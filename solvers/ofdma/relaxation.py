@@ -6,6 +6,8 @@ Any prices mu >= 0 of sub-carriers and nu of sum_k w_k s_k^2 give the bound (wea
           + \sum_k \min_S [\mathrm{share}_\nu(\mathrm{cap}_k(S)) + \mu(S)] - \sum_m \mu_m,
 
 whatever the master and its duals were: it holds at every moment, and when stopped early.
+
+Derived: docs/ofdma.md, section 3.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""First assignments and first prices of an OFDMA problem."""
+"""First assignments and first prices of an OFDMA problem.
+
+Derived: docs/ofdma.md, section 3.
+"""
 
 from __future__ import annotations
 

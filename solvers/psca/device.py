@@ -14,6 +14,8 @@ and boxes. R is the water-filling rate on shares: with level omega, power P = su
 dR/dc_m = band (log(omega a_m) - 1 + 1/(omega a_m)), dR/dP = band / omega, and a Hessian of rank one,
 
     d2R = -band / (omega^2 N) (dP - sum_m q_m dc_m)^2,   q_m = (omega - 1/a_m)^+,  N = the share under water.
+
+Derived: docs/psca.md, sections 1 and 2.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The loop of P-SCA: relax, narrow, penalise."""
+"""The loop of P-SCA: relax, narrow, penalise.
+
+Derived: docs/psca.md, sections 2 and 5.
+"""
 
 from __future__ import annotations
 

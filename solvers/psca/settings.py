@@ -1,4 +1,7 @@
-"""The settings of P-SCA."""
+"""The settings of P-SCA.
+
+Their meaning: docs/psca.md, section 5.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 The relaxation lets every device choose its own rate within a shared interval; the interval is what is branched
 on, until what is left of the gap comes from the devices' modes. With the interval at one rate the devices'
 pieces are exact points, so the bound is exact in the limit of small intervals as it is for free rates.
+
+Derived: docs/branch_and_bound.md, section 4.
 """
 
 from __future__ import annotations

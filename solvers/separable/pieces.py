@@ -7,6 +7,8 @@ therefore no less than at the better of its two ends: a price search sees finite
 
 Halving a piece of width h lowers its error from O(h^2) to a quarter (a half, where a user's function is known
 to be monotone only), so pieces are halved where the answers of the price search lie and nowhere else.
+
+Derived: docs/branch_and_bound.md, section 2.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ them (:mod:`edgealloc.solvers.separable.prices`), each then picks one of its pie
 (:mod:`edgealloc.solvers.separable.pieces`). What the bound lacks has two sources, and the larger is attended to:
 the lines below the pieces (cut the pieces at the answers, for all nodes at once) and the convexification by prices
 (branch on the device whose answers differ most between the sides of the optimal prices).
+
+Derived: docs/branch_and_bound.md, section 3.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Allocations from prices: devices pick columns that fit the spectrum, then single and paired exchanges.
 
 Columns are safe ones here: the true cost of a keep rate and a bandwidth that surely suffices for it.
+
+Derived: docs/branch_and_bound.md, section 3.
 """
 
 from __future__ import annotations

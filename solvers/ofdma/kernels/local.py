@@ -1,4 +1,7 @@
-"""Primal side: descent by moving and swapping sub-carriers between devices, at a price on the kept share."""
+"""Primal side: descent by moving and swapping sub-carriers between devices, at a price on the kept share.
+
+Derived: docs/ofdma.md, section 3.
+"""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ A curve is cubic between its knots and may have several local minima; :func:`fre
 
 Throughout, row [C] is a device row (:mod:`edgealloc.solvers.ofdma.kernels.device`) and obj [8 + 5 P] the objective
 vector below; nu, s and the like are numbers.
+
+Derived: docs/ofdma.md, section 2.
 """
 
 from __future__ import annotations

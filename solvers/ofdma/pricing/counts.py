@@ -8,6 +8,8 @@ sub-carriers a price lambda on their number sharpens a cut: with any lambda,
 
 where n is n_low if lambda > 0 and n_high if lambda < 0. For one slope b the best lambda is the price, less what it
 earns, of the last sub-carrier that belongs to the set; the best b follows from a one-dimensional concave search.
+
+Derived: docs/ofdma.md, section 2.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ A cut (omega, b, a) says share(cap(S)) >= a - b sum_{m in S} pi_m(omega) for *ev
 because the keep rate s that S carries meets psi_omega(s) <= sum pi_m (module ofdma_device). With sub-carrier
 prices mu the priced share is at least a + sum_{m in S} (mu_m - b pi_m): separable. Restricted to an interval of s,
 the same with the minimum over the interval.
+
+Derived: docs/ofdma.md, section 2.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ A search over sets that does not end soon is given up and its part split: by the
 or by the keep rate, the one scalar in which a share is not convex. Parts wait by their bound, lowest first. Where
 hardly a keep rate is left to split, a covering knapsack bounds what cuts do not
 (:mod:`edgealloc.solvers.ofdma.pricing.cover`).
+
+Derived: docs/ofdma.md, section 3.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Each node adds one vector of cut bounds (:mod:`edgealloc.solvers.ofdma.pricing.cuts`). A leaf is a whole set: first
 one water level is asked whether the set can carry the keep rate that would beat the threshold, then its exact cap
 decides. Whatever is cut off lowers ``floor``, so that the floor bounds every set when the search is complete.
+
+Derived: docs/ofdma.md, section 3.
 """
 
 from __future__ import annotations

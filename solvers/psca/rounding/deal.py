@@ -2,6 +2,8 @@
 
 Costs are looked up: per device and menu row a table gives the best cost of a device whose keep rate is capped, at
 the price nu of kept shares. So levels, menus, selection and any underfitting term cost the search nothing extra.
+
+Derived: docs/psca.md, section 5.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ its rate, and one number for the pooled gap (or the common keep rate): of size 2
 
 All that a sub-problem keeps from step to step lies in a few arrays (:func:`workspace`): a compiled function costs
 as much to compile as it has arrays to pass, and numbers in one array cost the same as in ten.
+
+Derived: docs/psca.md, section 3.
 """
 
 from __future__ import annotations

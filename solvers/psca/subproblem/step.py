@@ -6,6 +6,8 @@ r"""One convex sub-problem of P-SCA, solved by a primal-dual interior-point meth
 The curved constraints h >= 0 have slacks s: h = s is met in the limit only, so that long steps need not stay
 inside them. Each step aims at complementarity products target, chosen by how uneven they are (Vanderbei and
 Shanno, Computational Optimization and Applications 13, 1999), and is cut short of the boundary only.
+
+Derived: docs/psca.md, section 3.
 """
 
 from __future__ import annotations
