@@ -157,6 +157,14 @@ def _root(power, row, bits, work, window, lo, hi, start):  # type: ignore[no-unt
 
     power t = e, the limit of that power, or if it is inf: t = v tau_v, stationarity of the bandwidth. In
     logarithms both are nearly linear in v, and a shrinking bracket catches every step that is not.
+
+    Parameters
+    ----------
+    row
+        Device row of C columns. Shape [C].
+    power, bits, work, window, lo, hi, start : numbers
+        Power limit in W or inf, payload in bit, cycles, what the downlink leaves of the deadline in s, the bracket
+        of the efficiency in nats, and a guess in it.
     """
     v = start if lo < start < hi else 0.5 * (lo + hi)
     for _ in range(100):

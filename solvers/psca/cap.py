@@ -125,9 +125,18 @@ def keep_cap(row, band, inverse, share, count):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def set_cap(row, band, inverse, order, owner, k, work):  # type: ignore[no-untyped-def]
-    """Largest keep rate of device k on the sub-carriers with ``owner == k``; work [2, M] is scratch.
+    """Largest keep rate of device k on the sub-carriers with ``owner == k``.
 
-    inverse, order: its 1/a in W and their order upwards, shape [M].
+    Parameters
+    ----------
+    row
+        Device row of C columns. Shape [C].
+    band, k : numbers
+        Bit/s of a sub-carrier per nat, and the device.
+    inverse, order, owner
+        1/a in W, its order upwards, and the owners. Shapes [M].
+    work
+        Scratch. Shape [2, M].
     """
     count = np.int64(0)  # a plain 0 is a type of its own, for which numba would compile keep_cap once more
     for j in range(order.size):

@@ -146,7 +146,16 @@ def profits(band, om, inv_a, out):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _upload_time(row, target, cycles, window, t_max, t_flat, k3, e_flat):  # type: ignore[no-untyped-def]
-    """(t, t_cross): where e - t e' reaches ``target`` = bits / alpha, and where p_max t meets the energy left."""
+    """(t, t_cross): where e - t e' reaches ``target`` = bits / alpha, and where p_max t meets the energy left.
+
+    Parameters
+    ----------
+    row
+        Device row of C columns. Shape [C].
+    target, cycles, window, t_max, t_flat, k3, e_flat : numbers
+        Energy in J; cycles; what the downlink leaves of the deadline; the longest upload, and the longest with the
+        clock at its minimum, in s; kappa cycles^3; the energy left at that clock in J.
+    """
     # p_max t - e(t) is convex and increasing: Newton from the right is monotone
     t = t_max
     if t <= t_flat:
