@@ -120,7 +120,6 @@ def _feasible_plan(
 
 
 def _blank(problem: Problem, control: Control) -> Result:
-    """A result that has found nothing yet."""
     return Result(
         problem=problem,
         method="bnb",
@@ -135,7 +134,6 @@ def _blank(problem: Problem, control: Control) -> Result:
 
 
 def _infeasible(problem: Problem, control: Control, findings: tuple[Diagnosis, ...]) -> Result:
-    """The result that says why there is no allocation."""
     message = "\n".join(finding.message for finding in findings)
     return replace(
         _blank(problem, control),

@@ -113,7 +113,7 @@ def _largest(start: IntArray, cost: FloatArray) -> float:
 
 @kernel
 def _value(term, q):  # type: ignore[no-untyped-def]
-    """Stability term gap(Q); term [5]."""
+    """gap(Q)."""
     return (
         math.sqrt((term[0] + term[1] / (term[2] + 2.0 * term[3] * (1.0 - q))) * term[4]) if term[4] > 0.0 else 0.0
     )
@@ -121,7 +121,7 @@ def _value(term, q):  # type: ignore[no-untyped-def]
 
 @kernel
 def _slope(term, q):  # type: ignore[no-untyped-def]
-    """Its derivative gap'(Q); term [5]."""
+    """gap'(Q)."""
     root = _value(term, q)
     if root == 0.0:
         return 0.0

@@ -216,7 +216,7 @@ def carriers(problem: Problem) -> Carriers:
 
 @kernel
 def _profits_above(band, om, inv_a, out):  # type: ignore[no-untyped-def]
-    """Profit rates of sub-carriers in bit/s, rounded up, written to ``out``; inv_a, out [M]."""
+    """Profit rates in bit/s, rounded up."""
     profits(band, om, inv_a, out)
     for m in range(inv_a.size):
         y = om / inv_a[m]
@@ -226,7 +226,7 @@ def _profits_above(band, om, inv_a, out):  # type: ignore[no-untyped-def]
 
 @kernel
 def _needs(rows, om, mode, left, right, which, enough, out):  # type: ignore[no-untyped-def]
-    """Ends of a line in s^2 below psi on pieces, in bit/s; no more than ``enough`` at an end.
+    """Ends of a line in s^2 below psi on pieces, written to ``out`` [N, 2]; no more than ``enough`` at an end.
 
     Where no upload time has energy left at the right end only, the left end's need stands for both, for psi grows
     with s.
@@ -242,7 +242,7 @@ def _needs(rows, om, mode, left, right, which, enough, out):  # type: ignore[no-
     om, enough : numbers
         Water level in W, and more bit/s than all sub-carriers give.
     out
-        Filled for ``which``. Shape [N, 2].
+        Filled for ``which``, in bit/s. Shape [N, 2].
     """
     for i in which:
         row = rows[mode[i]]
