@@ -34,6 +34,16 @@ def canonical_name(key: str) -> str:
     Both ``...lora_A.default.weight`` (in the module) and ``...lora_A.weight`` (in the file) are accepted, and
     likewise ``...classifier.modules_to_save.default.weight`` and ``...classifier.weight``.
 
+    Parameters
+    ----------
+    key
+        Name of a tensor, in either spelling.
+
+    Returns
+    -------
+    str
+        ``<layer>.lora_A.weight``, ``<layer>.lora_B.weight``, or the name of a tensor of the head.
+
     Raises
     ------
     ValueError

@@ -47,7 +47,19 @@ class Standing:
 
 
 def save(path: Path, fingerprint: str, standing: Standing) -> None:
-    """Write the standing; the file is replaced in one step, so that an interrupted write leaves the old one."""
+    """Write where a run stands.
+
+    The file is replaced in one step, so that an interrupted write leaves the old one.
+
+    Parameters
+    ----------
+    path
+        The file (numpy's ``.npz``); its folder is made.
+    fingerprint
+        Of the run (:func:`~edgealloc.models.training.federated.fingerprint`).
+    standing
+        Where it stands.
+    """
     arrays: dict[str, Any] = {}
     for place, point in (("now", standing.now), ("best", standing.best)):
         arrays |= {f"{place}/state/{name}": value for name, value in point.state.items()}
@@ -62,6 +74,16 @@ def save(path: Path, fingerprint: str, standing: Standing) -> None:
 
 def load(path: Path, fingerprint: str) -> Standing | None:
     """Read the standing of the run with this fingerprint; None if there is no file.
+
+    Parameters
+    ----------
+    path, fingerprint
+        The file, and the run that it must belong to.
+
+    Returns
+    -------
+    Standing or None
+        None where there is no file.
 
     Raises
     ------

@@ -171,6 +171,11 @@ def fit(
         Taken over into the bound.
     starts
         Number of starts; a fit takes one or two seconds at 40.
+
+    Returns
+    -------
+    Calibration
+        The constants and the misfit.
     """
     from scipy.optimize import least_squares
     from scipy.stats import qmc

@@ -120,7 +120,18 @@ class ConvexModel:
         return allocation_of(self.source, *(np.asarray(v.value, dtype=np.float64) for v in names))
 
     def with_gain(self, gain: FloatArray) -> ConvexModel:
-        """The same compiled model for new channel gains, shape [K]; the old one must no longer be used."""
+        """The same compiled model for new channel gains.
+
+        Parameters
+        ----------
+        gain
+            Channel power gains. Shape [K].
+
+        Returns
+        -------
+        ConvexModel
+            It shares its program with the old one, which must no longer be used.
+        """
         source = Problem(self.source.instance.with_changes(gain=gain), self.source.underfit)
         form = LogForm.of(source)
         self.energy_per_bit.value = form.nats - form.snr
@@ -321,6 +332,21 @@ def _solver_name(cp: Any, wanted: str) -> str:
 
 def solve_cvxpy(problem: Problem, options: Options | None = None, solver: str = "") -> Result:
     """Solve a log-convex problem with a conic solver; the answer is judged by us.
+
+    Parameters
+    ----------
+    problem
+        A log-convex problem with FDMA.
+    options
+        Gap and limits.
+    solver
+        Name of a cvxpy solver; the best one installed by default.
+
+    Returns
+    -------
+    Result
+        Its allocation is the solver's point, repaired where it breaks a budget; its bound is ours, by weak
+        duality.
 
     Raises
     ------

@@ -54,9 +54,21 @@ class OfdmaRelaxation:
     def value(
         self, least: FloatArray | None = None, most: FloatArray | None = None, solver: str = "CLARABEL"
     ) -> float:
-        """Value of the relaxation with owners between the bounds (shape [K, M]); ``inf`` where it has no point.
+        """Value of the relaxation with owners between bounds.
 
         Less :data:`MARGIN` it is a lower bound of G over all assignments within the bounds.
+
+        Parameters
+        ----------
+        least, most
+            Bounds of the shares; 0 and 1 by default. Shape [K, M].
+        solver
+            Name of a cvxpy solver.
+
+        Returns
+        -------
+        float
+            G of the relaxation; ``inf`` where it has no point.
 
         Raises
         ------
@@ -84,6 +96,16 @@ class OfdmaRelaxation:
 
 def ofdma_relaxation(problem: Problem) -> OfdmaRelaxation:
     """The relaxation of an OFDMA problem with inverse-keep, without levels, menus, selection.
+
+    Parameters
+    ----------
+    problem
+        An OFDMA problem.
+
+    Returns
+    -------
+    OfdmaRelaxation
+        The compiled program; bounds of the owners are its parameters.
 
     Raises
     ------

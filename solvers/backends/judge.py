@@ -135,6 +135,20 @@ def judge(problem: Problem, point: Allocation, redeal: bool = True) -> Judgement
     """Evaluate a point with the problem model alone, and repair it.
 
     OFDMA points are judged by their owners: power on a sub-carrier that another device owns carries nothing.
+
+    Parameters
+    ----------
+    problem
+        What the point is for.
+    point
+        An allocation that may break budgets.
+    redeal
+        Whether a repair may deal the spectrum anew.
+
+    Returns
+    -------
+    Judgement
+        How far the point breaks budgets, relatively, G there, and the repaired point.
     """
     seen = problem.evaluate(point)
     excess = [_excess(problem, v) for v in seen.violations]

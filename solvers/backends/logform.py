@@ -185,7 +185,20 @@ def quadrature_error(v: FloatArray, terms: int = TERMS) -> float:
 def allocation_of(
     problem: Problem, x: FloatArray, tau: FloatArray, eps: FloatArray, phi: FloatArray, beta: FloatArray
 ) -> Allocation:
-    """The allocation, in SI units, of a point in logarithmic variables. Shapes [K]."""
+    """The allocation, in SI units, of a point in logarithmic variables.
+
+    Parameters
+    ----------
+    problem
+        FDMA or resource blocks.
+    x, tau, eps, phi, beta
+        As the module names them; all dimensionless. Shapes [K].
+
+    Returns
+    -------
+    Allocation
+        As the point says: budgets may be broken.
+    """
     inst = problem.instance
     energy_j = inst.energy_j - inst.energy_static_j
     return Allocation(

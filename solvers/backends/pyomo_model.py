@@ -68,7 +68,18 @@ def to_pyomo(problem: Problem, form: Form | None = None) -> Any:
 
 
 def allocation_of_model(problem: Problem, model: Any) -> Allocation:
-    """The allocation, in SI units, that the variables of either form hold."""
+    """The allocation that the variables of either form hold.
+
+    Parameters
+    ----------
+    problem, model
+        The problem and its model; variables without a value count as 0.
+
+    Returns
+    -------
+    Allocation
+        In SI units, as the solver left it: budgets may be broken.
+    """
     from pyomo.environ import value
 
     inst, names = problem.instance, problem.instance.device_names

@@ -86,6 +86,20 @@ MARGIN = 1e-5  # taken off such a bound, relatively: their default tolerances on
 def solve_pyomo(problem: Problem, options: Options | None = None, solver: str = "ipopt") -> Result:
     """Solve with a Pyomo solver, in the ``log`` form where it exists.
 
+    Parameters
+    ----------
+    problem
+        Its underfitting term must be ``inverse-keep`` or ``perturbation``.
+    options
+        Gap and limits.
+    solver
+        Name of a Pyomo solver.
+
+    Returns
+    -------
+    Result
+        As :func:`solve_model`.
+
     Raises
     ------
     MissingPackageError, EdgeallocError, InputError

@@ -37,6 +37,15 @@ def repair(problem: Problem, point: Allocation, redeal: bool = True) -> Allocati
     device at ``keep_min`` everything, and a whole step where keep rates are discrete or common; with ``redeal``
     the point's own keep rates are then also tried on the least bandwidths that carry them (FDMA and blocks).
 
+    Parameters
+    ----------
+    problem
+        What the point is for.
+    point
+        An allocation that may break budgets.
+    redeal
+        Whether the spectrum may be dealt anew.
+
     Returns
     -------
     Allocation or None

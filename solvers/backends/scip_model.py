@@ -115,6 +115,18 @@ class ScipModel:
 def build(problem: Problem, terms: int = TERMS) -> ScipModel:
     """The SCIP model of a problem.
 
+    Parameters
+    ----------
+    problem
+        Its underfitting term must be ``inverse-keep`` or ``perturbation``.
+    terms
+        Nodes of the quadrature (:func:`~edgealloc.solvers.backends.logform.mean_exponential`).
+
+    Returns
+    -------
+    ScipModel
+        The model and its variables.
+
     Raises
     ------
     MissingPackageError

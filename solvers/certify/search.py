@@ -86,7 +86,18 @@ def _merged(first: Planes, second: Planes, use_second: NDArray[np.bool_]) -> Pla
 
 
 def search_certificate(result: Result) -> Certificate:
-    """The certificate of a search that kept a record; it proves about the result's bound, or less if it must."""
+    """The certificate of a search that kept a record.
+
+    Parameters
+    ----------
+    result
+        Of method ``bnb`` for FDMA or resource blocks, with its proof.
+
+    Returns
+    -------
+    Certificate
+        It proves about the result's bound, or less if it must.
+    """
     inst, claim, proof = result.problem.instance, result.lower_bound, result.proof
     assert isinstance(proof, SeparableProof)
     draft, rounds = _first_draft(proof)

@@ -33,7 +33,18 @@ __all__ = ["ofdma_certificate"]
 
 
 def ofdma_certificate(result: Result) -> SubcarrierCertificate:
-    """The certificate of an OFDMA search; it proves about the result's bound, or that nothing is feasible."""
+    """The certificate of an OFDMA search.
+
+    Parameters
+    ----------
+    result
+        Of method ``bnb`` for OFDMA, with its proof.
+
+    Returns
+    -------
+    SubcarrierCertificate
+        It proves about the result's bound, or that nothing is feasible.
+    """
     instance, proof = result.problem.instance, result.proof
     assert isinstance(proof, OfdmaProof)
     counting = proof.cell.counting

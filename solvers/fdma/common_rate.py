@@ -23,7 +23,20 @@ __all__ = ["solve_common"]
 
 
 def solve_common(cell: Cell, control: Control) -> tuple[Incumbent, int]:
-    """Best common keep rate with its bound; the instance must be feasible at the largest keep_min."""
+    """Best common keep rate with its bound.
+
+    Parameters
+    ----------
+    cell
+        An instance that is feasible at the largest keep_min.
+    control
+        Clock, limits and snapshots.
+
+    Returns
+    -------
+    tuple of Incumbent and int
+        The best answers and the bound; the number of iterations.
+    """
     best = Incumbent()
     low, high = float(cell.low.max()), float(cell.high.min())
     free = math.log(float(cell.problem.free[1][0]))

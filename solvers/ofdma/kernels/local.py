@@ -314,11 +314,25 @@ def _best_levels(rows, obj, levels, caps, scale, keeps, one):  # type: ignore[no
 def best_keeps(
     rows: FloatArray, obj: FloatArray, levels: FloatArray, caps: FloatArray, scale: float
 ) -> FloatArray:
-    """Keep rates [K] with a small objective under caps that allow some rate; ``scale`` is 1 / (2 n delta).
+    """Keep rates with a small objective under caps that allow some rate.
 
     Optimal when each device has its own stability term, or shares are convex in s^2 and no device has more than
     one level. Otherwise levels are chosen by descent over single devices, and continuous rates are optimal for
     these; with curves all rates are chosen by descent.
+
+    Parameters
+    ----------
+    rows, levels, caps
+        As for :func:`settled_keeps`. Shapes [K, C], [K, J], [K].
+    obj
+        Objective vector. Shape [8 + 5 P].
+    scale
+        1 / (2 n delta) of the pooled data.
+
+    Returns
+    -------
+    array
+        Keep rates. Shape [K].
     """
     n_dev = len(rows)
     left, right = np.empty(n_dev), np.empty(n_dev)
