@@ -36,6 +36,7 @@ FACES = (
 RULES = {"GL06", "GL07", "GL08", "PR01", "PR02", "PR03", "PR07", "RT01", "RT03", "YD01"}
 MOST_ARRAYS = 6  # of a kernel that need not state their shapes
 ARRAY = re.compile(r"\b(?:\w*Array|ArrayLike|ndarray)\b")
+OF_ALL = re.compile(r"\bShapes \[")
 SHAPE = re.compile(r"[Ss]hape|\[")
 _NAMES = r"`*(\w+(?:`*(?:,| and)\s+`*\w+)*)`*"
 NUMBERS = re.compile(rf"\b[Nn]umbers?:\s+{_NAMES}|\b{_NAMES}:?\s+(?:(?:is|are)\s+)?(?:a\s+)?numbers?\b")
@@ -99,7 +100,10 @@ def _value(name: str) -> object:
 
 
 def unshaped(path: Path) -> Iterator[str]:
-    """Arrays in the Parameters sections of a file, of functions and of dataclasses, without a shape."""
+    """Arrays in the Parameters sections of a file, of functions and of dataclasses, without a shape.
+
+    ``Shapes [K].`` above the section speaks for all of them.
+    """
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ClassDef):
             fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
@@ -107,6 +111,8 @@ def unshaped(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.FunctionDef):
             types = {p.arg: ast.unparse(p.annotation) for p in _parameters(node) if p.annotation}
         else:
+            continue
+        if OF_ALL.search((ast.get_docstring(node) or "").partition("\n---")[0]):
             continue
         for name, text in _described(node).items():
             if ARRAY.search(types.get(name, "")) and not SHAPE.search(text):

@@ -21,7 +21,7 @@ __all__ = ["FORMAT", "OUT", "Certificate", "Cut", "Node", "Pieces", "Planes", "R
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Planes:
-    """Tangent planes below the bandwidth of a device, one per piece. Shapes [N].
+    """Tangent planes below the bandwidth of a device, one for each of N pieces. Shapes [N].
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class Planes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pieces:
-    """What devices may do, cut into pieces. Shapes [N].
+    """What devices may do, cut into N pieces. Shapes [N].
 
     Parameters
     ----------

@@ -45,7 +45,25 @@ def load_instance(path: str | Path, *, max_mb: float = MAX_MB) -> Instance:
 
 
 def save_instance(instance: Instance, path: str | Path) -> Path:
-    """Write an ``edgealloc-instance/1`` file; it appears whole or not at all. Returns its path."""
+    """Write an ``edgealloc-instance/1`` file; it appears whole or not at all.
+
+    Parameters
+    ----------
+    instance
+        What to write; read back by :func:`edgealloc.load` it is equal.
+    path
+        Where to; an existing file is replaced.
+
+    Returns
+    -------
+    pathlib.Path
+        The path.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be written.
+    """
     return write_json(dict_from_instance(instance), path)
 
 

@@ -40,7 +40,13 @@ def save_solution(solution: Solution, path: str | Path) -> Path:
 
 
 def solution_from_dict(data: Mapping[str, Any], *, subject: str = "solution") -> Solution:
-    """A solution from a parsed file; raises :class:`InputError` with every structural fault."""
+    """A solution from a parsed file.
+
+    Raises
+    ------
+    InputError
+        Lists every structural fault.
+    """
     from edgealloc.files import schema
 
     schema.require_format("solution", data, subject)

@@ -34,7 +34,7 @@ class UnderfitTerm:
     name
         ``inverse-keep``, ``perturbation``, ``curve`` or ``custom``.
     value, slope
-        u(s) and du/ds, vectorised over keep rates in (0, 1]; u is not increasing.
+        u(s) and du/ds, functions of arrays of keep rates in (0, 1], any shape; u is not increasing.
     log_convex
         Whether u is convex as a function of log s, which makes continuous FDMA a convex problem.
     square_convex

@@ -90,7 +90,13 @@ class Objective:
 
 
 def _custom_term(function: Callable[[FloatArray], FloatArray], low: float, high: float) -> UnderfitTerm:
-    """Wrap a user's u(s); its slope is a central difference, its shape is not known."""
+    """Wrap a user's u(s); its slope is a central difference, its shape is not known.
+
+    Raises
+    ------
+    InputError
+        When u is not finite, is negative, increases or does not keep the shape on a grid of 1025 keep rates.
+    """
     grid = np.linspace(low, high, 1025)
     sample = np.asarray(function(grid), dtype=np.float64)
     allowed = "a finite, non-negative, non-increasing function of an array of keep rates, result of the same shape"

@@ -26,7 +26,7 @@ MARGIN = 1.0 + 1e-6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Demand:
-    """What K devices must do within one round and what they may spend on it. Shape [K] each.
+    """What K devices must do within one round and what they may spend on it. Shapes [K].
 
     Parameters
     ----------

@@ -36,7 +36,22 @@ __all__ = ["Proof", "check_certificate"]
 
 
 def check_certificate(instance: Instance, certificate: AnyCertificate) -> Proof:
-    """Decide whether a certificate proves its lower bound."""
+    """Decide whether a certificate proves its lower bound (docs/certificates.md).
+
+    Intervals first, balls of 128 bits where they leave a leaf open: what is accepted is proved.
+
+    Parameters
+    ----------
+    instance
+        The instance.
+    certificate
+        What claims a lower bound of its optimum; nothing in it is believed.
+
+    Returns
+    -------
+    Proof
+        The bound that was proved; without faults it is at least the claimed one.
+    """
     found = Found()
     if certificate.instance_name != instance.name:
         found.add("instance", repr(certificate.instance_name), f"{instance.name!r}, the name of the instance")

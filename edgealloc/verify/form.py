@@ -32,6 +32,7 @@ class Findings:
     faults: list[Fault] = field(default_factory=list)
 
     def add(self, where: str, name: str, value: Any, allowed: str) -> None:
+        """Note a fault: where, which field, the value found, what is allowed."""
         shown = value if isinstance(value, str) else repr(value)
         self.faults.append(Fault(where, name, shown, allowed))
 

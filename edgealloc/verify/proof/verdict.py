@@ -39,4 +39,5 @@ class Found:
     faults: list[Fault] = field(default_factory=list)
 
     def add(self, key: str, value: object, allowed: str) -> None:
+        """Note a fault of the certificate: which field, the value found, what is allowed."""
         self.faults.append(Fault("certificate", key, str(value), allowed))

@@ -1,4 +1,4 @@
-"""Search over the sets of sub-carriers of one device, in exact whole numbers: what do cuts not close?
+"""Search over the sets of sub-carriers of one device, in exact whole numbers: what the cuts do not close.
 
 A cut says that the priced share of a set is at least ``base + sum of worth over the set``. Bases and worths are
 rounded down to multiples of a power of two of the cut's own, so that their sums are exact 64-bit integers.
