@@ -34,6 +34,7 @@ FACES = (
 # Rules of numpydoc: all of PR that says whether parameters are described and in order, returns and yields, a
 # docstring at all, known sections in the usual order. Types are in the annotations and not said twice (no PR04).
 RULES = {"GL06", "GL07", "GL08", "PR01", "PR02", "PR03", "PR07", "RT01", "RT03", "YD01"}
+SAYS_SHAPES = ("edgealloc",)  # where every public function with arrays says a shape, exported or not
 MOST_ARRAYS = 6  # of a kernel that need not state their shapes
 ARRAY = re.compile(r"\b(?:\w*Array|ArrayLike|ndarray)\b")
 OF_ALL = re.compile(r"\bShapes \[")
@@ -119,6 +120,19 @@ def unshaped(path: Path) -> Iterator[str]:
                 yield f"{path}:{node.lineno} {node.name}: no shape of {name}"
 
 
+def shapeless(path: Path) -> Iterator[str]:
+    """Public functions and methods of a file that take or give arrays, with a docstring that says no shape."""
+    tree = ast.parse(path.read_text())
+    owners = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_")]
+    for node in (item for owner in owners for item in owner.body):
+        if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+            continue
+        types = [p.annotation for p in _parameters(node)] + [node.returns]
+        text = ast.get_docstring(node)
+        if text and not SHAPE.search(text) and any(ARRAY.search(ast.unparse(t)) for t in types if t):
+            yield f"{path}:{node.lineno} {node.name}: arrays, and no shape"
+
+
 def unstated(path: Path) -> Iterator[str]:
     """Parameters of a file's kernels whose shape the docstring leaves open, of kernels with many arrays.
 
@@ -171,6 +185,8 @@ def main() -> int:
     faults = list(refused(names))
     for path in files:
         faults += [*unshaped(ROOT / path), *unstated(ROOT / path)]
+    for path in sources(ROOT, SAYS_SHAPES):
+        faults += shapeless(ROOT / path)
     print(f"docstrings of {len(names)} public names and of the kernels and arrays in {len(files)} files")
     print("\n".join(faults).replace(f"{ROOT}/", "") or "parameters, returns and shapes are stated")
     return 1 if faults else 0

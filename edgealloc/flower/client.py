@@ -253,7 +253,7 @@ def train_task(
     Returns
     -------
     tuple
-        The trained adapter, full size, and the mean loss over the last epoch.
+        The trained adapter, A [r, n_in] and B [n_out, r] by name, and the mean loss over the last epoch.
     """
     from edgealloc.models.training.client import _BATCHES, train_locally
 

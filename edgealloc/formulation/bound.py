@@ -116,12 +116,12 @@ class StabilityTerm:
         return cls(c * c, 24.0 * c * eta * eta, spec.curvature, spec.sparsity_weight, np.asarray(scale))
 
     def value(self, square: FloatArray) -> FloatArray:
-        """The term at ``square`` = Q (or S_k = s_k^2), broadcast against ``scale``."""
+        """The term at ``square`` = Q (or S_k = s_k^2, shape [K]), broadcast against ``scale``."""
         y = self.curvature + 2.0 * self.sparsity * (1.0 - square)
         return np.asarray(np.sqrt((self.base + self.spread / y) * self.scale))
 
     def slope(self, square: FloatArray) -> FloatArray:
-        """Derivative in Q: ``lam c scale / (y^2 value)``; never negative."""
+        """Derivative in Q: ``lam c scale / (y^2 value)``; never negative. Shapes as of :meth:`value`."""
         y = self.curvature + 2.0 * self.sparsity * (1.0 - square)
         numerator = self.sparsity * self.spread * self.scale
         root = np.sqrt((self.base + self.spread / y) * self.scale)

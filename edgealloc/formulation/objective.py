@@ -41,6 +41,8 @@ class Objective:
     ) -> Objective:
         """The objective of an instance, with another underfitting term where one is given.
 
+        A function ``underfit`` takes an array of keep rates, any shape, and gives one of the same shape.
+
         Raises
         ------
         InputError
@@ -74,7 +76,7 @@ class Objective:
         selected: NDArray[np.bool_] | None = None,
         option: NDArray[np.intp] | None = None,
     ) -> tuple[float, float]:
-        """The two terms of G: underfitting (with its weight A) and stability. Arguments as for G itself."""
+        """The two terms of G: underfitting (with its weight A) and stability. Arguments as for G, shapes [K]."""
         inst = self.instance
         k = inst.num_devices
         on = np.ones(k, dtype=bool) if selected is None else selected

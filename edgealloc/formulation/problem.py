@@ -128,7 +128,7 @@ class Problem:
 
     @cached_property
     def free(self) -> tuple[float, FloatArray]:
-        """G_free and keep rates that attain it: the minimum with the resource constraints removed."""
+        """G_free and keep rates, shape [K], that attain it: the minimum with the resource constraints removed."""
         return free_minimum(self.objective)
 
     @property

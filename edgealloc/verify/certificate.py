@@ -154,14 +154,20 @@ class Model:
         return least_of(self.device, floors, instance.num_devices), constant, floors
 
     def value(self, mu: float, q: float, box: Box, gone: NDArray[np.bool_]) -> float:
-        """The dual value of a box, rounded down; ``inf`` where some device has nothing left to do."""
+        """The dual value of a box, rounded down; ``inf`` where some device has nothing left to do.
+
+        ``gone`` [N] says which pieces are not counted.
+        """
         least, constant, _ = self.dual(mu, q, box, gone)
         if np.any(np.isposinf(least)):
             return math.inf
         return sum_below(np.append(least, constant.lower()))
 
     def forced(self, mu: float, q: float, dropped: IntArray, gone: NDArray[np.bool_]) -> float:
-        """The least dual value when any one of the dropped pieces is forced in, rounded down."""
+        """The least dual value when any one of the pieces ``dropped`` (indices) is forced in, rounded down.
+
+        ``gone`` [N] says which pieces are not counted.
+        """
         least, constant, floors = self.dual(mu, q, root_box(self.instance), gone)
         if np.any(np.isposinf(least)) or not len(dropped):
             return math.inf
@@ -171,7 +177,7 @@ class Model:
         return float(np.min(values))
 
     def crowded(self, box: Box, gone: NDArray[np.bool_]) -> bool:
-        """Whether the least bandwidths of a box add up to more than there is, or a device can do nothing."""
+        """Whether the least bandwidths of a box (no ``gone`` [N]) exceed what there is, or a device is stuck."""
         _left, _right, inside = box.clip(self.spans, ~gone)
         needs = np.where(inside & ~self.impossible, self.least_hz, np.inf)
         least = least_of(self.device, needs, self.instance.num_devices)
@@ -195,7 +201,7 @@ def budget_hz(instance: Instance) -> float:
 
 
 def blocks_at_least(bandwidth_hz: FloatArray, block_hz: float) -> FloatArray:
-    """Least whole number of blocks for a bandwidth, rounded down where it is a near thing; at least 1."""
+    """Least whole number of blocks for a bandwidth, rounded down where it is a near thing; >= 1. Any shape."""
     with np.errstate(invalid="ignore"):
         count = np.ceil(bandwidth_hz / block_hz * (1.0 - 2.0**-50))
     return np.maximum(count, 1.0)

@@ -150,7 +150,7 @@ def check_stated_use(
     energy_j: FloatArray,
     found: Findings,
 ) -> None:
-    """Rate, latency and energy as stated against the recomputed ones."""
+    """Rate (bit/s), latency (s) and energy (J) as stated against the recomputed ones, shapes [K]."""
     for key, actual in (("rate_bps", rate_bps), ("latency_s", latency_s), ("energy_j", energy_j)):
         stated = getattr(solution, key)
         with np.errstate(invalid="ignore"):

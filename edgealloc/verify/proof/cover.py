@@ -101,7 +101,7 @@ def _uncovered(
 
 
 def levels_of(instance: Instance, k: int) -> FloatArray | None:
-    """Keep levels of a device, None for any rate; with one rate for all, the levels that all lists share."""
+    """Keep levels [L] of a device, None for any rate; with one rate for all, the levels that all lists share."""
     if instance.keep_levels is None:
         return None
     if not (instance.common_keep and instance.exclusion_penalty is None):
