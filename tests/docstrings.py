@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from numpydoc.docscrape import NumpyDocString
+from numpydoc.docscrape import NumpyDocString, get_doc_object
 from numpydoc.validate import validate
 
 from tests.house import CODE, sources
@@ -44,8 +44,8 @@ NUMBERS = re.compile(rf"\b[Nn]umbers?:\s+{_NAMES}|\b{_NAMES}:?\s+(?:(?:is|are)\s
 SHAPED = re.compile(rf"\b{_NAMES}\s+\[")
 
 
-def public(faces: Iterable[str]) -> Iterator[str]:
-    """Dotted names of the functions and classes that faces export, and of the public members that we wrote."""
+def public(faces: Iterable[str]) -> Iterator[tuple[str, object]]:
+    """The functions and classes that faces export, and the public members that we wrote, by dotted name."""
     seen: set[object] = set()
     for face in faces:
         module = importlib.import_module(face)
@@ -54,27 +54,26 @@ def public(faces: Iterable[str]) -> Iterator[str]:
             if not (inspect.isclass(value) or inspect.isfunction(value)) or value in seen:
                 continue
             seen.add(value)
-            yield f"{face}.{name}"
+            yield f"{face}.{name}", value
             for member, inside in vars(value).items() if inspect.isclass(value) else ():
-                written = inspect.isfunction(inside) or isinstance(inside, (classmethod, staticmethod, property))
-                if written and not member.startswith("_"):
-                    yield f"{face}.{name}.{member}"
+                function = getattr(inside, "__func__", inside)  # of class methods; numpydoc wants the function
+                if not member.startswith("_") and (inspect.isfunction(function) or isinstance(inside, property)):
+                    yield f"{face}.{name}.{member}", function
 
 
-def refused(names: Iterable[str]) -> Iterator[str]:
-    """What numpydoc finds at these names, by :data:`RULES`.
+def refused(named: Iterable[tuple[str, object]]) -> Iterator[str]:
+    """What numpydoc finds at these objects, by :data:`RULES`.
 
     A function without parameters reads like a property: its summary says what it returns. A class needs no section
     of parameters if it is built otherwise (enumerations, protocols) or its fields carry their help with them.
     """
-    for name in names:
-        value = _value(name)
+    for name, value in named:
         skipped: set[str] = set()
         if inspect.isclass(value) and _explains_itself(value):
             skipped = {"PR01"}
-        elif inspect.isroutine(value) and not set(inspect.signature(value).parameters) - {"self", "cls"}:
+        elif inspect.isfunction(value) and not set(inspect.signature(value).parameters) - {"self", "cls"}:
             skipped = {"RT01", "YD01"}
-        for code, text in validate(name)["errors"]:
+        for code, text in validate(get_doc_object(value))["errors"]:
             if code in RULES - skipped:
                 yield f"{name}: {code} {text}"
 
