@@ -11,6 +11,7 @@ is damaged counts as absent.
 from __future__ import annotations
 
 import contextlib
+import dis
 import functools
 import hashlib
 import logging
@@ -220,7 +221,8 @@ def _piece(one: Any) -> tuple[str, tuple[Any, ...]]:
     names: dict[str, Any] = {}
     for code in codes:
         codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
-        constants = [_text(const, used) for const in code.co_consts if not isinstance(const, types.CodeType)]
+        first = 1 if _first_is_docstring(code) else 0
+        constants = [_text(c, used) for c in code.co_consts[first:] if not isinstance(c, types.CodeType)]
         parts += [code.co_code.hex(), code.co_exceptiontable.hex(), *constants]
         parts += [str(code.co_argcount), *code.co_names, *code.co_varnames, *code.co_freevars]
         names |= {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
@@ -228,6 +230,13 @@ def _piece(one: Any) -> tuple[str, tuple[Any, ...]]:
     for value in (*names.values(), *cells, *(function.__defaults__ or ())):
         parts.append(_text(value, used))
     return _DIGEST("\n".join(parts).encode()).hexdigest(), tuple(used)
+
+
+def _first_is_docstring(code: types.CodeType) -> bool:
+    """Whether the first constant is a docstring, or the None in its place: words that no instruction loads."""
+    if not code.co_consts or not isinstance(code.co_consts[0], str | None):
+        return False
+    return all(step.arg != 0 for step in dis.get_instructions(code) if step.opcode in dis.hasconst)
 
 
 def _text(value: Any, used: list[Any]) -> str:
