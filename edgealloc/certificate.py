@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgealloc.certificate_form import FORMAT, OUT, Cut, IntArray, Reader, cut_to_dict, seal
+from edgealloc.certificate_form import FORMAT, OUT, Cut, IntArray, Reader, canonical, cut_to_dict, seal
 from edgealloc.certificate_ofdma import SubcarrierCertificate, SubcarrierReader
 from edgealloc.jsonfile import read_json, write_json
 from edgealloc.units import FloatArray
@@ -130,6 +130,8 @@ class Certificate:
     cap, touch
         For ``common-rate``: the rate from which on the spectrum is too small (None: it never is), and the rate
         at which the objective is touched by a line.
+    size
+        Bytes of the text it was read from, which the work of checking it may grow with; 0: made in memory.
     """
 
     instance_name: str
@@ -140,6 +142,7 @@ class Certificate:
     rounds: tuple[Round, ...] = ()
     cap: float | None = None
     touch: float | None = None
+    size: int = 0
 
     def to_file(self) -> dict[str, Any]:
         """The JSON object, sealed with the checksum of its content."""
@@ -201,6 +204,7 @@ def certificate_from_dict(data: Mapping[str, Any], subject: str = "certificate")
     reader = _PriceReader(subject)
     reader.same(data.get("format"), FORMAT, "format")
     try:
+        size = len(canonical(data))
         reader.same(data.get("sha256"), seal(data), "sha256")
     except RecursionError:
         reader.fault("content", "nested too deeply", "a certificate")
@@ -217,7 +221,7 @@ def certificate_from_dict(data: Mapping[str, Any], subject: str = "certificate")
         reader.fault(key, "(missing)" if key in known else data[key], "given" if key in known else "no such key")
     reader.finish()
     if kind == "subcarriers":
-        return SubcarrierReader(subject).certificate(data)
+        return replace(SubcarrierReader(subject).certificate(data), size=size)
     common = kind == "common-rate"
     certificate = Certificate(
         instance_name=str(name),
@@ -228,6 +232,7 @@ def certificate_from_dict(data: Mapping[str, Any], subject: str = "certificate")
         rounds=() if common else reader.rounds(data["rounds"]),
         cap=None if not common or data["cap"] is None else reader.number(data["cap"], "cap"),
         touch=reader.number(data["touch"], "touch") if common else None,
+        size=size,
     )
     reader.finish()
     return certificate
