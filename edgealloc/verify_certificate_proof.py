@@ -7,18 +7,19 @@ no proof below a megabyte may cost more than about ten seconds. Work is estimate
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgealloc.certificate import Certificate
-from edgealloc.certificate_ofdma import OwnerCut, SubcarrierCertificate
+from edgealloc.certificate import Certificate, Node
+from edgealloc.certificate_ofdma import Branch, OwnerCut, SubcarrierCertificate
 from edgealloc.errors import Fault
 
 __all__ = ["BITS", "Budget", "Found", "Proof", "TooMuchWork"]
 
 WORK = 6e6  # microseconds, about, that a certificate of up to a megabyte may take
-_LEAF, _PART, _POINT, _PIECE, _ROW = 3e3, 1.5e3, 30.0, 8.0, 100.0  # microseconds each, about
+_LEAF, _PART, _POINT, _PIECE, _ROW = 4.5e3, 1.5e3, 30.0, 8.0, 100.0  # microseconds each, about
 IN_BALLS = 60.0  # times as much
 MAX_POINTS = 100_000  # planes evaluated at once, about 2 kB each
 BITS = 128  # of the balls that decide what intervals leave open
@@ -82,7 +83,8 @@ class Budget:
     def tree(self, certificate: Certificate | SubcarrierCertificate) -> None:
         """Spend what the nodes cost: every one holds the cuts of all those above it."""
         depth: list[int] = []
-        for i, node in enumerate(certificate.nodes):
+        nodes: Sequence[Node | Branch] = certificate.nodes
+        for i, node in enumerate(nodes):
             depth.append(depth[node.parent] + 1 if 0 <= node.parent < i else 0)
             options = () if node.cut is None or isinstance(node.cut, OwnerCut) else node.cut.options or ()
             self.spend(5.0 + depth[-1] + len(options))
