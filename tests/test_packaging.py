@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib.metadata import distributions
 from pathlib import Path
@@ -92,6 +93,19 @@ def test_wheel_holds_one_top_level_package(wheel: Path) -> None:
     assert any(name.endswith(".json") for name in expected)
     assert expected <= set(names)
     assert sum(name.endswith("licenses/LICENSE") for name in names) == 1
+
+
+def test_every_room_is_in_the_list_of_packages() -> None:
+    """setuptools finds no package behind a link, so the list is written out; a room left out would not be installed."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    rooms = {
+        ".".join(path.parent.relative_to(ROOT).parts).removeprefix("edgealloc.")
+        for folder in ("edgealloc", "solvers", "models")
+        for path in (ROOT / folder).rglob("__init__.py")
+    }
+    assert sorted(setuptools["packages"]) == sorted(
+        "edgealloc" if room == "edgealloc" else f"edgealloc.{room}" for room in rooms
+    )
 
 
 def test_installed_beside_decoys(installed: Path, tmp_path: Path) -> None:

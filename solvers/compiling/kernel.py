@@ -16,7 +16,7 @@ from edgealloc.solvers.compiling.clock import compiling_begins, compiling_ends
 
 __all__ = ["KERNELS", "kernel", "tell"]
 
-logger = logging.getLogger("edgealloc.compile")
+logger = logging.getLogger("edgealloc.solvers.compiling")
 
 # Every kernel of the modules imported so far: (module, name, parallel) -> dispatcher.
 KERNELS: dict[tuple[str, str, bool], Any] = {}
