@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgealloc.errors import Fault, InputError
 from edgealloc.units import FloatArray
 
-__all__ = ["FORMAT", "OUT", "Cut", "IntArray", "Reader", "cut_to_dict", "seal"]
+__all__ = ["FORMAT", "OUT", "Cut", "IntArray", "Reader", "canonical", "cut_to_dict", "seal"]
 
 FORMAT = "edgealloc-certificate/1"
 MAX_FAULTS = 50  # more of them tell nothing new
@@ -45,10 +45,15 @@ def cut_to_dict(cut: Cut) -> dict[str, Any]:
     return {"device": cut.device, "options": options, "low": cut.low, "high": cut.high}
 
 
+def canonical(data: Mapping[str, Any]) -> bytes:
+    """The content without the checksum, with sorted keys and no spaces."""
+    content = {key: value for key, value in data.items() if key != "sha256"}
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
 def seal(data: Mapping[str, Any]) -> str:
     """SHA-256 of the content without the checksum itself: guards against damage, not against intent."""
-    content = {key: value for key, value in data.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(canonical(data)).hexdigest()
 
 
 def _double(value: Any) -> float:

@@ -117,6 +117,8 @@ class Certificate:
     cap, touch
         For ``common-rate``: the rate from which on the spectrum is too small (None: it never is), and the rate
         at which the objective is touched by a line.
+    size
+        Bytes of the text it was read from, which the work of checking it may grow with; 0: made in memory.
     """
 
     instance_name: str
@@ -127,6 +129,7 @@ class Certificate:
     rounds: tuple[Round, ...] = ()
     cap: float | None = None
     touch: float | None = None
+    size: int = 0
 
     def to_file(self) -> dict[str, Any]:
         """The JSON object, sealed with the checksum of its content."""

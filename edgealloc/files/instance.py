@@ -92,10 +92,10 @@ def instance_from_dict(data: Mapping[str, Any], *, subject: str = "instance") ->
         Lists every fault: unknown and missing keys, wrong types, values out of range, and relations that
         do not hold. Devices with a fault in their structure are set aside while relations are checked.
     """
-    from edgealloc.files import schema
+    from edgealloc.files.faults import require_format, structural_faults  # brings pydantic
 
-    schema.require_format("instance", data, subject)
-    found = schema.structural_faults("instance", data)
+    require_format("instance", data, subject)
+    found = structural_faults("instance", data)
     faults = [fault for _, fault in found]
     if found:
         faults += _faults_beside(data, [path for path, _ in found])

@@ -47,10 +47,10 @@ def solution_from_dict(data: Mapping[str, Any], *, subject: str = "solution") ->
     InputError
         Lists every structural fault.
     """
-    from edgealloc.files import schema
+    from edgealloc.files.faults import require_format, structural_faults  # brings pydantic
 
-    schema.require_format("solution", data, subject)
-    found = schema.structural_faults("solution", data)
+    require_format("solution", data, subject)
+    found = structural_faults("solution", data)
     if found:
         raise InputError(subject, (fault for _, fault in found))
     claims: dict[str, Any] = {key: data[key] for key in ("objective", "lower_bound", "rel_gap", "excess_gap")}

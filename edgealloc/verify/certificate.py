@@ -29,16 +29,19 @@ from edgealloc.verify.proof.cover import Box, Spans, check_cover, check_tree, ro
 from edgealloc.verify.proof.device import Device, Line, bandwidth_line, blocked
 from edgealloc.verify.proof.enclosures import Balls, Intervals, Number, sum_below
 from edgealloc.verify.proof.share import Shares, gap_slope, gap_value, stability
-from edgealloc.verify.proof.verdict import BITS, Found, Proof
+from edgealloc.verify.proof.verdict import BITS, Budget, Found, Proof, TooMuchWork
 from edgealloc.verify.subcarriers.leaf import check_subcarriers
 
 __all__ = ["Proof", "check_certificate"]
 
+NEAR = 0.1  # claims missed by a larger share than this are no matter of rounding, even where intervals are wide
 
-def check_certificate(instance: Instance, certificate: AnyCertificate) -> Proof:
+
+def check_certificate(instance: Instance, certificate: AnyCertificate, *, every: bool = False) -> Proof:
     """Decide whether a certificate proves its lower bound (docs/certificates.md).
 
-    Intervals first, balls of 128 bits where they leave a leaf open: what is accepted is proved.
+    Intervals first, balls of 128 bits where a claim is missed by little: what is accepted is proved. A proof that
+    takes more work than the size of its file allows is a fault.
 
     Parameters
     ----------
@@ -46,6 +49,8 @@ def check_certificate(instance: Instance, certificate: AnyCertificate) -> Proof:
         The instance.
     certificate
         What claims a lower bound of its optimum; nothing in it is believed.
+    every
+        Judge all leaves, for the bound that they prove together; otherwise stop at the first that does not hold.
 
     Returns
     -------
@@ -55,8 +60,20 @@ def check_certificate(instance: Instance, certificate: AnyCertificate) -> Proof:
     found = Found()
     if certificate.instance_name != instance.name:
         found.add("instance", repr(certificate.instance_name), f"{instance.name!r}, the name of the instance")
-    if not isinstance(certificate, Certificate):
-        return check_subcarriers(instance, certificate, found)
+    budget = Budget.of(certificate.size)
+    try:
+        budget.tree(certificate)
+        if not isinstance(certificate, Certificate):
+            return check_subcarriers(instance, certificate, found, budget, every)
+        return _check_prices(instance, certificate, found, budget, every)
+    except TooMuchWork as error:
+        found.add("work", str(error), "a smaller proof; the budget goes by the size of the file")
+        return Proof(tuple(found.faults))
+
+
+def _check_prices(
+    instance: Instance, certificate: Certificate, found: Found, budget: Budget, every: bool
+) -> Proof:
     _check_kind(instance, certificate, found)
     if not found.faults and certificate.kind == "prices":
         check_cover(instance, certificate, found.add)
@@ -67,8 +84,9 @@ def check_certificate(instance: Instance, certificate: AnyCertificate) -> Proof:
         return Proof(tuple(found.faults))
     with np.errstate(all="ignore"):  # what overflows or is not a number proves nothing, and is treated so
         if certificate.kind == "common-rate":
+            budget.prices(len(certificate.pieces))
             return _check_common(instance, certificate)
-        return _check_leaves(instance, certificate, boxes)
+        return _check_leaves(instance, certificate, boxes, budget, every)
 
 
 def _check_kind(instance: Instance, certificate: Certificate, found: Found) -> None:
@@ -207,18 +225,24 @@ def blocks_at_least(bandwidth_hz: FloatArray, block_hz: float) -> FloatArray:
     return np.maximum(count, 1.0)
 
 
-def _check_leaves(instance: Instance, certificate: Certificate, boxes: dict[int, Box]) -> Proof:
+def _check_leaves(
+    instance: Instance, certificate: Certificate, boxes: dict[int, Box], budget: Budget, every: bool
+) -> Proof:
     """Dual values of all leaves and rounds, the worst against the claim."""
     claim, found = certificate.lower_bound, Found()
+    for cuts in (*(0 for _ in certificate.rounds), *(len(box.cuts) for box in boxes.values())):
+        budget.prices(len(certificate.pieces), cuts)  # of all, before the first
     model, exact = Model.of(instance, certificate, Intervals), None
     gone = np.zeros(len(certificate.pieces), dtype=bool)
     proved, in_balls = math.inf, 0
 
     def decided(value: float, again: str, *args: object) -> float:
         nonlocal exact, in_balls
-        if value >= claim:
+        # more digits help where intervals say nothing, or too little by a hair
+        if value >= claim or not (value == -math.inf or value >= claim - NEAR * abs(claim)):
             return value
         in_balls += 1
+        budget.prices(len(certificate.pieces), balls=True)
         with ctx.workprec(BITS):
             exact = exact or Model.of(instance, certificate, Balls)
             return max(value, float(getattr(exact, again)(*args)))
@@ -228,10 +252,14 @@ def _check_leaves(instance: Instance, certificate: Certificate, boxes: dict[int,
         value = decided(value, "forced", entry.price_per_hz, entry.kept_share, entry.pieces, gone)
         if not value >= claim:
             found.add(f"rounds[{i}]", f"proves {value!r} only", f"at least lower_bound {claim!r}")
+            if not every:
+                return Proof(tuple(found.faults), value, len(boxes), in_balls)
         proved = min(proved, value)
         gone = gone.copy()
         gone[entry.pieces] = True
     for i, box in boxes.items():
+        if found.faults and not every:
+            break
         node = certificate.nodes[i]
         if node.price_per_hz is None or node.kept_share is None:
             if not model.crowded(box, gone):

@@ -165,7 +165,7 @@ def total(parts: list[float]) -> float:
     try:
         return math.fsum(parts)
     except OverflowError:  # on the way only, or of the sum itself
-        exact = sum(map(Fraction, parts))
+        exact = sum(map(Fraction, parts), Fraction(0))
         if abs(exact) <= Fraction(sys.float_info.max):
             return float(exact)
         return math.inf if exact > 0 else -math.inf

@@ -177,8 +177,8 @@ def verify(instance: Instance, solution: Solution, *, rel_gap: float = OPTIMAL_G
         objective = bound_value(instance, solution.keep, solution.selected, demand.underfit_factor)
     _check_claims(instance, solution, objective, rel_gap, found, notes)
     notes.append(NO_PROOF)
-    use = (len(solution.keep), budgets.in_balls, budgets.bits, feasible)
-    return Report(*stated, tuple(found.faults), tuple(notes), objective, *use)
+    devices, balls, bits = len(solution.keep), budgets.in_balls, budgets.bits
+    return Report(*stated, tuple(found.faults), tuple(notes), objective, devices, balls, bits, feasible)
 
 
 def _check_no_allocation(instance: Instance, solution: Solution, found: Findings, notes: list[str]) -> None:
