@@ -41,7 +41,15 @@ class Fault:
 
 
 class InputError(EdgeallocError, ValueError):
-    """An instance, allocation or option is not valid; lists *all* faults, not only the first."""
+    """An instance, allocation or option is not valid; lists *all* faults, not only the first.
+
+    Parameters
+    ----------
+    subject
+        What has the faults, as the message names it: an instance, a file, ``options``.
+    faults
+        All of them; the message shows the first ``MAX_SHOWN``.
+    """
 
     MAX_SHOWN = 20
 
@@ -57,7 +65,17 @@ class InputError(EdgeallocError, ValueError):
 
 
 class MissingPackageError(EdgeallocError, ImportError):
-    """An optional package is not installed; the message names the extra that brings it."""
+    """An optional package is not installed; the message names the extra that brings it.
+
+    Parameters
+    ----------
+    package
+        Name of the package that is missing.
+    extra
+        Extra of edgealloc that brings it, as in ``pip install 'edgealloc[extra]'``.
+    purpose
+        What needs it, as the beginning of the message.
+    """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(

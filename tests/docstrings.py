@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from numpydoc.docscrape import NumpyDocString
+from numpydoc.docscrape import NumpyDocString, get_doc_object
 from numpydoc.validate import validate
 
 from tests.house import CODE, sources
@@ -36,14 +36,15 @@ FACES = (
 RULES = {"GL06", "GL07", "GL08", "PR01", "PR02", "PR03", "PR07", "RT01", "RT03", "YD01"}
 MOST_ARRAYS = 6  # of a kernel that need not state their shapes
 ARRAY = re.compile(r"\b(?:\w*Array|ArrayLike|ndarray)\b")
+OF_ALL = re.compile(r"\bShapes \[")
 SHAPE = re.compile(r"[Ss]hape|\[")
 _NAMES = r"`*(\w+(?:`*(?:,| and)\s+`*\w+)*)`*"
 NUMBERS = re.compile(rf"\b[Nn]umbers?:\s+{_NAMES}|\b{_NAMES}:?\s+(?:(?:is|are)\s+)?(?:a\s+)?numbers?\b")
 SHAPED = re.compile(rf"\b{_NAMES}\s+\[")
 
 
-def public(faces: Iterable[str]) -> Iterator[str]:
-    """Dotted names of the functions and classes that faces export, and of the public members that we wrote."""
+def public(faces: Iterable[str]) -> Iterator[tuple[str, object]]:
+    """The functions and classes that faces export, and the public members that we wrote, by dotted name."""
     seen: set[object] = set()
     for face in faces:
         module = importlib.import_module(face)
@@ -52,27 +53,26 @@ def public(faces: Iterable[str]) -> Iterator[str]:
             if not (inspect.isclass(value) or inspect.isfunction(value)) or value in seen:
                 continue
             seen.add(value)
-            yield f"{face}.{name}"
+            yield f"{face}.{name}", value
             for member, inside in vars(value).items() if inspect.isclass(value) else ():
-                written = inspect.isfunction(inside) or isinstance(inside, (classmethod, staticmethod, property))
-                if written and not member.startswith("_"):
-                    yield f"{face}.{name}.{member}"
+                function = getattr(inside, "__func__", inside)  # of class methods; numpydoc wants the function
+                if not member.startswith("_") and (inspect.isfunction(function) or isinstance(inside, property)):
+                    yield f"{face}.{name}.{member}", function
 
 
-def refused(names: Iterable[str]) -> Iterator[str]:
-    """What numpydoc finds at these names, by :data:`RULES`.
+def refused(named: Iterable[tuple[str, object]]) -> Iterator[str]:
+    """What numpydoc finds at these objects, by :data:`RULES`.
 
     A function without parameters reads like a property: its summary says what it returns. A class needs no section
     of parameters if it is built otherwise (enumerations, protocols) or its fields carry their help with them.
     """
-    for name in names:
-        value = _value(name)
+    for name, value in named:
         skipped: set[str] = set()
         if inspect.isclass(value) and _explains_itself(value):
             skipped = {"PR01"}
-        elif inspect.isroutine(value) and not set(inspect.signature(value).parameters) - {"self", "cls"}:
+        elif inspect.isfunction(value) and not set(inspect.signature(value).parameters) - {"self", "cls"}:
             skipped = {"RT01", "YD01"}
-        for code, text in validate(name)["errors"]:
+        for code, text in validate(get_doc_object(value))["errors"]:
             if code in RULES - skipped:
                 yield f"{name}: {code} {text}"
 
@@ -99,7 +99,10 @@ def _value(name: str) -> object:
 
 
 def unshaped(path: Path) -> Iterator[str]:
-    """Arrays in the Parameters sections of a file, of functions and of dataclasses, without a shape."""
+    """Arrays in the Parameters sections of a file, of functions and of dataclasses, without a shape.
+
+    ``Shapes [K].`` above the section speaks for all of them.
+    """
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ClassDef):
             fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
@@ -108,9 +111,24 @@ def unshaped(path: Path) -> Iterator[str]:
             types = {p.arg: ast.unparse(p.annotation) for p in _parameters(node) if p.annotation}
         else:
             continue
+        if OF_ALL.search((ast.get_docstring(node) or "").partition("\n---")[0]):
+            continue
         for name, text in _described(node).items():
             if ARRAY.search(types.get(name, "")) and not SHAPE.search(text):
                 yield f"{path}:{node.lineno} {node.name}: no shape of {name}"
+
+
+def shapeless(path: Path) -> Iterator[str]:
+    """Public functions and methods of a file that take or give arrays, with a docstring that says no shape."""
+    tree = ast.parse(path.read_text())
+    owners = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_")]
+    for node in (item for owner in owners for item in owner.body):
+        if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+            continue
+        types = [p.annotation for p in _parameters(node)] + [node.returns]
+        text = ast.get_docstring(node)
+        if text and not SHAPE.search(text) and any(ARRAY.search(ast.unparse(t)) for t in types if t):
+            yield f"{path}:{node.lineno} {node.name}: arrays, and no shape"
 
 
 def unstated(path: Path) -> Iterator[str]:
@@ -164,7 +182,7 @@ def main() -> int:
     files = list(sources(ROOT, CODE))
     faults = list(refused(names))
     for path in files:
-        faults += [*unshaped(ROOT / path), *unstated(ROOT / path)]
+        faults += [*unshaped(ROOT / path), *shapeless(ROOT / path), *unstated(ROOT / path)]
     print(f"docstrings of {len(names)} public names and of the kernels and arrays in {len(files)} files")
     print("\n".join(faults).replace(f"{ROOT}/", "") or "parameters, returns and shapes are stated")
     return 1 if faults else 0

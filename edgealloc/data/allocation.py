@@ -71,6 +71,17 @@ class Allocation:
         return np.asarray(1.0 - self.keep)
 
     def subcarriers_of(self, device: int) -> NDArray[np.intp]:
-        """Indices of the sub-carriers that a device owns (OFDMA)."""
+        """Sub-carriers that a device owns; for OFDMA only.
+
+        Parameters
+        ----------
+        device
+            Index of the device, 0 to K - 1.
+
+        Returns
+        -------
+        numpy.ndarray
+            Indices into ``owner``, increasing. Shape [number of them].
+        """
         assert self.owner is not None
         return np.flatnonzero(self.owner == device)

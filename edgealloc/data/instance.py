@@ -89,7 +89,7 @@ class Instance:
     device_names
         Names; ``dev-0000`` ... when empty.
     keep_levels
-        Allowed keep rates per device, or None for a device that may take any rate.
+        Allowed keep rates per device, K arrays of any length [L], or None for a device that may take any rate.
     adapter_options
         Adapter menu per device, or None for a device without a menu.
     block_hz
@@ -190,12 +190,44 @@ class Instance:
         return np.asarray(self.samples / self.samples.sum())
 
     def with_changes(self, **changes: Any) -> Instance:
-        """A copy with some fields replaced, checked like a new instance."""
+        """A copy with some fields replaced, checked like a new instance.
+
+        Parameters
+        ----------
+        **changes
+            Fields by name, in the units and shapes of :class:`Instance`.
+
+        Returns
+        -------
+        Instance
+            The copy; of the same name unless one is given.
+
+        Raises
+        ------
+        InputError
+            Lists every fault of the copy.
+        """
         changes.setdefault("name", self.name)
         return replace(self, **changes)
 
     def take(self, index: Any) -> Instance:
-        """The instance restricted to, or reordered by, ``index`` over devices."""
+        """The instance restricted to some devices, or with its devices in another order.
+
+        Parameters
+        ----------
+        index
+            What numpy takes for an index of the K devices: indices, a mask of shape [K], a slice.
+
+        Returns
+        -------
+        Instance
+            All budgets, the bandwidth too, as they were; the aggregation weights are those of the devices taken.
+
+        Raises
+        ------
+        InputError
+            When nobody is taken, or somebody twice.
+        """
         index = np.arange(self.num_devices)[index]
         changes: dict[str, Any] = {key: getattr(self, key)[index] for key in _DEVICE_RULES}
         changes["device_names"] = tuple(self.device_names[i] for i in index)

@@ -68,7 +68,7 @@ __all__ = ["Assignment", "answer_state", "answer_update", "read_assignment", "su
 class Assignment:
     """What the server asks of a device in a round.
 
-    Attributes
+    Parameters
     ----------
     round_number
         Flower's number of the round, from 1.
@@ -78,7 +78,7 @@ class Assignment:
     masks
         Kept columns of A and rows of B.
     adapter
-        Adapter of full size; what was dropped is zero.
+        Adapter of full size by name, A of shape [r, n_in] and B of shape [n_out, r]; what was dropped is zero.
     sends_a
         False where A is frozen and not sent.
     """
@@ -91,7 +91,22 @@ class Assignment:
 
 
 def answer_state(message: Message, device: str, state: DeviceState) -> Message:
-    """Reply to QUERY with the device's name, the same in every round and not another's, and how it stands."""
+    """Reply to QUERY: who the device is and how it stands.
+
+    Parameters
+    ----------
+    message
+        What the server sent.
+    device
+        The device's name, the same in every round and not another's.
+    state
+        How it stands.
+
+    Returns
+    -------
+    flwr.app.Message
+        The reply.
+    """
     record = to_config({**state.to_dict(), DEVICE: device})
     return Message(RecordDict({STATE: record}), reply_to=message)
 
@@ -108,6 +123,11 @@ def read_assignment(message: Message, own: State, *, masks: Method = "exact", se
         frozen and not sent.
     masks, sends_a
         As the server's strategy has them.
+
+    Returns
+    -------
+    Assignment
+        Settings, masks, and the adapter of full size that training starts from.
 
     Raises
     ------
@@ -151,6 +171,16 @@ def answer_update(
         Other numbers for the server's history, for example ``loss``.
     wire_dtype
         ``float32``, or ``float16`` to halve the upload.
+
+    Returns
+    -------
+    flwr.app.Message
+        The reply.
+
+    Raises
+    ------
+    KeyError
+        For an unknown ``wire_dtype``.
     """
     slices = slice_adapter(canonical_state(trained), assignment.masks, sends_a=assignment.sends_a)
     content = RecordDict(
@@ -169,6 +199,18 @@ def sub_adapter(peft_model: Any, assignment: Assignment) -> Iterator[None]:
 
     Dropped entries are zero and get no gradient, so they stay zero under optimisers that start afresh and whose
     step vanishes with gradient and weight (SGD, Adam, AdamW). Where A is not sent it does not train either.
+
+    Parameters
+    ----------
+    peft_model
+        The model; its adapter is overwritten.
+    assignment
+        What the server asks, from :func:`read_assignment`.
+
+    Yields
+    ------
+    None
+        Inside, gradients are masked; afterwards the trained adapter is in the model.
     """
     from edgealloc.models.training.backbone import AdapterHandle
 
@@ -211,7 +253,7 @@ def train_task(
     Returns
     -------
     tuple
-        The trained adapter, full size, and the mean loss over the last epoch.
+        The trained adapter, A [r, n_in] and B [n_out, r] by name, and the mean loss over the last epoch.
     """
     from edgealloc.models.training.client import _BATCHES, train_locally
 

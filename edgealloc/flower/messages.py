@@ -41,12 +41,34 @@ def to_config(values: Mapping[str, Any]) -> ConfigRecord:
 
 
 def to_arrays(state: State) -> ArrayRecord:
-    """Named arrays as a Flower record, in order."""
+    """Named arrays as a Flower record, in order.
+
+    Parameters
+    ----------
+    state
+        Arrays by name, of any shapes and number format.
+
+    Returns
+    -------
+    flwr.app.ArrayRecord
+        The record.
+    """
     return ArrayRecord({name: Array(np.ascontiguousarray(value)) for name, value in state.items()})
 
 
 def from_arrays(record: ArrayRecord) -> dict[str, FloatArray]:
-    """Read back what :func:`to_arrays` wrote, as copies that may be written to."""
+    """Read back what :func:`to_arrays` wrote.
+
+    Parameters
+    ----------
+    record
+        The record.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        Copies that may be written to, in the shapes and the number format of the record.
+    """
     return {name: np.array(value.numpy()) for name, value in record.items()}
 
 

@@ -44,7 +44,7 @@ def chosen_adapter(instance: Instance, option: NDArray[np.intp]) -> AdapterChoic
 
 
 def payload_bits(instance: Instance, adapter: AdapterChoice, keep: FloatArray) -> FloatArray:
-    """Uploaded bits ``D(s) = D0 + D1 s``; linear, for a mask keeps a share s of A's columns and B's rows."""
+    """Uploaded bits ``D(s) = D0 + D1 s``: a mask keeps a share s of A's columns and B's rows. Shape [K]."""
     return np.asarray(instance.payload_fixed_bits + adapter.payload_lora_bits * keep)
 
 

@@ -89,7 +89,13 @@ class Result:
         return excess_gap(self.objective, self.lower_bound, self.free_objective)
 
     def raise_for_status(self) -> Result:
-        """Return self when there is an allocation; otherwise raise :class:`StatusError` with the remedy."""
+        """The result itself, when it has an allocation.
+
+        Raises
+        ------
+        StatusError
+            Without an allocation; the message holds the status and the remedy.
+        """
         if self.status.has_allocation:
             return self
         raise StatusError(f"{self.status.value}: {self.message}")
@@ -172,7 +178,23 @@ class Result:
         return frame.set_index("name")
 
     def save(self, path: str | Path) -> Path:
-        """Write the solution as an ``edgealloc-solution/1`` JSON file; the file appears whole or not at all."""
+        """Write the solution as an ``edgealloc-solution/1`` JSON file; the file appears whole or not at all.
+
+        Parameters
+        ----------
+        path
+            Where to; an existing file is replaced.
+
+        Returns
+        -------
+        pathlib.Path
+            The path.
+
+        Raises
+        ------
+        InputError
+            When the file cannot be written.
+        """
         return save_solution(self.solution(), path)
 
     def __repr__(self) -> str:

@@ -28,7 +28,15 @@ def draw(
 ) -> list[Path]:
     """Write every picture that fits a result into a folder, as PNG files; returns their paths.
 
-    The map of the cell needs positions, the sub-carrier map an OFDMA instance. Raises as the functions above.
+    The map of the cell needs positions in m, shape [K, 2] (whether devices see the base station, shape [K], is
+    marked where it is given), the sub-carrier map an OFDMA instance.
+
+    Raises
+    ------
+    InputError
+        When the positions do not belong to these devices.
+    MissingPackageError, StatusError
+        Without matplotlib; when the result carries no allocation.
     """
     folder = Path(folder)
     figures = {"allocation": plot_allocation(result)}

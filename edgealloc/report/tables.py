@@ -61,7 +61,7 @@ def bandwidth_per_device_hz(result: Result, allocation: Allocation) -> NDArray[n
 
 
 def device_order(allocation: Allocation, limit: int) -> tuple[NDArray[np.intp], bool]:
-    """Device indices in file order, or by rising keep rate when there are more than ``limit``; and which."""
+    """Device indices [K] in file order, or by rising keep rate when there are more than ``limit``; and which."""
     count = len(allocation.keep)
     if count <= limit:
         return np.arange(count), False
@@ -80,7 +80,7 @@ def cell_text(instance: Instance) -> str:
 
 
 def ranges_text(indices: Sequence[int] | NDArray[np.intp]) -> str:
-    """Rising indices as ``0-3, 7, 9-10``; ``-`` for none."""
+    """Rising indices [N] as ``0-3, 7, 9-10``; ``-`` for none."""
     runs: list[list[int]] = []
     for index in map(int, indices):
         if runs and index == runs[-1][1] + 1:

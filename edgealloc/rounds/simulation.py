@@ -103,6 +103,15 @@ def draw_rounds(options: SimulateOptions, cell: Cell, rng: np.random.Generator) 
 def simulate(options: SimulateOptions, cell: Cell, rng: np.random.Generator) -> pd.DataFrame:
     """Play every policy with every method through the same rounds.
 
+    Parameters
+    ----------
+    options
+        Rounds, policies and methods.
+    cell
+        Where the rounds begin.
+    rng
+        Source of all randomness; the same state gives the same rounds.
+
     Returns
     -------
     pandas.DataFrame
@@ -196,7 +205,18 @@ def _row(
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """Means over the rounds in which *every* policy has an allocation, so that all are judged on the same rounds.
 
-    ``rounds`` counts those, ``without`` the rounds in which the policy itself has no allocation.
+    Parameters
+    ----------
+    frame
+        What :func:`simulate` gave.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per policy and method: means of ``objective``, ``excess``, ``rel_gap`` and ``selected`` over those
+        rounds, which ``rounds`` counts; ``energy_j`` in J over all rounds, the largest ``most_used``, the median
+        of
+        ``seconds``; ``without`` counts the rounds in which the policy itself has no allocation.
     """
     served = frame.assign(served=frame["objective"].notna())
     common = served.groupby("round")["served"].transform("all")

@@ -82,7 +82,13 @@ ENVIRONMENTS: Mapping[str, Environment] = MappingProxyType({e.name: e for e in (
 
 
 def environment(name: str) -> Environment:
-    """The environment of that name; InputError lists the known ones."""
+    """The environment of a name in :data:`ENVIRONMENTS`.
+
+    Raises
+    ------
+    InputError
+        For an unknown name; the known ones are in the message.
+    """
     if name not in ENVIRONMENTS:
         raise InputError("scenario", [Fault("cell", "environment", repr(name), ", ".join(ENVIRONMENTS))])
     return ENVIRONMENTS[name]

@@ -97,7 +97,12 @@ def delay_profile(name: str, delay_spread_s: float) -> DelayProfile:
     """A TDL profile scaled to a delay spread in s (TR 38.901 section 7.7.3: delay = table value * spread).
 
     Typical spreads: 10 ns very short, 30 ns short, 100 ns nominal, 300 ns long, 1000 ns very long
-    (TR 38.901 Table 7.7.3-1). InputError for an unknown profile or a negative spread.
+    (TR 38.901 Table 7.7.3-1).
+
+    Raises
+    ------
+    InputError
+        For an unknown profile or a negative spread.
     """
     faults: list[Fault] = []
     if name not in DELAY_PROFILES:
@@ -153,12 +158,38 @@ def frequency_correlation(profile: DelayProfile, spacing_hz: ArrayLike) -> Compl
 
 
 def doppler_hz(speed_m_per_s: ArrayLike, carrier_hz: ArrayLike) -> FloatArray:
-    """Largest Doppler shift in Hz, ``v f_c / c``."""
+    """Largest Doppler shift in Hz, ``v f_c / c``.
+
+    Parameters
+    ----------
+    speed_m_per_s
+        Speed v of the device in m/s. Any shape.
+    carrier_hz
+        Carrier frequency f_c in Hz. A shape that broadcasts against it.
+
+    Returns
+    -------
+    numpy.ndarray
+        The shift in Hz, of the shape that both broadcast to.
+    """
     return np.asarray(np.asarray(speed_m_per_s) * np.asarray(carrier_hz) / LIGHT_SPEED_M_PER_S)
 
 
 def lag_correlation(doppler_hz: ArrayLike, lag_s: ArrayLike) -> FloatArray:
-    """``E[h(t + lag) h*(t)] = J0(2 pi f_D lag)``, Clarke and Jakes' isotropic scattering (Jakes 1974)."""
+    """``E[h(t + lag) h*(t)] = J0(2 pi f_D lag)``, Clarke and Jakes' isotropic scattering (Jakes 1974).
+
+    Parameters
+    ----------
+    doppler_hz
+        Largest Doppler shift f_D in Hz, from :func:`doppler_hz`. Any shape.
+    lag_s
+        Time between the two moments in s. A shape that broadcasts against it.
+
+    Returns
+    -------
+    numpy.ndarray
+        Correlation of the amplitudes, in [-1, 1], of the shape that both broadcast to.
+    """
     from scipy.special import j0  # scipy.special is slow to import, and few callers evolve channels
 
     return np.asarray(j0(2.0 * np.pi * np.asarray(doppler_hz) * np.asarray(lag_s)))
@@ -179,7 +210,12 @@ def evolve(
     correlation
         rho in [-1, 1], from :func:`lag_correlation`; broadcasts against ``amplitude``.
     power
-        Mean power P that the amplitudes keep: 1, or ``profile.power`` for taps.
+        Mean power P that the amplitudes keep: 1, or ``profile.power`` for taps; its shape broadcasts, too.
+
+    Raises
+    ------
+    InputError
+        For a correlation out of [-1, 1].
     """
     rho = np.asarray(correlation, dtype=np.float64)
     if not np.all(np.abs(rho) <= 1.0):

@@ -94,7 +94,7 @@ class Links:
         return np.asarray(self.mean_gain[:, None] * self.fading.power_gain())
 
     def with_rows(self, rows: NDArray[np.intp], other: Links) -> Links:
-        """A copy in which ``rows`` are replaced by the links of ``other``."""
+        """A copy in which ``rows``, indices [N], are replaced by the N links of ``other``."""
 
         def put(old: NDArray[Scalar], new: NDArray[Scalar]) -> NDArray[Scalar]:
             merged = old.copy()

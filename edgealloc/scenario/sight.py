@@ -21,7 +21,7 @@ __all__ = [
 
 
 def line_of_sight_probability(env: Environment, distance_m: ArrayLike, ue_height_m: ArrayLike = 1.5) -> FloatArray:
-    """Probability that a device outdoors sees the base station; TR 38.901 Table 7.4.2-1.
+    """Probability that a device outdoors sees the base station; TR 38.901 Table 7.4.2-1. Shape of the inputs.
 
     UMi: 1 up to 18 m, then 18/d + exp(-d/36)(1 - 18/d). UMa: the same with 63 m in place of 36 m, times
     1 + 5/4 C (d/100)^3 exp(-d/150) with C = ((h_UT - 13)/10)^1.5 above 13 m (valid to 23 m), else 0.

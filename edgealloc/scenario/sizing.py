@@ -26,7 +26,7 @@ MARGIN = 1.0 + 1e-6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Demand:
-    """What K devices must do within one round and what they may spend on it. Shape [K] each.
+    """What K devices must do within one round and what they may spend on it. Shapes [K].
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Demand:
     power_max_w: FloatArray
 
     def take(self, rows: NDArray[np.intp]) -> Demand:
-        """The demand of some of the devices."""
+        """The demand of the devices with the indices ``rows`` [N]."""
         return Demand(*(getattr(self, name)[rows] for name in self.__slots__))
 
 
@@ -70,7 +70,7 @@ class OperatingPoint:
     bandwidth_hz: FloatArray
 
     def with_rows(self, rows: NDArray[np.intp], other: OperatingPoint) -> OperatingPoint:
-        """A copy in which ``rows`` are replaced by the devices of ``other``."""
+        """A copy in which ``rows``, indices [N], are replaced by the N devices of ``other``."""
         columns = [getattr(self, name).copy() for name in self.__slots__]
         for column, name in zip(columns, self.__slots__, strict=True):
             column[rows] = getattr(other, name)

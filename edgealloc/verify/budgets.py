@@ -1,4 +1,4 @@
-r"""Budgets decided with certainty: is latency <= T and energy <= E in exact arithmetic?
+r"""Budgets decided with certainty: whether latency <= T and energy <= E in exact arithmetic.
 
 The numbers of both files are doubles and taken as exact; ``N0 = 10^((dBm - 30) / 10)`` and logarithms are
 real numbers. Each device is decided in two steps.

@@ -32,6 +32,7 @@ class Findings:
     faults: list[Fault] = field(default_factory=list)
 
     def add(self, where: str, name: str, value: Any, allowed: str) -> None:
+        """Note a fault: where, which field, the value found, what is allowed."""
         shown = value if isinstance(value, str) else repr(value)
         self.faults.append(Fault(where, name, shown, allowed))
 
@@ -149,7 +150,7 @@ def check_stated_use(
     energy_j: FloatArray,
     found: Findings,
 ) -> None:
-    """Rate, latency and energy as stated against the recomputed ones."""
+    """Rate (bit/s), latency (s) and energy (J) as stated against the recomputed ones, shapes [K]."""
     for key, actual in (("rate_bps", rate_bps), ("latency_s", latency_s), ("energy_j", energy_j)):
         stated = getattr(solution, key)
         with np.errstate(invalid="ignore"):
@@ -164,7 +165,7 @@ def total(parts: list[float]) -> float:
     try:
         return math.fsum(parts)
     except OverflowError:  # on the way only, or of the sum itself
-        exact = sum(map(Fraction, parts))
+        exact = sum(map(Fraction, parts), Fraction(0))
         if abs(exact) <= Fraction(sys.float_info.max):
             return float(exact)
         return math.inf if exact > 0 else -math.inf

@@ -57,7 +57,7 @@ def certified(result: Result, rel_gap: float = 1e-4) -> tuple[Result, AnyCertifi
             f"a result with status {result.status.value} has no lower bound that could be certified"
         )
     certificate = _made(result, infeasible)
-    proof = check_certificate(result.problem.instance, certificate)
+    proof = check_certificate(result.problem.instance, certificate, every=True)
     if proof.faults and infeasible:
         raise EdgeallocError(f"the infeasibility is too close to be certified ({proof.faults[0]})")
     if proof.faults:

@@ -49,7 +49,7 @@ AppDirs: Any = appdirs.AppDirs
 Dispatcher: Any = NumbaDispatcher
 dumps: Any = serialize.dumps
 
-logger = logging.getLogger("edgealloc.compile")
+logger = logging.getLogger("edgealloc.solvers.compiling")
 
 
 def folders() -> list[Path]:

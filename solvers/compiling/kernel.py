@@ -16,7 +16,7 @@ from edgealloc.solvers.compiling.clock import compiling_begins, compiling_ends
 
 __all__ = ["KERNELS", "kernel", "tell"]
 
-logger = logging.getLogger("edgealloc.compile")
+logger = logging.getLogger("edgealloc.solvers.compiling")
 
 # Every kernel of the modules imported so far: (module, name, parallel) -> dispatcher.
 KERNELS: dict[tuple[str, str, bool], Any] = {}
@@ -45,7 +45,8 @@ def kernel(function: Callable[..., Any] | None = None, *, parallel: bool = False
     if function is None:
         return partial(kernel, parallel=parallel, inner=inner)
     options = {"no_cpython_wrapper": inner, "no_cfunc_wrapper": inner}
-    compiled: Any = njit(error_model="numpy", parallel=parallel, **options)(function)
+    compile_it: Any = njit  # numba has types for a part of its options
+    compiled: Any = compile_it(error_model="numpy", parallel=parallel, **options)(function)
     compiled._cache = KernelCache(compiled)
     KERNELS[function.__module__, function.__qualname__, parallel] = compiled
     return _Inner(compiled) if inner else compiled

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from numba import types
+from numba import types as numba_types
 
 from edgealloc.solvers.compiling.kernel import KERNELS
 
@@ -21,6 +21,7 @@ __all__ = ["Entry", "Use", "every_entry", "list_text", "use_of"]
 
 PATH = Path(__file__).with_name("kernels.json")
 _PACKAGE = "edgealloc.solvers."
+types: Any = numba_types  # numba has types of its own for a part of what it offers
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def _uncovered(
 
 
 def levels_of(instance: Instance, k: int) -> FloatArray | None:
-    """Keep levels of a device, None for any rate; with one rate for all, the levels that all lists share."""
+    """Keep levels [L] of a device, None for any rate; with one rate for all, the levels that all lists share."""
     if instance.keep_levels is None:
         return None
     if not (instance.common_keep and instance.exclusion_penalty is None):
@@ -125,7 +125,8 @@ class Box:
         old = self.cuts.get(cut.device, Cut(cut.device))
         options = cut.options
         if old.options is not None:
-            options = old.options if options is None else tuple(o for o in options if o in old.options)
+            held = frozenset(old.options)
+            options = old.options if options is None else tuple(o for o in options if o in held)
         new = Cut(cut.device, options, max(old.low, cut.low), min(old.high, cut.high))
         return replace(self, cuts={**self.cuts, cut.device: new})
 
@@ -241,7 +242,7 @@ def cuts_not_covered(instance: Instance, box: Box, cuts: list[Cut]) -> str | Non
     if not 0 <= k < instance.num_devices:
         return f"device {k}"
     old = box.cuts.get(k, Cut(k))
-    allowed = old.options if old.options is not None else tuple(options_of(instance, k))
+    allowed = [row for row in options_of(instance, k) if old.options is None or row in old.options]
     # for each option, the children that have it must cover the keep rates
     for row in allowed:
         having = [cut for cut in cuts if cut.options is None or row in cut.options]

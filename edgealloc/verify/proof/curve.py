@@ -73,7 +73,7 @@ class Curve:
         return cls(x, (begins, begins + h * slope / 3.0, ends - h * last / 3.0, ends))
 
     def value(self, keep: FloatArray) -> Number:
-        """u at keep rates; nothing is known outside of the points. Shape [N]."""
+        """Value of u at keep rates; nothing is known outside of the points. Shape [N]."""
         return self.bernstein(keep, keep)[0]
 
     def ends(self, left: FloatArray, right: FloatArray, squared: bool) -> tuple[Number, Number]:

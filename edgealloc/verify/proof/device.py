@@ -49,7 +49,7 @@ class Device:
 
     @classmethod
     def of(cls, instance: Instance, device: IntArray, option: IntArray, kind: type[Number]) -> Device:
-        """Constants of pieces; ``option`` names the menu row where the device has a menu."""
+        """Constants of the pieces of ``device`` [N]; ``option`` [N] names the row where there is a menu."""
         d1, w1 = instance.payload_lora_bits[device], instance.cycles_lora[device]
         menus = instance.adapter_options
         if menus is not None:
@@ -106,7 +106,7 @@ class Line:
 
 
 def bandwidth_line(device: Device, planes: Planes, left: FloatArray) -> Line:
-    """The line that a tangent plane proves over all keep rates >= ``left``; 0 where there is no plane.
+    """The line that a tangent plane proves over keep rates >= ``left`` [N]; 0 where there is no plane.
 
     A plane that proves nothing (it lies outside its domain) has a base of ``-inf`` as lower end.
     """

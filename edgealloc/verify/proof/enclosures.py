@@ -27,7 +27,10 @@ _TINY = 1e-320  # covers the absolute error of subnormal results
 
 
 class Number(ABC):
-    """An array of enclosures of real numbers; nan and infinite ends mean that nothing is known."""
+    """An array of enclosures of real numbers; nan and infinite ends mean that nothing is known.
+
+    Any shape; operations work elementwise and broadcast as numpy's do.
+    """
 
     @classmethod
     @abstractmethod
@@ -36,11 +39,11 @@ class Number(ABC):
 
     @abstractmethod
     def lower(self) -> FloatArray:
-        """Doubles that are surely not above; ``-inf`` where nothing is known."""
+        """Doubles that are surely not above; ``-inf`` where nothing is known. Same shape."""
 
     @abstractmethod
     def upper(self) -> FloatArray:
-        """Doubles that are surely not below; ``inf`` where nothing is known."""
+        """Doubles that are surely not below; ``inf`` where nothing is known. Same shape."""
 
     @abstractmethod
     def __add__(self, other: Any) -> Self: ...
@@ -72,7 +75,7 @@ class Number(ABC):
 
     @abstractmethod
     def where(self, mask: NDArray[np.bool_], other: Self) -> Self:
-        """Self where ``mask``, the other elsewhere."""
+        """Self where ``mask`` (same shape), the other elsewhere."""
 
     @abstractmethod
     def take(self, index: Any) -> Self:
@@ -100,7 +103,7 @@ class Number(ABC):
     __array_ufunc__ = None  # numpy arrays leave operators with a Number to it
 
     def abs_upper(self) -> FloatArray:
-        """Doubles that are surely not below the absolute value."""
+        """Doubles that are surely not below the absolute value. Same shape."""
         return np.maximum(np.abs(self.lower()), np.abs(self.upper()))
 
 
@@ -257,7 +260,7 @@ class Balls(Number):
 
 
 def sum_below(values: FloatArray) -> float:
-    """A double not above the exact sum: :func:`math.fsum` is correctly rounded."""
+    """A double not above the exact sum, any shape: :func:`math.fsum` is correctly rounded."""
     if np.any(np.isneginf(values)) or np.any(np.isnan(values)):
         return -math.inf
     if np.any(np.isposinf(values)):

@@ -50,7 +50,7 @@ class Shares:
 
     @classmethod
     def of(cls, instance: Instance, device: IntArray, option: IntArray, kind: type[Number]) -> Shares:
-        """Shares of pieces."""
+        """Shares of the pieces of ``device`` [N] under the menu rows ``option`` [N]."""
         spec, factor = instance.bound, np.ones(len(device))
         for i, (k, row) in enumerate(
             zip(device.tolist(), option.tolist(), strict=True) if instance.adapter_options else ()

@@ -56,7 +56,7 @@ class Region:
         return low, min(float(instance.keep_max[k]), cut.high, self.box.high)
 
     def levels(self, instance: Instance, k: int) -> FloatArray | None:
-        """Keep levels of a device that are in the region; None where it has none at all."""
+        """Keep levels [L] of a device that are in the region; None where it may keep any rate."""
         levels = levels_of(instance, k)
         if levels is None:
             return None

@@ -59,7 +59,7 @@ class Radio:
         return cls(width, noise * width / kind.of(np.where(dead, 1.0, instance.gain)), dead)
 
     def watt(self, level: FloatArray) -> Number:
-        """What a watt is worth at water levels, ``B_m / (omega ln 2)`` in bit/J."""
+        """What a watt is worth at water levels [L] in W, ``B_m / (omega ln 2)`` in bit/J."""
         return self.width / (self.width.of(level) * self.width.of(2.0).log())
 
     def profits(self, device: int, level: FloatArray) -> FloatArray:
@@ -109,7 +109,7 @@ class Needs:
 
 
 def needs(row: Device, watt: Number, keep: FloatArray) -> Needs:
-    """Planes at keep rates; one device row, worth of a watt and keep rate per point.
+    """Planes at keep rates [N]; one device row and worth of a watt per point.
 
     Where they touch is found in doubles by bisection; any place would do.
     """

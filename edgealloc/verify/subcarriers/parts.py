@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgealloc.units import FloatArray
+from edgealloc.verify.proof.enclosures import Balls
+from edgealloc.verify.proof.verdict import Budget
 from edgealloc.verify.subcarriers.claim import SUM, Claim, Model, row_of, share_ends, share_values
 from edgealloc.verify.subcarriers.device import Needs, needs
 from edgealloc.verify.subcarriers.pays import pays_from
@@ -124,13 +126,18 @@ def _worths(model: Model, claim: Claim) -> FloatArray:
     return np.concatenate((worth, claim.prices[None, :]))
 
 
-def excluded(model: Model, claims: list[Claim], sets: list[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
+def excluded(
+    model: Model, claims: list[Claim], sets: list[NDArray[np.bool_]], budget: Budget
+) -> list[NDArray[np.bool_]]:
     """What of the sets that cuts leave open stays open after the water levels of ``exclude_w``, [N, M] each."""
+    balls = model.kind is Balls
+    budget.sets(sum(map(len, sets)), False, balls)
     rates = [pays_from(model, c, s) for c, s in zip(claims, sets, strict=True)]
     left = [s[np.isfinite(r)] for s, r in zip(sets, rates, strict=True)]
     rates = [r[np.isfinite(r)] for r in rates]
     tried = 0
     while live := [i for i, c in enumerate(claims) if len(left[i]) and tried < len(c.part.exclude_w)]:
+        budget.sets(sum(len(left[i]) for i in live), True, balls)
         levels = [float(claims[i].part.exclude_w[tried]) for i in live]
         stays = may_carry(
             model, [claims[i] for i in live], levels, [rates[i] for i in live], [left[i] for i in live]

@@ -1,4 +1,4 @@
-"""Search over the sets of sub-carriers of one device, in exact whole numbers: what do cuts not close?
+"""Search over the sets of sub-carriers of one device, in exact whole numbers: what the cuts do not close.
 
 A cut says that the priced share of a set is at least ``base + sum of worth over the set``. Bases and worths are
 rounded down to multiples of a power of two of the cut's own, so that their sums are exact 64-bit integers.
@@ -14,6 +14,7 @@ from edgealloc.units import FloatArray
 __all__ = ["MAX_OPEN", "open_sets"]
 
 MAX_OPEN = 300_000  # sets half decided at any time; a proof that needs more is no proof
+MAX_CELLS = 3_000_000  # the same times cuts, 8 bytes each
 _ROOM = 60  # bits of the sum of one cut's numbers, so that no sum of them leaves 64
 
 
@@ -60,7 +61,7 @@ def open_sets(base: FloatArray, worth: FloatArray, fixed: NDArray[np.int8]) -> N
         with_m = taken[stay]
         with_m[:, m] = True
         bounds, taken = np.concatenate((inside[stay], outside[go])), np.concatenate((with_m, taken[go]))
-        if len(taken) > MAX_OPEN:
+        if len(taken) > MAX_OPEN or bounds.size > MAX_CELLS:
             return None
     return taken
 

@@ -198,7 +198,7 @@ def run_search(  # type: ignore[no-untyped-def]
     n_open, n_cut = order.size, bound.shape[1]
     depth = counts[DEPTH]
     spent = 0
-    inside = 0
+    inside = np.int64(0)
     for m in range(taken.size):
         inside += np.int64(taken[m])
     while depth >= 0:
