@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from edgealloc.formulation.problem import Problem
-from edgealloc.solvers.ofdma import relaxation as ofdma_relax
+from edgealloc.solvers.ofdma import node as ofdma_node
 from edgealloc.solvers.ofdma.cell import OfdmaCell
 from edgealloc.solvers.ofdma.kernels.device import (
     SMIN,
@@ -200,7 +200,7 @@ def test_cuts_with_counts_bound_every_set() -> None:
 def test_every_pricing_bound_is_below_the_enumerated_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
     """All sets of a mode at each price that the search visits, not only what its final bound rests on."""
     asked = 0
-    price = ofdma_relax.price_mode
+    price = ofdma_node.price_mode
 
     def checked(mode: Any, ask: Any, *rest: Any) -> Any:
         nonlocal asked
@@ -215,7 +215,7 @@ def test_every_pricing_bound_is_below_the_enumerated_optimum(monkeypatch: pytest
         asked += 1
         return answer
 
-    monkeypatch.setattr(ofdma_relax, "price_mode", checked)
+    monkeypatch.setattr(ofdma_node, "price_mode", checked)
     for seed in range(12):
         for work in (1, 8000):
             monkeypatch.setattr(ofdma_pricing, "_FIRST_WORK", work)
