@@ -2,6 +2,8 @@
 
 ``Status`` says why it stopped *and* what the allocation is. FEASIBLE (a limit, an allocation with its
 gap) is not NO_SOLUTION (a limit, nothing found), and neither is INFEASIBLE (proved, with a diagnosis).
+
+What they mean to a reader is in docs/reading.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""JSON files: strict reading, atomic writing."""
+"""JSON files: strict reading, atomic writing.
+
+What is refused, and why, is in docs/files.md.
+"""
 
 from __future__ import annotations
 

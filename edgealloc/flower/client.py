@@ -12,6 +12,8 @@
 ...     return answer_update(message, task, trained, samples, {"loss": loss})
 
 Only :func:`sub_adapter` and :func:`train_task` need torch.
+
+How it is used is in docs/flower.md, section *The client*.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What became of every device in every round: nothing that fails is lost. Needs no framework."""
+"""What became of every device in every round: nothing that fails is lost. Needs no framework.
+
+How it is used is in docs/flower.md, section *The server*.
+"""
 
 from __future__ import annotations
 

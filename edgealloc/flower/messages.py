@@ -5,6 +5,8 @@ A round has two exchanges. QUERY: the client answers with record ``state``, the 
 plan, and ``adapter``, its own sub-adapter; the client answers with ``adapter``, the trained slices, and
 ``metrics``. Masks do not travel: both sides draw them. Their digest does, so that two sides that draw different
 masks of equal shapes find out instead of adding up what does not belong together.
+
+How it is used is in docs/flower.md.
 """
 
 from __future__ import annotations

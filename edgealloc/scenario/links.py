@@ -1,4 +1,7 @@
-"""Devices dropped around a base station, and the links between them: place, line of sight, gain, fading."""
+"""Devices dropped around a base station, and the links between them: place, line of sight, gain, fading.
+
+Models and their sources are in docs/scenarios.md.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Nothing here needs a formula. Spectrum is added up exactly: a correctly rounded sum of doubles
 (:func:`math.fsum`) with the limit subtracted has the sign of the exact difference.
+
+What is checked is listed in docs/files.md, section *Verifying*.
 """
 
 from __future__ import annotations

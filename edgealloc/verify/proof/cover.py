@@ -2,6 +2,8 @@
 
 Keep rates are doubles, in files and so in allocations: intervals that end at one double and begin at the next
 leave no rate out. A device that is left out has keep rate 0.
+
+What has to be covered is in docs/certificates.md, section *Prices*.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ The checker's formulas are written once and run in both. Intervals first: whole 
 operation rounded outwards. Sums, products, quotients and square roots of doubles are correctly rounded
 (IEEE 754), so one step of ``nextafter`` encloses them; ``exp``, ``expm1`` and ``log`` of numpy are taken to be
 accurate to 8 units in the last place. Balls where intervals come out too wide to decide.
+
+How the two are used is in docs/certificates.md, section *Arithmetic*.
 """
 
 from __future__ import annotations

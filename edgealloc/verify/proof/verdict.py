@@ -2,6 +2,8 @@
 
 The budget goes by the file's own size: what an honest proof of that size costs, many times over, is allowed, and
 no proof below a megabyte may cost more than about ten seconds. Work is estimated before it is done.
+
+How the work is counted is in docs/certificates.md, section *Work*.
 """
 
 from __future__ import annotations

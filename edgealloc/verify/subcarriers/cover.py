@@ -1,4 +1,7 @@
-"""Covers of sub-carrier certificates, decided exactly: leaves over all assignments, parts over all keep rates."""
+"""Covers of sub-carrier certificates, decided exactly: leaves over all assignments, parts over all keep rates.
+
+What has to be covered is in docs/certificates.md, section *OFDMA*.
+"""
 
 from __future__ import annotations
 

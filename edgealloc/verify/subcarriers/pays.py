@@ -1,4 +1,7 @@
-"""From which keep rate on would a set of sub-carriers pay? It must not be able to carry that rate."""
+"""From which keep rate on would a set of sub-carriers pay? It must not be able to carry that rate.
+
+Derived in docs/certificates.md, section *OFDMA*.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 A cut says that the priced share of a set is at least ``base + sum of worth over the set``. Bases and worths are
 rounded down to multiples of a power of two of the cut's own, so that their sums are exact 64-bit integers.
+
+What it decides is in docs/certificates.md, section *OFDMA*.
 """
 
 from __future__ import annotations
