@@ -167,7 +167,7 @@ def _node_dict(node: Node) -> dict[str, Any]:
     return row
 
 
-class _PriceReader(Reader):
+class PriceReader(Reader):
     """Reads the parts of certificates by pieces and prices."""
 
     def planes(self, value: Any, key: str, count: int) -> Planes:

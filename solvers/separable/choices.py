@@ -131,7 +131,7 @@ class Choices:
     def safe_bandwidth(self, mode: IntArray, keep: FloatArray) -> FloatArray:
         """Bandwidth in Hz that surely suffices, ``inf`` where none does; 0 for :data:`OUT`. Shape [N]."""
         out = np.zeros((4, len(mode)))
-        _safe(self.safe_rows, mode, keep, out)
+        safe_bands(self.safe_rows, mode, keep, out)
         return self.whole_blocks(out[0])
 
     def whole_blocks(self, bandwidth_hz: FloatArray) -> FloatArray:
@@ -256,7 +256,7 @@ class Choices:
 
 
 @kernel
-def _safe(rows, mode, keep, out):  # type: ignore[no-untyped-def]
+def safe_bands(rows, mode, keep, out):  # type: ignore[no-untyped-def]
     """Bandwidth, efficiency, upload and compute time of keep rates, written to ``out`` [4, N]."""
     for i in range(len(mode)):
         if mode[i] >= 0:

@@ -12,7 +12,7 @@ from edgealloc.formulation.result import Result
 from edgealloc.verify.solution import verify
 
 
-def _infeasible(instance, *findings: Diagnosis) -> Solution:
+def claim_infeasible(instance, *findings: Diagnosis) -> Solution:
     problem = Problem(instance)
     result = Result(
         problem, "by-hand", Status.INFEASIBLE, np.inf, np.inf, problem.free_objective, None, 0.0,
@@ -23,13 +23,13 @@ def _infeasible(instance, *findings: Diagnosis) -> Solution:
 
 def test_a_true_diagnosis_is_proved(make_instance):
     instance = make_instance(latency_s=4.0)  # computing alone takes 5 s at the highest frequency
-    need = _least_deadline(instance, 1)
-    report = verify(instance, _infeasible(instance, Diagnosis("dev-0001", "latency_s", 4.0, need, "")))
+    need = least_deadline(instance, 1)
+    report = verify(instance, claim_infeasible(instance, Diagnosis("dev-0001", "latency_s", 4.0, need, "")))
     assert report.ok, str(report)
     assert any("proved infeasible" in note for note in report.notes)
 
 
-def _least_deadline(instance, k: int) -> float:
+def least_deadline(instance, k: int) -> float:
     """Least deadline of a device alone: the best of many powers, at the frequency that its energy affords."""
     bits = instance.payload_fixed_bits[k] + instance.payload_lora_bits[k] * instance.keep_min[k]
     work = instance.cycles_fixed[k] + instance.cycles_lora[k] * instance.keep_min[k]
@@ -53,15 +53,15 @@ def _least_deadline(instance, k: int) -> float:
     ],
 )
 def test_a_false_diagnosis_is_rejected(make_instance, field, finding):
-    report = verify(make_instance(), _infeasible(make_instance(), finding))
+    report = verify(make_instance(), claim_infeasible(make_instance(), finding))
     assert (finding.device or "uplink", field) in {(fault.where, fault.field) for fault in report.faults}
 
 
 @pytest.mark.parametrize("share", [0.5, 1.5])
 def test_a_wrong_requirement_is_rejected(make_instance, share):
     instance = make_instance(latency_s=4.0)
-    required = 4.0 + share * (_least_deadline(instance, 1) - 4.0)
-    report = verify(instance, _infeasible(instance, Diagnosis("dev-0001", "latency_s", 4.0, required, "")))
+    required = 4.0 + share * (least_deadline(instance, 1) - 4.0)
+    report = verify(instance, claim_infeasible(instance, Diagnosis("dev-0001", "latency_s", 4.0, required, "")))
     assert [(fault.where, fault.field) for fault in report.faults] == [("dev-0001", "diagnosis.required")]
 
 
@@ -72,14 +72,14 @@ def test_too_little_spectrum_is_proved(make_instance, access):
         access, latency_s=10.0, freq_max_hz=1.1e9, payload_fixed_bits=4e6, downlink_bps=np.inf
     )
     finding = Diagnosis(None, "bandwidth_hz", instance.bandwidth_hz, 1e8, "")
-    report = verify(instance, _infeasible(instance, finding))
+    report = verify(instance, claim_infeasible(instance, finding))
     assert report.ok, str(report)
     assert any(note.startswith("proved: devices need") for note in report.notes), str(report)
 
 
 def test_infeasible_needs_a_diagnosis_and_no_selection(make_instance):
-    report = verify(make_instance(), _infeasible(make_instance()))
+    report = verify(make_instance(), claim_infeasible(make_instance()))
     assert [fault.field for fault in report.faults] == ["diagnosis"]
     free = make_instance(exclusion_penalty=1.0, latency_s=4.0)
-    report = verify(free, _infeasible(free, Diagnosis("dev-0001", "latency_s", 4.0, 9.0, "")))
+    report = verify(free, claim_infeasible(free, Diagnosis("dev-0001", "latency_s", 4.0, 9.0, "")))
     assert [fault.field for fault in report.faults] == ["status"]
