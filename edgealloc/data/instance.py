@@ -97,7 +97,7 @@ class Instance:
     common_keep
         All devices share one keep rate.
     exclusion_penalty
-        Not None: devices may be left out at this penalty (formulation, section 4, *Selection*).
+        Not None: devices may be left out at this penalty (docs/model.md, *What is minimised*).
 
     Raises
     ------

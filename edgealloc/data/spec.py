@@ -47,7 +47,7 @@ class UnderfitCurve:
 
 @dataclass(frozen=True, slots=True)
 class BoundSpec:
-    """Constants of the generalisation bound (formulation, section 3); all dimensionless.
+    """Constants of the generalisation bound (docs/model.md, *What is minimised*); all dimensionless.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a device needs for one round: payload, cycles, latency, energy (formulation, section 2)."""
+"""What a device needs for one round: payload, cycles, latency, energy (docs/model.md, *What it costs*)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """G_free: the least bound when nothing is scarce, the reference of the excess gap.
 
-Only the ranges keep_min..keep_max remain; discrete levels are ignored (formulation, section 3). Of a
+Only the ranges keep_min..keep_max remain (docs/model.md, *What is minimised*); discrete levels are ignored. Of a
 menu the row with the least underfitting counts, and a device may be left out where selection allows it.
 """
 

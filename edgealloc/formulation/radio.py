@@ -1,4 +1,4 @@
-"""Uplink rates of the access schemes (formulation, section 2).
+"""Uplink rates of the access schemes (docs/model.md, *What it costs*).
 
 FDMA and resource blocks: ``r = b log2(1 + p g / (N0 b))``. OFDMA: the sum over a device's own
 sub-carriers of ``B_m log2(1 + p_m g_m / (N0 B_m))`` with ``B_m = B / M``.

@@ -1,4 +1,4 @@
-r"""The bound G and its free minimum, recomputed for the checker from the formulation, section 3.
+r"""The bound G and its free minimum, recomputed for the checker from docs/model.md, *What is minimised*.
 
 No code is shared with the problem model, and the free minimum is found another way: by bisection on
 derivatives in ``S = s^2`` and, under global pooling, by its Lagrangian dual.

@@ -13,7 +13,7 @@ real numbers. Each device is decided in two steps.
 2. Otherwise in ball arithmetic (Arb through python-flint): the precision grows until the ball lies on one
    side of the limit. What 1024 bits do not decide counts as broken: a solver can always shave.
 
-Formulas are written from the formulation, section 2, and share no code with the problem model.
+Formulas are written from docs/model.md, *What it costs*, and share no code with the problem model.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def _own_links(instance: Instance, solution: Solution, k: int) -> list[tuple[flo
 
 
 def _use_as_balls(instance: Instance, solution: Solution, demand: Demand, k: int) -> tuple[arb, arb]:
-    """Latency in s and energy in J of device k as balls at the present precision (formulation, section 2)."""
+    """Latency in s and energy in J of device k as balls at the present precision (docs/model.md)."""
     noise, keep = _noise_w_per_hz(instance), arb(float(solution.keep[k]))
     subcarrier = arb(float(instance.bandwidth_hz)) / instance.gain.shape[1] if instance.access == "ofdma" else None
     rate, power = arb(0), arb(0)

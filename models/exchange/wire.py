@@ -72,7 +72,7 @@ def b_name(layer: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AdapterShape:
-    """The inventory from which the payload D(s) = D0 + D1 s follows (formulation, section 1).
+    """The inventory from which the payload D(s) = D0 + D1 s follows (docs/model.md, *What it costs*).
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 r"""One device in a certificate: how little bandwidth a keep rate can need.
 
-Written from the formulation (section 2) and docs/mathematics.md (section 4) in a number type with
+Written from docs/model.md (*What it costs*) and docs/mathematics.md (section 4) in a number type with
 proven error bounds (:mod:`edgealloc.verify.proof.enclosures`); all arrays have one entry per piece.
 
 With x = log s and the spectral efficiency v = log(1 + SNR) in nats, a device sends D(s) bits over ``b`` Hz in
@@ -32,7 +32,7 @@ __all__ = ["Device", "Line", "bandwidth_line", "blocked", "farthest", "most_effi
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Device:
-    """Constants of the device of each piece, as enclosures; names as in the formulation, ``c = N0 ln2 / g``."""
+    """Constants of the device of each piece, as enclosures; names as in docs/model.md, ``c = N0 ln2 / g``."""
 
     d0: Number
     d1: Number

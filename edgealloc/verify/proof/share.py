@@ -1,7 +1,7 @@
 """One device's part of the objective in a certificate, and the least of it with what bandwidth costs.
 
-Written from the formulation (section 3) and docs/mathematics.md (section 5) in a number type with proven error
-bounds (:mod:`edgealloc.verify.proof.enclosures`); all arrays have one entry per piece.
+Written from docs/model.md (*What is minimised*) and docs/mathematics.md (section 5) in a number type with proven
+error bounds (:mod:`edgealloc.verify.proof.enclosures`); all arrays have one entry per piece.
 """
 
 from __future__ import annotations
