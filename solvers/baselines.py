@@ -19,11 +19,11 @@ from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.ending import unsolved
-from edgealloc.solvers.psca.model import IntArray, Model
+from edgealloc.solvers.psca.model import Model
 from edgealloc.solvers.psca.plan import Plan, best_plan
 from edgealloc.solvers.psca.rounding.finish import allocation_of
 from edgealloc.solvers.psca.solve import solve_psca
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["BASELINES", "Baseline", "solve_baseline"]
 

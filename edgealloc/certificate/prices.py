@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.certificate.form import FORMAT, OUT, Cut, IntArray, Reader, cut_to_dict, seal
-from edgealloc.units import FloatArray
+from edgealloc.certificate.form import FORMAT, OUT, Cut, Reader, cut_to_dict, seal
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["FORMAT", "OUT", "Certificate", "Cut", "Node", "Pieces", "Planes", "Round"]
 

@@ -99,7 +99,7 @@ class AdapterOption:
 
 
 def read_only(values: Any) -> FloatArray:
-    """A read-only float64 copy, so that no caller can change an instance after it was checked."""
+    """A read-only float64 copy of the same shape, so that no caller can change what was checked."""
     array = np.array(values, dtype=np.float64)
     array.setflags(write=False)
     return array

@@ -49,7 +49,7 @@ from edgealloc.models.exchange.replies import (
     scatter_adapter,
     slice_adapter,
 )
-from edgealloc.models.exchange.wire import WIRE_DTYPES, FloatArray, State
+from edgealloc.models.exchange.wire import WIRE_DTYPES, State, WireArray
 from edgealloc.rounds.system import DeviceState
 
 try:
@@ -86,7 +86,7 @@ class Assignment:
     round_number: int
     settings: dict[str, Any]
     masks: Masks
-    adapter: dict[str, FloatArray]
+    adapter: dict[str, WireArray]
     sends_a: bool = True
 
 
@@ -236,7 +236,7 @@ def sub_adapter(peft_model: Any, assignment: Assignment) -> Iterator[None]:
 
 def train_task(
     task: Task, k: int, assignment: Assignment, options: FederatedOptions
-) -> tuple[dict[str, FloatArray], float]:
+) -> tuple[dict[str, WireArray], float]:
     """Train as device k of the trainer does in its round ``round_number - 1``: same batches, same bits.
 
     Parameters

@@ -18,7 +18,13 @@ MAX_NAMED = 40  # devices that still get a bar and a name of their own
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of that size in inches; MissingPackageError without matplotlib."""
+    """An empty figure of that size in inches.
+
+    Raises
+    ------
+    MissingPackageError
+        Without matplotlib.
+    """
     if find_spec("matplotlib") is None:
         raise MissingPackageError("matplotlib", "plot", "drawing a figure")
     from matplotlib.figure import Figure

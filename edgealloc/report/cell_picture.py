@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.result import Result
 from edgealloc.report.canvas import MAX_NAMED, heading, new_figure, short_name
 from edgealloc.report.tables import allocated, bandwidth_per_device_hz
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_cell"]
 
 
-def plot_cell(result: Result, position_m: FloatArray, line_of_sight: NDArray[np.bool_] | None = None) -> Figure:
+def plot_cell(result: Result, position_m: FloatArray, line_of_sight: BoolArray | None = None) -> Figure:
     """The cell seen from above: keep rate as colour, spectrum as size, line of sight as shape.
 
     Parameters

@@ -95,7 +95,13 @@ def environment(name: str) -> Environment:
 
 
 def positive_numbers(field: str, value: ArrayLike) -> FloatArray:
-    """The value as an array of any shape; InputError unless all its numbers are finite and > 0."""
+    """The value as an array of any shape.
+
+    Raises
+    ------
+    InputError
+        Unless all its numbers are finite and > 0.
+    """
     array = np.asarray(value, dtype=np.float64)
     if not np.all(np.isfinite(array) & (array > 0.0)):
         raise InputError("path loss", [Fault("link", field, f"{np.min(array)}", "finite numbers > 0")])
@@ -103,7 +109,7 @@ def positive_numbers(field: str, value: ArrayLike) -> FloatArray:
 
 
 def warn_outside(env: Environment, field: str, value: FloatArray, low: float, high: float) -> None:
-    """Warn whoever asked for a path loss of numbers outside the range in which it was fitted."""
+    """Warn the caller of numbers, an array of any shape, outside the range in which the path loss was fitted."""
     outside = int(np.count_nonzero((value < low) | (value > high)))
     if outside:
         warnings.warn(
@@ -122,7 +128,7 @@ def link_inputs(
     ue_height_m: ArrayLike,
     bs_height_m: ArrayLike | None,
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Check what a formula needs; return 2D distance, 3D distance, carrier, device height, mast height."""
+    """Check what a formula needs; return 2D distance, 3D distance, carrier, device height, mast height, of any shapes."""
     distance = positive_numbers("distance_m", distance_m)
     carrier = positive_numbers("frequency_hz", frequency_hz)
     h_ue = positive_numbers("ue_height_m", ue_height_m)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from edgealloc.scenario.environment import (
     Environment,
     positive_numbers,
 )
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 
 __all__ = [
     "draw_line_of_sight",
@@ -64,7 +64,7 @@ def effective_height_uma_m(distance_m: ArrayLike, ue_height_m: ArrayLike, rng: n
 
 def draw_line_of_sight(
     env: Environment, distance_m: ArrayLike, rng: np.random.Generator, ue_height_m: ArrayLike = 1.5
-) -> NDArray[np.bool_]:
+) -> BoolArray:
     """LOS states [K], independent between devices, with the probability of `line_of_sight_probability`."""
     probability = line_of_sight_probability(env, distance_m, ue_height_m)
     return np.asarray(rng.random(probability.shape) < probability)

@@ -23,12 +23,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from flint import arb, ctx
-from numpy.typing import NDArray
 
 from edgealloc.data.instance import Instance
 from edgealloc.data.solution import Solution
 from edgealloc.errors import Fault
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["BudgetCheck", "Demand", "check_budgets", "demand_of"]
 
@@ -112,7 +111,7 @@ def check_budgets(instance: Instance, solution: Solution, demand: Demand) -> Bud
 
 def _in_doubles(
     instance: Instance, solution: Solution, demand: Demand
-) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.intp], NDArray[np.bool_]]:
+) -> tuple[FloatArray, FloatArray, FloatArray, IntArray, BoolArray]:
     """Rate, latency, energy, number of sub-carriers, and whether the error analysis holds. Shapes [K]."""
     k, keep, freq = instance.num_devices, solution.keep, solution.freq_hz
     device, width, watts, gain = _links(instance, solution)
@@ -144,7 +143,7 @@ def _in_doubles(
     return (*use, count, sound)  # type: ignore[return-value]
 
 
-def _links(instance: Instance, solution: Solution) -> tuple[NDArray[np.intp], FloatArray, FloatArray, FloatArray]:
+def _links(instance: Instance, solution: Solution) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
     """Device, width in Hz, power in W and gain of every link: one a device, or one a sub-carrier owned."""
     if instance.access != "ofdma":
         power = np.array(solution.power_w, dtype=np.float64)

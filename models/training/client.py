@@ -21,8 +21,8 @@ from edgealloc.models.exchange.dropout import (
 )
 from edgealloc.models.exchange.wire import AdapterShape, State, pack, unpack
 from edgealloc.models.training.cache import Feed
-from edgealloc.models.training.examples import IntArray
 from edgealloc.models.training.task import Task
+from edgealloc.units import IntArray
 
 MASK_DRAWS, BATCH_DRAWS = 0, 1  # purposes of a draw, the first part of its key
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
@@ -21,11 +20,10 @@ from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.fdma.bandwidth import BLOCKED, device_rows, least_bandwidth
 from edgealloc.solvers.fdma.cell import SHRINK
 from edgealloc.solvers.fdma.response import tangent
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["OUT", "Choices", "IntArray"]
 
-IntArray = NDArray[np.intp]
 
 OUT = -1  # the mode of a device that is left out
 _EPS = 2.0**-52

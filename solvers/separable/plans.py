@@ -10,10 +10,10 @@ import numpy as np
 from edgealloc.data.allocation import Allocation
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.fdma.bandwidth import COLUMNS
-from edgealloc.solvers.separable.choices import OUT, Choices, IntArray, safe_bands
+from edgealloc.solvers.separable.choices import OUT, Choices, safe_bands
 from edgealloc.solvers.separable.pieces import Pieces
 from edgealloc.solvers.separable.prices import Priced
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["Plan", "fill_up", "mixed_plan", "plan_allocation", "plan_of", "plan_value"]
 

@@ -18,8 +18,7 @@ import numpy as np
 
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.compiling.kernel import kernel
-from edgealloc.solvers.separable.choices import IntArray
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["Priced", "search_prices"]
 

@@ -13,9 +13,8 @@ import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.compiling.order import sort_by
-from edgealloc.solvers.separable.choices import IntArray
 from edgealloc.solvers.separable.prices import gap_slope, gap_value
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["exchange"]
 

@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgealloc.certificate.form import OUT, IntArray
+from edgealloc.certificate.form import OUT
 from edgealloc.certificate.prices import Planes
 from edgealloc.data.instance import Instance
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.proof.enclosures import Number
 
 __all__ = ["Device", "Line", "bandwidth_line", "blocked", "farthest", "most_efficient"]
@@ -175,11 +174,11 @@ def farthest(touch: FloatArray, most: FloatArray) -> FloatArray:
     return np.asarray(np.maximum(touch, np.nextafter(most - touch, np.inf)))
 
 
-def _log(t: Number, needed: NDArray[np.bool_], kind: type[Number]) -> Number:
+def _log(t: Number, needed: BoolArray, kind: type[Number]) -> Number:
     return t.where(needed, kind.of(np.ones(len(needed)))).log()
 
 
-def blocked(device: Device, keep: FloatArray) -> NDArray[np.bool_]:
+def blocked(device: Device, keep: FloatArray) -> BoolArray:
     """Whether a keep rate, and any larger one, is surely impossible whatever the bandwidth. Shape [N].
 
     Sending takes more than ``c D`` joules, the limit of unlimited bandwidth. Computing at ``freq_min`` must fit

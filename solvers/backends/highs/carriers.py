@@ -17,7 +17,6 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.formulation.problem import Problem
@@ -45,9 +44,9 @@ from edgealloc.solvers.ofdma.kernels.device import (
     profits,
     proven_keep,
 )
-from edgealloc.solvers.separable.choices import OUT, Choices, IntArray
+from edgealloc.solvers.separable.choices import OUT, Choices
 from edgealloc.solvers.separable.pieces import Pieces
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Carriers", "carriers"]
 
@@ -92,7 +91,7 @@ class Carriers:
         """The modes."""
         return self.modes
 
-    def columns(self) -> tuple[FloatArray, NDArray[np.bool_]]:
+    def columns(self) -> tuple[FloatArray, BoolArray]:
         """Binaries, shapes [K M]; none where there is no channel."""
         return (self._gain() > 0.0).astype(np.float64).ravel(), np.ones(self._gain().size, dtype=bool)
 
