@@ -12,9 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FloatArray", "db_to_linear", "dbm_to_w", "linear_to_db", "rebuilt", "w_to_dbm"]
+__all__ = [
+    "BoolArray",
+    "FloatArray",
+    "IntArray",
+    "db_to_linear",
+    "dbm_to_w",
+    "linear_to_db",
+    "rebuilt",
+    "w_to_dbm",
+]
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]  # indices and whole numbers; int64 on every 64-bit machine
+BoolArray = NDArray[np.bool_]
 
 
 def db_to_linear(value_db: ArrayLike) -> FloatArray:

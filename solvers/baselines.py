@@ -6,7 +6,6 @@ unless it says otherwise, keep rates are optimal on the spectrum it deals. One t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -19,11 +18,12 @@ from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
-from edgealloc.solvers.psca.model import IntArray, Model
+from edgealloc.solvers.ending import unsolved
+from edgealloc.solvers.psca.model import Model
 from edgealloc.solvers.psca.plan import Plan, best_plan
 from edgealloc.solvers.psca.rounding.finish import allocation_of
 from edgealloc.solvers.psca.solve import solve_psca
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["BASELINES", "Baseline", "solve_baseline"]
 
@@ -72,26 +72,15 @@ def solve_baseline(problem: Problem, options: Options | None = None, name: str =
             allocation, trace = inner.allocation, inner.trace
         else:
             allocation, trace = _dealt(Model.of(problem), scheme, np.random.default_rng(options.seed)), ()
-        result = Result(
-            problem=problem,
-            method=f"baseline:{name}",
-            status=Status.NO_SOLUTION,
-            objective=math.inf,
-            lower_bound=-math.inf,
-            free_objective=problem.free_objective,
-            allocation=None,
-            seconds=control.seconds,
-            iterations=len(trace),
-            message=f"the baseline finds no feasible allocation here: {scheme.summary}",
-        )
+        result = replace(unsolved(problem, f"baseline:{name}", control), iterations=len(trace))
         if allocation is None or problem.violations(allocation):
-            return result
+            message = f"the baseline finds no feasible allocation here: {scheme.summary}"
+            return replace(result, message=message)
         return replace(
             result,
             status=Status.LOCALLY_SOLVED,
             allocation=allocation,
             objective=problem.evaluate(allocation).objective,
-            seconds=control.seconds,
             message=scheme.summary,
         )
 

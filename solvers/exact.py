@@ -6,11 +6,11 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from edgealloc.data.outcome import Status, relative_gap
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
+from edgealloc.solvers.ending import infeasible, nothing_found, proven
 from edgealloc.solvers.fdma.diagnose import diagnose_problem
 from edgealloc.solvers.search.engine import Found, Outcome, branch_and_bound
 from edgealloc.solvers.search.log import SearchLog
@@ -101,38 +101,15 @@ def _finish(problem: Problem, choices: Choices, control: Control, outcome: Outco
     EdgeallocError
         When the allocation breaks a budget.
     """
-    result = Result(
-        problem=problem,
-        method="bnb",
-        status=Status.NO_SOLUTION,
-        objective=math.inf,
-        lower_bound=outcome.lower_bound,
-        free_objective=problem.free_objective,
-        allocation=None,
-        seconds=control.seconds,
-        nodes=outcome.nodes,
-        iterations=outcome.nodes,
-        trace=tuple(control.trace),
-    )
     if outcome.best is None:
         if math.isinf(outcome.lower_bound) and outcome.lower_bound > 0:
-            findings = diagnose_problem(problem)
-            message = "\n".join(finding.message for finding in findings)
-            return replace(result, status=Status.INFEASIBLE, diagnosis=findings, message=message)
-        why = control.reason or "the feasible set is thinner than the rounding margin of 1e-12"
-        return replace(result, message=f"no allocation found: {why}; allow more time or relax a budget")
-    allocation = plan_allocation(choices, outcome.best.point)
-    if allocation is None:
-        raise EdgeallocError("the computed allocation breaks a budget; please report the instance")
-    value = plan_value(problem, outcome.best.point)
-    closed = relative_gap(value, outcome.lower_bound) <= control.options.rel_gap
-    why = control.reason or "rounding limits the gap, ask for a larger rel_gap"
-    return replace(
-        result,
-        status=Status.OPTIMAL if closed else Status.FEASIBLE,
-        objective=value,
-        lower_bound=min(outcome.lower_bound, value),
-        allocation=allocation,
-        message="" if closed else f"stopped with a gap: {why}",
-        seconds=control.seconds,
-    )
+            result = infeasible(problem, "bnb", control, diagnose_problem(problem))
+        else:
+            result = nothing_found(problem, "bnb", control, outcome.lower_bound)
+    else:
+        allocation = plan_allocation(choices, outcome.best.point)
+        if allocation is None:
+            raise EdgeallocError("the computed allocation breaks a budget; please report the instance")
+        value = plan_value(problem, outcome.best.point)
+        result = proven(problem, "bnb", control, allocation, value, min(outcome.lower_bound, value))
+    return replace(result, nodes=outcome.nodes, iterations=outcome.nodes)

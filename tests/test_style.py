@@ -64,14 +64,22 @@ def test_a_room_without_a_place_is_noticed(copy: Path, room: str) -> None:
 
 
 def test_a_breach_of_the_house_rules_is_noticed(tmp_path: Path) -> None:
-    for folder in (*house.CODE, "tests", "benchmarks", "examples"):
+    for folder in (*house.CODE, *house.BESIDE):
         (tmp_path / folder / "room").mkdir(parents=True)
     for number in range(house.MOST_FILES):
         (tmp_path / "solvers" / "room" / f"file{number}.py").write_text("")
+    (tmp_path / "tests" / "fine.py").write_text(
+        "from __future__ import annotations\nfrom solvers.room import file1"
+    )
     assert (house.crowded(tmp_path), house.long(tmp_path), house.repeated(tmp_path)) == ({}, {}, [])
+    assert house.private(tmp_path) == []
     (tmp_path / "solvers" / "room" / "one_more.py").write_text("")
     (tmp_path / "tests" / "room" / "test_all.py").write_text("\n" * (house.MOST_LINES + 1))
     (tmp_path / "models" / "room" / "big_room.py").write_text("")
+    (tmp_path / "tests" / "fine.py").write_text(
+        "from solvers._room import (\n    file,\n)\n\ndef f():\n    from a import _b"
+    )
     assert house.crowded(tmp_path) == {"solvers/room": house.MOST_FILES + 1}
     assert house.long(tmp_path) == {"tests/room/test_all.py": house.MOST_LINES + 1}
     assert house.repeated(tmp_path) == ["models/room/big_room.py"]
+    assert house.private(tmp_path) == ["tests/fine.py: file of solvers._room", "tests/fine.py: _b of a"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgealloc.certificate.form import FORMAT, canonical, seal
-from edgealloc.certificate.prices import Certificate, _PriceReader
+from edgealloc.certificate.prices import Certificate, PriceReader
 from edgealloc.certificate.subcarriers import SubcarrierCertificate, SubcarrierReader
 from edgealloc.files.disk import read_json, write_json
 
@@ -43,7 +43,7 @@ def load_certificate(path: str | Path) -> AnyCertificate:
 
 def certificate_from_dict(data: Mapping[str, Any], subject: str = "certificate") -> AnyCertificate:
     """The certificate of a JSON object; see :func:`load_certificate`."""
-    reader = _PriceReader(subject)
+    reader = PriceReader(subject)
     reader.same(data.get("format"), FORMAT, "format")
     try:
         size = len(canonical(data))

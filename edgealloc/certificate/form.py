@@ -11,18 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.errors import Fault, InputError
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
-__all__ = ["FORMAT", "OUT", "Cut", "IntArray", "Reader", "canonical", "cut_to_dict", "seal"]
+__all__ = ["FORMAT", "OUT", "Cut", "Reader", "canonical", "cut_to_dict", "seal"]
 
 FORMAT = "edgealloc-certificate/1"
 MAX_FAULTS = 50  # more of them tell nothing new
 OUT = -1  # the option of a device that is left out
 
-IntArray = NDArray[np.intp]
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlist = _SHORT.maxdict = _SHORT.maxstring = 80

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.certificate.form import FORMAT, OUT, Cut, IntArray, Reader, cut_to_dict, seal
-from edgealloc.units import FloatArray
+from edgealloc.certificate.form import FORMAT, OUT, Cut, Reader, cut_to_dict, seal
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["FORMAT", "OUT", "Certificate", "Cut", "Node", "Pieces", "Planes", "Round"]
 
@@ -167,7 +167,7 @@ def _node_dict(node: Node) -> dict[str, Any]:
     return row
 
 
-class _PriceReader(Reader):
+class PriceReader(Reader):
     """Reads the parts of certificates by pieces and prices."""
 
     def planes(self, value: Any, key: str, count: int) -> Planes:

@@ -1,6 +1,6 @@
 """Solution files: what was claimed, as JSON, read with all faults at once and written whole or not at all.
 
-The format is that of the formulation, section 6, as types in :mod:`edgealloc.files.schema`. Numbers are
+The format (docs/files.md) is written down as types in :mod:`edgealloc.files.schema`. Numbers are
 doubles written with the shortest decimal that reads back to the same bits, so a round trip is exact.
 """
 

@@ -51,7 +51,7 @@ from edgealloc.models.exchange.replies import (
     scatter_adapter,
     slice_adapter,
 )
-from edgealloc.models.exchange.wire import WIRE_DTYPES, FloatArray, State
+from edgealloc.models.exchange.wire import WIRE_DTYPES, State, WireArray
 from edgealloc.rounds.system import DeviceState
 
 try:
@@ -88,7 +88,7 @@ class Assignment:
     round_number: int
     settings: dict[str, Any]
     masks: Masks
-    adapter: dict[str, FloatArray]
+    adapter: dict[str, WireArray]
     sends_a: bool = True
 
 
@@ -238,7 +238,7 @@ def sub_adapter(peft_model: Any, assignment: Assignment) -> Iterator[None]:
 
 def train_task(
     task: Task, k: int, assignment: Assignment, options: FederatedOptions
-) -> tuple[dict[str, FloatArray], float]:
+) -> tuple[dict[str, WireArray], float]:
     """Train as device k of the trainer does in its round ``round_number - 1``: same batches, same bits.
 
     Parameters
@@ -257,10 +257,10 @@ def train_task(
     tuple
         The trained adapter, A [r, n_in] and B [n_out, r] by name, and the mean loss over the last epoch.
     """
-    from edgealloc.models.training.client import _BATCHES, train_locally
+    from edgealloc.models.training.client import BATCH_DRAWS, train_locally
 
     task.handle.write(assignment.adapter)
     scale = 1.0 / assignment.settings["keep"] ** 2 if options.scaling == "inverted" else 1.0
-    rng = round_generator(options.seed, _BATCHES, assignment.round_number - 1, k)
+    rng = round_generator(options.seed, BATCH_DRAWS, assignment.round_number - 1, k)
     loss = train_locally(task, task.devices[k], assignment.masks, options, rng, scale)
     return task.handle.read(), loss

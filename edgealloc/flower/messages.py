@@ -19,7 +19,7 @@ import numpy as np
 
 from edgealloc.errors import MissingPackageError
 from edgealloc.models.exchange.replies import Masks, Update
-from edgealloc.models.exchange.wire import FloatArray, State
+from edgealloc.models.exchange.wire import State, WireArray
 from edgealloc.rounds.system import DeviceState
 
 try:
@@ -58,7 +58,7 @@ def to_arrays(state: State) -> ArrayRecord:
     return ArrayRecord({name: Array(np.ascontiguousarray(value)) for name, value in state.items()})
 
 
-def from_arrays(record: ArrayRecord) -> dict[str, FloatArray]:
+def from_arrays(record: ArrayRecord) -> dict[str, WireArray]:
     """Read back what :func:`to_arrays` wrote.
 
     Parameters

@@ -41,7 +41,7 @@ from edgealloc.models.exchange.replies import (
     masks_for,
     slice_adapter,
 )
-from edgealloc.models.exchange.wire import FloatArray
+from edgealloc.models.exchange.wire import WireArray
 from edgealloc.rounds.round import plan_round
 from edgealloc.rounds.system import DeviceState, Plan, System
 
@@ -126,7 +126,7 @@ class FedLoDrop(Strategy):
         self.on_round = on_round
         self.rounds: list[RoundReport] = []
         self._names: dict[int, str] = {}  # of nodes that have said theirs
-        self._state: dict[str, FloatArray] = {}
+        self._state: dict[str, WireArray] = {}
         self._plan: Plan | None = None
         self._asked: dict[int, Masks] = {}  # node: masks of what it was sent
         self._outcomes: dict[int, Outcome] = {}  # node: its fate, where it is known already

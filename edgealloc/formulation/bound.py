@@ -1,4 +1,4 @@
-r"""The upper bound of the generalisation error (formulation, section 3).
+r"""The upper bound of the generalisation error (docs/model.md, *What is minimised*).
 
 .. math:: G(s) = A \sum_k w_k\, \phi_k\, u(s_k) + \mathrm{gap}(s)
 

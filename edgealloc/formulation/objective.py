@@ -6,13 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.instance import Instance
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.bound import StabilityTerm, UnderfitTerm, underfit_term
 from edgealloc.formulation.device import chosen_adapter
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Objective"]
 
@@ -64,8 +63,8 @@ class Objective:
     def __call__(
         self,
         keep: FloatArray,
-        selected: NDArray[np.bool_] | None = None,
-        option: NDArray[np.intp] | None = None,
+        selected: BoolArray | None = None,
+        option: IntArray | None = None,
     ) -> float:
         """The bound G of keep rates (shape [K]), with everybody selected and no menu by default."""
         return float(sum(self.terms(keep, selected, option)))
@@ -73,8 +72,8 @@ class Objective:
     def terms(
         self,
         keep: FloatArray,
-        selected: NDArray[np.bool_] | None = None,
-        option: NDArray[np.intp] | None = None,
+        selected: BoolArray | None = None,
+        option: IntArray | None = None,
     ) -> tuple[float, float]:
         """The two terms of G: underfitting (with its weight A) and stability. Arguments as for G, shapes [K]."""
         inst = self.instance

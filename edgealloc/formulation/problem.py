@@ -96,7 +96,7 @@ class Problem:
 
     @cached_property
     def structure(self) -> Structure:
-        """Facts about this problem (formulation, section 5)."""
+        """Facts about this problem (docs/model.md, *What makes it solvable*)."""
         inst = self.instance
         discrete = tuple(
             name

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.outcome import Diagnosis, Snapshot, Status, excess_gap, relative_gap
@@ -16,6 +15,7 @@ from edgealloc.data.solution import Solution, finite_or_none
 from edgealloc.errors import MissingPackageError, StatusError
 from edgealloc.files.solution import dict_from_solution, save_solution
 from edgealloc.formulation.problem import Problem
+from edgealloc.units import IntArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -214,7 +214,7 @@ class Result:
         return "\n".join([head, value, proof, effort])
 
 
-def _carriers_by_device(owner: NDArray[np.intp], num_devices: int) -> tuple[tuple[int, ...], ...]:
+def _carriers_by_device(owner: IntArray, num_devices: int) -> tuple[tuple[int, ...], ...]:
     mine: list[list[int]] = [[] for _ in range(num_devices)]
     for carrier, device in enumerate(owner.tolist()):
         if device >= 0:

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 MAX_NAMED = 40  # devices that still get a bar and a name of their own
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of that size in inches.
+
+    Raises
+    ------
+    MissingPackageError
+        Without matplotlib.
+    """
     if find_spec("matplotlib") is None:
         raise MissingPackageError("matplotlib", "plot", "drawing a figure")
     from matplotlib.figure import Figure
@@ -25,10 +32,12 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
-def _title(result: Result) -> str:
+def heading(result: Result) -> str:
+    """One line above a picture: instance, bound, method and gap."""
     gap = f", proven within {result.rel_gap:.1g}" if np.isfinite(result.rel_gap) else ", no lower bound"
     return f"{result.problem.instance.name}: bound {result.objective:.6g} by {result.method}{gap}"
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """A name of at most 14 characters."""
     return name if len(name) <= 14 else name[:13] + "…"

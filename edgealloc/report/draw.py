@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgealloc.formulation.result import Result
 from edgealloc.report.carrier_picture import plot_subcarriers
 from edgealloc.report.cell_picture import plot_cell
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     pass
@@ -24,7 +21,7 @@ def draw(
     result: Result,
     folder: str | Path,
     position_m: FloatArray | None = None,
-    line_of_sight: NDArray[np.bool_] | None = None,
+    line_of_sight: BoolArray | None = None,
 ) -> list[Path]:
     """Write every picture that fits a result into a folder, as PNG files; returns their paths.
 

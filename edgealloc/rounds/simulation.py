@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.instance import Instance
 from edgealloc.errors import Fault, InputError, MissingPackageError
@@ -21,7 +20,7 @@ from edgealloc.rounds.policies import POLICIES, RoundView, make_policy
 from edgealloc.rounds.solver import RoundSolver
 from edgealloc.scenario.cell import Cell, next_round
 from edgealloc.solvers.compiling.clock import Clock
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +71,7 @@ class Trace:
 
     base: Instance
     gain: FloatArray
-    present: NDArray[np.bool_]
+    present: BoolArray
 
     def instance(self, number: int, caps_j: FloatArray) -> Instance:
         """The instance of a round under energy caps in J, shape [K]; who is away or has none is not in it."""

@@ -224,7 +224,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
-def _number_faults(system: System, on: Mapping[str, DeviceState], columns: Mapping[str, list[Any]]) -> list[Fault]:
+def number_faults(system: System, on: Mapping[str, DeviceState], columns: Mapping[str, list[Any]]) -> list[Fault]:
     """What is not a number at all; whether numbers are in range is for the instance to say."""
     faults = [
         Fault("system", key, repr(getattr(system, key)), "a number")

@@ -2,7 +2,7 @@
 
 An adapted linear map with ``n_in`` inputs and ``n_out`` outputs carries ``A`` [r, n_in] and ``B`` [n_out, r],
 that is ``r (n_in + n_out)`` parameters. Masks keep a fraction s of A's columns and of B's rows, so the upload
-is ``D0 + D1 s`` and the work ``W0 + W1 s`` (formulation, section 1) with
+is ``D0 + D1 s`` and the work ``W0 + W1 s`` (docs/model.md, *What it costs*) with
 
     D1 = bits * sum r (n_in + n_out)          D0 = bits * (head parameters) + mask description
     W1 = 6 tokens * sum r (n_in + n_out)      W0 = everything frozen, and the head

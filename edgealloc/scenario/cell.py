@@ -31,7 +31,7 @@ from edgealloc.scenario.hardware import DEVICE_CLASSES
 from edgealloc.scenario.links import LinkModel, Links, draw_links
 from edgealloc.scenario.options import THERMAL_NOISE_DBM_PER_HZ, CellOptions
 from edgealloc.scenario.sizing import Demand, OperatingPoint, deal_subcarriers, least_bandwidth
-from edgealloc.units import FloatArray, dbm_to_w
+from edgealloc.units import BoolArray, FloatArray, IntArray, dbm_to_w
 
 __all__ = ["Cell", "make_cell", "next_round"]
 
@@ -69,7 +69,7 @@ class Cell:
         return self.links.position_m
 
     @property
-    def line_of_sight(self) -> NDArray[np.bool_]:
+    def line_of_sight(self) -> BoolArray:
         """Whether a device sees the base station; False throughout for ``macro``. Shape [K]."""
         return self.links.line_of_sight
 
@@ -238,7 +238,7 @@ def _covered_links(
         spacing_hz=o.span_hz / o.columns,
     )
 
-    def point_on(links: Links, rows: NDArray[np.intp]) -> OperatingPoint:
+    def point_on(links: Links, rows: IntArray) -> OperatingPoint:
         return least_bandwidth(demand.take(rows), links.gain().mean(axis=1) / noise_w, o.snr_min_db)
 
     rows = np.arange(o.devices)

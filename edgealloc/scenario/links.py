@@ -21,7 +21,7 @@ from edgealloc.scenario.sight import (
     effective_height_uma_m,
     shadowing_sigma_db,
 )
-from edgealloc.units import FloatArray, db_to_linear
+from edgealloc.units import BoolArray, FloatArray, IntArray, db_to_linear
 
 __all__ = ["LinkModel", "Links", "draw_links"]
 
@@ -88,7 +88,7 @@ class Links:
     """
 
     position_m: FloatArray
-    line_of_sight: NDArray[np.bool_]
+    line_of_sight: BoolArray
     mean_gain: FloatArray
     fading: FadingState
 
@@ -96,7 +96,7 @@ class Links:
         """Power gain on each sub-carrier. Shape [K, M]."""
         return np.asarray(self.mean_gain[:, None] * self.fading.power_gain())
 
-    def with_rows(self, rows: NDArray[np.intp], other: Links) -> Links:
+    def with_rows(self, rows: IntArray, other: Links) -> Links:
         """A copy in which ``rows``, indices [N], are replaced by the N links of ``other``."""
 
         def put(old: NDArray[Scalar], new: NDArray[Scalar]) -> NDArray[Scalar]:

@@ -18,13 +18,12 @@ from fractions import Fraction
 
 import numpy as np
 from flint import ctx
-from numpy.typing import NDArray
 
 from edgealloc.certificate.file import AnyCertificate
-from edgealloc.certificate.form import OUT, IntArray
+from edgealloc.certificate.form import OUT
 from edgealloc.certificate.prices import Certificate
 from edgealloc.data.instance import Instance
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.proof.cover import Box, Spans, check_cover, check_tree, root_box
 from edgealloc.verify.proof.device import Device, Line, bandwidth_line, blocked
 from edgealloc.verify.proof.enclosures import Balls, Intervals, Number, sum_below
@@ -115,8 +114,8 @@ class Model:
     shares: Shares
     line: Line
     least_hz: FloatArray  # not above the bandwidth anywhere in the piece; whole blocks where there are blocks
-    stepped: NDArray[np.bool_]  # where that is more than the line says at the start
-    impossible: NDArray[np.bool_]
+    stepped: BoolArray  # where that is more than the line says at the start
+    impossible: BoolArray
     pooled: tuple[Number, ...] | None
     kind: type[Number]
     spans: Spans
@@ -147,9 +146,7 @@ class Model:
             Spans.of(pieces),
         )  # fmt: skip
 
-    def dual(
-        self, mu: float, q: float, box: Box, gone: NDArray[np.bool_]
-    ) -> tuple[FloatArray, Number, FloatArray]:
+    def dual(self, mu: float, q: float, box: Box, gone: BoolArray) -> tuple[FloatArray, Number, FloatArray]:
         """Least priced share of each device [K], constant of the dual value, least share of each piece [N]."""
         kind, instance, pieces = self.kind, self.instance, self.certificate.pieces
         price, at = kind.of(mu), kind.of(q)
@@ -171,7 +168,7 @@ class Model:
         floors[use] = np.where(np.isnan(floors[use]), -np.inf, floors[use])
         return least_of(self.device, floors, instance.num_devices), constant, floors
 
-    def value(self, mu: float, q: float, box: Box, gone: NDArray[np.bool_]) -> float:
+    def value(self, mu: float, q: float, box: Box, gone: BoolArray) -> float:
         """The dual value of a box, rounded down; ``inf`` where some device has nothing left to do.
 
         ``gone`` [N] says which pieces are not counted.
@@ -181,7 +178,7 @@ class Model:
             return math.inf
         return sum_below(np.append(least, constant.lower()))
 
-    def forced(self, mu: float, q: float, dropped: IntArray, gone: NDArray[np.bool_]) -> float:
+    def forced(self, mu: float, q: float, dropped: IntArray, gone: BoolArray) -> float:
         """The least dual value when any one of the pieces ``dropped`` (indices) is forced in, rounded down.
 
         ``gone`` [N] says which pieces are not counted.
@@ -194,7 +191,7 @@ class Model:
         values = (rest + self.kind.of(np.minimum(floors[dropped], 1e300))).lower()
         return float(np.min(values))
 
-    def crowded(self, box: Box, gone: NDArray[np.bool_]) -> bool:
+    def crowded(self, box: Box, gone: BoolArray) -> bool:
         """Whether the least bandwidths of a box (no ``gone`` [N]) exceed what there is, or a device is stuck."""
         _left, _right, inside = box.clip(self.spans, ~gone)
         needs = np.where(inside & ~self.impossible, self.least_hz, np.inf)

@@ -1,6 +1,6 @@
 """The independent checker: recomputes everything that a solution claims from two files alone.
 
-It imports no solver and not the problem model: the formulas are written again, from the formulation. An
+It imports no solver and not the problem model: the formulas are written again, from docs/model.md. An
 agreement of the two is evidence, where a shared line of code would be none.
 
 What it decides: form, names, ranges, levels, menus, selection, spectrum (exactly), latency and energy

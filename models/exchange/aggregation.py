@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from edgealloc.models.exchange.dropout import Masks, scatter_adapter
-from edgealloc.models.exchange.wire import FloatArray, State, a_name, b_name
+from edgealloc.models.exchange.wire import State, WireArray, a_name, b_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +93,11 @@ class Merged:
         store W as [n_in, n_out] (Conv1D). Empty unless the correction is ``exact``.
     """
 
-    state: dict[str, FloatArray]
-    base_residual: dict[str, FloatArray]
+    state: dict[str, WireArray]
+    base_residual: dict[str, WireArray]
 
 
-def _weights(updates: Sequence[Update], rule: Aggregation) -> FloatArray:
+def _weights(updates: Sequence[Update], rule: Aggregation) -> WireArray:
     """Return the aggregation weights [K], summing to one.
 
     Raises
@@ -137,7 +137,7 @@ def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> 
         return Merged({name: np.array(value) for name, value in previous.items()}, {})
     weights = _weights(updates, rule)
     whole = [scatter_adapter(u.slices, u.masks) for u in updates]
-    state: dict[str, FloatArray] = {}
+    state: dict[str, WireArray] = {}
     for name, before in previous.items():
         if name not in whole[0]:
             state[name] = np.array(before)
@@ -149,7 +149,7 @@ def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> 
             total = np.where(kept > 0, total / np.where(kept > 0, kept, 1.0), before)
         state[name] = np.asarray(total, dtype=before.dtype)
 
-    residual: dict[str, FloatArray] = {}
+    residual: dict[str, WireArray] = {}
     if rule.correction != "none":
         for layer in [name.removesuffix(".lora_B.weight") for name in state if name.endswith(".lora_B.weight")]:
             target = _mean_product(layer, previous, updates, whole, weights, rule)
@@ -166,9 +166,9 @@ def _mean_product(
     previous: State,
     updates: Sequence[Update],
     whole: Sequence[State],
-    weights: FloatArray,
+    weights: WireArray,
     rule: Aggregation,
-) -> FloatArray:
+) -> WireArray:
     """Return the mean of B_k A_k [n_out, n_in] under the fill rule; a frozen A comes from ``previous``."""
     frozen_a = previous[a_name(layer)]
     total = np.zeros((previous[b_name(layer)].shape[0], frozen_a.shape[1]))
@@ -183,7 +183,7 @@ def _mean_product(
     return np.asarray(np.where(kept > 0, total / np.where(kept > 0, kept, 1.0), before))
 
 
-def _fair_b(target: FloatArray, a: FloatArray, b: FloatArray, ridge: float) -> FloatArray:
+def _fair_b(target: WireArray, a: WireArray, b: WireArray, ridge: float) -> WireArray:
     """Return B + dB with dB = argmin ||target - (B + dB) A||_F^2 + mu ||dB||_F^2.
 
     Setting the gradient to zero gives dB (A A^T + mu I) = (target - B A) A^T. ``mu`` is relative to the mean

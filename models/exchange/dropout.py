@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgealloc.models.exchange.wire import AdapterShape, FloatArray, State
+from edgealloc.models.exchange.wire import AdapterShape, State, WireArray
+from edgealloc.units import BoolArray
 
-BoolArray = NDArray[np.bool_]
 Method = Literal["bernoulli", "exact"]
 
 
@@ -152,7 +151,7 @@ def draw_masks(shape: AdapterShape, keep: float, rng: np.random.Generator, metho
     return Masks(columns, {u.name: draw(u.n_out) for u in shape.layers})
 
 
-def slice_adapter(state: State, masks: Masks, *, sends_a: bool = True) -> dict[str, FloatArray]:
+def slice_adapter(state: State, masks: Masks, *, sends_a: bool = True) -> dict[str, WireArray]:
     """Return what travels: A[:, kept], B[kept, :] and the head, as contiguous copies.
 
     Parameters
@@ -179,7 +178,7 @@ def slice_adapter(state: State, masks: Masks, *, sends_a: bool = True) -> dict[s
     return out
 
 
-def scatter_adapter(slices: State, masks: Masks, base: State | None = None) -> dict[str, FloatArray]:
+def scatter_adapter(slices: State, masks: Masks, base: State | None = None) -> dict[str, WireArray]:
     """Put slices back where they came from.
 
     Parameters
@@ -217,7 +216,7 @@ def scatter_adapter(slices: State, masks: Masks, base: State | None = None) -> d
     return out
 
 
-def masked(state: State, masks: Masks) -> dict[str, FloatArray]:
+def masked(state: State, masks: Masks) -> dict[str, WireArray]:
     """Return the full-size adapter with dropped columns and rows set to zero.
 
     Parameters

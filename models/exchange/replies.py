@@ -21,7 +21,7 @@ from edgealloc.models.exchange.dropout import (
     scatter_adapter,
     slice_adapter,
 )
-from edgealloc.models.exchange.wire import AdapterShape, FloatArray, State, canonical_state, pack, unpack
+from edgealloc.models.exchange.wire import AdapterShape, State, WireArray, canonical_state, pack, unpack
 
 __all__ = [
     "AdapterShape",
@@ -83,8 +83,8 @@ class Gathered:
         Devices whose reply was not used, each with the reason.
     """
 
-    state: dict[str, FloatArray]
-    base_residual: dict[str, FloatArray]
+    state: dict[str, WireArray]
+    base_residual: dict[str, WireArray]
     weights: dict[str, float]
     rejected: dict[str, str]
 

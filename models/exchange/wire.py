@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from edgealloc.scenario.adapter import LoraLayer, read_adapter
 
-FloatArray = NDArray[np.floating]
-State = Mapping[str, FloatArray]
+WireArray = NDArray[np.floating]  # tensors of an adapter, at any precision
+State = Mapping[str, WireArray]
 
 WIRE_DTYPES: dict[str, np.dtype[np.floating]] = {
     "float32": np.dtype("<f4"),
@@ -72,7 +72,7 @@ def b_name(layer: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AdapterShape:
-    """The inventory from which the payload D(s) = D0 + D1 s follows (formulation, section 1).
+    """The inventory from which the payload D(s) = D0 + D1 s follows (docs/model.md, *What it costs*).
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ class AdapterShape:
         return self.bits_per_parameter * sum(int(np.prod(shape)) for _, shape in self.head)
 
     def payload_bits(self, keep: float) -> float:
-        """Return the payload D(s) = D0 + D1 s (formulation, section 1).
+        """Return the payload D(s) = D0 + D1 s (docs/model.md, *What it costs*).
 
         Parameters
         ----------
@@ -161,7 +161,7 @@ class AdapterShape:
         return cls(read_adapter(named).layers, head, wire_dtype, sends_a)
 
 
-def canonical_state(state: State) -> dict[str, FloatArray]:
+def canonical_state(state: State) -> dict[str, WireArray]:
     """Return a copy of a state dict with every key in the spelling that PEFT saves.
 
     Parameters
@@ -208,7 +208,7 @@ def pack(slices: State, wire_dtype: str = "float32") -> bytes:
     return b"".join(np.ascontiguousarray(value, dtype=dtype).tobytes() for value in slices.values())
 
 
-def unpack(wire: bytes, like: State, wire_dtype: str = "float32") -> dict[str, FloatArray]:
+def unpack(wire: bytes, like: State, wire_dtype: str = "float32") -> dict[str, WireArray]:
     """Read back what :func:`pack` wrote.
 
     Parameters
@@ -237,7 +237,7 @@ def unpack(wire: bytes, like: State, wire_dtype: str = "float32") -> dict[str, F
     if len(wire) != needed:
         raise ValueError(f"{len(wire)} bytes on the wire, {needed} expected from the masks")
     flat = np.frombuffer(wire, dtype=dtype).astype(np.float32)
-    out: dict[str, FloatArray] = {}
+    out: dict[str, WireArray] = {}
     start = 0
     for name, value in like.items():
         out[name] = flat[start : start + value.size].reshape(value.shape)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgealloc.errors import MissingPackageError
-from edgealloc.models.exchange.wire import FloatArray, State, canonical_name
+from edgealloc.models.exchange.wire import State, WireArray, canonical_name
 
 if TYPE_CHECKING:
     import torch
@@ -234,7 +234,7 @@ class AdapterHandle:
         layers = {name: m for name, m in model.named_modules() if isinstance(m, PeftLoraLayer)}
         return cls(model, parameters, layers)
 
-    def read(self) -> dict[str, FloatArray]:
+    def read(self) -> dict[str, WireArray]:
         """Copy the trained tensors to float32 arrays, in order: A [rank, n_in], B [n_out, rank], and the head."""
         return {name: p.detach().float().cpu().numpy().copy() for name, p in self.parameters.items()}
 
@@ -310,7 +310,7 @@ class AdapterHandle:
                 layer.scaling.update(before[name])
 
     @contextmanager
-    def base_restored(self) -> Iterator[Callable[[dict[str, FloatArray]], None]]:
+    def base_restored(self) -> Iterator[Callable[[dict[str, WireArray]], None]]:
         """Lend a function that sets the base weights to W + scaling * dW; put W back at the end.
 
         Yields
@@ -323,7 +323,7 @@ class AdapterHandle:
 
         before: dict[str, torch.Tensor] = {}
 
-        def shift(residuals: dict[str, FloatArray]) -> None:
+        def shift(residuals: dict[str, WireArray]) -> None:
             with torch.no_grad():
                 for name, residual in residuals.items():
                     layer = self.layers[name]

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from edgealloc.models.training.backbone import AdapterHandle
-from edgealloc.models.training.examples import Examples, IntArray
+from edgealloc.models.training.examples import Examples
 from edgealloc.models.training.shortcuts import (
     Stack,
     after,
@@ -33,6 +33,7 @@ from edgealloc.models.training.shortcuts import (
     replaced,
     source_of,
 )
+from edgealloc.units import IntArray
 
 log = logging.getLogger(__name__)
 

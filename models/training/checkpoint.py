@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.models.exchange.wire import FloatArray
+from edgealloc.models.exchange.wire import WireArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Point:
         What the exact aggregation has added to the base weights, in units of B A: dW [n_out, n_in] by layer.
     """
 
-    state: dict[str, FloatArray]
-    residual: dict[str, FloatArray]
+    state: dict[str, WireArray]
+    residual: dict[str, WireArray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def load(path: Path, fingerprint: str) -> Standing | None:
             raise ValueError(f"{path}: belongs to a run with other options or data; remove it or name another")
 
         def point(place: str) -> Point:
-            def part(kind: str) -> dict[str, FloatArray]:
+            def part(kind: str) -> dict[str, WireArray]:
                 prefix = f"{place}/{kind}/"
                 return {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
 

@@ -21,10 +21,10 @@ from edgealloc.models.exchange.dropout import (
 )
 from edgealloc.models.exchange.wire import AdapterShape, State, pack, unpack
 from edgealloc.models.training.cache import Feed
-from edgealloc.models.training.examples import IntArray
 from edgealloc.models.training.task import Task
+from edgealloc.units import IntArray
 
-_MASKS, _BATCHES = 0, 1  # purposes of a draw, the first part of its key
+MASK_DRAWS, BATCH_DRAWS = 0, 1  # purposes of a draw, the first part of its key
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,11 +228,11 @@ def device_round(
     tuple of Update, float and int
         What it returns, its mean loss in nats, and the bits that it sent.
     """
-    masks = draw_masks(shape, keep, round_generator(options.seed, _MASKS, number, k), options.masks)
+    masks = draw_masks(shape, keep, round_generator(options.seed, MASK_DRAWS, number, k), options.masks)
     task.handle.write(masked(state, masks))
     sends = full_masks(shape) if options.semantics == "reset" else masks
     scale = 1.0 / keep**2 if options.scaling == "inverted" else 1.0
-    rng = round_generator(options.seed, _BATCHES, number, k)
+    rng = round_generator(options.seed, BATCH_DRAWS, number, k)
     loss = train_locally(task, task.devices[k], sends, options, rng, scale)
     slices = slice_adapter(task.handle.read(), sends, sends_a=shape.sends_a)
     wire = pack(slices, shape.wire_dtype)

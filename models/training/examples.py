@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgealloc.errors import MissingPackageError
-
-IntArray = NDArray[np.int64]
+from edgealloc.units import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +251,7 @@ def device_sizes(total: int, weights: ArrayLike) -> IntArray:
     return np.asarray(sizes, dtype=np.int64)
 
 
-def skewed_weights(devices: int, skew: float, rng: np.random.Generator) -> NDArray[np.float64]:
+def skewed_weights(devices: int, skew: float, rng: np.random.Generator) -> FloatArray:
     """Draw quantity skew: log-normal weights of the devices.
 
     Parameters

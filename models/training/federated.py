@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from edgealloc.models.exchange.aggregation import aggregate
-from edgealloc.models.exchange.wire import AdapterShape, FloatArray
+from edgealloc.models.exchange.wire import AdapterShape, WireArray
 from edgealloc.models.training.checkpoint import Point, Standing, load, save
 from edgealloc.models.training.client import FederatedOptions, Score, device_round, evaluate
 from edgealloc.models.training.task import Task
+from edgealloc.units import BoolArray, FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class History:
     test: Score
     best_round: int
     best_test: Score
-    state: dict[str, FloatArray]
+    state: dict[str, WireArray]
 
     def summary(self) -> dict[str, float]:
         """Return the run as one flat record."""
@@ -62,7 +63,7 @@ class History:
         }
 
 
-def fingerprint(task: Task, rates: FloatArray, present: NDArray[np.bool_], options: FederatedOptions) -> str:
+def fingerprint(task: Task, rates: FloatArray, present: BoolArray, options: FederatedOptions) -> str:
     """Return a hash of everything that a run's result depends on, but for the backbone's weights.
 
     Parameters
@@ -87,7 +88,7 @@ def fingerprint(task: Task, rates: FloatArray, present: NDArray[np.bool_], optio
     return digest.hexdigest()
 
 
-def _apply(task: Task, point: Point, shift_base: Callable[[dict[str, FloatArray]], None]) -> None:
+def _apply(task: Task, point: Point, shift_base: Callable[[dict[str, WireArray]], None]) -> None:
     shift_base(point.residual)
     task.handle.write(point.state)
 
@@ -97,7 +98,7 @@ def run(
     keep: ArrayLike,
     options: FederatedOptions,
     *,
-    reports: NDArray[np.bool_] | None = None,
+    reports: BoolArray | None = None,
     checkpoint: Path | None = None,
     progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> History:

@@ -15,7 +15,6 @@ from edgealloc.models.training.backbone import AdapterHandle, LoraSpec, add_adap
 from edgealloc.models.training.cache import Feed
 from edgealloc.models.training.examples import (
     Examples,
-    IntArray,
     device_sizes,
     encode,
     flip_labels,
@@ -24,6 +23,7 @@ from edgealloc.models.training.examples import (
     split_dirichlet,
     split_iid,
 )
+from edgealloc.units import IntArray
 
 _SAMPLE, _NOISE, _SPLIT = 10, 11, 12  # purposes of a draw, the first part of its key
 

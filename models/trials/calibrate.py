@@ -1,6 +1,6 @@
 """The bound's constants, fitted to pilot runs.
 
-C, eta, Lam, lam and A of the bound (formulation, section 3) cannot be measured one by one. Pilot runs at a few
+C, eta, Lam, lam and A of the bound (docs/model.md) cannot be measured one by one. Pilot runs at a few
 common keep rates s give the test loss L(s); the constants are chosen so that G(s) - slack matches it:
 
     G(s) = A u(s) + sqrt((C^2 + 24 C eta^2 / (Lam + 2 lam (1 - s^2))) / (2 n delta)),   slack >= 0.

@@ -114,7 +114,7 @@ def _rms(values: FloatArray) -> float:
 
 
 def predict(spec: BoundSpec, keep: ArrayLike, samples: int, devices: int) -> FloatArray:
-    """Return the bound G at common keep rates (formulation, section 3).
+    """Return the bound G at common keep rates (docs/model.md).
 
     Parameters
     ----------

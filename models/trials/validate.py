@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.errors import Fault, InputError, MissingPackageError
 from edgealloc.models.training.client import FederatedOptions
 from edgealloc.models.training.federated import run
 from edgealloc.models.training.task import Setup, build_task
 from edgealloc.models.trials.sweep import Record, append_record, half_width, read_records, run_key
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +61,7 @@ class Plan:
     energy_j: FloatArray
     deadline_s: float
     energy_limit_j: FloatArray
-    selected: NDArray[np.bool_]
+    selected: BoolArray
     bound: float = float("nan")
     stability: float = float("nan")
 
@@ -77,7 +76,7 @@ class Plan:
             raise InputError("plan", faults)
 
     @property
-    def reports(self) -> NDArray[np.bool_]:
+    def reports(self) -> BoolArray:
         """Devices whose update arrives. Shape [K]."""
         in_time = self.latency_s <= self.deadline_s
         return np.asarray(self.selected & in_time & (self.energy_j <= self.energy_limit_j))

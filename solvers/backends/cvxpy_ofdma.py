@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.solvers.backends.cvxpy_fdma import import_cvxpy
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["OfdmaRelaxation", "ofdma_relaxation"]
 
@@ -88,7 +87,7 @@ class OfdmaRelaxation:
             raise EdgeallocError(f"{solver} did not solve the relaxation: {self.problem.status}")
         return float(self.problem.value) * self.scale
 
-    def value_of(self, owner: NDArray[np.intp], solver: str = "CLARABEL") -> float:
+    def value_of(self, owner: IntArray, solver: str = "CLARABEL") -> float:
         """Value of one assignment (shape [M], -1 for nobody): no relaxation, the best G that it allows."""
         fixed = (owner[None, :] == np.arange(self.least.shape[0])[:, None]).astype(np.float64)
         return self.value(fixed, fixed, solver)

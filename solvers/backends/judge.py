@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -23,6 +23,7 @@ from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.backends.repair import repair
 from edgealloc.solvers.base import Control, Options
+from edgealloc.solvers.ending import unsolved
 from edgealloc.solvers.fdma.cell import Cell
 from edgealloc.solvers.fdma.diagnose import diagnose
 from edgealloc.solvers.fdma.response import BANDWIDTH, SLOPE, share
@@ -293,20 +294,14 @@ def conclude(problem: Problem, claim: Claim, control: Control) -> Result:
         words.append(control.reason)
     gap = relative_gap(objective, bound)
     control.report(Snapshot(claim.method, control.seconds, claim.iterations, bound, objective, gap, claim.nodes))
-    return Result(
-        problem=problem,
-        method=claim.method,
+    return replace(
+        unsolved(problem, claim.method, control, bound, "; ".join(words)),
         status=status,
         objective=objective,
-        lower_bound=bound,
-        free_objective=problem.free_objective,
         allocation=allocation,
-        seconds=control.seconds,
         nodes=claim.nodes,
         iterations=claim.iterations,
         diagnosis=findings,
-        message="; ".join(words),
-        trace=tuple(control.trace),
     )
 
 

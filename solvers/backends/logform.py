@@ -19,13 +19,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["TERMS", "LogForm", "allocation_of", "mean_exponential", "quadrature_error", "without_logarithm"]
 
@@ -89,7 +88,7 @@ class LogForm:
     pooled: bool
 
     @classmethod
-    def of(cls, problem: Problem, option: NDArray[np.intp] | None = None) -> LogForm:
+    def of(cls, problem: Problem, option: IntArray | None = None) -> LogForm:
         """The form of a problem without sub-carriers.
 
         Parameters
@@ -145,7 +144,7 @@ class LogForm:
         )
 
 
-def without_logarithm(problem: Problem) -> NDArray[np.bool_]:
+def without_logarithm(problem: Problem) -> BoolArray:
     """Devices without gain on any sub-carrier or without energy: they cannot upload at all. Shape [K]."""
     inst = problem.instance
     gain = inst.gain if inst.gain.ndim == 1 else inst.gain.max(axis=1)

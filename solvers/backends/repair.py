@@ -1,6 +1,6 @@
 """Strict feasibility for points of outside solvers: keep rates are shaved, budgets never stretched.
 
-Resources cap keep rates from above only (formulation, section 5.1), so whatever serves a keep rate serves every
+Resources cap keep rates from above only (docs/model.md), so whatever serves a keep rate serves every
 smaller one: per device the rates that given resources serve are an interval, and bisection finds its end.
 """
 

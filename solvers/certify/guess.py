@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 from edgealloc.verify.proof.enclosures import Number
 
 __all__ = ["Guesses"]
@@ -67,7 +66,7 @@ class Guesses(Number):
         """Square root; nan for negative values."""
         return Guesses(np.sqrt(self.values))
 
-    def where(self, mask: NDArray[np.bool_], other: Guesses) -> Guesses:
+    def where(self, mask: BoolArray, other: Guesses) -> Guesses:
         """The values where ``mask`` is true, elsewhere those of ``other``; all of one shape."""
         return Guesses(np.where(mask, self.values, other.values))
 

@@ -13,8 +13,8 @@ from edgealloc.certificate.prices import Certificate, Node, Pieces, Planes
 from edgealloc.data.instance import Instance
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.certify.planes import planes_at
-from edgealloc.solvers.separable.choices import Choices, IntArray
-from edgealloc.units import FloatArray
+from edgealloc.solvers.separable.choices import Choices
+from edgealloc.units import FloatArray, IntArray
 from edgealloc.verify.certificate import Model
 from edgealloc.verify.proof.cover import levels_of, options_of, root_box
 from edgealloc.verify.proof.enclosures import Intervals

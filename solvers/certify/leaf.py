@@ -71,7 +71,7 @@ class _Draft:
 
 
 @dataclass(slots=True)
-class _Leaf:
+class Leaf:
     """A leaf while its proof is made, in doubles first (``guess``), then as the checker does it (``exact``)."""
 
     cell: OfdmaCell

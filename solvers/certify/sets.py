@@ -9,19 +9,16 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.solvers.ofdma.kernels.device import BAND, BIT0, BIT1, ENERGY, LN2, keep_cap, profits, psi
 from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps, share
 from edgealloc.solvers.ofdma.pricing.cuts import B_STEPS
 from edgealloc.solvers.ofdma.pricing.mode import Mode
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.subcarriers.claim import Claim
 
 __all__ = ["OpenSets", "slopes_at"]
 
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 
 _GRID = 40  # keep rates at which the relaxed problem is looked at
 _LEVELS = 400  # water levels that exclude, per part

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.outcome import Diagnosis
 from edgealloc.formulation.device import chosen_adapter
@@ -25,7 +24,7 @@ from edgealloc.solvers.fdma.bandwidth import (
 )
 from edgealloc.solvers.fdma.cell import SHRINK, Cell
 from edgealloc.solvers.fdma.response import BANDWIDTH
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["diagnose", "diagnose_problem", "round_up"]
 
@@ -112,7 +111,7 @@ def diagnose_problem(problem: Problem) -> tuple[Diagnosis, ...]:
     return (Diagnosis(None, "bandwidth_hz", inst.bandwidth_hz, required, message),)
 
 
-def _easiest(problem: Problem, least: FloatArray, option: NDArray[np.intp]) -> Cell:
+def _easiest(problem: Problem, least: FloatArray, option: IntArray) -> Cell:
     """The continuous FDMA cell in which every device keeps ``least`` under one menu row each."""
     inst = problem.instance
     adapter = chosen_adapter(inst, option)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
@@ -30,11 +29,10 @@ from edgealloc.solvers.ofdma.kernels.device import (
 )
 from edgealloc.solvers.ofdma.kernels.local import best_keeps, polished_keeps
 from edgealloc.solvers.ofdma.kernels.share import CURVE, KIND, POOLED, stability, stability_slope
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["SHRINK", "Assignment", "OfdmaCell"]
 
-IntArray = NDArray[np.int64]
 
 # Budgets are reduced by this share where allocations are computed, so that rounding cannot break the true ones.
 SHRINK = 1e-12
@@ -216,7 +214,7 @@ class OfdmaCell:
         """Its derivative, a price on w s^2."""
         return float(stability_slope(kept, self.objective, self.scale)) if self.pooled else 0.0
 
-    def cap(self, mode: int, mask: NDArray[np.bool_], safe: bool = False) -> tuple[float, float]:
+    def cap(self, mode: int, mask: BoolArray, safe: bool = False) -> tuple[float, float]:
         """(Largest keep rate, water level in W) of a mode on a set of sub-carriers, shape [M]."""
         k = self.device[mode]
         used = mask[self.order[k]].astype(float)

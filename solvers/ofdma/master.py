@@ -16,15 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.solvers.quiet import quiet_highs
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Master", "MasterPoint"]
 
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 Index = list[int] | IntArray
 Values = list[float] | FloatArray
 Pooled = tuple[Callable[[float], float], Callable[[float], float]]

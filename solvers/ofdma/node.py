@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.outcome import Snapshot, relative_gap
 from edgealloc.solvers.base import Control
@@ -23,10 +22,7 @@ from edgealloc.solvers.ofdma.master import Master, MasterPoint
 from edgealloc.solvers.ofdma.pricing.mode import Ask, price_mode
 from edgealloc.solvers.ofdma.start import improved
 from edgealloc.solvers.search.engine import Found
-from edgealloc.units import FloatArray
-
-BoolArray = NDArray[np.bool_]
-
+from edgealloc.units import BoolArray, FloatArray
 
 _SMOOTH = 0.3  # weight of the best prices so far in the next prices
 

@@ -13,11 +13,11 @@ import numpy as np
 from edgealloc.data.outcome import Snapshot
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.psca import device as dev
-from edgealloc.solvers.psca.model import IntArray, Iterate, Model
+from edgealloc.solvers.psca.model import Iterate, Model
 from edgealloc.solvers.psca.plan import best_plan, factors, out_cost, own_cost
 from edgealloc.solvers.psca.settings import PscaSettings
 from edgealloc.solvers.psca.subproblem.route import Route, SubProblem
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["Search"]
 

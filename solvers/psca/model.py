@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
@@ -18,12 +17,10 @@ from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.solvers.fdma.cell import SHRINK
 from edgealloc.solvers.psca import device as dev
 from edgealloc.solvers.psca.cap import keep_cap
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
-__all__ = ["IntArray", "Iterate", "Model", "cap_rows"]
+__all__ = ["Iterate", "Model", "cap_rows"]
 
-IntArray = NDArray[np.intp]
-BoolArray = NDArray[np.bool_]
 
 _NARROW = 1e-3  # least width, in logarithms, of a box that the interior-point method works in
 

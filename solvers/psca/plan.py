@@ -13,8 +13,7 @@ import numpy as np
 
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
-from edgealloc.solvers.psca.model import BoolArray, IntArray
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Plan", "answer_costs", "best_plan", "own_cost"]
 

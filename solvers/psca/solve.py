@@ -24,6 +24,7 @@ from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
+from edgealloc.solvers.ending import unsolved
 from edgealloc.solvers.psca.bound import root_bound
 from edgealloc.solvers.psca.loop import Search
 from edgealloc.solvers.psca.model import Iterate, Model
@@ -140,16 +141,6 @@ def _solve(problem: Problem, control: Control, settings: PscaSettings, route: Ro
     A start ends where its sub-problems break down, without harm to the others. ``name`` is that of the method in
     results and snapshots.
     """
-    result = Result(
-        problem=problem,
-        method=name,
-        status=Status.NO_SOLUTION,
-        objective=math.inf,
-        lower_bound=-math.inf,
-        free_objective=problem.free_objective,
-        allocation=None,
-        seconds=0.0,
-    )
     model = Model.of(problem)
     start = model.start()
     best: tuple[float, Allocation, Search] | None = None
@@ -179,7 +170,7 @@ def _solve(problem: Problem, control: Control, settings: PscaSettings, route: Ro
                 break
     if best is None:
         message = f"stopped: {control.reason}" if control.reason else message
-        return replace(result, message=message, seconds=control.seconds, trace=tuple(control.trace))
+        return unsolved(problem, name, control, message=message)
     value, allocation, search = best
     if settings.search and not (model.binary or problem.structure.log_convex or control.stopped()):
         value, allocation = min((value, allocation), _dive(problem, allocation, control), key=lambda pair: pair[0])
@@ -191,17 +182,14 @@ def _solve(problem: Problem, control: Control, settings: PscaSettings, route: Ro
     message = f"local solution: stationarity residual {search.residual:.1e}, integrality residual {binary:.1e}"
     if settings.bound and bound == -math.inf:
         message += "; no root bound for this problem"
+    message = message if not control.reason else f"{message}; stopped: {control.reason}"
     return replace(
-        result,
+        unsolved(problem, name, control, min(bound, value), message),
         status=Status.LOCALLY_SOLVED,
         objective=value,
-        lower_bound=min(bound, value),
         allocation=allocation,
-        seconds=control.seconds,
         iterations=len(control.trace),
-        message=message if not control.reason else f"{message}; stopped: {control.reason}",
         prices=prices,
-        trace=tuple(control.trace),
     )
 
 

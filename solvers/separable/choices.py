@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
@@ -21,11 +20,10 @@ from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.fdma.bandwidth import BLOCKED, device_rows, least_bandwidth
 from edgealloc.solvers.fdma.cell import SHRINK
 from edgealloc.solvers.fdma.response import tangent
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["OUT", "Choices", "IntArray"]
 
-IntArray = NDArray[np.intp]
 
 OUT = -1  # the mode of a device that is left out
 _EPS = 2.0**-52
@@ -131,7 +129,7 @@ class Choices:
     def safe_bandwidth(self, mode: IntArray, keep: FloatArray) -> FloatArray:
         """Bandwidth in Hz that surely suffices, ``inf`` where none does; 0 for :data:`OUT`. Shape [N]."""
         out = np.zeros((4, len(mode)))
-        _safe(self.safe_rows, mode, keep, out)
+        safe_bands(self.safe_rows, mode, keep, out)
         return self.whole_blocks(out[0])
 
     def whole_blocks(self, bandwidth_hz: FloatArray) -> FloatArray:
@@ -256,7 +254,7 @@ class Choices:
 
 
 @kernel
-def _safe(rows, mode, keep, out):  # type: ignore[no-untyped-def]
+def safe_bands(rows, mode, keep, out):  # type: ignore[no-untyped-def]
     """Bandwidth, efficiency, upload and compute time of keep rates, written to ``out`` [4, N]."""
     for i in range(len(mode)):
         if mode[i] >= 0:

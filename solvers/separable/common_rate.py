@@ -16,12 +16,12 @@ import numpy as np
 
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.search.engine import Found
-from edgealloc.solvers.separable.choices import OUT, IntArray
+from edgealloc.solvers.separable.choices import OUT
 from edgealloc.solvers.separable.pieces import Pieces
 from edgealloc.solvers.separable.plans import Plan, plan_value
 from edgealloc.solvers.separable.prices import Priced, search_prices
 from edgealloc.solvers.separable.relaxation import DeviceBox, Separable
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["CommonRate"]
 

@@ -10,10 +10,10 @@ import numpy as np
 from edgealloc.data.allocation import Allocation
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.fdma.bandwidth import COLUMNS
-from edgealloc.solvers.separable.choices import OUT, Choices, IntArray, _safe
+from edgealloc.solvers.separable.choices import OUT, Choices, safe_bands
 from edgealloc.solvers.separable.pieces import Pieces
 from edgealloc.solvers.separable.prices import Priced
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["Plan", "fill_up", "mixed_plan", "plan_allocation", "plan_of", "plan_value"]
 
@@ -64,7 +64,7 @@ def plan_allocation(choices: Choices, plan: Plan) -> Allocation | None:
     problem, inst = choices.problem, choices.problem.instance
     on = plan.mode != OUT
     out = np.zeros((4, len(plan.mode)))
-    _safe(choices.safe_rows, plan.mode, plan.keep, out)
+    safe_bands(choices.safe_rows, plan.mode, plan.keep, out)
     band, v, up, down = out
     rows = choices.safe_rows[np.maximum(plan.mode, 0)]
 

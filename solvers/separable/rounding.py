@@ -13,9 +13,8 @@ import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.compiling.order import sort_by
-from edgealloc.solvers.separable.choices import IntArray
-from edgealloc.solvers.separable.prices import _slope, _value
-from edgealloc.units import FloatArray
+from edgealloc.solvers.separable.prices import gap_slope, gap_value
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["exchange"]
 
@@ -128,12 +127,12 @@ def _exchange(start, owner, cost, band, kept, limit, term, mu, nu, chosen, round
         return math.inf
     count = len(cost)
     own, used, square = _totals(cost, band, kept, chosen)
-    value = own + _value(term, square)
+    value = own + gap_value(term, square)
     more, gain = np.empty(count), np.empty(count)
     order, spare = np.empty(count, np.int64), np.empty(count, np.int64)
     top = np.empty((count, 2), np.int64)
     for _ in range(rounds):
-        slope = _slope(term, square)
+        slope = gap_slope(term, square)
         slack = limit - used
         least, first, second = -1e-15 * abs(value), -1, -1
         for j in range(count):
@@ -179,7 +178,7 @@ def _exchange(start, owner, cost, band, kept, limit, term, mu, nu, chosen, round
             old2 = chosen[owner[second]]
             chosen[owner[second]] = second
         own, used_new, square_new = _totals(cost, band, kept, chosen)
-        new = own + _value(term, square_new)
+        new = own + gap_value(term, square_new)
         if not (new < value and used_new <= limit):  # the linear stability term promised too much
             chosen[owner[first]] = old1
             if second >= 0:

@@ -13,11 +13,11 @@ from edgealloc.data.outcome import Diagnosis, Status
 from edgealloc.data.solution import Solution
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
-from edgealloc.verify.diagnosis import _greatest_rate, _least_power, _Task
+from edgealloc.verify.diagnosis import Task, greatest_rate, least_power
 from edgealloc.verify.solution import verify
 
 
-def _infeasible(instance, *findings: Diagnosis) -> Solution:
+def claim_infeasible(instance, *findings: Diagnosis) -> Solution:
     problem = Problem(instance)
     result = Result(
         problem, "by-hand", Status.INFEASIBLE, np.inf, np.inf, problem.free_objective, None, 0.0,
@@ -28,13 +28,13 @@ def _infeasible(instance, *findings: Diagnosis) -> Solution:
 
 def test_a_true_diagnosis_is_proved(make_instance):
     instance = make_instance(latency_s=4.0)  # computing alone takes 5 s at the highest frequency
-    need = _least_deadline(instance, 1)
-    report = verify(instance, _infeasible(instance, Diagnosis("dev-0001", "latency_s", 4.0, need, "")))
+    need = least_deadline(instance, 1)
+    report = verify(instance, claim_infeasible(instance, Diagnosis("dev-0001", "latency_s", 4.0, need, "")))
     assert report.ok, str(report)
     assert any("proved infeasible" in note for note in report.notes)
 
 
-def _least_deadline(instance, k: int) -> float:
+def least_deadline(instance, k: int) -> float:
     """Least deadline of a device alone: the best of many powers, at the frequency that its energy affords."""
     bits = instance.payload_fixed_bits[k] + instance.payload_lora_bits[k] * instance.keep_min[k]
     work = instance.cycles_fixed[k] + instance.cycles_lora[k] * instance.keep_min[k]
@@ -58,15 +58,15 @@ def _least_deadline(instance, k: int) -> float:
     ],
 )
 def test_a_false_diagnosis_is_rejected(make_instance, field, finding):
-    report = verify(make_instance(), _infeasible(make_instance(), finding))
+    report = verify(make_instance(), claim_infeasible(make_instance(), finding))
     assert (finding.device or "uplink", field) in {(fault.where, fault.field) for fault in report.faults}
 
 
 @pytest.mark.parametrize("share", [0.5, 1.5])
 def test_a_wrong_requirement_is_rejected(make_instance, share):
     instance = make_instance(latency_s=4.0)
-    required = 4.0 + share * (_least_deadline(instance, 1) - 4.0)
-    report = verify(instance, _infeasible(instance, Diagnosis("dev-0001", "latency_s", 4.0, required, "")))
+    required = 4.0 + share * (least_deadline(instance, 1) - 4.0)
+    report = verify(instance, claim_infeasible(instance, Diagnosis("dev-0001", "latency_s", 4.0, required, "")))
     assert [(fault.where, fault.field) for fault in report.faults] == [("dev-0001", "diagnosis.required")]
 
 
@@ -77,16 +77,16 @@ def test_too_little_spectrum_is_proved(make_instance, access):
         access, latency_s=10.0, freq_max_hz=1.1e9, payload_fixed_bits=4e6, downlink_bps=np.inf
     )
     finding = Diagnosis(None, "bandwidth_hz", instance.bandwidth_hz, 1e8, "")
-    report = verify(instance, _infeasible(instance, finding))
+    report = verify(instance, claim_infeasible(instance, finding))
     assert report.ok, str(report)
     assert any(note.startswith("proved: devices need") for note in report.notes), str(report)
 
 
 def test_infeasible_needs_a_diagnosis_and_no_selection(make_instance):
-    report = verify(make_instance(), _infeasible(make_instance()))
+    report = verify(make_instance(), claim_infeasible(make_instance()))
     assert [fault.field for fault in report.faults] == ["diagnosis"]
     free = make_instance(exclusion_penalty=1.0, latency_s=4.0)
-    report = verify(free, _infeasible(free, Diagnosis("dev-0001", "latency_s", 4.0, 9.0, "")))
+    report = verify(free, claim_infeasible(free, Diagnosis("dev-0001", "latency_s", 4.0, 9.0, "")))
     assert [fault.field for fault in report.faults] == ["status"]
 
 
@@ -110,10 +110,10 @@ def test_a_false_diagnosis_at_low_signal_to_noise_is_rejected(make_instance, acc
     instance, least = _wide(make_instance, access=access, gain=gain)
     instance = replace(instance, energy_j=np.array([least * (1.0 + room)]))
     found = Diagnosis("dev-0000", "energy_j", float(instance.energy_j[0]), np.inf, "")
-    assert [fault.field for fault in verify(instance, _infeasible(instance, found)).faults] == ["diagnosis"]
+    assert [fault.field for fault in verify(instance, claim_infeasible(instance, found)).faults] == ["diagnosis"]
     poor = replace(instance, energy_j=np.array([least * (1.0 - room)]))
     found = replace(found, available=float(poor.energy_j[0]))
-    report = verify(poor, _infeasible(poor, found))
+    report = verify(poor, claim_infeasible(poor, found))
     assert report.ok
     assert any("proved infeasible alone" in note for note in report.notes)
 
@@ -126,7 +126,7 @@ def test_a_false_diagnosis_of_little_power_is_rejected(make_instance, room):
     for factor, field in ((1.0 + room, ["diagnosis"]), (1.0 - room, [])):
         case = replace(instance, power_max_w=np.array([1e-9]), latency_s=slowest * factor)
         found = Diagnosis("dev-0000", "power_max_w", 1e-9, np.inf, "")
-        assert [fault.field for fault in verify(case, _infeasible(case, found)).faults] == field
+        assert [fault.field for fault in verify(case, claim_infeasible(case, found)).faults] == field
 
 
 def test_powers_and_rates_are_rounded_outwards():
@@ -136,7 +136,7 @@ def test_powers_and_rates_are_rounded_outwards():
         count = int(rng.integers(1, 9))
         spread = 10.0 ** rng.uniform(-14, 2)
         gain = np.sort(1e-10 * np.exp(spread * rng.normal(size=count)))[::-1].copy()
-        task = _Task(
+        task = Task(
             payload_bits=1.0, work=0.0, latency_s=1.0, energy_j=1.0, energy_static_j=0.0, power_max_w=1.0,
             freq_min_hz=1.0, freq_max_hz=1.0, capacitance=0.0, downlink_bps=math.inf, bandwidth_hz=1e6,
             channels=count, gain=gain, noise_w_per_hz=4e-21,
@@ -147,6 +147,6 @@ def test_powers_and_rates_are_rounded_outwards():
             wet = [level / n for n in noise if level > n]
             power = sum(((r - 1) * n for r, n in zip(wet, noise, strict=False)), arb(0))
             rate = arb(1e6) / count * sum((r.log() for r in wet), arb(0)) / arb.const_log2()
-            low, high = _least_power(task, float(rate.mid())), _greatest_rate(task, float(power.mid()))
+            low, high = least_power(task, float(rate.mid())), greatest_rate(task, float(power.mid()))
             assert arb(low) < power < arb(low) * (1 + arb("1e-11"))
             assert rate < arb(high) < rate * (1 + arb("1e-11"))

@@ -28,7 +28,7 @@ from edgealloc.verify.bound import bound_value, free_bracket
 from edgealloc.verify.budgets import check_budgets, demand_of
 from edgealloc.verify.report import Report
 from edgealloc.verify.solution import verify, verify_files
-from tests.verify.test_diagnosis import _infeasible, _least_deadline
+from tests.verify.test_diagnosis import claim_infeasible, least_deadline
 
 Data = dict[str, Any]
 CURVE = UnderfitCurve(np.array([0.05, 0.4, 1.0]), np.array([3.0, 0.7, 0.0]))
@@ -360,8 +360,8 @@ def test_numbers_near_underflow_are_not_left_to_doubles(make_instance, by_hand):
 
 def test_without_an_allocation_nothing_is_claimed(make_instance):
     instance = make_instance(latency_s=4.0)
-    finding = Diagnosis("dev-0001", "latency_s", 4.0, _least_deadline(instance, 1), "")
-    sound = _infeasible(instance, finding)
+    finding = Diagnosis("dev-0001", "latency_s", 4.0, least_deadline(instance, 1), "")
+    sound = claim_infeasible(instance, finding)
     for key in ("objective", "lower_bound", "rel_gap", "excess_gap"):
         report = verify(instance, replace(sound, **{key: 0.5}))
         assert [(fault.where, fault.field) for fault in report.faults] == [("solution", key)]

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.certificate.prices import OUT, Certificate, Cut, Pieces
 from edgealloc.data.instance import Instance
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 
 __all__ = [
     "Box",
@@ -132,7 +131,7 @@ class Box:
         new = Cut(cut.device, options, max(old.low, cut.low), min(old.high, cut.high))
         return replace(self, cuts={**self.cuts, cut.device: new})
 
-    def clip(self, spans: Spans, keep: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+    def clip(self, spans: Spans, keep: BoolArray) -> tuple[FloatArray, FloatArray, BoolArray]:
         """Pieces cut to the box: left and right ends, and which of ``keep`` have any part in it. Shapes [N]."""
         pieces = spans.pieces
         out = pieces.option == OUT
@@ -161,10 +160,10 @@ class Spans:
     """
 
     pieces: Pieces
-    goes_on: NDArray[np.bool_]
-    goes_back: NDArray[np.bool_]
-    point_next: NDArray[np.bool_]
-    point_before: NDArray[np.bool_]
+    goes_on: BoolArray
+    goes_back: BoolArray
+    point_next: BoolArray
+    point_before: BoolArray
 
     @classmethod
     def of(cls, pieces: Pieces) -> Spans:

@@ -20,7 +20,7 @@ import numpy as np
 from flint import arb
 from numpy.typing import NDArray
 
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 
 __all__ = ["Balls", "Intervals", "Number", "sum_below"]
 
@@ -76,7 +76,7 @@ class Number(ABC):
         """Square root; nothing is known where the argument may be negative."""
 
     @abstractmethod
-    def where(self, mask: NDArray[np.bool_], other: Self) -> Self:
+    def where(self, mask: BoolArray, other: Self) -> Self:
         """Self where ``mask`` (same shape), the other elsewhere."""
 
     @abstractmethod
@@ -183,7 +183,7 @@ class Intervals(Number):
         with np.errstate(invalid="ignore"):
             return Intervals(np.maximum(_down(np.sqrt(self.lo)), 0.0), _up(np.sqrt(self.hi)))
 
-    def where(self, mask: NDArray[np.bool_], other: Intervals) -> Intervals:
+    def where(self, mask: BoolArray, other: Intervals) -> Intervals:
         return Intervals(np.where(mask, self.lo, other.lo), np.where(mask, self.hi, other.hi))
 
     def take(self, index: Any) -> Intervals:
@@ -251,7 +251,7 @@ class Balls(Number):
     def sqrt(self) -> Balls:
         return self._each("sqrt")
 
-    def where(self, mask: NDArray[np.bool_], other: Balls) -> Balls:
+    def where(self, mask: BoolArray, other: Balls) -> Balls:
         return Balls(np.asarray(np.where(mask, self.values, other.values), dtype=object))
 
     def take(self, index: Any) -> Balls:

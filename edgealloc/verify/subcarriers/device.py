@@ -19,11 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgealloc.certificate.form import IntArray
 from edgealloc.data.instance import Instance
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.proof.device import Device
 from edgealloc.verify.proof.enclosures import Number
 
@@ -48,7 +46,7 @@ class Radio:
 
     width: Number
     inverse: Number
-    dead: NDArray[np.bool_]
+    dead: BoolArray
 
     @classmethod
     def of(cls, instance: Instance, kind: type[Number]) -> Radio:
@@ -88,7 +86,7 @@ class Needs:
     pull: Number
     lean: Number
     at: Number
-    unserved: NDArray[np.bool_]
+    unserved: BoolArray
 
     def floor(self, top: FloatArray) -> FloatArray:
         """Doubles not above ``value + lean (Y - at)`` for any 0 <= Y <= top. Shape [N]."""

@@ -14,11 +14,11 @@ import math
 
 import numpy as np
 from flint import ctx
-from numpy.typing import NDArray
 
 from edgealloc.certificate.form import OUT
 from edgealloc.certificate.subcarriers import Branch, SubcarrierCertificate
 from edgealloc.data.instance import Instance
+from edgealloc.units import FloatArray
 from edgealloc.verify.proof.enclosures import Balls, Intervals, Number, sum_below
 from edgealloc.verify.proof.share import gap_slope, gap_value, stability
 from edgealloc.verify.proof.verdict import BITS, Budget, Found, Proof
@@ -113,7 +113,7 @@ def _check_leaf(
     return None, value, False
 
 
-def leaf_value(model: Model, node: Branch, counting: bool) -> tuple[float, NDArray[np.float64]]:
+def leaf_value(model: Model, node: Branch, counting: bool) -> tuple[float, FloatArray]:
     """(Bound that a leaf proves if its least costs are right, cost of leaving out each device [K]), from below."""
     instance, kind = model.instance, model.kind
     assert node.prices is not None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["MAX_OPEN", "open_sets"]
 
@@ -20,10 +20,7 @@ MAX_CELLS = 3_000_000  # the same times cuts, 8 bytes each
 _ROOM = 60  # bits of the sum of one cut's numbers, so that no sum of them leaves 64
 
 
-IntArray = NDArray[np.int64]
-
-
-def open_sets(base: FloatArray, worth: FloatArray, fixed: NDArray[np.int8]) -> NDArray[np.bool_] | None:
+def open_sets(base: FloatArray, worth: FloatArray, fixed: NDArray[np.int8]) -> BoolArray | None:
     """The sets that no cut puts at 0 or above.
 
     Parameters
@@ -54,7 +51,7 @@ def open_sets(base: FloatArray, worth: FloatArray, fixed: NDArray[np.int8]) -> N
     lead = int(np.argmax(bound))
     order = free[np.argsort(-np.abs(units[lead, free]), kind="stable")]
     bounds = bound[None, :]
-    taken: NDArray[np.bool_] = (fixed == 1)[None, :]
+    taken: BoolArray = (fixed == 1)[None, :]
     if bound.max() >= 0:
         return np.zeros((0, count), bool)
     for m in order.tolist():

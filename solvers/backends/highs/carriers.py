@@ -17,7 +17,6 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.formulation.problem import Problem
@@ -45,9 +44,9 @@ from edgealloc.solvers.ofdma.kernels.device import (
     profits,
     proven_keep,
 )
-from edgealloc.solvers.separable.choices import OUT, Choices, IntArray
+from edgealloc.solvers.separable.choices import OUT, Choices
 from edgealloc.solvers.separable.pieces import Pieces
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Carriers", "carriers"]
 
@@ -92,7 +91,7 @@ class Carriers:
         """The modes."""
         return self.modes
 
-    def columns(self) -> tuple[FloatArray, NDArray[np.bool_]]:
+    def columns(self) -> tuple[FloatArray, BoolArray]:
         """Binaries, shapes [K M]; none where there is no channel."""
         return (self._gain() > 0.0).astype(np.float64).ravel(), np.ones(self._gain().size, dtype=bool)
 
@@ -110,10 +109,10 @@ class Carriers:
             own = np.flatnonzero((pieces.device == d) & (pieces.mode != OUT))
             wide = np.flatnonzero((pieces.device == d) & (pieces.mode != OUT) & pieces.divisible)
             for level in levels:
-                _profits_above(float(cell.rows[cell.start[d], BAND]), level, cell.inv_a[d], profit)
+                profits_above(float(cell.rows[cell.start[d], BAND]), level, cell.inv_a[d], profit)
                 size = float(profit.sum()) or 1.0
                 need = np.zeros((len(pieces), 2))
-                _needs(cell.rows, level, pieces.mode, pieces.left, pieces.right, own, 2.0 * size, need)
+                profits_needed(cell.rows, level, pieces.mode, pieces.left, pieces.right, own, 2.0 * size, need)
                 columns = np.concatenate((ends[own, 0], ends[wide, 1]))
                 needs = np.concatenate((need[own, 0], need[wide, 1])) / size
                 rows.add(-math.inf, 0.0, (columns, needs), (owns[d][cell.order[d]], -profit / size))
@@ -215,7 +214,7 @@ def carriers(problem: Problem) -> Carriers:
 
 
 @kernel
-def _profits_above(band, om, inv_a, out):  # type: ignore[no-untyped-def]
+def profits_above(band, om, inv_a, out):  # type: ignore[no-untyped-def]
     """Profit rates in bit/s, rounded up."""
     profits(band, om, inv_a, out)
     for m in range(inv_a.size):
@@ -225,7 +224,7 @@ def _profits_above(band, om, inv_a, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _needs(rows, om, mode, left, right, which, enough, out):  # type: ignore[no-untyped-def]
+def profits_needed(rows, om, mode, left, right, which, enough, out):  # type: ignore[no-untyped-def]
     """Ends of a line in s^2 below psi on pieces, written to ``out`` [N, 2]; no more than ``enough`` at an end.
 
     Where no upload time has energy left at the right end only, the left end's need stands for both, for psi grows

@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.formulation.spectrum_rows import SideConstraint
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.quiet import quiet_highs
-from edgealloc.solvers.separable.choices import OUT, Choices, IntArray
+from edgealloc.solvers.separable.choices import OUT, Choices
 from edgealloc.solvers.separable.pieces import Pieces
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Access", "Answer", "Picks", "Rows", "solve_program"]
 
@@ -136,7 +135,7 @@ class Access(Protocol):
     def choices(self) -> Choices:
         """Modes and their costs."""
 
-    def columns(self) -> tuple[FloatArray, NDArray[np.bool_]]:
+    def columns(self) -> tuple[FloatArray, BoolArray]:
         """Upper bounds of the own columns (lower bounds are 0), and which are integral. Shapes [R]."""
 
     def add_rows(self, rows: Rows, first: int, ends: IntArray, pieces: Pieces) -> None:

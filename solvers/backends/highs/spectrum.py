@@ -7,15 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.formulation.spectrum_rows import SideConstraint
 from edgealloc.solvers.backends.highs.program import SUPPORT, Answer, Picks, Rows
-from edgealloc.solvers.separable.choices import OUT, Choices, IntArray
+from edgealloc.solvers.separable.choices import OUT, Choices
 from edgealloc.solvers.separable.pieces import Pieces
 from edgealloc.solvers.separable.plans import Plan, plan_allocation
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Spectrum", "cut_pieces"]
 
@@ -26,7 +25,7 @@ class Spectrum:
 
     choices: Choices
 
-    def columns(self) -> tuple[FloatArray, NDArray[np.bool_]]:
+    def columns(self) -> tuple[FloatArray, BoolArray]:
         """Shares of the band, then numbers of blocks if any, and which are integral. Shapes [K] or [2 K]."""
         k = self.choices.problem.instance.num_devices
         if not self.choices.block_hz:

@@ -11,12 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, keep_cap, profit_of, psi
 from edgealloc.solvers.ofdma.pricing.cuts import cut_constant, relaxed_level
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Cover", "cover_rest"]
 
@@ -41,8 +40,8 @@ class Cover:
     """
 
     table: FloatArray
-    gain: NDArray[np.int64]
-    left: NDArray[np.int64]
+    gain: IntArray
+    left: IntArray
     paid: FloatArray
 
     @property
@@ -58,7 +57,7 @@ class Cover:
     @classmethod
     def of(  # type: ignore[no-untyped-def]
         cls, row, objective, levels, inv_a, log2_a, nu, mu, low: float, high: float, level: float,
-        tolerance: float, order: NDArray[np.int64], taken: NDArray[np.bool_], fine: bool,
+        tolerance: float, order: IntArray, taken: BoolArray, fine: bool,
     ) -> Cover:  # fmt: skip
         """The table for keep rates in [low, high], starting from a water level in W.
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.ofdma.kernels.device import SMAX, SMIN, keep_cap, proven_keep
@@ -26,11 +25,10 @@ from edgealloc.solvers.ofdma.pricing.counts import count_cuts, count_level, coun
 from edgealloc.solvers.ofdma.pricing.cover import Cover
 from edgealloc.solvers.ofdma.pricing.cuts import LEVEL_STEPS, keep_window, make_cuts, relaxed_level
 from edgealloc.solvers.ofdma.pricing.sets import DEPTH, FOUND, LEAVES, NODES, open_search, run_search
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Ask", "Mode", "Priced", "price_mode"]
 
-BoolArray = NDArray[np.bool_]
 
 SETS = 10  # the last so many finds are kept
 # Work of a search, in nodes, before its interval is split: enough for most, and about what the cuts cost.
@@ -88,7 +86,7 @@ class Ask:
     """
 
     mu: FloatArray
-    fixed: NDArray[np.int64]
+    fixed: IntArray
     nu: float
     threshold: float
     step: float
@@ -236,7 +234,7 @@ def price_mode(
     )  # fmt: skip
 
 
-def _out_of_reach(mode: Mode, fixed: NDArray[np.int64]) -> float:
+def _out_of_reach(mode: Mode, fixed: IntArray) -> float:
     """A keep rate proved too much for all sub-carriers that a device may own; ``inf`` without a proof."""
     allowed = fixed != 0
     cap, level = keep_cap(mode.row, mode.inv_a, mode.log2_a, allowed.astype(float))

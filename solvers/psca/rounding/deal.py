@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from edgealloc.solvers.base import Control
-from edgealloc.solvers.psca.model import BoolArray, IntArray, Model
+from edgealloc.solvers.psca.model import Model
 from edgealloc.solvers.psca.plan import Plan, best_plan, factors, out_cost, own_cost
 from edgealloc.solvers.psca.rounding.exchange import exchange, nodes
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["caps_of_owner", "deal", "whole_columns"]
 

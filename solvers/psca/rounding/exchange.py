@@ -17,15 +17,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.psca.cap import set_cap
+from edgealloc.units import IntArray
 
 __all__ = ["exchange", "nodes"]
 
 
-def nodes(owner: NDArray[np.int64], n_dev: int) -> NDArray[np.int64]:
+def nodes(owner: IntArray, n_dev: int) -> IntArray:
     """Owners of the columns, nobody being device K, then of one empty column each. Shape [M + K + 1]."""
     return np.concatenate((np.where(owner >= 0, owner, n_dev), np.arange(n_dev + 1))).astype(np.int64)
 

@@ -234,7 +234,7 @@ def _column(loose, free, whole, right, answer):  # type: ignore[no-untyped-def]
 
 
 @kernel(inner=True)
-def _solve(system):  # type: ignore[no-untyped-def]
+def eliminate(system):  # type: ignore[no-untyped-def]
     """Solve for the last R columns of [matrix, right], shape [N, N + R], in place; False if that is singular.
 
     Gaussian elimination with pivots. Written out: LAPACK in a kernel takes seconds to compile, and at this size
@@ -338,7 +338,7 @@ def direction(  # type: ignore[no-untyped-def]
             block[p, NUM_Y + 1] = -root if p == POWER else 0.0
             block[p, NUM_Y + 2] = side * root if p == X else 0.0
             block[p, NUM_Y + 3] = way[RIGHT_Y, k, p] * root
-        if not _solve(block):  # with pivots, for rounding can leave it indefinite
+        if not eliminate(block):  # with pivots, for rounding can leave it indefinite
             return math.inf
         for p in range(NUM_Y):
             for i in range(_LINKS + 1):
@@ -366,7 +366,7 @@ def direction(  # type: ignore[no-untyped-def]
     for p in range(right):
         for q in range(p):
             system[q, p] = system[p, q]
-    if not _solve(system):
+    if not eliminate(system):
         return math.nan
     d_common = -f1 / f2 if joint else 0.0
     total = 0.0

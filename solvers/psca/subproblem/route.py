@@ -9,9 +9,9 @@ import numpy as np
 
 from edgealloc.errors import EdgeallocError
 from edgealloc.solvers.psca import device as dev
-from edgealloc.solvers.psca.model import IntArray, Iterate, Model
+from edgealloc.solvers.psca.model import Iterate, Model
 from edgealloc.solvers.psca.subproblem.step import sub_problem
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["Native", "Route", "RouteError", "Step", "SubProblem"]
 

@@ -14,9 +14,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.psca.device import (
     ELASTIC,
@@ -58,7 +55,7 @@ from edgealloc.solvers.psca.subproblem.newton import (
     linearise,
     workspace,
 )
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["sub_problem"]
 
@@ -103,7 +100,7 @@ def _cut(value, change, step):  # type: ignore[no-untyped-def]
 
 
 def sub_problem(
-    table: FloatArray, pool: FloatArray, inverse: FloatArray, order: NDArray[np.int64], lin_c: FloatArray,
+    table: FloatArray, pool: FloatArray, inverse: FloatArray, order: IntArray, lin_c: FloatArray,
     c_lo: FloatArray, c_hi: FloatArray, elastic: float, joint: bool, tol: float, max_steps: int,
     y: FloatArray, share: FloatArray, common: FloatArray,
 ) -> tuple[float, float, float, int, FloatArray]:  # fmt: skip

@@ -21,7 +21,7 @@ def rows_of(instance: Instance) -> np.ndarray:
 
 
 def brute_force(instance: Instance, k: int, keep: float) -> float:
-    """Least bandwidth over a fine grid of processor frequencies, from the formulation and nothing else."""
+    """Least bandwidth over a fine grid of processor frequencies, from docs/model.md and nothing else."""
     bits = instance.payload_fixed_bits[k] + instance.payload_lora_bits[k] * keep
     work = instance.cycles_fixed[k] + instance.cycles_lora[k] * keep
     freq = np.linspace(instance.freq_min_hz[k], instance.freq_max_hz[k], 20001)
