@@ -20,7 +20,6 @@ __all__ = [
     "dbm_to_w",
     "linear_to_db",
     "rebuilt",
-    "w_to_dbm",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -41,11 +40,6 @@ def linear_to_db(ratio: ArrayLike) -> FloatArray:
 def dbm_to_w(value_dbm: ArrayLike) -> FloatArray:
     """Power in W of a power in dBm, ``10^((dBm-30)/10)``; any shape."""
     return db_to_linear(np.asarray(value_dbm, dtype=np.float64) - 30.0)
-
-
-def w_to_dbm(power_w: ArrayLike) -> FloatArray:
-    """Power in dBm of a power > 0 in W; any shape."""
-    return np.asarray(linear_to_db(power_w) + 30.0)
 
 
 def rebuilt(data: Any) -> tuple[type, tuple[Any, ...]]:

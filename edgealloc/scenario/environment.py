@@ -128,7 +128,7 @@ def link_inputs(
     ue_height_m: ArrayLike,
     bs_height_m: ArrayLike | None,
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Check what a formula needs; return 2D distance, 3D distance, carrier, device height, mast height, of any shapes."""
+    """Check what a formula needs; 2D distance, 3D distance, carrier, device and mast height, any shapes."""
     distance = positive_numbers("distance_m", distance_m)
     carrier = positive_numbers("frequency_hz", frequency_hz)
     h_ue = positive_numbers("ue_height_m", ue_height_m)

@@ -194,32 +194,6 @@ def encode(data: TextData, tokenizer: Any, max_length: int = 64) -> Examples:
     return Examples(inputs, data.labels)
 
 
-def holdout(count: int, held: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
-    """Split range(count) at random, for a validation set apart from training.
-
-    Parameters
-    ----------
-    count, held
-        Number of examples, and how many are held out.
-    rng
-        Generator.
-
-    Returns
-    -------
-    tuple of two arrays
-        The rest [count - held] and those held out [held].
-
-    Raises
-    ------
-    ValueError
-        If ``held`` is negative or leaves nothing.
-    """
-    if not 0 <= held < count:
-        raise ValueError(f"cannot hold out {held} of {count} examples")
-    order = rng.permutation(count)
-    return order[held:], order[:held]
-
-
 def device_sizes(total: int, weights: ArrayLike) -> IntArray:
     """Divide examples over devices in proportion, at least one each, by largest remainder.
 
