@@ -6,6 +6,7 @@ on the command line and in the path-loss models.
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "LN2",
     "BoolArray",
     "FloatArray",
     "IntArray",
@@ -21,6 +23,8 @@ __all__ = [
     "linear_to_db",
     "rebuilt",
 ]
+
+LN2 = math.log(2.0)  # nats of a bit
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]  # indices and whole numbers; int64 on every 64-bit machine
