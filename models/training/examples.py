@@ -10,14 +10,13 @@ import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgealloc.errors import MissingPackageError
+from edgealloc.errors import needs
 from edgealloc.units import FloatArray, IntArray
 
 
@@ -99,8 +98,7 @@ def _rows(source: str | Path, split: str | None) -> Iterable[Mapping[str, Any]]:
         return
     if path.suffix in (".tsv", ".csv", ".jsonl", ".json"):
         raise FileNotFoundError(f"{path}: no such file")
-    if find_spec("datasets") is None:
-        raise MissingPackageError("datasets", "train", f"reading the Hugging Face data set {str(source)!r}")
+    needs("datasets", "train", f"reading the Hugging Face data set {str(source)!r}")
     import datasets
 
     found = datasets.load_from_disk(str(path)) if path.is_dir() else datasets.load_dataset(str(source))
