@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
-__all__ = ["EdgeallocError", "Fault", "InputError", "MissingPackageError", "StatusError"]
+__all__ = ["EdgeallocError", "Fault", "InputError", "MissingPackageError", "StatusError", "needs"]
 
 
 class EdgeallocError(Exception):
@@ -82,6 +83,29 @@ class MissingPackageError(EdgeallocError, ImportError):
             f"{purpose} needs the package {package!r}, which is not installed; "
             f"install it with: pip install 'edgealloc[{extra}]'"
         )
+
+
+def needs(package: str, extra: str, purpose: str, name: str = "") -> None:
+    """Make sure that an optional package is installed, without importing it.
+
+    Parameters
+    ----------
+    package
+        Name under which it is imported.
+    extra
+        The extra of edgealloc that brings it.
+    purpose
+        What needs it, as the beginning of the message.
+    name
+        Name under which it is installed, where that is another.
+
+    Raises
+    ------
+    MissingPackageError
+        Without the package.
+    """
+    if find_spec(package) is None:
+        raise MissingPackageError(name or package, extra, purpose)
 
 
 class StatusError(EdgeallocError, RuntimeError):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgealloc.errors import MissingPackageError
+from edgealloc.errors import needs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,8 +24,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h", "p")
 
 
 def _figure(width: float = 6.4, height: float = 4.2) -> Figure:
-    if find_spec("matplotlib") is None:
-        raise MissingPackageError("matplotlib", "plot", "a figure")
+    needs("matplotlib", "plot", "a figure")
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", dpi=150)

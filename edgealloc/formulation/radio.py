@@ -9,11 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from edgealloc.data.instance import Instance
-from edgealloc.units import FloatArray, IntArray
+from edgealloc.units import LN2, FloatArray, IntArray
 
 __all__ = ["fdma_rate_bps", "subcarrier_hz", "subcarrier_rate_bps"]
-
-LN2 = float(np.log(2.0))
 
 
 def fdma_rate_bps(

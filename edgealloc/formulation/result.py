@@ -12,7 +12,7 @@ import numpy as np
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.outcome import Diagnosis, Snapshot, Status, excess_gap, relative_gap
 from edgealloc.data.solution import Solution, finite_or_none
-from edgealloc.errors import MissingPackageError, StatusError
+from edgealloc.errors import StatusError, needs
 from edgealloc.files.solution import dict_from_solution, save_solution
 from edgealloc.formulation.problem import Problem
 from edgealloc.units import IntArray
@@ -164,10 +164,9 @@ class Result:
         MissingPackageError
             Without pandas.
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise MissingPackageError("pandas", "frame", "a table of results") from None
+        needs("pandas", "frame", "a table of results")
+        import pandas as pd
+
         frame = pd.DataFrame(dict_from_solution(self.solution())["devices"])
         if frame.empty or self.allocation is None:
             return frame

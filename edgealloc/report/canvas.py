@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgealloc.errors import MissingPackageError
+from edgealloc.errors import needs
 from edgealloc.formulation.result import Result
 
 if TYPE_CHECKING:
@@ -25,8 +24,7 @@ def new_figure(width: float, height: float) -> Figure:
     MissingPackageError
         Without matplotlib.
     """
-    if find_spec("matplotlib") is None:
-        raise MissingPackageError("matplotlib", "plot", "drawing a figure")
+    needs("matplotlib", "plot", "drawing a figure")
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=120, layout="constrained")

@@ -27,7 +27,7 @@ from edgealloc.rounds.solver import RoundSolver
 from edgealloc.rounds.stragglers import StragglerPolicy, Stragglers
 from edgealloc.rounds.system import DeviceState, Plan, System, plan_of
 from edgealloc.solvers.compiling.clock import Clock
-from edgealloc.units import dbm_to_w
+from edgealloc.units import LN2, dbm_to_w
 
 __all__ = ["OnlineAllocator", "who_to_drop"]
 
@@ -237,7 +237,7 @@ def _made_up(
         low, high = min(low, *system.keep_levels), max(system.keep_levels)
     scarce = math.sqrt(low * max(low, min(high, 0.3)))  # keep rate that the channel is made to carry
     rate = (system.payload_fixed_bits + system.payload_lora_bits * scarce) / (0.5 * system.latency_s)
-    gain = math.expm1(math.log(2.0) * min(rate / band, 15.0)) * noise * band / power * strength
+    gain = math.expm1(LN2 * min(rate / band, 15.0)) * noise * band / power * strength
     freq_hz = max(cycles, 1.0) / (0.5 * system.latency_s)
     energy_j = 1.7 * 1e-28 * freq_hz**2 * cycles + 0.5 * power * system.latency_s  # binds now and then
     spread = rng.exponential(gain, (devices, subcarriers)) + 0.1 * gain

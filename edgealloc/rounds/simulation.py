@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgealloc.data.instance import Instance
-from edgealloc.errors import Fault, InputError, MissingPackageError
+from edgealloc.errors import Fault, InputError, needs
 from edgealloc.formulation.result import Result
 from edgealloc.rounds.ledger import EnergyLedger
 from edgealloc.rounds.policies import POLICIES, RoundView, make_policy
@@ -125,10 +125,9 @@ def simulate(options: SimulateOptions, cell: Cell, rng: np.random.Generator) -> 
     MissingPackageError
         Without pandas.
     """
-    try:
-        import pandas as pd
-    except ImportError:
-        raise MissingPackageError("pandas", "frame", "a table of rounds") from None
+    needs("pandas", "frame", "a table of rounds")
+    import pandas as pd
+
     trace = draw_rounds(options, cell, rng)
     rows = [
         row

@@ -31,11 +31,7 @@ __all__ = [
     "doppler_hz",
     "draw_fading",
     "draw_rayleigh",
-    "draw_rician",
-    "draw_taps",
     "evolve",
-    "frequency_correlation",
-    "frequency_response",
     "jakes_process",
     "lag_correlation",
 ]
@@ -123,38 +119,9 @@ def draw_rayleigh(shape: int | tuple[int, ...], rng: np.random.Generator) -> Com
     return np.asarray(pair.view(np.complex128)[..., 0])
 
 
-def draw_rician(shape: int | tuple[int, ...], k_factor_db: ArrayLike, rng: np.random.Generator) -> ComplexArray:
-    """Rician amplitudes of unit mean power: a fixed ray of uniform phase and a Gaussian part.
-
-    ``k_factor_db`` is the power ratio of the two in dB and broadcasts against ``shape``; minus infinity
-    is Rayleigh fading, plus infinity no fading.
-    """
-    size = (shape,) if isinstance(shape, int) else shape
-    ray_power = _ray_power(k_factor_db)
-    ray = np.exp(2j * np.pi * rng.random(size))
-    return np.asarray(np.sqrt(ray_power) * ray + np.sqrt(1.0 - ray_power) * draw_rayleigh(size, rng))
-
-
 def _ray_power(k_factor_db: ArrayLike) -> FloatArray:
     """Share of a unit-power link in its fixed ray, ``K / (1 + K)``; exact at both infinities."""
     return np.asarray(1.0 / (1.0 + db_to_linear(-np.asarray(k_factor_db, dtype=np.float64))))
-
-
-def draw_taps(profile: DelayProfile, devices: int, rng: np.random.Generator) -> ComplexArray:
-    """Complex tap amplitudes of ``devices`` independent links. Shape [K, L]; E sum_l |a_l|^2 = 1."""
-    return draw_rayleigh((devices, len(profile.power)), rng) * np.sqrt(profile.power)
-
-
-def frequency_response(taps: ComplexArray, profile: DelayProfile, frequency_hz: ArrayLike) -> ComplexArray:
-    """``h(f) = sum_l a_l exp(-j 2 pi f tau_l)`` at baseband frequencies in Hz. [K, L], [M] -> [K, M]."""
-    phase = np.outer(profile.delay_s, np.asarray(frequency_hz, dtype=np.float64))
-    return np.asarray(taps @ np.exp(-2j * np.pi * phase))
-
-
-def frequency_correlation(profile: DelayProfile, spacing_hz: ArrayLike) -> ComplexArray:
-    """``E[h(f + spacing) h*(f)]``, the Fourier transform of the delay profile; shape of ``spacing_hz``."""
-    phase = np.multiply.outer(np.asarray(spacing_hz, dtype=np.float64), profile.delay_s)
-    return np.asarray(np.exp(-2j * np.pi * phase) @ profile.power)
 
 
 def doppler_hz(speed_m_per_s: ArrayLike, carrier_hz: ArrayLike) -> FloatArray:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgealloc.formulation.radio import LN2
-from edgealloc.units import BoolArray, FloatArray, IntArray
+from edgealloc.units import LN2, BoolArray, FloatArray, IntArray
 
 __all__ = ["Demand", "OperatingPoint", "bandwidth_for_rate_hz", "deal_subcarriers", "least_bandwidth"]
 

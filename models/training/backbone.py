@@ -10,12 +10,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgealloc.errors import MissingPackageError
+from edgealloc.errors import needs
 from edgealloc.models.exchange.wire import State, WireArray, canonical_name
 
 if TYPE_CHECKING:
@@ -74,8 +73,7 @@ def require_training(threads: int | None = None) -> None:
         If one is missing; the message names the extra.
     """
     for package in ("torch", "transformers", "peft"):
-        if find_spec(package) is None:
-            raise MissingPackageError(package, "train", "federated training")
+        needs(package, "train", "federated training")
     if threads is not None:
         import torch
 
@@ -130,8 +128,7 @@ def load_backbone(name: str, classes: int, seed: int = 0) -> Backbone:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     if name in PACKAGED:
-        if find_spec(PACKAGED[name]) is None:
-            raise MissingPackageError(PACKAGED[name], name, f"the offline backbone {name!r}")
+        needs(PACKAGED[name], name, f"the offline backbone {name!r}")
         from importlib.resources import files
 
         name = str(files(PACKAGED[name]) / "model")

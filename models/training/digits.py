@@ -7,12 +7,11 @@ transfer that adapters are for, at a size for tests and demonstrations. It is no
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from edgealloc.errors import MissingPackageError
+from edgealloc.errors import needs
 from edgealloc.models.training.backbone import Backbone, LoraSpec, require_training
 from edgealloc.models.training.examples import Examples
 
@@ -48,8 +47,7 @@ def load_digits(classes: range) -> Examples:
     MissingPackageError
         Without scikit-learn.
     """
-    if find_spec("sklearn") is None:
-        raise MissingPackageError("scikit-learn", "train", "the offline default data")
+    needs("sklearn", "train", "the offline default data", "scikit-learn")
     from sklearn.datasets import load_digits as sklearn_digits
 
     images, labels = sklearn_digits(return_X_y=True)

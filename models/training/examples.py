@@ -10,14 +10,13 @@ import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgealloc.errors import MissingPackageError
+from edgealloc.errors import needs
 from edgealloc.units import FloatArray, IntArray
 
 
@@ -99,8 +98,7 @@ def _rows(source: str | Path, split: str | None) -> Iterable[Mapping[str, Any]]:
         return
     if path.suffix in (".tsv", ".csv", ".jsonl", ".json"):
         raise FileNotFoundError(f"{path}: no such file")
-    if find_spec("datasets") is None:
-        raise MissingPackageError("datasets", "train", f"reading the Hugging Face data set {str(source)!r}")
+    needs("datasets", "train", f"reading the Hugging Face data set {str(source)!r}")
     import datasets
 
     found = datasets.load_from_disk(str(path)) if path.is_dir() else datasets.load_dataset(str(source))
@@ -192,32 +190,6 @@ def encode(data: TextData, tokenizer: Any, max_length: int = 64) -> Examples:
     batch = tokenizer(*columns, truncation=True, max_length=max_length, padding="longest", padding_side="right")
     inputs = {name: np.asarray(value, dtype=np.int64) for name, value in batch.items()}
     return Examples(inputs, data.labels)
-
-
-def holdout(count: int, held: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
-    """Split range(count) at random, for a validation set apart from training.
-
-    Parameters
-    ----------
-    count, held
-        Number of examples, and how many are held out.
-    rng
-        Generator.
-
-    Returns
-    -------
-    tuple of two arrays
-        The rest [count - held] and those held out [held].
-
-    Raises
-    ------
-    ValueError
-        If ``held`` is negative or leaves nothing.
-    """
-    if not 0 <= held < count:
-        raise ValueError(f"cannot hold out {held} of {count} examples")
-    order = rng.permutation(count)
-    return order[held:], order[:held]
 
 
 def device_sizes(total: int, weights: ArrayLike) -> IntArray:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgealloc.errors import MissingPackageError
+from edgealloc.errors import needs
 from edgealloc.models.trials.sweep import half_width
 from edgealloc.models.trials.validate import Validation
 from edgealloc.units import FloatArray
@@ -45,8 +44,7 @@ def plot_validation(validation: Validation, title: str = "", slack: float = 0.0)
     MissingPackageError
         Without matplotlib.
     """
-    if find_spec("matplotlib") is None:
-        raise MissingPackageError("matplotlib", "plot", "the validation figure")
+    needs("matplotlib", "plot", "the validation figure")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 8), layout="constrained")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgealloc.errors import Fault, InputError, MissingPackageError
+from edgealloc.errors import Fault, InputError, needs
 from edgealloc.models.training.client import FederatedOptions
 from edgealloc.models.training.federated import run
 from edgealloc.models.training.task import Setup, build_task
@@ -218,10 +218,9 @@ def _frame(records: Sequence[Record]) -> pd.DataFrame:
     MissingPackageError
         Without pandas.
     """
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise MissingPackageError("pandas", "frame", "a result frame") from error
+    needs("pandas", "frame", "a result frame")
+    import pandas as pd
+
     return pd.DataFrame.from_records(list(records))
 
 

@@ -13,14 +13,13 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.outcome import Status
-from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageError
+from edgealloc.errors import EdgeallocError, Fault, InputError, needs
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.backends.judge import UNASKED, Claim, Stop, conclude, stop_of
@@ -73,8 +72,7 @@ def import_cvxpy() -> Any:
     MissingPackageError
         Without cvxpy; the message names its extra.
     """
-    if find_spec("cvxpy") is None:
-        raise MissingPackageError("cvxpy", "cvxpy", "a back end of cvxpy")
+    needs("cvxpy", "cvxpy", "a back end of cvxpy")
     import cvxpy
 
     return cvxpy

@@ -19,7 +19,7 @@ from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.solvers.backends.cvxpy_fdma import import_cvxpy
-from edgealloc.units import FloatArray, IntArray
+from edgealloc.units import LN2, FloatArray, IntArray
 
 __all__ = ["OfdmaRelaxation", "ofdma_relaxation"]
 
@@ -124,7 +124,7 @@ def ofdma_relaxation(problem: Problem) -> OfdmaRelaxation:
     width = subcarrier_hz(inst)
     # units: T for times, the energy budget for energies, D1 for bits, the work at full frequency for cycles
     snr = inst.gain * (energy_j / (inst.noise_psd_w_per_hz * width * deadline))[:, None]
-    bits_per_use = width * deadline / math.log(2.0) / inst.payload_lora_bits
+    bits_per_use = width * deadline / LN2 / inst.payload_lora_bits
     work_fixed = inst.cycles_fixed / (inst.freq_max_hz * deadline)
     work_lora = inst.cycles_lora / (inst.freq_max_hz * deadline)
     heat = inst.capacitance * inst.freq_max_hz**3 * deadline / energy_j

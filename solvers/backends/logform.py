@@ -24,7 +24,7 @@ from edgealloc.data.allocation import Allocation
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
-from edgealloc.units import BoolArray, FloatArray, IntArray
+from edgealloc.units import LN2, BoolArray, FloatArray, IntArray
 
 __all__ = ["TERMS", "LogForm", "allocation_of", "mean_exponential", "quadrature_error", "without_logarithm"]
 
@@ -129,7 +129,7 @@ class LogForm:
             energy_lora=joule * adapter.cycles_lora,
             power=np.log(energy_j / (inst.power_max_w * inst.latency_s)),
             snr=np.log(energy_j * inst.gain / (inst.noise_psd_w_per_hz * channel_uses)),
-            nats=np.log(adapter.payload_lora_bits * np.log(2.0) / channel_uses),
+            nats=np.log(adapter.payload_lora_bits * LN2 / channel_uses),
             head=inst.payload_fixed_bits / adapter.payload_lora_bits,
             x_min=np.log(inst.keep_min),
             x_max=np.log(inst.keep_max),

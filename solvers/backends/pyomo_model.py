@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
-from edgealloc.errors import EdgeallocError, MissingPackageError
+from edgealloc.errors import EdgeallocError, needs
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.solvers.backends.logform import LogForm, allocation_of, mean_exponential
-from edgealloc.units import FloatArray
+from edgealloc.units import LN2, FloatArray
 
 __all__ = ["Form", "allocation_of_model", "to_pyomo"]
 
@@ -55,8 +54,7 @@ def to_pyomo(problem: Problem, form: Form | None = None) -> Any:
     EdgeallocError
         For another underfitting term; for ``log`` where the problem has no such form.
     """
-    if find_spec("pyomo") is None:
-        raise MissingPackageError("pyomo", "pyomo", "a back end of pyomo")
+    needs("pyomo", "pyomo", "a back end of pyomo")
     if problem.underfit.name not in ("inverse-keep", "perturbation"):
         raise EdgeallocError(f"Pyomo models take inverse-keep and perturbation, not {problem.underfit.name!r}")
     flat = problem.instance.access == "fdma" and not problem.structure.discrete
@@ -328,7 +326,7 @@ def _uplink(m: Any, problem: Problem) -> None:
 
         def shannon(m: Any, k: str) -> Any:
             snr = inst.gain[at[k]] / (noise * width)
-            return sum(pyo.log(1 + float(snr[c]) * m.power[k, c]) for c in m.M) * (width / math.log(2) / MBIT)
+            return sum(pyo.log(1 + float(snr[c]) * m.power[k, c]) for c in m.M) * (width / LN2 / MBIT)
 
         m.rate_mbps = pyo.Expression(m.K, rule=shannon)
         return
@@ -349,6 +347,6 @@ def _uplink(m: Any, problem: Problem) -> None:
 
     def rate(m: Any, k: str) -> Any:
         snr_khz = float(inst.gain[at[k]]) / noise / KHZ
-        return m.bandwidth[k] * pyo.log(1 + snr_khz * m.power[k] / m.bandwidth[k]) * (KHZ / math.log(2) / MBIT)
+        return m.bandwidth[k] * pyo.log(1 + snr_khz * m.power[k] / m.bandwidth[k]) * (KHZ / LN2 / MBIT)
 
     m.rate_mbps = pyo.Expression(m.K, rule=rate)

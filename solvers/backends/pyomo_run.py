@@ -12,13 +12,12 @@ import math
 import tempfile
 from dataclasses import replace
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgealloc.errors import Fault, InputError, MissingPackageError
+from edgealloc.errors import Fault, InputError, needs
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.backends.judge import UNASKED, Claim, Stop, conclude, stop_of
@@ -159,10 +158,9 @@ def solve_model(
         engine = pyo.SolverFactory(solver)
         if engine.available(exception_flag=False):
             claim = _by_pyomo(problem, model, solver, engine, options, settings)
-        elif solver == "ipopt" and find_spec("casadi") is not None:
-            claim = _by_casadi(problem, model, options, settings)
         elif solver == "ipopt":
-            raise MissingPackageError("casadi", "pyomo", "IPOPT without an executable")
+            needs("casadi", "pyomo", "IPOPT without an executable")
+            claim = _by_casadi(problem, model, options, settings)
         else:
             allowed = "a solver that pyomo finds here (pyomo help --solvers)"
             raise InputError("options", [Fault("options", "method", f"pyomo:{solver}", allowed)])

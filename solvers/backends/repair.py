@@ -23,7 +23,7 @@ from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_rate_bps
 from edgealloc.solvers.fdma.bandwidth import device_rows
 from edgealloc.solvers.fdma.response import BANDWIDTH, COMPUTE, bandwidths, new_table
-from edgealloc.units import FloatArray
+from edgealloc.units import LN2, FloatArray
 
 __all__ = ["repair"]
 
@@ -139,7 +139,7 @@ class _Resources:
         with np.errstate(all="ignore"):
             if self.bandwidth_hz is not None:
                 band, noise = self.bandwidth_hz, inst.noise_psd_w_per_hz
-                need = np.expm1(bits * np.log(2.0) / (time_s * band)) * noise * band / inst.gain * (1.0 + MARGIN)
+                need = np.expm1(bits * LN2 / (time_s * band)) * noise * band / inst.gain * (1.0 + MARGIN)
             else:
                 assert self.owner is not None
                 assert self.subcarrier_w is not None

@@ -13,13 +13,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
-from edgealloc.errors import EdgeallocError, MissingPackageError
+from edgealloc.errors import EdgeallocError, needs
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.solvers.backends.logform import (
@@ -134,8 +133,7 @@ def build(problem: Problem, terms: int = TERMS) -> ScipModel:
     EdgeallocError
         For curves and users' functions, and for a device without gain or energy (no logarithm).
     """
-    if find_spec("pyscipopt") is None:
-        raise MissingPackageError("pyscipopt", "scip", "method 'scip'")
+    needs("pyscipopt", "scip", "method 'scip'")
     if not takes_scip(problem):
         raise EdgeallocError(f"SCIP takes inverse-keep and perturbation; this is {problem.underfit.name!r}")
     import pyscipopt as scip

@@ -22,7 +22,6 @@ from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Master", "MasterPoint"]
 
-Index = list[int] | IntArray
 Values = list[float] | FloatArray
 Pooled = tuple[Callable[[float], float], Callable[[float], float]]
 

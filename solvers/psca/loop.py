@@ -21,6 +21,7 @@ from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["Search"]
 
+_BINARY = 1e-3  # mean of 4 c (1 - c) over the binaries that counts as binary
 _STRONG = 4.0  # a penalty, in prices, above which a binary that rests between 0 and 1 rests at one half
 _NUDGES = 4  # times that columns resting near one half are moved
 
@@ -318,7 +319,7 @@ class Search:
                 if self.control.stopped():
                     return
             residuals.append(4.0 * self.unbinary(self.at) / self.count())
-            if residuals[-1] <= settings.binary_tol:
+            if residuals[-1] <= _BINARY:
                 return
             rests = len(residuals) > 3 and residuals[-1] > 0.99 * residuals[-3] and self.penalty > _STRONG
             if rests and not self._nudge():

@@ -17,7 +17,7 @@ from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.solvers.fdma.cell import SHRINK
 from edgealloc.solvers.psca import device as dev
 from edgealloc.solvers.psca.cap import keep_cap
-from edgealloc.units import BoolArray, FloatArray, IntArray
+from edgealloc.units import LN2, BoolArray, FloatArray, IntArray
 
 __all__ = ["Iterate", "Model", "cap_rows"]
 
@@ -127,7 +127,7 @@ class Model:
     @property
     def band(self) -> float:
         """Bit/s of a whole column per unit of log(1 + SNR)."""
-        return self.column_hz / math.log(2.0)
+        return self.column_hz / LN2
 
     @property
     def binary(self) -> bool:

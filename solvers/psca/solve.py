@@ -37,6 +37,7 @@ __all__ = ["PscaSettings", "solve_psca", "solve_psca_plus"]
 
 
 VARIANTS = ("bound", "cvxpy")
+_KICKS = 4  # of psca+: times that half of the sub-carriers change hands at random before a polish
 DIVE_NODES = 40  # of branch and bound, at the end of psca+ on one band
 
 
@@ -247,7 +248,7 @@ def _finish(model: Model, search: Search, settings: PscaSettings) -> tuple[float
         if plan is None:
             return None
         rng = np.random.default_rng(control.options.seed)
-        for _ in range(settings.kicks if settings.search else 0):  # out of a local optimum, maybe into a better
+        for _ in range(_KICKS if settings.search else 0):  # out of a local optimum, maybe into a better
             if control.stopped():
                 break
             trial = owner.copy()

@@ -219,9 +219,9 @@ sys.modules["flwr"] = None
 import edgealloc.rounds.system, edgealloc.models.exchange.replies
 assert "torch" not in sys.modules
 from edgealloc.errors import MissingPackageError
-for name in ("flower", "flower_client"):
+for name in ("client", "messages", "strategy"):
     try:
-        __import__("edgealloc." + name)
+        __import__("edgealloc.flower." + name)
     except MissingPackageError as error:
         assert "edgealloc[flower]" in str(error)
     else:

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from edgealloc.errors import MissingPackageError
+from edgealloc.errors import needs
 from edgealloc.solvers.psca import device as dev
 from edgealloc.solvers.psca.subproblem.route import RouteError, Step, SubProblem
 from edgealloc.units import FloatArray
@@ -43,8 +42,7 @@ class Reference:
         RouteError
             When the solver fails.
         """
-        if find_spec("cvxpy") is None:
-            raise MissingPackageError("cvxpy", "cvxpy", "the reference route of P-SCA")
+        needs("cvxpy", "cvxpy", "the reference route of P-SCA")
         on = np.flatnonzero(sub.at.active)
         key = on.tobytes() + sub.at.option.tobytes() + bytes([bool(np.isfinite(sub.upper).any())])
         if key not in self._compiled:
