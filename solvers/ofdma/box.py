@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgealloc.solvers.ofdma.cell import OfdmaCell
-from edgealloc.solvers.ofdma.kernels.device import SMAX, SMIN, keep_cap
+from edgealloc.solvers.ofdma.kernels.device import keep_cap
 from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps
 from edgealloc.solvers.ofdma.master import Master, MasterPoint
 from edgealloc.solvers.ofdma.pricing.mode import Mode
+from edgealloc.solvers.row import SMAX, SMIN
 from edgealloc.units import FloatArray
 
 __all__ = ["OfdmaBox", "Region", "root_box", "split", "wide_mixture"]
