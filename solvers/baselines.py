@@ -23,6 +23,7 @@ from edgealloc.solvers.psca.model import Model
 from edgealloc.solvers.psca.plan import Plan, best_plan
 from edgealloc.solvers.psca.rounding.finish import allocation_of
 from edgealloc.solvers.psca.solve import solve_psca
+from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN, ENERGY, FMAX, FMIN, KAPPA, PMAX, SMAX
 from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["BASELINES", "Baseline", "solve_baseline"]
@@ -210,7 +211,8 @@ def _fixed_clock(model: Model, share: FloatArray) -> Plan | None:
     caps = np.full(model.has_row.shape, -2.0)
     for o in range(len(caps)):
         row = model.rows[o]
-        d0, d1, w0, w1, down, energy, kappa, power, f_min, f_max, deadline, top = row.T
+        d0, d1, w0, w1, down, deadline = row.T[[BIT0, BIT1, CYC0, CYC1, DOWN, DEADLINE]]
+        energy, kappa, power, f_min, f_max, top = row.T[[ENERGY, KAPPA, PMAX, FMIN, FMAX, SMAX]]
         clock = np.clip((w0 + w1 * top) / (0.5 * deadline), f_min, f_max)
         columns = np.maximum(share.sum(axis=1, keepdims=True), 1e-300)
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -21,8 +21,8 @@ from edgealloc.formulation.device import (
 )
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_rate_bps
-from edgealloc.solvers.fdma.bandwidth import device_rows
 from edgealloc.solvers.fdma.response import BANDWIDTH, COMPUTE, bandwidths, new_table
+from edgealloc.solvers.row import device_rows
 from edgealloc.units import LN2, FloatArray
 
 __all__ = ["repair"]

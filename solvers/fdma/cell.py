@@ -15,7 +15,6 @@ from edgealloc.data.outcome import relative_gap
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.device import AdapterChoice, chosen_adapter, cycles, payload_bits
 from edgealloc.formulation.problem import Problem
-from edgealloc.solvers.fdma.bandwidth import COLUMNS, device_rows
 from edgealloc.solvers.fdma.response import (
     BANDWIDTH,
     COMPUTE,
@@ -28,6 +27,7 @@ from edgealloc.solvers.fdma.response import (
     floor_of_answers,
     new_table,
 )
+from edgealloc.solvers.row import PER_BIT, PMAX, device_rows
 from edgealloc.units import FloatArray
 
 __all__ = ["SHRINK", "Cell", "Incumbent"]
@@ -48,7 +48,7 @@ class Cell:
     problem, adapter
         The problem and the adapter that each device trains.
     rows, safe_rows
-        Device rows with the true and with the shrunk budgets. Shape [K, 12].
+        Device rows with the true and with the shrunk budgets. Shape [K, WIDTH].
     under, weight, scale
         A w_k factor_k; w_k; 1 / (2 n_k delta) for device pooling. Shape [K].
     pool
@@ -239,9 +239,9 @@ class Cell:
         with np.errstate(divide="ignore", invalid="ignore"):
             freq = np.clip(work / table[COMPUTE], inst.freq_min_hz, inst.freq_max_hz)
         freq = np.where(work > 0.0, freq, inst.freq_min_hz)
-        least = self.safe_rows[:, COLUMNS.index("energy_per_bit_j")]
+        least = self.safe_rows[:, PER_BIT]
         power = least * bits * (np.expm1(table[V]) / table[V]) / table[UPLOAD]
-        power = np.minimum(power, self.safe_rows[:, COLUMNS.index("power_max_w")])
+        power = np.minimum(power, self.safe_rows[:, PMAX])
         allocation = Allocation(keep=keep, freq_hz=freq, power_w=power, bandwidth_hz=table[BANDWIDTH])
         for shave in (0.0, 1e-12, 1e-11, 1e-10, 1e-9):
             lowered = np.maximum(allocation.keep * (1.0 - shave), inst.keep_min)

@@ -23,18 +23,6 @@ from numba import prange
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.fdma.bandwidth import (
-    _C,
-    _D0,
-    _D1,
-    _E,
-    _FMAX,
-    _FMIN,
-    _INV_R,
-    _KAPPA,
-    _P,
-    _T,
-    _W0,
-    _W1,
     BLOCKED,
     FREQ_FIXED,
     FREQ_MIN,
@@ -47,6 +35,7 @@ from edgealloc.solvers.fdma.bandwidth import (
     energy_shape_inverse,
     least_bandwidth,
 )
+from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN, ENERGY, FMAX, FMIN, KAPPA, PER_BIT, PMAX
 from edgealloc.units import FloatArray
 
 __all__ = ["answers", "bandwidths", "floor_of_answers", "share", "tangent"]
@@ -254,28 +243,28 @@ def tangent(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ign
     regime, v = best_efficiency(row, keep, v)
     if regime >= BLOCKED:
         return -math.inf, 0.0, 0.0
-    d_x, w_x = row[_D1] * keep, row[_W1] * keep
-    bits, work = row[_D0] + d_x, row[_W0] + w_x
-    window = row[_T] - bits * row[_INV_R]
-    window_x = -d_x * row[_INV_R]
+    d_x, w_x = row[BIT1] * keep, row[CYC1] * keep
+    bits, work = row[BIT0] + d_x, row[CYC0] + w_x
+    window = row[DEADLINE] - bits * row[DOWN]
+    window_x = -d_x * row[DOWN]
     eps, eps1, _eps2 = energy_shape(v)
-    e, e_x, e_v = row[_C] * bits * eps, row[_C] * d_x * eps, row[_C] * bits * eps1
-    left = row[_E] - e
+    e, e_x, e_v = row[PER_BIT] * bits * eps, row[PER_BIT] * d_x * eps, row[PER_BIT] * bits * eps1
+    left = row[ENERGY] - e
     # piece 2: freq_max
-    tau2, tau2_x = work / row[_FMAX], w_x / row[_FMAX]
+    tau2, tau2_x = work / row[FMAX], w_x / row[FMAX]
     t2, t2_x = window - tau2, window_x - tau2_x
     b2, b2_x, b2_v = math.log(bits * LN2 / (v * t2)), d_x / bits - t2_x / t2, -1.0 / v
-    theta, loss1, loss2 = 0.0, 0.0, 1.0 + row[_T] / t2  # digits lost to cancellation, as a factor
+    theta, loss1, loss2 = 0.0, 0.0, 1.0 + row[DEADLINE] / t2  # digits lost to cancellation, as a factor
     b1, b1_x, b1_v, t1, t1_x, t1_v = b2, b2_x, b2_v, t2, t2_x, 0.0
     if regime not in (POWER_FREQ_MAX, FREQ_FIXED):
-        tau1 = math.sqrt(row[_KAPPA] * work / left) * work
+        tau1 = math.sqrt(row[KAPPA] * work / left) * work
         tau1_x = tau1 * (1.5 * w_x / work + 0.5 * e_x / left)
         tau1_v = tau1 * 0.5 * e_v / left
         t1, t1_x, t1_v = window - tau1, window_x - tau1_x, -tau1_v
         b1, b1_x = math.log(bits * LN2 / (v * t1)), d_x / bits - t1_x / t1
         b1_v = -1.0 / v - t1_v / t1
         theta = 1.0
-        loss1 = 1.0 + row[_T] / t1 + (1.0 + tau1 / t1) * row[_E] / left
+        loss1 = 1.0 + row[DEADLINE] / t1 + (1.0 + tau1 / t1) * row[ENERGY] / left
         if regime == KINK:
             theta = min(max(-b2_v / (b1_v - b2_v), 0.0), 1.0)
     if not (t1 > 0.0 and t2 > 0.0):
@@ -290,21 +279,21 @@ def tangent(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ign
     size += pay * (2.0 + abs(log_b) + loss + reach * (loss + steep))
     if regime in (FREQ_MIN, FREQ_FIXED, POWER, POWER_FREQ_MAX):
         if regime in (FREQ_MIN, FREQ_FIXED):
-            heat = row[_KAPPA] * row[_FMIN] ** 2
-            h, h_x, h_v = e + heat * work - row[_E], e_x + heat * w_x, e_v
-            terms = e + heat * work + row[_E]
+            heat = row[KAPPA] * row[FMIN] ** 2
+            h, h_x, h_v = e + heat * work - row[ENERGY], e_x + heat * w_x, e_v
+            terms = e + heat * work + row[ENERGY]
         else:
-            h, h_x, h_v = e - row[_P] * t1, e_x - row[_P] * t1_x, e_v - row[_P] * t1_v
-            terms = e + row[_P] * (row[_T] + max(loss1, loss2) * (row[_T] - min(t1, t2)))
+            h, h_x, h_v = e - row[PMAX] * t1, e_x - row[PMAX] * t1_x, e_v - row[PMAX] * t1_v
+            terms = e + row[PMAX] * (row[DEADLINE] + max(loss1, loss2) * (row[DEADLINE] - min(t1, t2)))
         lam = max(-g_v / h_v, 0.0)
         value += lam * h
         g_x += lam * h_x
         g_v += lam * h_v
         size += (1.0 + reach) * lam * (terms + abs(h_x))
-    bits_lo = row[_D0] + row[_D1] * math.exp(lo)
-    work_lo = row[_W0] + row[_W1] * math.exp(lo)
-    spare = row[_E] - row[_KAPPA] * row[_FMIN] ** 2 * work_lo
-    v_max = 1.0001 * energy_shape_inverse(max(spare / (row[_C] * bits_lo), 1.0)) + 1e-9
+    bits_lo = row[BIT0] + row[BIT1] * math.exp(lo)
+    work_lo = row[CYC0] + row[CYC1] * math.exp(lo)
+    spare = row[ENERGY] - row[KAPPA] * row[FMIN] ** 2 * work_lo
+    v_max = 1.0001 * energy_shape_inverse(max(spare / (row[PER_BIT] * bits_lo), 1.0)) + 1e-9
     size += (v_max + v) * (abs(g_v) + pay * (theta * loss1 * abs(b1_v) + (1.0 - theta) * loss2 * abs(b2_v)))
     fall_v = min(-g_v * v, g_v * (v_max - v))
     return value, g_x, _ROUNDING * size - fall_v

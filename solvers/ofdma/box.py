@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgealloc.solvers.ofdma.cell import OfdmaCell
-from edgealloc.solvers.ofdma.kernels.device import SMAX, SMIN, keep_cap
+from edgealloc.solvers.ofdma.kernels.device import keep_cap
 from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps
 from edgealloc.solvers.ofdma.master import Master, MasterPoint
 from edgealloc.solvers.ofdma.pricing.mode import Mode
+from edgealloc.solvers.row import SMAX, SMIN
 from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["OfdmaBox", "Region", "root_box", "split", "wide_mixture"]

@@ -19,10 +19,10 @@ from edgealloc.solvers.base import Control
 from edgealloc.solvers.ofdma.box import OfdmaBox, Region
 from edgealloc.solvers.ofdma.cell import Assignment, OfdmaCell
 from edgealloc.solvers.ofdma.free import free_bound
-from edgealloc.solvers.ofdma.kernels.device import SMIN
 from edgealloc.solvers.ofdma.kernels.share import share
 from edgealloc.solvers.ofdma.master import Master
 from edgealloc.solvers.ofdma.start import improved
+from edgealloc.solvers.row import SMIN
 from edgealloc.units import FloatArray
 
 __all__ = ["common_starts", "is_rate_ripe", "split_rate"]

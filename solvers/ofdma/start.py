@@ -11,9 +11,10 @@ import numpy as np
 
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.ofdma.cell import Assignment, OfdmaCell
-from edgealloc.solvers.ofdma.kernels.device import BAND, SMAX, SMIN, profits, psi
+from edgealloc.solvers.ofdma.kernels.device import BAND, profits, psi
 from edgealloc.solvers.ofdma.kernels.local import descend, set_cost
 from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps, share_slope
+from edgealloc.solvers.row import SMAX, SMIN
 from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["improved", "price_guess", "starts"]

@@ -17,9 +17,10 @@ import numpy as np
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.compiling.kernel import kernel
-from edgealloc.solvers.fdma.bandwidth import BLOCKED, device_rows, least_bandwidth
+from edgealloc.solvers.fdma.bandwidth import BLOCKED, least_bandwidth
 from edgealloc.solvers.fdma.cell import SHRINK
 from edgealloc.solvers.fdma.response import tangent
+from edgealloc.solvers.row import device_rows
 from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["OUT", "Choices", "IntArray"]
@@ -40,7 +41,7 @@ class Choices:
     device, option
         Device and menu row (-1 without a menu) of each mode. Shape [R].
     rows, safe_rows, wide_rows
-        Kernel rows with the true, the shrunk and the enlarged budgets. Shape [R, 12].
+        Kernel rows with the true, the shrunk and the enlarged budgets. Shape [R, WIDTH].
     under
         A w_k times the underfit factor of the menu row. Shape [R].
     low, high

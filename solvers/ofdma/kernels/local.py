@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
-from edgealloc.solvers.ofdma.kernels.device import SMAX, SMIN, WEIGHT, keep_cap
+from edgealloc.solvers.ofdma.kernels.device import WEIGHT, keep_cap
 from edgealloc.solvers.ofdma.kernels.share import (
     CURVE,
     KIND,
@@ -21,6 +21,7 @@ from edgealloc.solvers.ofdma.kernels.share import (
     stability,
     stability_slope,
 )
+from edgealloc.solvers.row import SMAX, SMIN
 from edgealloc.units import FloatArray
 
 __all__ = ["best_keeps", "descend", "polished_keeps", "set_cost"]

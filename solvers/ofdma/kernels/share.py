@@ -17,7 +17,8 @@ from __future__ import annotations
 import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
-from edgealloc.solvers.ofdma.kernels.device import EPS, SCALE, SMAX, SMIN, UNDER, WEIGHT
+from edgealloc.solvers.ofdma.kernels.device import EPS, SCALE, UNDER, WEIGHT
+from edgealloc.solvers.row import SMAX, SMIN
 
 __all__ = ["best_share", "free_keeps", "keep_at_share", "share", "share_below", "share_size", "share_slope"]
 

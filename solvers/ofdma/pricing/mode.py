@@ -19,12 +19,13 @@ from typing import NamedTuple
 import numpy as np
 
 from edgealloc.solvers.base import Control
-from edgealloc.solvers.ofdma.kernels.device import SMAX, SMIN, keep_cap, proven_keep
+from edgealloc.solvers.ofdma.kernels.device import keep_cap, proven_keep
 from edgealloc.solvers.ofdma.kernels.share import free_keeps, share
 from edgealloc.solvers.ofdma.pricing.counts import count_cuts, count_level, count_window
 from edgealloc.solvers.ofdma.pricing.cover import Cover
 from edgealloc.solvers.ofdma.pricing.cuts import LEVEL_STEPS, keep_window, make_cuts, relaxed_level
 from edgealloc.solvers.ofdma.pricing.sets import DEPTH, FOUND, LEAVES, NODES, open_search, run_search
+from edgealloc.solvers.row import SMAX, SMIN
 from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Ask", "Mode", "Priced", "price_mode"]
@@ -51,7 +52,7 @@ class Mode:
     ----------
     row, objective
         See :mod:`edgealloc.solvers.ofdma.kernels.device` and :mod:`edgealloc.solvers.ofdma.kernels.share`. Shapes
-        [17], [8 + 5 P].
+        [MODE_WIDTH], [8 + 5 P].
     levels
         Allowed keep rates; empty for any. Shape [J].
     inv_a, log2_a

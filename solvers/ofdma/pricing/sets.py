@@ -13,15 +13,10 @@ import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.compiling.order import sort_by
-from edgealloc.solvers.ofdma.kernels.device import (
-    EPS,
-    SMIN,
-    cannot_carry,
-    keep_cap,
-    proven_keep,
-)
+from edgealloc.solvers.ofdma.kernels.device import EPS, cannot_carry, keep_cap, proven_keep
 from edgealloc.solvers.ofdma.kernels.share import best_share, keep_at_share, share
 from edgealloc.solvers.ofdma.pricing.cover import cover_rest
+from edgealloc.solvers.row import SMIN
 
 __all__ = ["open_search", "run_search"]
 

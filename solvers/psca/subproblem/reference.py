@@ -17,6 +17,7 @@ import numpy as np
 from edgealloc.errors import needs
 from edgealloc.solvers.psca import device as dev
 from edgealloc.solvers.psca.subproblem.route import RouteError, Step, SubProblem
+from edgealloc.solvers.row import PMAX
 from edgealloc.units import FloatArray
 
 __all__ = ["Reference"]
@@ -65,7 +66,7 @@ class _Stated:
         cp: Any = import_module("cvxpy")  # its functions are bound at run time
         model, t = sub.model, sub.table[on]
         k, m = len(on), sub.at.share.shape[1]
-        inverse = model.inverse_w[on] / model.row(sub.at.option)[on, 7][:, None]
+        inverse = model.inverse_w[on] / model.row(sub.at.option)[on, PMAX][:, None]
         x, theta, phi, v = (cp.Variable(k, name=name) for name in ("x", "theta", "phi", "v"))
         if model.problem.instance.common_keep:
             x = cp.Variable(name="x") * np.ones(k)

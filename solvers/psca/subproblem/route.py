@@ -11,6 +11,7 @@ from edgealloc.errors import EdgeallocError
 from edgealloc.solvers.psca import device as dev
 from edgealloc.solvers.psca.model import Iterate, Model
 from edgealloc.solvers.psca.subproblem.step import sub_problem
+from edgealloc.solvers.row import PMAX
 from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["Native", "Route", "RouteError", "Step", "SubProblem"]
@@ -97,7 +98,7 @@ class Native:
         model, on = sub.model, np.flatnonzero(sub.at.active)
         joint = model.problem.instance.common_keep
         table = np.ascontiguousarray(sub.table[on])
-        power = model.row(sub.at.option)[on, 7][:, None]
+        power = model.row(sub.at.option)[on, PMAX][:, None]
         inverse = np.ascontiguousarray(model.inverse_w[on] / power)
         order = np.ascontiguousarray(model.order[on])
         y, share = _interior(table, inverse, order, sub.at.y[on], sub.at.share[on], sub.lower[on], sub.upper[on])
