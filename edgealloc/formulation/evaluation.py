@@ -11,7 +11,7 @@ from edgealloc.data.instance import Instance
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.device import chosen_adapter, compute_energy_j, cycles, download_s, payload_bits
 from edgealloc.formulation.objective import Objective
-from edgealloc.formulation.radio import fdma_rate_bps, subcarrier_hz, subcarrier_rate_bps
+from edgealloc.formulation.radio import block_count, blocks_of, fdma_rate_bps, subcarrier_hz, subcarrier_rate_bps
 from edgealloc.units import BoolArray, FloatArray
 
 __all__ = ["Evaluation", "Violation", "evaluate", "violations"]
@@ -219,12 +219,16 @@ def _broken(inst: Instance, allocation: Allocation, use: _Use) -> list[Violation
     band = allocation.bandwidth_hz
     report(on & ~(band >= 0), "bandwidth_hz", band, np.asarray(0.0))
     report(on & ~(power >= 0), "power_w", power, np.asarray(0.0))
-    if not used <= inst.bandwidth_hz:
-        found.append(Violation(None, "bandwidth_hz", used, inst.bandwidth_hz))
-    if inst.access == "rb" and inst.block_hz is not None:
+    fits = used <= inst.bandwidth_hz
+    if inst.block_hz is not None:
         # n blocks need not be a double, nor its quotient be n: the nearest double to n blocks counts
-        whole = np.rint(band / inst.block_hz) * inst.block_hz
-        report(on & ~(band == whole), "bandwidth_hz (whole blocks)", band, np.asarray(inst.block_hz))
+        blocks = np.where(on, blocks_of(band, inst.block_hz), 0.0)
+        whole = on & (band == blocks * inst.block_hz)
+        report(on & ~whole, "bandwidth_hz (whole blocks)", band, np.asarray(inst.block_hz))
+        if whole[on].all():
+            fits = bool(np.sum(blocks) <= block_count(inst.bandwidth_hz, inst.block_hz))
+    if not fits:
+        found.append(Violation(None, "bandwidth_hz", used, inst.bandwidth_hz))
     return found
 
 

@@ -2,16 +2,23 @@
 
 FDMA and resource blocks: ``r = b log2(1 + p g / (N0 b))``. OFDMA: the sum over a device's own
 sub-carriers of ``B_m log2(1 + p_m g_m / (N0 B_m))`` with ``B_m = B / M``.
+
+Resource blocks are counted: how many the band holds and how many a bandwidth is, never how many Hz they come to.
 """
 
 from __future__ import annotations
+
+import math
+from fractions import Fraction
 
 import numpy as np
 
 from edgealloc.data.instance import Instance
 from edgealloc.units import LN2, FloatArray, IntArray
 
-__all__ = ["fdma_rate_bps", "subcarrier_hz", "subcarrier_rate_bps"]
+__all__ = ["block_count", "blocks_of", "fdma_rate_bps", "subcarrier_hz", "subcarrier_rate_bps"]
+
+_WHOLE = Fraction(1, 2**50)  # relative: a quotient of two doubles so near below a whole number is meant to be it
 
 
 def fdma_rate_bps(
@@ -22,6 +29,19 @@ def fdma_rate_bps(
     safe = np.where(bandwidth > 0, bandwidth, 1.0)
     rate = safe * np.log1p(power_w * gain / (noise_psd_w_per_hz * safe)) / LN2
     return np.where(bandwidth > 0, rate, 0.0)
+
+
+def block_count(bandwidth_hz: float, block_hz: float) -> int:
+    """Whole resource blocks in a band of ``bandwidth_hz``, both in Hz: n where ``block_hz`` is B / n in doubles.
+
+    B / block_hz, exactly, is rounded to the nearest whole number within 2^-50 of it, relative; down otherwise.
+    """
+    return math.floor(Fraction(bandwidth_hz) / Fraction(block_hz) * (1 + _WHOLE))
+
+
+def blocks_of(bandwidth_hz: FloatArray, block_hz: float) -> FloatArray:
+    """How many blocks bandwidths in Hz are, to the nearest whole number. Of the same shape."""
+    return np.asarray(np.rint(bandwidth_hz / block_hz))
 
 
 def subcarrier_hz(instance: Instance) -> float:

@@ -19,6 +19,7 @@ from edgealloc.data.instance import Instance
 from edgealloc.data.spec import BoundSpec
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.bound import StabilityTerm
+from edgealloc.formulation.radio import block_count
 from edgealloc.scenario.adapter import (
     AdapterCost,
     adapter_cost,
@@ -285,10 +286,14 @@ def _spectrum(o: CellOptions, point: OperatingPoint, snr_hz_per_w: FloatArray) -
         reference = Allocation(keep, point.freq_hz, power, owner=owner)
     else:
         band = point.bandwidth_hz
+        need_hz = float(band.sum()) * (1.0 + 1e-12)
         if o.access == "rb":
-            band = np.ceil(band / o.block_hz) * o.block_hz
-        need_hz = float(band.sum()) * (1.0 if o.access == "rb" else 1.0 + 1e-12)
+            blocks = np.ceil(band / o.block_hz)
+            band, need_hz = blocks * o.block_hz, float(blocks.sum() * o.block_hz)
         reference = Allocation(keep, point.freq_hz, point.power_w, bandwidth_hz=band)
     if o.bandwidth_hz is None:
         return need_hz, reference
-    return o.bandwidth_hz, reference if need_hz <= o.bandwidth_hz else None
+    fits = need_hz <= o.bandwidth_hz
+    if o.access == "rb":
+        fits = block_count(need_hz, o.block_hz) <= block_count(o.bandwidth_hz, o.block_hz)
+    return o.bandwidth_hz, reference if fits else None

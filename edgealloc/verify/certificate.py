@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 from flint import ctx
@@ -24,6 +23,7 @@ from edgealloc.certificate.form import OUT
 from edgealloc.certificate.prices import Certificate
 from edgealloc.data.instance import Instance
 from edgealloc.units import BoolArray, FloatArray, IntArray
+from edgealloc.verify.blocks import blocks_there
 from edgealloc.verify.proof.cover import Box, Spans, check_cover, check_tree, root_box
 from edgealloc.verify.proof.device import Device, Line, bandwidth_line, blocked
 from edgealloc.verify.proof.enclosures import Balls, Intervals, Number, sum_below
@@ -210,9 +210,8 @@ def budget_hz(instance: Instance) -> float:
     """Bandwidth that can be handed out: B, or the whole blocks in it, a hair more for rounding."""
     if instance.block_hz is None:
         return instance.bandwidth_hz
-    # allocations may round n blocks to the nearest double each, so a hair more than B counts as B
-    blocks = math.floor(Fraction(instance.bandwidth_hz) / Fraction(instance.block_hz) * (1 + Fraction(1, 2**51)))
-    return math.nextafter(blocks * instance.block_hz, math.inf)
+    # allocations round n blocks to the nearest double each, so their sum, and this, may be half a unit more
+    return math.nextafter(math.nextafter(blocks_there(instance) * instance.block_hz, math.inf), math.inf)
 
 
 def blocks_at_least(bandwidth_hz: FloatArray, block_hz: float) -> FloatArray:

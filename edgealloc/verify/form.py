@@ -21,6 +21,7 @@ from edgealloc.data.instance import Instance
 from edgealloc.data.solution import Solution
 from edgealloc.errors import Fault
 from edgealloc.units import FloatArray
+from edgealloc.verify.blocks import blocks_there, blocks_used
 
 __all__ = ["Findings", "check_form", "check_ranges", "check_spectrum", "check_stated_use", "total"]
 
@@ -134,14 +135,18 @@ def check_spectrum(instance: Instance, solution: Solution, found: Findings) -> N
                 owner[carrier] = name
         return
     found.each(~on & (band != 0), names, "bandwidth_hz", band, "0 for a device left out")
+    if instance.block_hz is not None:
+        blocks, there = blocks_used(instance, band), blocks_there(instance)
+        found.each(np.isnan(blocks), names, "bandwidth_hz", band, "whole resource blocks")
+        if not np.isnan(blocks).any():
+            used = total(blocks.tolist())
+            if used > there:
+                found.add("uplink", "bandwidth_hz", f"{used:.0f} blocks in total", f"at most {there}")
+            return
     over = _excess(band.tolist(), float(instance.bandwidth_hz))
     if over > 0:
         text = f"{total(band.tolist())!r} in total (over by {over:.3g})"
         found.add("uplink", "bandwidth_hz", text, f"at most {instance.bandwidth_hz!r}")
-    if instance.access == "rb" and instance.block_hz is not None:
-        # n blocks of a width that is no whole number of Hz need not be a double: the nearest one counts
-        blocks = np.rint(band / instance.block_hz)
-        found.each(band != blocks * instance.block_hz, names, "bandwidth_hz", band, "whole resource blocks")
 
 
 def check_stated_use(

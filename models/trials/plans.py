@@ -12,6 +12,7 @@ import numpy as np
 
 from edgealloc.data.instance import Instance
 from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.radio import block_count
 from edgealloc.formulation.result import Result
 from edgealloc.models.trials.validate import Plan, plan_from_result
 
@@ -83,7 +84,7 @@ def _equal_share(instance: Instance, device: int) -> Instance | None:
         share = len(columns) / instance.num_subcarriers
     elif instance.access == "rb":
         assert instance.block_hz is not None
-        blocks = int(instance.bandwidth_hz / instance.block_hz / k)
+        blocks = block_count(instance.bandwidth_hz, instance.block_hz) // k
         if not blocks:
             return None
         share = blocks * instance.block_hz / instance.bandwidth_hz

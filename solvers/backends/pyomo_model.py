@@ -10,7 +10,6 @@ close five devices of it in a minute.
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from edgealloc.data.allocation import Allocation
 from edgealloc.errors import EdgeallocError, needs
 from edgealloc.formulation.problem import Problem
-from edgealloc.formulation.radio import subcarrier_hz
+from edgealloc.formulation.radio import block_count, subcarrier_hz
 from edgealloc.solvers.backends.logform import LogForm, allocation_of, mean_exponential
 from edgealloc.units import LN2, FloatArray
 
@@ -336,7 +335,7 @@ def _uplink(m: Any, problem: Problem) -> None:
     band = (least, inst.bandwidth_hz / KHZ)
     m.bandwidth = pyo.Var(m.K, bounds=band, initialize=0.9 * band[1] / len(names), doc="kHz")
     if inst.access == "rb":
-        most = math.floor(Fraction(inst.bandwidth_hz) / Fraction(inst.block_hz or 1.0))
+        most = block_count(inst.bandwidth_hz, inst.block_hz or 1.0)
         m.blocks = pyo.Var(m.K, domain=pyo.NonNegativeIntegers, bounds=(0, most), doc="resource blocks")
         m.whole = pyo.Constraint(
             m.K, rule=lambda m, k: m.bandwidth[k] <= (inst.block_hz or 0.0) / KHZ * m.blocks[k] + least

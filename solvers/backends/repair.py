@@ -20,7 +20,7 @@ from edgealloc.formulation.device import (
     payload_bits,
 )
 from edgealloc.formulation.problem import Problem
-from edgealloc.formulation.radio import subcarrier_rate_bps
+from edgealloc.formulation.radio import block_count, blocks_of, subcarrier_rate_bps
 from edgealloc.solvers.fdma.response import BANDWIDTH, COMPUTE, bandwidths, new_table
 from edgealloc.solvers.row import device_rows
 from edgealloc.units import LN2, FloatArray
@@ -122,9 +122,10 @@ class _Resources:
         assert point.bandwidth_hz is not None
         band = np.where(on, np.maximum(point.bandwidth_hz, 0.0), 0.0)
         if inst.block_hz is not None:
-            band = np.rint(band / inst.block_hz) * inst.block_hz
-            if band.sum() > inst.bandwidth_hz:
+            blocks = blocks_of(band, inst.block_hz)
+            if blocks.sum() > block_count(inst.bandwidth_hz, inst.block_hz):
                 return None
+            band = blocks * inst.block_hz
         elif band.sum() > inst.bandwidth_hz * (1.0 - MARGIN):
             band = band * (inst.bandwidth_hz / band.sum() * (1.0 - MARGIN))
         return cls(problem, adapter, freq, bandwidth_hz=band)
@@ -187,9 +188,12 @@ def _redealt(problem: Problem, point: Allocation) -> Allocation | None:
         table = new_table(inst.num_devices)
         bandwidths(rows, np.log(keep), np.zeros_like(keep), table)
         band = np.where(on, table[BANDWIDTH], 0.0)
+        fits = bool(band.sum() <= inst.bandwidth_hz)
         if inst.block_hz is not None and np.isfinite(band).all():
-            band = np.ceil(band / inst.block_hz) * inst.block_hz
-        if band.sum() <= inst.bandwidth_hz:
+            blocks = np.ceil(band / inst.block_hz)
+            fits = bool(blocks.sum() <= block_count(inst.bandwidth_hz, inst.block_hz))
+            band = blocks * inst.block_hz
+        if fits:
             with np.errstate(divide="ignore", invalid="ignore"):
                 freq = np.nan_to_num(cycles(inst, adapter, keep) / table[COMPUTE], nan=np.inf)
             dealt = replace(point, bandwidth_hz=band, freq_hz=np.clip(freq, inst.freq_min_hz, inst.freq_max_hz))

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ import numpy as np
 from edgealloc.data.allocation import Allocation
 from edgealloc.errors import EdgeallocError, needs
 from edgealloc.formulation.problem import Problem
-from edgealloc.formulation.radio import subcarrier_hz
+from edgealloc.formulation.radio import block_count, subcarrier_hz
 from edgealloc.solvers.backends.logform import (
     LogForm,
     allocation_of,
@@ -277,7 +276,7 @@ class _Builder:
         cost = bits - snr - eps - max(ends[1] - snr + 1.0, 0.0) * out
         self.row(self.sum(exp(float(u) * v + (cost + float(w))) for u, w in zip(nodes, logs, strict=True)) <= 1.0)
         if inst.block_hz is not None:
-            most = math.floor(Fraction(inst.bandwidth_hz) / Fraction(inst.block_hz))
+            most = block_count(inst.bandwidth_hz, inst.block_hz)
             self.out.blocks.append(self.variable(0, most, "I"))
             self.row(exp(beta) <= inst.block_hz / inst.bandwidth_hz * self.out.blocks[-1] + out)
         else:
@@ -341,7 +340,7 @@ class _Builder:
             for m in range(len(out.owner[0])):
                 self.row(self.sum(row[m] for row in out.owner) <= 1)
         elif out.blocks:
-            most = math.floor(Fraction(inst.bandwidth_hz) / Fraction(inst.block_hz or 1.0))
+            most = block_count(inst.bandwidth_hz, inst.block_hz or 1.0)
             self.row(self.sum(out.blocks) <= most)
         else:
             self.row(self.sum(self.bands) <= 1)

@@ -13,6 +13,7 @@ import numpy as np
 from edgealloc.data.outcome import Diagnosis
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.radio import block_count
 from edgealloc.solvers.fdma.bandwidth import (
     BLOCKED_BOTH,
     BLOCKED_DEADLINE,
@@ -114,7 +115,7 @@ def diagnose_problem(problem: Problem) -> tuple[Diagnosis, ...]:
     required = math.inf
     if inst.access == "rb" and inst.block_hz is not None:
         blocks = np.ceil(need / inst.block_hz)
-        there = math.floor(inst.bandwidth_hz / inst.block_hz)
+        there = block_count(inst.bandwidth_hz, inst.block_hz)
         required = float(np.sum(blocks) * inst.block_hz)
         message = (
             "too few resource blocks even at the least keep rates: all devices together need "

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
-from edgealloc.formulation.radio import subcarrier_hz
+from edgealloc.formulation.radio import block_count, subcarrier_hz
 from edgealloc.solvers.fdma.cell import SHRINK
 from edgealloc.solvers.psca import device as dev
 from edgealloc.solvers.psca.cap import keep_cap
@@ -108,7 +108,7 @@ class Model:
         else:
             width, gain = inst.bandwidth_hz, inst.gain[:, None]
             if inst.access == "rb" and inst.block_hz is not None:
-                blocks = math.floor(inst.bandwidth_hz / inst.block_hz * (1.0 + 1e-15))
+                blocks = block_count(inst.bandwidth_hz, inst.block_hz)
                 width = blocks * inst.block_hz
         with np.errstate(divide="ignore"):
             inverse = np.ascontiguousarray(inst.noise_psd_w_per_hz * width / gain)

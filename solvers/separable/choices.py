@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 import numpy as np
 
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.radio import block_count, blocks_of
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.fdma.bandwidth import BLOCKED, least_bandwidth
 from edgealloc.solvers.fdma.cell import SHRINK
@@ -85,7 +85,7 @@ class Choices:
         block = inst.block_hz if inst.access == "rb" and inst.block_hz is not None else 0.0
         budget = inst.bandwidth_hz
         if block:
-            budget = block * math.floor(Fraction(budget) / Fraction(block)) * (1.0 + 2.0 * _EPS)
+            budget = block * block_count(budget, block) * (1.0 + 2.0 * _EPS)
         low, high = inst.keep_min[device], inst.keep_max[device]
         choices = cls(
             problem, device[order], option[order], rows[order], safe[order], wide[order], under[order],
@@ -107,6 +107,12 @@ class Choices:
         if self.block_hz:
             return self.budget_hz + 0.5 * self.block_hz
         return self.budget_hz * (1.0 - 4e-16 * (8.0 + math.sqrt(self.problem.instance.num_devices)))
+
+    def holds(self, bandwidth_hz: FloatArray) -> bool:
+        """Whether the spectrum holds bandwidths in Hz, shape [K]: blocks are counted, else Hz added up exactly."""
+        if self.block_hz:
+            return bool(np.sum(blocks_of(bandwidth_hz, self.block_hz)) * self.block_hz <= self.limit_hz)
+        return math.fsum(bandwidth_hz) <= self.budget_hz
 
     def weight_of(self, mode: IntArray) -> FloatArray:
         """w_k of the devices of modes, 0 for :data:`OUT`. Shape [N]."""

@@ -74,8 +74,7 @@ class CommonRate(Separable):
             )
             if math.isfinite(local.bound):
                 plans += self._rounded(points, inside, local, math.inf, control)
-        total = self.choices.problem.instance.bandwidth_hz
-        fit = [plan for plan in plans if math.fsum(plan.band) <= total]
+        fit = [plan for plan in plans if self.choices.holds(plan.band)]
         return sorted(fit, key=lambda plan: plan_value(self.choices.problem, plan))[:1]
 
     def _cheapest(self, active: Pieces, start: IntArray) -> list[Found[Plan]]:

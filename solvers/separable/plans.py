@@ -98,7 +98,7 @@ def plan_of(choices: Choices, allocation: Allocation) -> Plan | None:
     mode = np.where(allocation.selected, np.concatenate(([0], np.cumsum(sizes)[:-1])) + option, OUT)
     keep = np.where(allocation.selected, allocation.keep, 0.0)
     plan = Plan(mode, keep, choices.safe_bandwidth(mode, keep), "W")
-    if not float(np.sum(plan.band)) <= inst.bandwidth_hz:
+    if not choices.holds(plan.band):
         return None
     return plan if plan_allocation(choices, plan) is not None else None
 

@@ -173,7 +173,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
         """The plan of least bandwidth, so that a limit that comes early finds something."""
         at = _arg_least(active.safe_band.ravel(), start)
         plan = Plan(active.mode[at // 2], active.safe_keep.ravel()[at], active.safe_band.ravel()[at], "L")
-        if not math.fsum(plan.band) <= self.choices.problem.instance.bandwidth_hz:
+        if not self.choices.holds(plan.band):
             return []
         return [Found(plan_value(self.choices.problem, plan), plan, plan.source)]
 
@@ -221,7 +221,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
         mixed = mixed_plan(self.choices, active, priced)
         if mixed is not None:
             plans.append(mixed)
-        return [plan for plan in plans if math.fsum(plan.band) <= self.choices.problem.instance.bandwidth_hz]
+        return [plan for plan in plans if self.choices.holds(plan.band)]
 
     def _rounded(
         self, active: Pieces, start: IntArray, priced: Priced, gap: float, control: Control

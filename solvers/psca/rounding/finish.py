@@ -8,6 +8,7 @@ import numpy as np
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.radio import blocks_of
 from edgealloc.solvers.psca.model import Iterate, Model
 from edgealloc.solvers.psca.plan import Plan, best_plan
 from edgealloc.solvers.psca.rounding.points import needs_hz, share_out
@@ -102,7 +103,7 @@ def allocation_of(model: Model, share: FloatArray, plan: Plan) -> Allocation | N
     else:
         hz = np.where(on, share[:, 0] * model.column_hz, 0.0)
         if model.blocks and inst.block_hz is not None:
-            hz = np.rint(hz / inst.block_hz) * inst.block_hz
+            hz = blocks_of(hz, inst.block_hz) * inst.block_hz
         spectrum = {"bandwidth_hz": hz, "power_w": np.where(on, power, 0.0)}
     return _within(problem, model.row(plan.option), rate, plan, spectrum)
 
