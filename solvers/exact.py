@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from edgealloc.data.outcome import Status, relative_gap
-from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
@@ -15,7 +17,7 @@ from edgealloc.solvers.fdma.diagnose import diagnose_problem
 from edgealloc.solvers.search.engine import Found, Outcome, branch_and_bound
 from edgealloc.solvers.search.log import SearchLog
 from edgealloc.solvers.search.record import Record
-from edgealloc.solvers.separable.choices import Choices
+from edgealloc.solvers.separable.choices import OUT, Choices
 from edgealloc.solvers.separable.common_rate import CommonRate
 from edgealloc.solvers.separable.plans import Plan, plan_allocation, plan_of, plan_value
 from edgealloc.solvers.separable.record import SeparableProof
@@ -38,11 +40,6 @@ def solve_bnb(problem: Problem, options: Options | None = None) -> Result:
     -------
     Result
         ``optimal``; ``infeasible`` with its diagnosis; ``feasible`` or ``no_solution`` when a limit came first.
-
-    Raises
-    ------
-    EdgeallocError
-        When the allocation found breaks a budget, which would be a defect of the kernels.
     """
     return search(problem, options)[0]
 
@@ -61,11 +58,6 @@ def search(problem: Problem, options: Options | None = None) -> tuple[Result, Ou
     -------
     tuple of Result and Outcome or None
         No tree when a diagnosis made the search needless.
-
-    Raises
-    ------
-    EdgeallocError
-        When the allocation found breaks a budget, which would be a defect of the kernels.
     """
     options = options or Options()
     if problem.instance.access == "ofdma":
@@ -94,13 +86,7 @@ def _search_separable(problem: Problem, options: Options) -> tuple[Result, Outco
 
 
 def _finish(problem: Problem, choices: Choices, control: Control, outcome: Outcome[Plan]) -> Result:
-    """The result of a search: its plan as an allocation, or the diagnosis.
-
-    Raises
-    ------
-    EdgeallocError
-        When the allocation breaks a budget.
-    """
+    """The result of a search: its plan as an allocation, or the diagnosis."""
     result = Result(
         problem=problem,
         method="bnb",
@@ -121,10 +107,14 @@ def _finish(problem: Problem, choices: Choices, control: Control, outcome: Outco
             return replace(result, status=Status.INFEASIBLE, diagnosis=findings, message=message)
         why = control.reason or "the feasible set is thinner than the rounding margin of 1e-12"
         return replace(result, message=f"no allocation found: {why}; allow more time or relax a budget")
-    allocation = plan_allocation(choices, outcome.best.point)
-    if allocation is None:
-        raise EdgeallocError("the computed allocation breaks a budget; please report the instance")
-    value = plan_value(problem, outcome.best.point)
+    for plan in _shaved(choices, outcome.best.point):
+        allocation = plan_allocation(choices, plan)
+        if allocation is not None:
+            break
+    else:
+        message = "the allocation found breaks a budget by rounding; please report the instance"
+        return replace(result, message=message)
+    value = plan_value(problem, plan)
     closed = relative_gap(value, outcome.lower_bound) <= control.options.rel_gap
     why = control.reason or "rounding limits the gap, ask for a larger rel_gap"
     return replace(
@@ -136,3 +126,16 @@ def _finish(problem: Problem, choices: Choices, control: Control, outcome: Outco
         message="" if closed else f"stopped with a gap: {why}",
         seconds=control.seconds,
     )
+
+
+def _shaved(choices: Choices, plan: Plan) -> Iterator[Plan]:
+    """A plan, then with ever lower keep rates where any are allowed, then with nobody where that is allowed."""
+    yield plan
+    inst, on = choices.problem.instance, plan.mode != OUT
+    free = on & np.array([row is None for row in inst.keep_levels or (None,) * len(on)])
+    if not inst.common_keep or np.array_equal(free, on):
+        least = inst.keep_min.max(initial=0.0, where=on) if inst.common_keep else inst.keep_min
+        for shave in (1e-12, 1e-10, 1e-8, 1e-6):
+            yield replace(plan, keep=np.where(free, np.maximum(plan.keep * (1.0 - shave), least), plan.keep))
+    if inst.exclusion_penalty is not None:
+        yield Plan(np.full_like(plan.mode, OUT), np.zeros_like(plan.keep), np.zeros_like(plan.band))

@@ -46,7 +46,7 @@ _CUT_TOLERANCE = 1e-7
 _MAX_WORK = 10_000_000  # nodes of one search in a narrow keep interval, before its root bound has to do
 
 
-NO_SET = 1e3  # cost of the fallback column over the size of the objective
+NO_SET = 1e3  # cost of the fallback column over what ``OfdmaCell.dear`` says
 
 
 _SETTLED = 3  # rounds after which a master's mixtures mean something
@@ -222,7 +222,7 @@ class OfdmaNode:
         n = master.count
         usable = region.usable(master)
         priced = master.cost[:n] + prices.nu * master.kept[:n] + master.mask[:n] @ prices.mu
-        threshold = np.full(cell.devices, NO_SET * cell.size)
+        threshold = np.full(cell.devices, NO_SET * max(cell.size, 2e-3 * cell.worst))
         np.minimum.at(threshold, master.device[:n][usable], priced[usable])
         least = np.full(cell.devices, np.inf)
         tolerance = max(_CUT_TOLERANCE * cell.size, 0.1 * step)
@@ -326,7 +326,7 @@ class OfdmaNode:
 
     def _offer(self, plan: Assignment | None, source: str) -> None:
         """Take an assignment as the incumbent if it is better."""
-        if plan is None:
+        if plan is None or not self.cell.takes(plan):
             return
         value = self.cell.value(plan)
         if value < self.upper:

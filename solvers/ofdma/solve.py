@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.outcome import Diagnosis, Status, relative_gap
-from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
@@ -19,6 +19,7 @@ from edgealloc.solvers.ofdma.cell import Assignment, OfdmaCell
 from edgealloc.solvers.ofdma.common_rate import common_starts
 from edgealloc.solvers.ofdma.diagnose import blocked_devices, too_little_spectrum
 from edgealloc.solvers.ofdma.free import free_bound
+from edgealloc.solvers.ofdma.kernels.device import SMIN
 from edgealloc.solvers.ofdma.record import OfdmaProof
 from edgealloc.solvers.ofdma.relaxation import Ofdma
 from edgealloc.solvers.ofdma.start import starts
@@ -29,6 +30,7 @@ from edgealloc.solvers.search.record import Record
 __all__ = ["search_ofdma"]
 
 _STARTS = 3
+SHAVES = (1e-12, 1e-10, 1e-8, 1e-6)  # of keep rates, should rounding break a budget
 
 
 def search_ofdma(problem: Problem, options: Options) -> tuple[Result, Outcome[Assignment] | None]:
@@ -45,11 +47,6 @@ def search_ofdma(problem: Problem, options: Options) -> tuple[Result, Outcome[As
     -------
     tuple of Result and Outcome or None
         As :func:`~edgealloc.solvers.exact.solve_bnb`, and the search.
-
-    Raises
-    ------
-    EdgeallocError
-        When the allocation found breaks a budget, which would be a defect of the kernels.
     """
     cell = OfdmaCell.of(problem)
     log = SearchLog("bnb", problem.instance.name, options.log)
@@ -95,8 +92,7 @@ def _first_plans(cell: OfdmaCell, control: Control) -> list[Found[Assignment]]:
         first = min(found, key=lambda point: point.value).point
         found += [Found(cell.value(plan), plan, "X") for plan in common_starts(cell, first, control)]
     if not found and np.all(np.isfinite(cell.out)):
-        nobody = Assignment(np.full(cell.subcarriers, -1), np.full(cell.devices, -1), np.zeros(cell.devices))
-        found.append(Found(cell.value(nobody), nobody, "X"))
+        found.append(Found(cell.value(_nobody(cell)), _nobody(cell), "X"))
     return found
 
 
@@ -108,7 +104,7 @@ def _feasible_plan(
     The count of devices left out is minimised by the same search, with shares of 0 and keep rates at their least.
     """
     count = cell.feasibility()
-    first = Assignment(np.full(cell.subcarriers, -1), np.full(cell.devices, -1), np.zeros(cell.devices))
+    first = _nobody(cell)
     starts = [Found(float(cell.devices), first, "X")]
     relaxation, record = Ofdma(count, 1e-9, first), Record[OfdmaBox]()
     outcome = branch_and_bound(relaxation, control, starts=starts, record=record)
@@ -148,35 +144,53 @@ def _finish(cell: OfdmaCell, control: Control, outcome: Outcome[Assignment], rou
     """The result, with the objective of the allocation as it is returned."""
     problem = cell.problem
     assert outcome.best is not None  # the search began with one
-    allocation = _checked(cell, outcome.best.point)
+    bound = outcome.lower_bound
+    result = replace(_blank(problem, control), nodes=outcome.nodes, iterations=rounds)
+    allocation, broken = _within(cell, outcome.best.point)
+    if allocation is None:
+        message = f"the allocation found breaks a budget by rounding ({broken}); please report the instance"
+        return replace(result, lower_bound=bound, message=message)
     option = np.maximum(allocation.option, 0)
     value = problem.objective(allocation.keep, allocation.selected, option)
-    bound = outcome.lower_bound
     closed = relative_gap(value, bound) <= control.options.rel_gap
     why = control.reason or "rounding limits the gap, ask for a larger rel_gap"
     return replace(
-        _blank(problem, control),
+        result,
         status=Status.OPTIMAL if closed else Status.FEASIBLE,
         objective=value,
         lower_bound=min(bound, value),
         allocation=allocation,
-        nodes=outcome.nodes,
-        iterations=rounds,
         message="" if closed else f"stopped with a gap: {why}",
         seconds=control.seconds,
     )
 
 
-def _checked(cell: OfdmaCell, plan: Assignment) -> Allocation:
-    """The allocation of a plan.
+def _within(cell: OfdmaCell, plan: Assignment) -> tuple[Allocation | None, str]:
+    """The allocation of a plan, shaved should rounding break a budget, or None and the budget that stays broken."""
+    broken = ""
+    for trial in _shaved(cell, plan):
+        allocation = allocation_of(cell, trial)
+        found = cell.problem.violations(allocation)
+        if not found:
+            return allocation, ""
+        broken = broken or str(found[0])
+    return None, broken
 
-    Raises
-    ------
-    EdgeallocError
-        When it breaks a budget, which would be a defect of the kernels.
-    """
-    allocation = allocation_of(cell, plan)
-    broken = cell.problem.violations(allocation)
-    if broken:
-        raise EdgeallocError(f"the computed allocation breaks a budget ({broken[0]}); please report the instance")
-    return allocation
+
+def _shaved(cell: OfdmaCell, plan: Assignment) -> Iterator[Assignment]:
+    """A plan, then with ever lower keep rates where any are allowed, then with nobody where that is allowed."""
+    yield plan
+    on = plan.mode >= 0
+    rows = cell.safe_rows[plan.mode]
+    free = on & np.isnan(cell.levels[plan.mode]).all(axis=1)
+    if not cell.common or np.array_equal(free, on):
+        for shave in SHAVES:
+            least = rows[:, SMIN].max(initial=0.0, where=on) if cell.common else rows[:, SMIN]
+            yield replace(plan, keep=np.where(free, np.maximum(plan.keep * (1.0 - shave), least), plan.keep))
+    if np.all(np.isfinite(cell.out)):
+        yield _nobody(cell)
+
+
+def _nobody(cell: OfdmaCell) -> Assignment:
+    """Everybody left out."""
+    return Assignment(np.full(cell.subcarriers, -1), np.full(cell.devices, -1), np.zeros(cell.devices))
