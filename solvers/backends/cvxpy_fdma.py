@@ -292,7 +292,7 @@ def to_cvxpy(problem: Problem) -> ConvexModel:
         gap = cp.norm(cp.hstack([base, steep * inverse_root]))
     else:
         gap = form.weight @ cp.norm(cp.vstack([base, cp.multiply(steep, inverse_root)]), axis=0)
-    scale = problem.free_objective / k  # a device's share of G shrinks like 1/K, tolerances do not
+    scale = problem.size / k  # a device's share of G shrinks like 1/K, tolerances do not
     program = cp.Problem(cp.Minimize((loss + gap) / scale), rows)
     return ConvexModel(problem, program, x, tau, eps, phi, beta, v, energy_per_bit, scale)
 

@@ -167,7 +167,7 @@ def ofdma_relaxation(problem: Problem) -> OfdmaRelaxation:
         gap = cp.norm(cp.hstack([base, steep * root]))
     else:
         gap = inst.weights @ cp.norm(cp.vstack([base, cp.multiply(steep, root)]), axis=0)
-    scale = problem.free_objective / k
+    scale = problem.size / k
     loss = spec.underfit_weight * inst.weights @ (cp.inv_pos(keep) - 1.0)
     program = cp.Problem(cp.Minimize((loss + gap) / scale), rows)
     return OfdmaRelaxation(problem, program, scale, keep, owner, least, most)

@@ -142,7 +142,7 @@ def build(problem: Problem, terms: int = TERMS) -> ScipModel:
 
     model = scip.Model(problem.instance.name)
     model.hideOutput()
-    scale = problem.instance.num_devices / problem.free_objective
+    scale = problem.instance.num_devices / problem.size
     return _Builder(problem, scip, ScipModel(problem, model, scale), terms).build()
 
 

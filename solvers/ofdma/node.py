@@ -34,6 +34,9 @@ _SMOOTH = 0.3  # weight of the best prices so far in the next prices
 _BOX, _SHRINK = 0.3, 0.9  # half width of the price box over the mean price; its shrinking after a step that failed
 
 
+_FAR = 1e3  # of the size of the objective: what is dearer than that decides the prices
+
+
 _LOCAL_EVERY = 8  # rounds between two descents from the master's weights
 
 
@@ -158,6 +161,8 @@ class OfdmaNode:
         if cell.common:
             self._move_columns()
         delta = _BOX * max(float(prices.mu.mean()), 1e-9 * cell.size)
+        if not cell.counting and cell.dear > _FAR * cell.size:  # prices of the assignment at hand say little
+            delta = max(delta, _BOX * cell.dear / cell.subcarriers)
         slack, at_dual, max_work = False, False, _MAX_WORK
         best_value = -math.inf
         lp = math.inf

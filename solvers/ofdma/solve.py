@@ -22,7 +22,7 @@ from edgealloc.solvers.ofdma.free import free_bound
 from edgealloc.solvers.ofdma.kernels.device import SMIN
 from edgealloc.solvers.ofdma.record import OfdmaProof
 from edgealloc.solvers.ofdma.relaxation import Ofdma
-from edgealloc.solvers.ofdma.start import starts
+from edgealloc.solvers.ofdma.start import improved, starts
 from edgealloc.solvers.search.engine import Found, Outcome, branch_and_bound
 from edgealloc.solvers.search.log import SearchLog
 from edgealloc.solvers.search.record import Record
@@ -87,12 +87,33 @@ def _first_plans(cell: OfdmaCell, control: Control) -> list[Found[Assignment]]:
         if plan is not None:
             found.append(Found(cell.value(plan), plan, "W"))
     rng = np.random.default_rng(control.options.seed)
-    found += [Found(cell.value(plan), plan, "X") for plan in starts(cell, rng, _STARTS, control)]
+    found += [
+        Found(cell.value(plan), plan, "X") for plan in starts(cell, rng, _STARTS, control) if cell.takes(plan)
+    ]
     if cell.common and found:
         first = min(found, key=lambda point: point.value).point
         found += [Found(cell.value(plan), plan, "X") for plan in common_starts(cell, first, control)]
+    if found and np.isfinite(cell.out).any():
+        found += _heaviest_first(cell, min(found, key=lambda point: point.value).point, control)
     if not found and np.all(np.isfinite(cell.out)):
         found.append(Found(cell.value(_nobody(cell)), _nobody(cell), "X"))
+    return found
+
+
+def _heaviest_first(cell: OfdmaCell, plan: Assignment, control: Control) -> list[Found[Assignment]]:
+    """Descents from all spectrum with one device that a plan leaves out, those first that are dear to leave out.
+
+    A device that needs several sub-carriers at once is not found by moving them one by one.
+    """
+    found: list[Found[Assignment]] = []
+    left_out = np.flatnonzero(plan.mode < 0)
+    for k in left_out[np.argsort(-cell.out[left_out], kind="stable")][:_STARTS]:
+        if control.stopped():
+            break
+        nu = cell.gap_slope(float(cell.problem.instance.weights @ np.square(plan.keep)))
+        trial = improved(cell, np.full(cell.subcarriers, k), nu, control)
+        if trial is not None and cell.takes(trial):
+            found.append(Found(cell.value(trial), trial, "X"))
     return found
 
 
