@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["EdgeallocError", "Fault", "InputError", "MissingPackageError", "StatusError"]
+__all__ = ["EdgeallocError", "Fault", "InputError", "MissingPackageError", "RefusedError", "StatusError"]
 
 
 class EdgeallocError(Exception):
     """Base class of every error that edgealloc raises on purpose."""
+
+
+class RefusedError(EdgeallocError):
+    """A method does not take the problem; the message says what it takes."""
 
 
 @dataclass(frozen=True, slots=True)

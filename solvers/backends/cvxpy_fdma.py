@@ -20,7 +20,7 @@ import numpy as np
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.outcome import Status
-from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageError
+from edgealloc.errors import Fault, InputError, MissingPackageError, RefusedError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.backends.judge import UNASKED, Claim, Stop, conclude, stop_of
@@ -243,17 +243,19 @@ def to_cvxpy(problem: Problem) -> ConvexModel:
     ------
     MissingPackageError
         Without cvxpy.
+    RefusedError
+        When the problem is not log-convex.
     EdgeallocError
-        When the problem is not log-convex, or a device has no gain or no energy.
+        When a device has no gain or no energy.
     """
     cp = import_cvxpy()
     if problem.instance.access == "ofdma":
-        raise EdgeallocError(
+        raise RefusedError(
             "OFDMA is not convex; its relaxation is edgealloc.solvers.backends.cvxpy_ofdma.ofdma_relaxation"
         )
     if not problem.structure.log_convex:
         why = "; ".join(problem.structure.reasons)
-        raise EdgeallocError(f"cvxpy takes log-convex problems only: {why}")
+        raise RefusedError(f"cvxpy takes log-convex problems only: {why}")
     form, k = LogForm.of(problem), problem.instance.num_devices
     x, tau, eps, phi, fair, v = (
         cp.Variable(k, name=name)

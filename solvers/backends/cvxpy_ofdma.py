@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgealloc.errors import EdgeallocError
+from edgealloc.errors import EdgeallocError, RefusedError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.solvers.backends.cvxpy_fdma import import_cvxpy
@@ -111,13 +111,15 @@ def ofdma_relaxation(problem: Problem) -> OfdmaRelaxation:
     ------
     MissingPackageError
         Without cvxpy.
-    EdgeallocError
+    RefusedError
         For other problems.
+    EdgeallocError
+        When the static energy of a device leaves nothing.
     """
     cp = import_cvxpy()
     inst, spec, term = problem.instance, problem.instance.bound, problem.stability
     if problem.underfit.name != "inverse-keep" or problem.structure.discrete != ("sub-carriers",):
-        raise EdgeallocError("the OFDMA relaxation takes inverse-keep without levels, menus or selection")
+        raise RefusedError("the OFDMA relaxation takes inverse-keep without levels, menus or selection")
     k, m = inst.gain.shape
     deadline, energy_j = inst.latency_s, inst.energy_j - inst.energy_static_j
     if np.any(energy_j <= 0):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
-from edgealloc.errors import EdgeallocError, MissingPackageError
+from edgealloc.errors import MissingPackageError, RefusedError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.solvers.backends.logform import (
@@ -131,13 +131,15 @@ def build(problem: Problem, terms: int = TERMS) -> ScipModel:
     ------
     MissingPackageError
         Without pyscipopt.
+    RefusedError
+        For curves and users' functions.
     EdgeallocError
-        For curves and users' functions, and for a device without gain or energy (no logarithm).
+        For a device without gain or energy (no logarithm).
     """
     if find_spec("pyscipopt") is None:
         raise MissingPackageError("pyscipopt", "scip", "method 'scip'")
     if not takes_scip(problem):
-        raise EdgeallocError(f"SCIP takes inverse-keep and perturbation; this is {problem.underfit.name!r}")
+        raise RefusedError(f"SCIP takes inverse-keep and perturbation; this is {problem.underfit.name!r}")
     import pyscipopt as scip
 
     model = scip.Model(problem.instance.name)

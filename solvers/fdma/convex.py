@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgealloc.data.outcome import Diagnosis, Snapshot, Status, relative_gap
-from edgealloc.errors import EdgeallocError
+from edgealloc.errors import RefusedError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
@@ -50,13 +50,13 @@ def solve_convex(problem: Problem, options: Options | None = None) -> Result:
 
     Raises
     ------
-    EdgeallocError
+    RefusedError
         When the problem is not log-convex; the message says why.
     """
     options = options or Options()
     if not problem.structure.log_convex:
         why = "; ".join(problem.structure.reasons)
-        raise EdgeallocError(f"method 'convex' takes log-convex problems only: {why}; use method='auto'")
+        raise RefusedError(f"method 'convex' takes log-convex problems only: {why}; use method='auto'")
     with Control(options) as control:
         cell = Cell.of(problem)
         findings = diagnose(cell)
@@ -274,8 +274,10 @@ def _finish(
     elif best.answer is None:
         why = control.reason or "the feasible set is thinner than the rounding margin of 1e-12"
         result = replace(result, message=f"no allocation found: {why}; allow more time or relax a budget")
+    elif (allocation := cell.allocation(best.answer)) is None:
+        message = "the allocation found breaks a budget by rounding; method 'bnb' may do better"
+        result = replace(result, message=f"{message}; please report the instance")
     else:
-        allocation = cell.allocation(best.answer)
         value = problem.objective(allocation.keep)
         closed = relative_gap(value, best.lower) <= rel_gap
         why = control.reason or "the prices came to rest: rounding limits the gap, ask for a larger rel_gap"

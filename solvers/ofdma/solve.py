@@ -187,7 +187,7 @@ def _finish(cell: OfdmaCell, control: Control, outcome: Outcome[Assignment], rou
 
 
 def _within(cell: OfdmaCell, plan: Assignment) -> tuple[Allocation | None, str]:
-    """The allocation of a plan, shaved should rounding break a budget, or None and the budget that stays broken."""
+    """The allocation of a plan, shaved should rounding break a budget; or None and what stays broken."""
     broken = ""
     for trial in _shaved(cell, plan):
         allocation = allocation_of(cell, trial)

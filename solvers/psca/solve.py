@@ -222,7 +222,7 @@ def _dive(problem: Problem, allocation: Allocation, control: Control) -> tuple[f
 
 
 def _rescue(result: Result, control: Control) -> Result:
-    """An allocation where no start led to one: of a few nodes of branch and bound, or nobody's where that is allowed.
+    """An allocation where no start led to one: of a few nodes of branch and bound, or with nobody where allowed.
 
     ``result`` says in its message why the starts ended.
     """
