@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -10,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.instance import Instance
-from edgealloc.data.outcome import Snapshot
-from edgealloc.errors import EdgeallocError, Fault, InputError
+from edgealloc.data.outcome import Snapshot, Status
+from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageError, RefusedError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 
@@ -53,7 +55,20 @@ class Method:
     chosen: bool = True
 
     def run(self, problem: Problem, options: Options) -> Result:
-        """Solve a problem, after compiling what that needs and this machine lacks."""
+        """Solve a problem, after compiling what that needs and this machine lacks.
+
+        A method that breaks down on a valid problem gives ``error``, or ``feasible`` with the warm start where
+        that is within all budgets.
+
+        Raises
+        ------
+        InputError
+            For a bad option.
+        MissingPackageError
+            Without a package that the method needs.
+        RefusedError
+            When the method does not take the problem.
+        """
         from edgealloc.solvers.compiling.clock import Clock
 
         module, function = self.entry.split(":")
@@ -63,8 +78,40 @@ class Method:
         clock = Clock()
         prepare(f"{self.name.partition(':')[0]} {problem.instance.access}")
         named = (self.solver,) if self.solver else ()
-        result: Result = entry(problem, options, *named)
+        try:
+            result: Result = entry(problem, options, *named)
+        except (InputError, MissingPackageError, RefusedError):
+            raise
+        except (ArithmeticError, EdgeallocError) as error:
+            result = _broken_down(problem, self.name, options, error, clock.seconds)
         return replace(result, compile_seconds=clock.compile_seconds)
+
+
+def _broken_down(problem: Problem, method: str, options: Options, error: Exception, seconds: float) -> Result:
+    """The result of a method that a valid problem broke: nothing proved, and the warm start if it is feasible."""
+    told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    logging.getLogger("edgealloc").debug("method %s broke down", method, exc_info=error)
+    result = Result(
+        problem=problem,
+        method=method,
+        status=Status.ERROR,
+        objective=math.inf,
+        lower_bound=-math.inf,
+        free_objective=problem.free_objective,
+        allocation=None,
+        seconds=seconds,
+        message=f"the method broke down ({told}); please report the instance, and try another method",
+    )
+    start = options.warm_start
+    if start is None:
+        return result
+    try:
+        used = problem.evaluate(start)
+    except InputError:
+        return result
+    if not used.feasible:
+        return result
+    return replace(result, status=Status.FEASIBLE, objective=used.objective, allocation=start)
 
 
 def _log_convex(problem: Problem) -> bool:
@@ -251,11 +298,11 @@ def _choose(name: str, problem: Problem) -> Method:
                 return method
         why = "; ".join(problem.structure.reasons)
         known = "; ".join(f"{m.name}: {m.needs}" for m in METHODS.values() if m.chosen)
-        raise EdgeallocError(f"no method takes this problem ({why}); there is {known}")
+        raise RefusedError(f"no method takes this problem ({why}); there is {known}")
     method = find_method(name)
     if not method.takes(problem):
         why = "; ".join(problem.structure.reasons)
-        raise EdgeallocError(f"method {name!r} takes {method.needs}; this problem is not that: {why}; use 'auto'")
+        raise RefusedError(f"method {name!r} takes {method.needs}; this problem is not that: {why}; use 'auto'")
     return method
 
 

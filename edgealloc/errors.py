@@ -9,11 +9,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-__all__ = ["EdgeallocError", "Fault", "InputError", "MissingPackageError", "StatusError", "needs"]
+__all__ = ["EdgeallocError", "Fault", "InputError", "MissingPackageError", "RefusedError", "StatusError", "needs"]
 
 
 class EdgeallocError(Exception):
     """Base class of every error that edgealloc raises on purpose."""
+
+
+class RefusedError(EdgeallocError):
+    """A method does not take the problem; the message says what it takes."""
 
 
 @dataclass(frozen=True, slots=True)

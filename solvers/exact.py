@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from edgealloc.errors import EdgeallocError
+import numpy as np
+
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
-from edgealloc.solvers.ending import infeasible, nothing_found, proven
+from edgealloc.solvers.ending import infeasible, nothing_found, proven, unsolved
 from edgealloc.solvers.fdma.diagnose import diagnose_problem
 from edgealloc.solvers.search.engine import Found, Outcome, branch_and_bound
 from edgealloc.solvers.search.log import SearchLog
 from edgealloc.solvers.search.record import Record
-from edgealloc.solvers.separable.choices import Choices
+from edgealloc.solvers.separable.choices import OUT, Choices
 from edgealloc.solvers.separable.common_rate import CommonRate
 from edgealloc.solvers.separable.plans import Plan, plan_allocation, plan_of, plan_value
 from edgealloc.solvers.separable.record import SeparableProof
@@ -38,11 +40,6 @@ def solve_bnb(problem: Problem, options: Options | None = None) -> Result:
     -------
     Result
         ``optimal``; ``infeasible`` with its diagnosis; ``feasible`` or ``no_solution`` when a limit came first.
-
-    Raises
-    ------
-    EdgeallocError
-        When the allocation found breaks a budget, which would be a defect of the kernels.
     """
     return search(problem, options)[0]
 
@@ -61,11 +58,6 @@ def search(problem: Problem, options: Options | None = None) -> tuple[Result, Ou
     -------
     tuple of Result and Outcome or None
         No tree when a diagnosis made the search needless.
-
-    Raises
-    ------
-    EdgeallocError
-        When the allocation found breaks a budget, which would be a defect of the kernels.
     """
     options = options or Options()
     if problem.instance.access == "ofdma":
@@ -94,22 +86,37 @@ def _search_separable(problem: Problem, options: Options) -> tuple[Result, Outco
 
 
 def _finish(problem: Problem, choices: Choices, control: Control, outcome: Outcome[Plan]) -> Result:
-    """The result of a search: its plan as an allocation, or the diagnosis.
-
-    Raises
-    ------
-    EdgeallocError
-        When the allocation breaks a budget.
-    """
+    """The result of a search: its plan as an allocation, or the diagnosis."""
     if outcome.best is None:
         if math.isinf(outcome.lower_bound) and outcome.lower_bound > 0:
             result = infeasible(problem, "bnb", control, diagnose_problem(problem))
         else:
             result = nothing_found(problem, "bnb", control, outcome.lower_bound)
     else:
-        allocation = plan_allocation(choices, outcome.best.point)
-        if allocation is None:
-            raise EdgeallocError("the computed allocation breaks a budget; please report the instance")
-        value = plan_value(problem, outcome.best.point)
-        result = proven(problem, "bnb", control, allocation, value, min(outcome.lower_bound, value))
+        result = _within(problem, choices, control, outcome)
     return replace(result, nodes=outcome.nodes, iterations=outcome.nodes)
+
+
+def _within(problem: Problem, choices: Choices, control: Control, outcome: Outcome[Plan]) -> Result:
+    """The result of a search that found a plan, shaved should rounding break a budget."""
+    assert outcome.best is not None
+    for plan in _shaved(choices, outcome.best.point):
+        allocation = plan_allocation(choices, plan)
+        if allocation is not None:
+            value = plan_value(problem, plan)
+            return proven(problem, "bnb", control, allocation, value, min(outcome.lower_bound, value))
+    message = "the allocation found breaks a budget by rounding; please report the instance"
+    return unsolved(problem, "bnb", control, outcome.lower_bound, message)
+
+
+def _shaved(choices: Choices, plan: Plan) -> Iterator[Plan]:
+    """A plan, then with ever lower keep rates where any are allowed, then with nobody where that is allowed."""
+    yield plan
+    inst, on = choices.problem.instance, plan.mode != OUT
+    free = on & np.array([row is None for row in inst.keep_levels or (None,) * len(on)])
+    if not inst.common_keep or np.array_equal(free, on):
+        least = inst.keep_min.max(initial=0.0, where=on) if inst.common_keep else inst.keep_min
+        for shave in (1e-12, 1e-10, 1e-8, 1e-6):
+            yield replace(plan, keep=np.where(free, np.maximum(plan.keep * (1.0 - shave), least), plan.keep))
+    if inst.exclusion_penalty is not None:
+        yield Plan(np.full_like(plan.mode, OUT), np.zeros_like(plan.keep), np.zeros_like(plan.band))

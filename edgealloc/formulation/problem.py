@@ -6,6 +6,7 @@ its structure. It knows no solver.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -135,6 +136,16 @@ class Problem:
     def free_objective(self) -> float:
         """G_free, the minimum of G over the keep ranges with the resource constraints removed."""
         return self.free[0]
+
+    @cached_property
+    def size(self) -> float:
+        """A positive size of the objective for scales and tolerances: G_free unless that is next to nothing.
+
+        G_free may be 0, as where neither term has a weight, or 1e-300 beside an objective of 1 elsewhere.
+        """
+        inst = self.instance
+        worst = abs(self.objective(inst.keep_min)) if math.isfinite(self.objective(inst.keep_min)) else 1.0
+        return max(abs(self.free_objective), 1e-12 * worst) or 1.0
 
     def evaluate(self, allocation: Allocation) -> Evaluation:
         """Objective, use of every budget, slack, violations and binding constraints of an allocation.

@@ -19,7 +19,7 @@ import numpy as np
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.outcome import Status
-from edgealloc.errors import EdgeallocError, Fault, InputError, needs
+from edgealloc.errors import Fault, InputError, RefusedError, needs
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.backends.judge import UNASKED, Claim, Stop, conclude, stop_of
@@ -241,17 +241,19 @@ def to_cvxpy(problem: Problem) -> ConvexModel:
     ------
     MissingPackageError
         Without cvxpy.
+    RefusedError
+        When the problem is not log-convex.
     EdgeallocError
-        When the problem is not log-convex, or a device has no gain or no energy.
+        When a device has no gain or no energy.
     """
     cp = import_cvxpy()
     if problem.instance.access == "ofdma":
-        raise EdgeallocError(
+        raise RefusedError(
             "OFDMA is not convex; its relaxation is edgealloc.solvers.backends.cvxpy_ofdma.ofdma_relaxation"
         )
     if not problem.structure.log_convex:
         why = "; ".join(problem.structure.reasons)
-        raise EdgeallocError(f"cvxpy takes log-convex problems only: {why}")
+        raise RefusedError(f"cvxpy takes log-convex problems only: {why}")
     form, k = LogForm.of(problem), problem.instance.num_devices
     x, tau, eps, phi, fair, v = (
         cp.Variable(k, name=name)
@@ -290,7 +292,7 @@ def to_cvxpy(problem: Problem) -> ConvexModel:
         gap = cp.norm(cp.hstack([base, steep * inverse_root]))
     else:
         gap = form.weight @ cp.norm(cp.vstack([base, cp.multiply(steep, inverse_root)]), axis=0)
-    scale = problem.free_objective / k  # a device's share of G shrinks like 1/K, tolerances do not
+    scale = problem.size / k  # a device's share of G shrinks like 1/K, tolerances do not
     program = cp.Problem(cp.Minimize((loss + gap) / scale), rows)
     return ConvexModel(problem, program, x, tau, eps, phi, beta, v, energy_per_bit, scale)
 

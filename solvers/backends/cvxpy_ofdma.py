@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.errors import EdgeallocError
+from edgealloc.errors import EdgeallocError, RefusedError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.solvers.backends.cvxpy_fdma import import_cvxpy
@@ -110,13 +110,15 @@ def ofdma_relaxation(problem: Problem) -> OfdmaRelaxation:
     ------
     MissingPackageError
         Without cvxpy.
-    EdgeallocError
+    RefusedError
         For other problems.
+    EdgeallocError
+        When the static energy of a device leaves nothing.
     """
     cp = import_cvxpy()
     inst, spec, term = problem.instance, problem.instance.bound, problem.stability
     if problem.underfit.name != "inverse-keep" or problem.structure.discrete != ("sub-carriers",):
-        raise EdgeallocError("the OFDMA relaxation takes inverse-keep without levels, menus or selection")
+        raise RefusedError("the OFDMA relaxation takes inverse-keep without levels, menus or selection")
     k, m = inst.gain.shape
     deadline, energy_j = inst.latency_s, inst.energy_j - inst.energy_static_j
     if np.any(energy_j <= 0):
@@ -166,7 +168,7 @@ def ofdma_relaxation(problem: Problem) -> OfdmaRelaxation:
         gap = cp.norm(cp.hstack([base, steep * root]))
     else:
         gap = inst.weights @ cp.norm(cp.vstack([base, cp.multiply(steep, root)]), axis=0)
-    scale = problem.free_objective / k
+    scale = problem.size / k
     loss = spec.underfit_weight * inst.weights @ (cp.inv_pos(keep) - 1.0)
     program = cp.Problem(cp.Minimize((loss + gap) / scale), rows)
     return OfdmaRelaxation(problem, program, scale, keep, owner, least, most)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
-from edgealloc.errors import EdgeallocError
+from edgealloc.errors import EdgeallocError, RefusedError
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
 from edgealloc.units import LN2, BoolArray, FloatArray, IntArray
@@ -105,14 +105,16 @@ class LogForm:
 
         Raises
         ------
+        RefusedError
+            For sub-carriers.
         EdgeallocError
-            When there is no such form: sub-carriers, a device without gain, or one whose static energy leaves
+            When there is no such form: a device without gain, or one whose static energy leaves
             nothing.
         """
         inst, spec, stability = problem.instance, problem.instance.bound, problem.stability
         energy_j = inst.energy_j - inst.energy_static_j
         if inst.access == "ofdma":
-            raise EdgeallocError(f"{inst.name}: sub-carriers have no logarithmic form")
+            raise RefusedError(f"{inst.name}: sub-carriers have no logarithmic form")
         if without_logarithm(problem).any():
             raise EdgeallocError(f"{inst.name}: a device has no gain or no energy, its logarithm does not exist")
         k = inst.num_devices

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
-from edgealloc.errors import EdgeallocError, needs
+from edgealloc.errors import RefusedError, needs
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import block_count, subcarrier_hz
 from edgealloc.solvers.backends.logform import LogForm, allocation_of, mean_exponential
@@ -50,17 +50,17 @@ def to_pyomo(problem: Problem, form: Form | None = None) -> Any:
     ------
     MissingPackageError
         Without pyomo.
-    EdgeallocError
+    RefusedError
         For another underfitting term; for ``log`` where the problem has no such form.
     """
     needs("pyomo", "pyomo", "a back end of pyomo")
     if problem.underfit.name not in ("inverse-keep", "perturbation"):
-        raise EdgeallocError(f"Pyomo models take inverse-keep and perturbation, not {problem.underfit.name!r}")
+        raise RefusedError(f"Pyomo models take inverse-keep and perturbation, not {problem.underfit.name!r}")
     flat = problem.instance.access == "fdma" and not problem.structure.discrete
     if (form or ("log" if flat else "direct")) == "direct":
         return _direct(problem)
     if not flat:
-        raise EdgeallocError("the log form takes FDMA without discrete choices; use form='direct'")
+        raise RefusedError("the log form takes FDMA without discrete choices; use form='direct'")
     return _log(problem)
 
 

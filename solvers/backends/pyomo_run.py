@@ -179,7 +179,7 @@ class _Quiet:
 
 
 def _scaling(problem: Problem) -> float:
-    return problem.instance.num_devices / problem.free_objective
+    return problem.instance.num_devices / problem.size
 
 
 def _by_pyomo(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
-from edgealloc.errors import EdgeallocError, needs
+from edgealloc.errors import RefusedError, needs
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import block_count, subcarrier_hz
 from edgealloc.solvers.backends.logform import (
@@ -129,17 +129,19 @@ def build(problem: Problem, terms: int = TERMS) -> ScipModel:
     ------
     MissingPackageError
         Without pyscipopt.
+    RefusedError
+        For curves and users' functions.
     EdgeallocError
-        For curves and users' functions, and for a device without gain or energy (no logarithm).
+        For a device without gain or energy (no logarithm).
     """
     needs("pyscipopt", "scip", "method 'scip'")
     if not takes_scip(problem):
-        raise EdgeallocError(f"SCIP takes inverse-keep and perturbation; this is {problem.underfit.name!r}")
+        raise RefusedError(f"SCIP takes inverse-keep and perturbation; this is {problem.underfit.name!r}")
     import pyscipopt as scip
 
     model = scip.Model(problem.instance.name)
     model.hideOutput()
-    scale = problem.instance.num_devices / problem.free_objective
+    scale = problem.instance.num_devices / problem.size
     return _Builder(problem, scip, ScipModel(problem, model, scale), terms).build()
 
 

@@ -31,7 +31,7 @@ from edgealloc.verify.subcarriers.pays import pays_from
 _SLACK = 1e-10  # of the objective: what a proof may lose to rounding
 
 
-_MANY = 1e3  # times the objective, above any priced share of interest
+_MANY = 1e3  # times the objective or what is dearer, above any priced share of interest
 
 
 _WORK = 10**9  # nodes of a search of the last pricing
@@ -156,7 +156,7 @@ class Leaf:
                 k = int(cell.device[i])
                 mu, fixed = prices.mu[cell.order[k]], self.boxed.fixed[k][cell.order[k]]
                 trace: list[tuple[float, float, int]] = []
-                limit = min(_MANY * cell.size, float(least[k]) + small)
+                limit = min(_MANY * max(cell.size, cell.dear), float(least[k]) + small)
                 ask = Ask(mu, fixed, prices.nu, limit, small, _CELLS * cell.size, _WORK)
                 answer = price_mode(mode, ask, float(prices.levels[i]), control, trace)
                 least[k] = min(least[k], answer.bound)

@@ -12,7 +12,6 @@ import numpy as np
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.outcome import relative_gap
-from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.device import AdapterChoice, chosen_adapter, cycles, payload_bits
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.fdma.response import (
@@ -215,7 +214,7 @@ class Cell:
                     high, over, slope = newton, value, rise
         return best
 
-    def allocation(self, table: FloatArray) -> Allocation:
+    def allocation(self, table: FloatArray) -> Allocation | None:
         """The allocation of fitted answers; keep rates are shaved should a budget still be broken.
 
         Parameters
@@ -225,13 +224,8 @@ class Cell:
 
         Returns
         -------
-        Allocation
-            Within all budgets.
-
-        Raises
-        ------
-        EdgeallocError
-            When shaving does not help, which would be a defect of the kernels.
+        Allocation or None
+            Within all budgets; None where shaving does not help.
         """
         inst = self.problem.instance
         keep = np.clip(np.exp(table[X]), inst.keep_min, inst.keep_max)
@@ -248,10 +242,9 @@ class Cell:
             if inst.common_keep:
                 lowered = np.full_like(lowered, lowered.min())
             allocation = replace(allocation, keep=lowered)
-            broken = self.problem.violations(allocation)
-            if not broken:
+            if not self.problem.violations(allocation):
                 return allocation
-        raise EdgeallocError(f"the computed allocation breaks a budget ({broken[0]}); please report the instance")
+        return None
 
 
 @dataclass(slots=True, eq=False)

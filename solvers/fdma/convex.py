@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgealloc.data.outcome import Diagnosis, Snapshot
-from edgealloc.errors import EdgeallocError
+from edgealloc.errors import RefusedError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
-from edgealloc.solvers.ending import infeasible, nothing_found, proven
+from edgealloc.solvers.ending import infeasible, nothing_found, proven, unsolved
 from edgealloc.solvers.fdma.cell import Cell, Incumbent
 from edgealloc.solvers.fdma.common_rate import solve_common
 from edgealloc.solvers.fdma.diagnose import diagnose
@@ -51,13 +51,13 @@ def solve_convex(problem: Problem, options: Options | None = None) -> Result:
 
     Raises
     ------
-    EdgeallocError
+    RefusedError
         When the problem is not log-convex; the message says why.
     """
     options = options or Options()
     if not problem.structure.log_convex:
         why = "; ".join(problem.structure.reasons)
-        raise EdgeallocError(f"method 'convex' takes log-convex problems only: {why}; use method='auto'")
+        raise RefusedError(f"method 'convex' takes log-convex problems only: {why}; use method='auto'")
     with Control(options) as control:
         cell = Cell.of(problem)
         findings = diagnose(cell)
@@ -259,8 +259,10 @@ def _finish(
         result = infeasible(problem, "convex", control, findings)
     elif best.answer is None:
         result = nothing_found(problem, "convex", control, best.lower)
+    elif (allocation := cell.allocation(best.answer)) is None:
+        message = "the allocation found breaks a budget by rounding; method 'bnb' may do better"
+        result = unsolved(problem, "convex", control, best.lower, f"{message}; please report the instance")
     else:
-        allocation = cell.allocation(best.answer)
         value = problem.objective(allocation.keep)
         rest = "the prices came to rest: "
         result = proven(problem, "convex", control, allocation, value, best.lower, rest)

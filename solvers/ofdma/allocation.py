@@ -8,7 +8,7 @@ import numpy as np
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.solvers.ofdma.cell import Assignment, OfdmaCell
-from edgealloc.solvers.ofdma.kernels.device import BAND, LN2
+from edgealloc.solvers.ofdma.kernels.device import BAND, LN2, WEAK, water
 from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN, FMAX, FMIN
 
 __all__ = ["allocation_of", "assignment_of"]
@@ -21,14 +21,22 @@ def allocation_of(cell: OfdmaCell, plan: Assignment) -> Allocation:
     power, owner = np.zeros(cell.subcarriers), np.full(cell.subcarriers, -1)
     for k in np.flatnonzero(plan.mode >= 0):
         row = cell.safe_rows[plan.mode[k]]
-        _cap, level = cell.cap(int(plan.mode[k]), plan.owner == k, safe=True)
+        own = (plan.owner == k)[cell.order[k]]
+        _cap, level, excess = water(row, cell.inv_a[k], cell.log2_a[k], own.astype(float))
         mine = np.flatnonzero(plan.owner == k)
         inverse = np.full(cell.subcarriers, np.inf)
         inverse[cell.order[k]] = cell.inv_a[k]
-        mine = mine[inverse[mine] < level]
+        least = inverse[mine].min(initial=np.inf)
+        if excess <= WEAK * least:
+            mine = mine[inverse[mine] - least < excess]
+            power[mine] = excess - (inverse[mine] - least)
+            nats = np.log1p(power[mine] / inverse[mine])
+        else:
+            mine = mine[inverse[mine] < level]
+            power[mine] = level - inverse[mine]
+            nats = np.log(level / inverse[mine])
         owner[mine] = k
-        power[mine] = level - inverse[mine]
-        rate = row[BAND] / LN2 * math.fsum(np.log(level / inverse[mine]))
+        rate = row[BAND] / LN2 * math.fsum(nats)
         bits, work = row[BIT0] + row[BIT1] * keep[k], row[CYC0] + row[CYC1] * keep[k]
         time = row[DEADLINE] - bits * (row[DOWN] + 1.0 / rate)
         freq[k] = min(max(row[FMIN], work / time if time > 0.0 else row[FMAX]), row[FMAX])

@@ -78,6 +78,8 @@ class OfdmaCell:
         1 / (2 n delta) of the pooled data.
     size
         Size of the objective, for tolerances.
+    worst
+        What no objective of devices that all take part exceeds, less the least stability term.
     counting
         The objective is only the number of devices left out.
     common
@@ -98,6 +100,7 @@ class OfdmaCell:
     order: IntArray
     scale: float
     size: float
+    worst: float
     counting: bool = False
     common: bool = False
 
@@ -154,6 +157,7 @@ class OfdmaCell:
             order=order,
             scale=float(pooled),
             size=max(abs(problem.free_objective), 1e-300),
+            worst=_worst(problem),
             common=inst.common_keep,
         )
 
@@ -174,6 +178,7 @@ class OfdmaCell:
             levels=levels,
             out=np.ones(len(self.out)),
             size=1.0,
+            worst=0.0,
             counting=True,
             common=False,  # all rates are the least common one
         )
@@ -197,6 +202,20 @@ class OfdmaCell:
     def curved(self) -> bool:
         """Whether shares may be non-convex in s^2 while the pooled stability term couples them."""
         return bool(self.objective[KIND] == CURVE) and self.pooled
+
+    @property
+    def dear(self) -> float:
+        """A thousandth of what it costs, to a search, when a device that must take part does not.
+
+        The size of the objective says how dear that is but where the terms of the objective are far apart: what
+        devices cost that keep little may be 1e4 times the free minimum and more.
+        """
+        left_out = float(np.max(self.out, initial=0.0, where=np.isfinite(self.out)))
+        return max(self.size, left_out, 2e-3 * self.worst)
+
+    def takes(self, plan: Assignment) -> bool:
+        """Whether the devices that a plan leaves out may be left out."""
+        return self.counting or bool(np.all(np.isfinite(self.out[plan.mode < 0])))
 
     def gap(self, kept: float) -> float:
         """Stability term of the pooled data at a kept share."""
@@ -280,6 +299,16 @@ class OfdmaCell:
             return float(np.sum(plan.mode < 0))
         option = np.where(plan.mode >= 0, self.option[plan.mode], -1)
         return self.problem.objective(plan.keep, plan.mode >= 0, np.maximum(option, 0))
+
+
+def _worst(problem: Problem) -> float:
+    """Underfitting at the least keep rates and stability at the most."""
+    inst = problem.instance
+    factor = max((row.underfit_factor for menu in inst.adapter_options or () for row in menu or ()), default=1.0)
+    under = inst.bound.underfit_weight * max(factor, 1.0) * problem.underfit.value(inst.keep_min)
+    own = np.square(inst.keep_max)
+    kept = problem.stability.value(np.asarray(inst.weights @ own) if problem.pooled else own)
+    return float(inst.weights @ (np.abs(under) + np.abs(kept)))
 
 
 def _share_range(rows: FloatArray, safe: FloatArray, levels: FloatArray) -> FloatArray:

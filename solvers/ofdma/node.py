@@ -30,6 +30,9 @@ _SMOOTH = 0.3  # weight of the best prices so far in the next prices
 _BOX, _SHRINK = 0.3, 0.9  # half width of the price box over the mean price; its shrinking after a step that failed
 
 
+_FAR = 1e3  # of the size of the objective: what is dearer than that decides the prices
+
+
 _LOCAL_EVERY = 8  # rounds between two descents from the master's weights
 
 
@@ -42,7 +45,7 @@ _CUT_TOLERANCE = 1e-7
 _MAX_WORK = 10_000_000  # nodes of one search in a narrow keep interval, before its root bound has to do
 
 
-NO_SET = 1e3  # cost of the fallback column over the size of the objective
+NO_SET = 1e3  # cost of the fallback column over what ``OfdmaCell.dear`` says
 
 
 _SETTLED = 3  # rounds after which a master's mixtures mean something
@@ -154,6 +157,8 @@ class OfdmaNode:
         if cell.common:
             self._move_columns()
         delta = _BOX * max(float(prices.mu.mean()), 1e-9 * cell.size)
+        if not cell.counting and cell.dear > _FAR * cell.size:  # prices of the assignment at hand say little
+            delta = max(delta, _BOX * cell.dear / cell.subcarriers)
         slack, at_dual, max_work = False, False, _MAX_WORK
         best_value = -math.inf
         lp = math.inf
@@ -218,7 +223,7 @@ class OfdmaNode:
         n = master.count
         usable = region.usable(master)
         priced = master.cost[:n] + prices.nu * master.kept[:n] + master.mask[:n] @ prices.mu
-        threshold = np.full(cell.devices, NO_SET * cell.size)
+        threshold = np.full(cell.devices, NO_SET * max(cell.size, 2e-3 * cell.worst))
         np.minimum.at(threshold, master.device[:n][usable], priced[usable])
         least = np.full(cell.devices, np.inf)
         tolerance = max(_CUT_TOLERANCE * cell.size, 0.1 * step)
@@ -322,7 +327,7 @@ class OfdmaNode:
 
     def _offer(self, plan: Assignment | None, source: str) -> None:
         """Take an assignment as the incumbent if it is better."""
-        if plan is None:
+        if plan is None or not self.cell.takes(plan):
             return
         value = self.cell.value(plan)
         if value < self.upper:

@@ -57,9 +57,8 @@ class Ofdma(Relaxation[OfdmaBox, Assignment]):
 
     def __post_init__(self) -> None:
         cell = self.cell
-        top = max(cell.size, float(np.max(cell.out, initial=0.0, where=np.isfinite(cell.out))))
         pooled = (cell.gap, cell.gap_slope) if cell.pooled else None
-        self.master = Master(cell.devices, cell.subcarriers, pooled, NO_SET * top, cell.size)
+        self.master = Master(cell.devices, cell.subcarriers, pooled, NO_SET * cell.dear, cell.size)
         # one tangent bounds the master
         self.master.add_tangent(float(cell.problem.instance.weights @ np.square(self.first.keep)))
 

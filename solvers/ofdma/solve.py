@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.outcome import Diagnosis
-from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
-from edgealloc.solvers.ending import infeasible, nothing_found, proven
+from edgealloc.solvers.ending import infeasible, nothing_found, proven, unsolved
 from edgealloc.solvers.ofdma.allocation import allocation_of, assignment_of
 from edgealloc.solvers.ofdma.box import OfdmaBox, Region, root_box
 from edgealloc.solvers.ofdma.cell import Assignment, OfdmaCell
@@ -21,7 +21,8 @@ from edgealloc.solvers.ofdma.diagnose import blocked_devices, too_little_spectru
 from edgealloc.solvers.ofdma.free import free_bound
 from edgealloc.solvers.ofdma.record import OfdmaProof
 from edgealloc.solvers.ofdma.relaxation import Ofdma
-from edgealloc.solvers.ofdma.start import starts
+from edgealloc.solvers.ofdma.start import improved, starts
+from edgealloc.solvers.row import SMIN
 from edgealloc.solvers.search.engine import Found, Outcome, branch_and_bound
 from edgealloc.solvers.search.log import SearchLog
 from edgealloc.solvers.search.record import Record
@@ -29,6 +30,7 @@ from edgealloc.solvers.search.record import Record
 __all__ = ["search_ofdma"]
 
 _STARTS = 3
+SHAVES = (1e-12, 1e-10, 1e-8, 1e-6)  # of keep rates, should rounding break a budget
 
 
 def search_ofdma(problem: Problem, options: Options) -> tuple[Result, Outcome[Assignment] | None]:
@@ -45,11 +47,6 @@ def search_ofdma(problem: Problem, options: Options) -> tuple[Result, Outcome[As
     -------
     tuple of Result and Outcome or None
         As :func:`~edgealloc.solvers.exact.solve_bnb`, and the search.
-
-    Raises
-    ------
-    EdgeallocError
-        When the allocation found breaks a budget, which would be a defect of the kernels.
     """
     cell = OfdmaCell.of(problem)
     log = SearchLog("bnb", problem.instance.name, options.log)
@@ -86,13 +83,33 @@ def _first_plans(cell: OfdmaCell, control: Control) -> list[Found[Assignment]]:
         if plan is not None:
             found.append(Found(cell.value(plan), plan, "W"))
     rng = np.random.default_rng(control.options.seed)
-    found += [Found(cell.value(plan), plan, "X") for plan in starts(cell, rng, _STARTS, control)]
+    found += [
+        Found(cell.value(plan), plan, "X") for plan in starts(cell, rng, _STARTS, control) if cell.takes(plan)
+    ]
     if cell.common and found:
         first = min(found, key=lambda point: point.value).point
         found += [Found(cell.value(plan), plan, "X") for plan in common_starts(cell, first, control)]
+    if found and np.isfinite(cell.out).any():
+        found += _heaviest_first(cell, min(found, key=lambda point: point.value).point, control)
     if not found and np.all(np.isfinite(cell.out)):
-        nobody = Assignment(np.full(cell.subcarriers, -1), np.full(cell.devices, -1), np.zeros(cell.devices))
-        found.append(Found(cell.value(nobody), nobody, "X"))
+        found.append(Found(cell.value(_nobody(cell)), _nobody(cell), "X"))
+    return found
+
+
+def _heaviest_first(cell: OfdmaCell, plan: Assignment, control: Control) -> list[Found[Assignment]]:
+    """Descents from all spectrum with one device that a plan leaves out, those first that are dear to leave out.
+
+    A device that needs several sub-carriers at once is not found by moving them one by one.
+    """
+    found: list[Found[Assignment]] = []
+    left_out = np.flatnonzero(plan.mode < 0)
+    for k in left_out[np.argsort(-cell.out[left_out], kind="stable")][:_STARTS]:
+        if control.stopped():
+            break
+        nu = cell.gap_slope(float(cell.problem.instance.weights @ np.square(plan.keep)))
+        trial = improved(cell, np.full(cell.subcarriers, k), nu, control)
+        if trial is not None and cell.takes(trial):
+            found.append(Found(cell.value(trial), trial, "X"))
     return found
 
 
@@ -104,7 +121,7 @@ def _feasible_plan(
     The count of devices left out is minimised by the same search, with shares of 0 and keep rates at their least.
     """
     count = cell.feasibility()
-    first = Assignment(np.full(cell.subcarriers, -1), np.full(cell.devices, -1), np.zeros(cell.devices))
+    first = _nobody(cell)
     starts = [Found(float(cell.devices), first, "X")]
     relaxation, record = Ofdma(count, 1e-9, first), Record[OfdmaBox]()
     outcome = branch_and_bound(relaxation, control, starts=starts, record=record)
@@ -119,23 +136,44 @@ def _finish(cell: OfdmaCell, control: Control, outcome: Outcome[Assignment], rou
     """The result, with the objective of the allocation as it is returned."""
     problem = cell.problem
     assert outcome.best is not None  # the search began with one
-    allocation = _checked(cell, outcome.best.point)
+    bound = outcome.lower_bound
+    allocation, broken = _within(cell, outcome.best.point)
+    if allocation is None:
+        message = f"the allocation found breaks a budget by rounding ({broken}); please report the instance"
+        result = unsolved(problem, "bnb", control, bound, message)
+        return replace(result, nodes=outcome.nodes, iterations=rounds)
     option = np.maximum(allocation.option, 0)
     value = problem.objective(allocation.keep, allocation.selected, option)
-    result = proven(problem, "bnb", control, allocation, value, min(outcome.lower_bound, value))
+    result = proven(problem, "bnb", control, allocation, value, min(bound, value))
     return replace(result, nodes=outcome.nodes, iterations=rounds)
 
 
-def _checked(cell: OfdmaCell, plan: Assignment) -> Allocation:
-    """The allocation of a plan.
+def _within(cell: OfdmaCell, plan: Assignment) -> tuple[Allocation | None, str]:
+    """The allocation of a plan, shaved should rounding break a budget; or None and what stays broken."""
+    broken = ""
+    for trial in _shaved(cell, plan):
+        allocation = allocation_of(cell, trial)
+        found = cell.problem.violations(allocation)
+        if not found:
+            return allocation, ""
+        broken = broken or str(found[0])
+    return None, broken
 
-    Raises
-    ------
-    EdgeallocError
-        When it breaks a budget, which would be a defect of the kernels.
-    """
-    allocation = allocation_of(cell, plan)
-    broken = cell.problem.violations(allocation)
-    if broken:
-        raise EdgeallocError(f"the computed allocation breaks a budget ({broken[0]}); please report the instance")
-    return allocation
+
+def _shaved(cell: OfdmaCell, plan: Assignment) -> Iterator[Assignment]:
+    """A plan, then with ever lower keep rates where any are allowed, then with nobody where that is allowed."""
+    yield plan
+    on = plan.mode >= 0
+    rows = cell.safe_rows[plan.mode]
+    free = on & np.isnan(cell.levels[plan.mode]).all(axis=1)
+    if not cell.common or np.array_equal(free, on):
+        for shave in SHAVES:
+            least = rows[:, SMIN].max(initial=0.0, where=on) if cell.common else rows[:, SMIN]
+            yield replace(plan, keep=np.where(free, np.maximum(plan.keep * (1.0 - shave), least), plan.keep))
+    if np.all(np.isfinite(cell.out)):
+        yield _nobody(cell)
+
+
+def _nobody(cell: OfdmaCell) -> Assignment:
+    """Everybody left out."""
+    return Assignment(np.full(cell.subcarriers, -1), np.full(cell.devices, -1), np.zeros(cell.devices))

@@ -77,7 +77,7 @@ def improved(
         rows, levels = rows.copy(), np.full((len(rows), 0), np.nan)
         rows[:, SMIN] = rows[:, SMAX] = np.clip(aim, rows[:, SMIN], rows[:, SMAX])
     free = all_free_keeps(rows, objective, nu)
-    penalty = 1e3 * max(cell.size, float(np.max(cell.out, initial=0.0, where=np.isfinite(cell.out))))
+    penalty = 1e3 * cell.dear
     # devices that count as left out would feel no slope, so the count descends on the penalties instead
     out = np.full(cell.devices, np.inf) if cell.counting else cell.out
     fixed = (rows, objective, nu, free, levels, cell.start, out, cell.inv_a, cell.log2_a, cell.order)

@@ -126,19 +126,18 @@ def answer_costs(problem: Problem, caps: FloatArray, nu: float) -> tuple[FloatAr
             keep = np.take_along_axis(trial, best[None], axis=0)[0]
             step = (right - left) / (_GRID - 1)
             left, right = left + np.maximum(best - 1, 0) * step, left + np.minimum(best + 1, _GRID - 1) * step
-    for k, levels in enumerate(inst.keep_levels or ()):
-        if levels is None:
-            continue
-        for o in range(len(caps)):
-            allowed = levels[levels <= caps[o, k]]
-            fits[o, k] = len(allowed) > 0
-            if len(allowed):
-                full = np.full(inst.num_devices, 0.5)
-                costs = [
-                    own_cost(problem, factor[o], np.where(np.arange(len(full)) == k, s, full), nu)[k]
-                    for s in allowed
-                ]
-                keep[o, k] = allowed[int(np.argmin(costs))]
+    given = inst.keep_levels or (None,) * inst.num_devices
+    discrete = np.array([levels is not None for levels in given])
+    best = np.full(caps.shape, math.inf)
+    fits[:, discrete] = False
+    for j in range(max((len(levels) for levels in given if levels is not None), default=0)):
+        level = np.array([0.5 if row is None or j >= len(row) else row[j] for row in given])
+        real = np.array([row is not None and j < len(row) for row in given])
+        allowed = real & (level <= caps)
+        cost = np.where(allowed, own_cost(problem, factor, level, nu), math.inf)
+        better = allowed & ((cost < best) | ~(fits | ~discrete))
+        keep, best = np.where(better, level, keep), np.where(better, cost, best)
+        fits |= allowed
     return keep, np.where(fits, own_cost(problem, factor, keep, nu), math.inf)
 
 

@@ -39,6 +39,7 @@ __all__ = ["PscaSettings", "solve_psca", "solve_psca_plus"]
 VARIANTS = ("bound", "cvxpy")
 _KICKS = 4  # of psca+: times that half of the sub-carriers change hands at random before a polish
 DIVE_NODES = 40  # of branch and bound, at the end of psca+ on one band
+RESCUE_S = 10.0  # that branch and bound may take where no start led anywhere and there is no limit
 
 
 def solve_psca(
@@ -145,11 +146,9 @@ def _solve(problem: Problem, control: Control, settings: PscaSettings, route: Ro
     model = Model.of(problem)
     start = model.start()
     best: tuple[float, Allocation, Search] | None = None
-    message = (
-        "a device cannot meet deadline and energy at its least keep rate; ask an exact method for the diagnosis"
-    )
+    message = "there is no start within every device's deadline and energy"
     if start is not None:
-        message = "no start led to an allocation within the budgets; try psca+ or an exact method"
+        message = "no start led to an allocation within the budgets"
         for number, at in enumerate(_starts(model, start, settings, control), start=1):
             search = Search(
                 model, settings, control, route, at, name, price := _elastic(model), 1e6 * price, number
@@ -161,7 +160,7 @@ def _solve(problem: Problem, control: Control, settings: PscaSettings, route: Ro
                 if not control.stopped():
                     search.penalise()
             except RouteError as error:
-                message = f"{error}; try an exact method"
+                message = str(error)
                 continue
             found = _finish(model, search, settings)
             if found is not None and (best is None or found[0] < best[0]):
@@ -171,7 +170,8 @@ def _solve(problem: Problem, control: Control, settings: PscaSettings, route: Ro
                 break
     if best is None:
         message = f"stopped: {control.reason}" if control.reason else message
-        return unsolved(problem, name, control, message=message)
+        rescued = _rescue(unsolved(problem, name, control, message=message), control)
+        return replace(rescued, seconds=control.seconds, trace=tuple(control.trace))
     value, allocation, search = best
     if settings.search and not (model.binary or problem.structure.log_convex or control.stopped()):
         value, allocation = min((value, allocation), _dive(problem, allocation, control), key=lambda pair: pair[0])
@@ -208,6 +208,53 @@ def _dive(problem: Problem, allocation: Allocation, control: Control) -> tuple[f
     )
     found = solve_bnb(problem, options)
     return (math.inf, allocation) if found.allocation is None else (found.objective, found.allocation)
+
+
+def _rescue(result: Result, control: Control) -> Result:
+    """An allocation where no start led to one: of a few nodes of branch and bound, or with nobody where allowed.
+
+    ``result`` says in its message why the starts ended.
+    """
+    from edgealloc.solvers.exact import solve_bnb
+
+    problem = result.problem
+    found: list[tuple[float, str, Allocation]] = []
+    remedy = "allow more time or use an exact method"
+    if problem.instance.exclusion_penalty is not None:
+        nobody = _nobody(problem)
+        found.append((problem.evaluate(nobody).objective, "everybody is left out", nobody))
+    if not control.stopped():
+        limit = control.options.time_limit
+        left = RESCUE_S if limit is None else min(max(limit - control.seconds, 1e-3), RESCUE_S)
+        options = Options(rel_gap=1e-4, time_limit=left, callback=lambda seen: seen.nodes >= DIVE_NODES)
+        exact = solve_bnb(problem, options)
+        if exact.allocation is not None:
+            found.append((exact.objective, "this one is of a few nodes of branch and bound", exact.allocation))
+        if exact.status is Status.INFEASIBLE:
+            remedy = f"there is none: {exact.message}"
+    if not found:
+        return replace(result, message=f"{result.message}; {remedy}")
+    value, how, allocation = min(found, key=lambda each: each[0])
+    return replace(
+        result,
+        status=Status.LOCALLY_SOLVED,
+        objective=value,
+        allocation=allocation,
+        message=f"{result.message}; {how}",
+    )
+
+
+def _nobody(problem: Problem) -> Allocation:
+    """Everybody left out."""
+    inst = problem.instance
+    k, m = inst.num_devices, inst.num_subcarriers
+    zero = np.zeros(k)
+    none, option = np.zeros(k, dtype=bool), np.full(k, -1)
+    if m is None:
+        return Allocation(keep=zero, freq_hz=zero, power_w=zero, bandwidth_hz=zero, selected=none, option=option)
+    return Allocation(
+        keep=zero, freq_hz=zero, power_w=np.zeros(m), owner=np.full(m, -1), selected=none, option=option
+    )
 
 
 def _elastic(model: Model) -> float:
@@ -249,17 +296,17 @@ def _finish(model: Model, search: Search, settings: PscaSettings) -> tuple[float
             return None
         rng = np.random.default_rng(control.options.seed)
         for _ in range(_KICKS if settings.search else 0):  # out of a local optimum, maybe into a better
-            if control.stopped():
+            if control.stopped() or not plan.selected.any():
                 break
             trial = owner.copy()
-            columns = rng.choice(len(owner), size=max(2, len(owner) // 2), replace=False)
+            columns = rng.choice(len(owner), size=min(max(2, len(owner) // 2), len(owner)), replace=False)
             trial[columns] = rng.choice(np.flatnonzero(plan.selected), size=len(columns))
             trial, other = deal(model, trial, control)
             if other is not None and other.value < plan.value:
                 owner, plan = trial, other
         share = (owner[None, :] == np.arange(len(at.share))[:, None]).astype(np.float64)
     else:
-        found = band_plan(model, at, settings.search)
+        found = band_plan(model, at, settings.search, search.control)
         if found is None:
             return None
         share, plan = found

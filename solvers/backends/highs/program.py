@@ -190,7 +190,7 @@ def solve_program(
     ends = np.arange(2 * n).reshape(n, 2)
     kept, gap, common, first = 2 * n, 2 * n + 1, 2 * n + 2, 2 * n + 3
     most, integral = access.columns()
-    scale = 1.0 / problem.free_objective
+    scale = 1.0 / problem.size
     wide = np.zeros(0, dtype=np.intp) if relaxed else np.flatnonzero(pieces.divisible)
     pick = first + len(most) + np.arange(len(wide))
     cost = np.zeros(first + len(most) + len(wide))

@@ -32,12 +32,13 @@ from edgealloc.solvers.row import (
     WIDTH,
 )
 
-__all__ = ["cannot_carry", "keep_cap", "profit_needed", "profit_of", "profits", "proven_keep", "psi"]
+__all__ = ["cannot_carry", "keep_cap", "profit_needed", "profit_of", "profits", "proven_keep", "psi", "water"]
 
 LN2 = float(np.log(2.0))
 EPS = 2.0**-53
 # Relative rounding of psi: Newton stops at 1e-14, sums of a dozen terms follow; 2^-43 is a thousand units.
 PSI_ROUNDING = 2.0**-43
+WEAK = 0.02  # signal-to-noise ratio below which a level is counted from the least 1/a, or its digits cancel
 
 # The row of a mode is a device row (edgealloc.solvers.row) with these columns after it: w_k, A w_k factor_k,
 # 1 / (2 n_k delta) or 0 where data are pooled, and the width of a sub-carrier in Hz.
@@ -91,9 +92,92 @@ def keep_at_rate(row, r, p, least, most, unit):  # type: ignore[no-untyped-def]
 
 @kernel
 def keep_cap(row, inv_a, log2_a, used):  # type: ignore[no-untyped-def]
-    """Largest keep rate on (fractions of) sub-carriers, by a root search over the water level.
+    """(Largest keep rate on (fractions of) sub-carriers, water level in W; 0 if none).
 
-    inv_a, log2_a, used: [M], sub-carriers in the order of increasing 1/a. Returns (cap, water level; 0 if none).
+    inv_a, log2_a, used: [M], sub-carriers in the order of increasing 1/a.
+    """
+    cap, level, _excess = water(row, inv_a, log2_a, used)
+    return cap, level
+
+
+@kernel
+def water(row, inv_a, log2_a, used):  # type: ignore[no-untyped-def]
+    """As :func:`keep_cap`, and by how much the level lies above the least 1/a in W.
+
+    At a low signal-to-noise ratio level and 1/a agree in most digits, so that the excess is not their difference.
+    """
+    cap, level = _strong_water(row, inv_a, log2_a, used)
+    first = 0
+    while first < inv_a.size and used[first] <= 0.0:
+        first += 1
+    if first == inv_a.size or inv_a[first] == np.inf:
+        return cap, level, 0.0
+    if level > inv_a[first] * (1.0 + WEAK):
+        return cap, level, level - inv_a[first]
+    cap, excess = _weak_water(row, inv_a[first:], used[first:])
+    return cap, inv_a[first] + excess, excess
+
+
+@kernel(inner=True)
+def _weak_water(row, inv_a, used):  # type: ignore[no-untyped-def]
+    """(Largest keep rate, water level above inv_a[0] in W) at a low signal-to-noise ratio; used[0] > 0.
+
+    All is said relative to inv_a[0]: z of the level, d of the other sub-carriers, so that nothing cancels. The
+    search is over log z.
+    """
+    base = inv_a[0]
+    n, sunk = 0.0, 0.0  # sub-carriers under water, and the sum of their d
+    z = 0.0
+    for i in range(inv_a.size):
+        if used[i] <= 0.0:
+            continue
+        d = (inv_a[i] - base) / base
+        if n > 0.0 and base * (n * d - sunk) >= row[PMAX]:
+            break
+        n += used[i]
+        sunk += used[i] * d
+        z = (row[PMAX] / base + sunk) / n
+    hi = np.log(min(z, 4.0 * WEAK))
+    lo = hi - 90.0
+    x = hi
+    best, excess = -np.inf, 0.0
+    for it in range(120):
+        z = np.exp(x)
+        nats, p = 0.0, 0.0
+        for i in range(inv_a.size):
+            d = (inv_a[i] - base) / base
+            if d >= z:
+                break
+            nats += used[i] * np.log1p((z - d) / (1.0 + d))
+            p += used[i] * (z - d)
+        r = row[BAND] / LN2 * nats
+        if r <= 0.0:
+            lo = x
+            x = 0.5 * (lo + hi)
+            continue
+        s, marginal, by_deadline = keep_at_rate(row, r, base * p)
+        if s > best:
+            best, excess = s, base * z
+        # a rate that pays for itself: p / nats - 1 is about z / 2, and exact enough from the quotient
+        rises = by_deadline or (p + marginal / base) / nats >= 1.0 + z
+        if it == 0 and rises:
+            break
+        if rises:
+            lo = x
+        else:
+            hi = x
+        if hi - lo < 1e-12:
+            break
+        x = 0.5 * (lo + hi)
+    if excess == 0.0:
+        return -row[BIT0] / row[BIT1], 0.0
+    return best, excess
+
+
+@kernel(inner=True)
+def _strong_water(row, inv_a, log2_a, used):  # type: ignore[no-untyped-def]
+    """(Largest keep rate, water level) by a root search over the water level, at ordinary signal-to-noise ratios.
+
     Along the water level the keep rate is quasi-concave (docs/ofdma.md): the sign of its slope brackets the top.
     Below keep_min the scale goes on down to an empty payload, so that caps stay comparable.
     """
@@ -166,7 +250,11 @@ def profits(band, om, inv_a, out):  # type: ignore[no-untyped-def]
     """out[m] = pi_m(omega) in bit/s, to within 8 EPS band (2 + log y) / ln 2."""
     for m in range(inv_a.size):
         y = om / inv_a[m]
-        out[m] = band / LN2 * (np.log(y) - 1.0 + 1.0 / y) if y > 1.0 else 0.0
+        if om <= inv_a[0] * (1.0 + WEAK):
+            d = max((om - inv_a[m]) / inv_a[m], 0.0)
+            out[m] = band / LN2 * max(np.log1p(d) - d / (1.0 + d), 0.0)
+        else:
+            out[m] = band / LN2 * (np.log(y) - 1.0 + 1.0 / y) if y > 1.0 else 0.0
 
 
 @kernel(inner=True)
@@ -282,6 +370,11 @@ def profit_of(band, om, inv_a):  # type: ignore[no-untyped-def]
         y = om / inv_a[m]
         if y <= 1.0:
             break
+        if om <= inv_a[0] * (1.0 + WEAK):  # 2 + log is far above what is left of the terms
+            d = (om - inv_a[m]) / inv_a[m]  # the difference is exact
+            total += np.log1p(d) - d / (1.0 + d)
+            size += 4.0 * d
+            continue
         log = np.log(y)
         total += log - 1.0 + 1.0 / y
         size += 2.0 + log

@@ -9,6 +9,7 @@ import numpy as np
 from edgealloc.data.allocation import Allocation
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import blocks_of
+from edgealloc.solvers.base import Control
 from edgealloc.solvers.psca.model import Iterate, Model
 from edgealloc.solvers.psca.plan import Plan, best_plan
 from edgealloc.solvers.psca.rounding.points import needs_hz, share_out
@@ -18,19 +19,19 @@ from edgealloc.units import FloatArray
 __all__ = ["allocation_of", "band_plan"]
 
 
-def band_plan(model: Model, at: Iterate, search: bool) -> tuple[FloatArray, Plan] | None:
+def band_plan(model: Model, at: Iterate, search: bool, control: Control) -> tuple[FloatArray, Plan] | None:
     """Shares [K, 1] of the one column and the plan on them, for FDMA and resource blocks."""
     problem, inst = model.problem, model.problem.instance
     if inst.common_keep:
         return _common(model)
     if model.blocks or inst.keep_levels is not None:
-        found = share_out(model, at, search)
+        found = share_out(model, at, search, control)
         return None if found is None else ((found[0] / model.column_hz)[:, None], found[1])
     share = np.where(at.active[:, None], at.share, 0.0)
     share = share * ((1.0 - 1e-13) / share.sum())
     plan = best_plan(problem, np.where(at.active, model.caps(share)[:, :, 0], -2.0), model.has_row)
     if plan is None:
-        found = share_out(model, at, search)
+        found = share_out(model, at, search, control)
         return None if found is None else ((found[0] / model.column_hz)[:, None], found[1])
     return share, plan
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgealloc.formulation.device import chosen_adapter
+from edgealloc.solvers.base import Control
 from edgealloc.solvers.fdma.bandwidth import least_bandwidth
 from edgealloc.solvers.fdma.cell import SHRINK
 from edgealloc.solvers.psca.model import Iterate, Model
@@ -91,10 +92,11 @@ def _points(model: Model, nu: float) -> list[Points]:
     return lists
 
 
-def share_out(model: Model, at: Iterate, search: bool) -> tuple[FloatArray, Plan] | None:
+def share_out(model: Model, at: Iterate, search: bool, control: Control) -> tuple[FloatArray, Plan] | None:
     """Round the iterate to points that fit the band; bandwidths in Hz [K] and the plan, None if nothing fits.
 
-    ``search`` replaces the rounding by dynamic programming and adds exchanges of any two devices.
+    ``search`` replaces the rounding by dynamic programming and adds exchanges of any two devices, while there is
+    time: what is left undone when time is up costs the answer its quality only.
     """
     problem, inst = model.problem, model.problem.instance
     # sums of whole blocks are exact to rounding; the allocation is checked against the true band in any case
@@ -102,7 +104,9 @@ def share_out(model: Model, at: Iterate, search: bool) -> tuple[FloatArray, Plan
     wanted = at.share[:, 0] * model.column_hz * (1.0 + (1e-3 if model.blocks else 1e-6))
     best: tuple[FloatArray, Plan] | None = None
     q = float(inst.weights @ np.square(at.keep))
-    for _ in range(3):
+    for turn in range(3):
+        if turn and control.stopped():
+            break
         nu = problem.stability.pooled_slope(q) if problem.pooled else 0.0
         lists = _points(model, nu)
         if any(len(p.hz) == 0 for p in lists):
@@ -111,15 +115,16 @@ def share_out(model: Model, at: Iterate, search: bool) -> tuple[FloatArray, Plan
             max(int(np.searchsorted(p.hz, w, side="right")) - 1, 0) for p, w in zip(lists, wanted, strict=True)
         ])  # fmt: skip
         picks = [pick]
-        if search and (knapsack := _knapsack(lists, limit, model.blocks)) is not None:
-            picks.append(knapsack)
+        if search and not control.stopped():
+            knapsack = _knapsack(lists, limit, model.blocks)
+            picks += [] if knapsack is None else [knapsack]
         found: list[tuple[FloatArray, Plan]] = []
         for pick in picks:
             if not _fit(lists, pick, limit):
                 continue
             _fill(lists, pick, limit)
             if search:
-                _exchange(lists, pick, limit)
+                _exchange(lists, pick, limit, control)
             hz = np.array([p.hz[i] for p, i in zip(lists, pick, strict=True)])
             plan = _plan_on(model, lists, pick, hz)
             if plan is not None:
@@ -208,12 +213,14 @@ def _fill(lists: list[Points], pick: IntArray, limit: float) -> None:
         pick[best] = to
 
 
-def _exchange(lists: list[Points], pick: IntArray, limit: float) -> None:
+def _exchange(lists: list[Points], pick: IntArray, limit: float, control: Control) -> None:
     """Change any two devices' points at once while that lowers the cost; every change is followed by a fill."""
     for _ in range(200):
         left = limit - math.fsum(p.hz[i] for p, i in zip(lists, pick, strict=True))
         gain, change = 1e-13, None
         for a, p in enumerate(lists):
+            if control.stopped():
+                return
             for b in range(a):
                 r = lists[b]
                 room = left + p.hz[pick[a]] + r.hz[pick[b]]
