@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
 import numba
-from numba import njit, types
+from numba import njit
 from numba.core import event
-from numba.extending import typeof_impl
 
 from edgealloc.solvers.compiling.cache import KernelCache, folder_for_writing
 from edgealloc.solvers.compiling.clock import compiling_begins, compiling_ends
-from edgealloc.solvers.compiling.kernel import Kernel
+from edgealloc.solvers.compiling.pipeline import Compiler
 
 __all__ = ["dispatcher_of", "tell"]
 
 logger = logging.getLogger("edgealloc.compile")
 
 
-def dispatcher_of(kernel: Kernel) -> Any:
-    """numba's object for a kernel, with our cache."""
-    options = {"no_cpython_wrapper": kernel.inner, "no_cfunc_wrapper": kernel.inner}
-    compiled: Any = njit(error_model="numpy", parallel=kernel.parallel, **options)(_for_numba(kernel.function))
+def dispatcher_of(function: Callable[..., Any], parallel: bool, inner: bool) -> Any:
+    """numba's object for a kernel, with our cache and our compiler."""
+    options: dict[str, Any] = {"no_cpython_wrapper": inner, "no_cfunc_wrapper": inner}
+    if not parallel:
+        options["pipeline_class"] = Compiler
+    compiled: Any = njit(error_model="numpy", parallel=parallel, **options)(_for_numba(function))
     compiled._cache = KernelCache(compiled)
     return compiled
 
@@ -36,11 +38,6 @@ def _for_numba(function: Any) -> Any:
     made = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
     made.__module__, made.__qualname__, made.__doc__ = function.__module__, function.__qualname__, function.__doc__
     return made
-
-
-@typeof_impl.register(Kernel)
-def _typeof_kernel(value: Kernel, _context: object) -> types.Type:
-    return types.Dispatcher(value.dispatcher)
 
 
 _told = False

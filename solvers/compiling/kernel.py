@@ -47,7 +47,12 @@ class Kernel:
         """numba's object for the function."""
         from edgealloc.solvers.compiling.dispatch import dispatcher_of
 
-        return dispatcher_of(self)
+        return dispatcher_of(self.function, self.parallel, self.inner)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What numba takes it for, in kernels that call it."""
+        return self.dispatcher._numba_type_
 
     def __call__(self, *args: Any) -> Any:
         """Call it: compiled, unless :func:`as_python` is on and the code is not loaded yet."""
@@ -95,7 +100,7 @@ _turn = _Turn()
 def as_python(then: Callable[[], None]) -> Iterator[None]:
     """Run kernels as Python for a second at most; when that does not do, call ``then`` and go on compiled.
 
-    For kernels whose arithmetic is the same either way: sums in loops, ``math`` rather than ``numpy``, and products
+    For kernels whose arithmetic is the same either way: sums in loops, ``math`` rather than ``numpy``, products
     rather than powers. tests/solvers/compiling/test_as_python.py compares the bits.
     """
     _turn.until, _turn.then = time.perf_counter() + _PATIENCE_S, then
