@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from edgealloc.solvers.compiling.clock import loading
+
 __all__ = ["KERNELS", "Kernel", "as_python", "kernel"]
 
 _PATIENCE_S = 1.0  # of a first solve as Python: loading compiled code takes about as long
@@ -45,9 +47,10 @@ class Kernel:
     @cached_property
     def dispatcher(self) -> Any:
         """numba's object for the function."""
-        from edgealloc.solvers.compiling.dispatch import dispatcher_of
+        with loading():
+            from edgealloc.solvers.compiling.dispatch import dispatcher_of
 
-        return dispatcher_of(self.function, self.parallel, self.inner)
+            return dispatcher_of(self.function, self.parallel, self.inner)
 
     @property
     def _numba_type_(self) -> Any:

@@ -233,7 +233,7 @@ def test_files_that_nobody_uses_go_and_those_in_use_stay(package: Path) -> None:
 def test_compiling_is_not_in_the_seconds(package: Path) -> None:
     """Nested kernels count once: what the clock shows and what compiling took add up to the time that passed."""
     code = """
-import time
+import time, numba
 from edgealloc.solvers.toy_outer import outer
 from edgealloc.solvers.base import Control, Options
 began, control = time.perf_counter(), Control(Options(time_limit=1e-9 + {limit}))
@@ -247,7 +247,9 @@ outer(2.0)
     assert float(compiled) > 0
     assert float(compiled) + float(seconds) == pytest.approx(float(took), abs=0.02 + 0.05 * float(took))
     assert stopped == "False"
-    assert float(run(package, code.replace("{limit}", "1000"))[0].split()[1]) == 0.0
+    _took, compiled, seconds, _stopped = run(package, code.replace("{limit}", "1000"))[0].split()
+    assert float(compiled) == 0.0
+    assert float(seconds) < 0.02  # nor is loading, which takes longer than the call
 
 
 def test_every_kernel_has_a_fingerprint_of_its_own() -> None:
