@@ -34,7 +34,7 @@ CELLS = {
 WARM_UP = "from edgealloc.cli.app import main; main(['warmup'])"
 SOLVE = """
 import numpy as np, edgealloc
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario import CellOptions, make_cell
 instance = make_cell(CellOptions({cell}), np.random.default_rng(0)).instance
 assert edgealloc.solve(instance, "{method}").status.has_allocation
 """
