@@ -160,7 +160,8 @@ def test_a_user_who_may_only_read_uses_what_is_there(package: Path) -> None:
 def _as_a_service_user(package: Path) -> None:
     run(package, CALL)
     # everything is imported first: the service user may not be able to read the interpreter's own files
-    become = "import os, numba, edgealloc.solvers.toy_outer, edgealloc.solvers.compiling.dispatch; numba.njit(lambda x: x + 1)(1.0)\n"
+    become = "import os, numba, edgealloc.solvers.toy_outer, edgealloc.solvers.compiling.dispatch\n"
+    become += "numba.njit(lambda x: x + 1)(1.0)\n"
     become += "os.setgid(65534); os.setuid(65534)\n"
     assert run(package, become + CALL, HOME="/nonexistent") == ("30.0", "")
     for path in package.rglob("*.kernel"):
