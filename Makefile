@@ -32,7 +32,7 @@ help:
 	@echo "make smoke PYTHON=python3.13"
 	@echo "                solve and test a little on another Python, without the extras"
 	@echo "make lock       renew lock.txt, the versions that all the other targets install"
-	@echo "make lint       ruff, mypy --strict, import layers, the house rules"
+	@echo "make lint       ruff, mypy --strict, import layers, the house rules, docstrings"
 	@echo "make format     rewrite the sources as ruff format wants them"
 	@echo "make hooks      ruff and mypy before every commit (a plain git hook)"
 	@echo "make docs       the documentation as a site, docs/_build/index.html"
@@ -77,6 +77,7 @@ lint: $(VENV)/.test
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m tests.house
+	@$(BIN)/python -m tests.docstrings
 
 format: $(VENV)/.test
 	@$(BIN)/ruff check --fix .

@@ -16,13 +16,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
-from edgealloc.errors import EdgeallocError, MissingPackageError
+from edgealloc.errors import EdgeallocError, needs
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.backends.logform import LogForm, allocation_of
 from edgealloc.solvers.backends.scip_model import TERMS, build
@@ -81,8 +80,7 @@ def solve_ipopt(problem: Problem, time_limit_s: float = 120.0, repeats: int = 1,
     MissingPackageError, EdgeallocError
         Without casadi; when the problem has no logarithmic form.
     """
-    if find_spec("casadi") is None:
-        raise MissingPackageError("casadi", "bench", "the peer IPOPT")
+    needs("casadi", "bench", "the peer IPOPT")
     import casadi as ca
 
     if problem.underfit.name != "inverse-keep" or problem.structure.discrete or problem.instance.common_keep:

@@ -176,6 +176,16 @@ METHODS: dict[str, Method] = {
 def load(path: str | Path) -> Instance:
     """Read an ``edgealloc-instance/1`` JSON file.
 
+    Parameters
+    ----------
+    path
+        Path of the file.
+
+    Returns
+    -------
+    Instance
+        The instance; ``save_instance`` writes it back.
+
     Raises
     ------
     InputError
@@ -282,6 +292,20 @@ def compare(
     seed: int = 0,
 ) -> list[Result]:
     """Solve one instance by several methods, by default all of our own that take it.
+
+    Parameters
+    ----------
+    source
+        A problem, an instance, or the path of an instance file.
+    methods
+        Names from :data:`METHODS`; None for those that choose themselves and take the problem.
+    rel_gap, time_limit, seed
+        As for :func:`solve`, for each method anew; the limit in s.
+
+    Returns
+    -------
+    list of Result
+        One per method, in the order of the names.
 
     Raises
     ------

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.api import solve
 from edgealloc.bench.preview import draw_demo
@@ -26,7 +25,7 @@ from edgealloc.solvers.base import Options
 from edgealloc.solvers.certify.write import certified
 from edgealloc.solvers.exact import search
 from edgealloc.solvers.search.tree import draw as draw_tree
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 from edgealloc.verify.solution import verify_files
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-Places = tuple[FloatArray, NDArray[np.bool_]]  # positions in m and line of sight, for the map of the cell
+Places = tuple[FloatArray, BoolArray]  # positions in m and line of sight, for the map of the cell
 
 # What papers compare with; `edgealloc.solvers.baselines.BASELINES` lists them all.
 _OTHERS = ("psca", "psca+", "baseline:equal", "baseline:best-channel", "baseline:no-dropout")

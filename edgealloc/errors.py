@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
-__all__ = ["EdgeallocError", "Fault", "InputError", "MissingPackageError", "StatusError"]
+__all__ = ["EdgeallocError", "Fault", "InputError", "MissingPackageError", "StatusError", "needs"]
 
 
 class EdgeallocError(Exception):
@@ -41,7 +42,15 @@ class Fault:
 
 
 class InputError(EdgeallocError, ValueError):
-    """An instance, allocation or option is not valid; lists *all* faults, not only the first."""
+    """An instance, allocation or option is not valid; lists *all* faults, not only the first.
+
+    Parameters
+    ----------
+    subject
+        What has the faults, as the message names it: an instance, a file, ``options``.
+    faults
+        All of them; the message shows the first ``MAX_SHOWN``.
+    """
 
     MAX_SHOWN = 20
 
@@ -57,13 +66,46 @@ class InputError(EdgeallocError, ValueError):
 
 
 class MissingPackageError(EdgeallocError, ImportError):
-    """An optional package is not installed; the message names the extra that brings it."""
+    """An optional package is not installed; the message names the extra that brings it.
+
+    Parameters
+    ----------
+    package
+        Name of the package that is missing.
+    extra
+        Extra of edgealloc that brings it, as in ``pip install 'edgealloc[extra]'``.
+    purpose
+        What needs it, as the beginning of the message.
+    """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
             f"{purpose} needs the package {package!r}, which is not installed; "
             f"install it with: pip install 'edgealloc[{extra}]'"
         )
+
+
+def needs(package: str, extra: str, purpose: str, name: str = "") -> None:
+    """Make sure that an optional package is installed, without importing it.
+
+    Parameters
+    ----------
+    package
+        Name under which it is imported.
+    extra
+        The extra of edgealloc that brings it.
+    purpose
+        What needs it, as the beginning of the message.
+    name
+        Name under which it is installed, where that is another.
+
+    Raises
+    ------
+    MissingPackageError
+        Without the package.
+    """
+    if find_spec(package) is None:
+        raise MissingPackageError(name or package, extra, purpose)
 
 
 class StatusError(EdgeallocError, RuntimeError):

@@ -68,7 +68,13 @@ class Least:
 
 
 def scaled(instance: Instance, resource: Resource, factor: float) -> Instance:
-    """The instance with one budget multiplied; ``energy_j`` is multiplied for every device alike."""
+    """The instance with one budget multiplied; ``energy_j`` is multiplied for every device alike.
+
+    Raises
+    ------
+    InputError
+        For an unknown resource.
+    """
     if resource not in get_args(Resource):
         allowed = ", ".join(get_args(Resource))
         raise InputError("options", [Fault("options", "resource", repr(resource), allowed)])
@@ -86,7 +92,21 @@ def front(
 ) -> list[Result]:
     """The least bound at several budgets: points of the Pareto front of bound against one resource.
 
-    ``time_limit`` in s holds for each point. Infeasible budgets are results like any other.
+    Parameters
+    ----------
+    source
+        A problem, an instance, or the path of an instance file.
+    resource
+        ``bandwidth_hz``, ``latency_s`` or ``energy_j``, as for :func:`least`.
+    factors
+        What the instance's own budget is multiplied with, one point each.
+    method, rel_gap, time_limit
+        As for :func:`edgealloc.solve`; the limit in s holds for each point.
+
+    Returns
+    -------
+    list of Result
+        One per factor. Infeasible budgets are results like any other.
 
     Raises
     ------
@@ -129,6 +149,11 @@ def least(
         Wall-clock limit in s for the whole search.
     callback
         Called with (factor_low, factor) after each solve; a true answer stops the search.
+
+    Returns
+    -------
+    Least
+        The least known factor that reaches the target, and one that is proven not to.
 
     Raises
     ------

@@ -6,15 +6,29 @@ on the command line and in the path-loss models.
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FloatArray", "db_to_linear", "dbm_to_w", "linear_to_db", "rebuilt", "w_to_dbm"]
+__all__ = [
+    "LN2",
+    "BoolArray",
+    "FloatArray",
+    "IntArray",
+    "db_to_linear",
+    "dbm_to_w",
+    "linear_to_db",
+    "rebuilt",
+]
+
+LN2 = math.log(2.0)  # nats of a bit
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]  # indices and whole numbers; int64 on every 64-bit machine
+BoolArray = NDArray[np.bool_]
 
 
 def db_to_linear(value_db: ArrayLike) -> FloatArray:
@@ -30,11 +44,6 @@ def linear_to_db(ratio: ArrayLike) -> FloatArray:
 def dbm_to_w(value_dbm: ArrayLike) -> FloatArray:
     """Power in W of a power in dBm, ``10^((dBm-30)/10)``; any shape."""
     return db_to_linear(np.asarray(value_dbm, dtype=np.float64) - 30.0)
-
-
-def w_to_dbm(power_w: ArrayLike) -> FloatArray:
-    """Power in dBm of a power > 0 in W; any shape."""
-    return np.asarray(linear_to_db(power_w) + 30.0)
 
 
 def rebuilt(data: Any) -> tuple[type, tuple[Any, ...]]:

@@ -1,5 +1,6 @@
-"""Solution methods of edgealloc; each takes a :class:`~edgealloc.formulation.problem.Problem`, none knows
-another's file.
+"""Solution methods of edgealloc.
+
+Each takes a :class:`~edgealloc.formulation.problem.Problem`, and none knows another's file.
 """
 
 if __name__ != "edgealloc.solvers":

@@ -40,6 +40,11 @@ class Options:
         Called with a :class:`~edgealloc.formulation.result.Snapshot` per iteration; a true answer stops the solve.
     log
         Log each snapshot at INFO on the logger ``edgealloc`` (at DEBUG otherwise).
+
+    Raises
+    ------
+    InputError
+        For a gap or a limit that is not positive.
     """
 
     rel_gap: float = 1e-4

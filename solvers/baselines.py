@@ -6,7 +6,6 @@ unless it says otherwise, keep rates are optimal on the spectrum it deals. One t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -19,11 +18,13 @@ from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
-from edgealloc.solvers.psca.model import IntArray, Model
+from edgealloc.solvers.ending import unsolved
+from edgealloc.solvers.psca.model import Model
 from edgealloc.solvers.psca.plan import Plan, best_plan
 from edgealloc.solvers.psca.rounding.finish import allocation_of
 from edgealloc.solvers.psca.solve import solve_psca
-from edgealloc.units import FloatArray
+from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN, ENERGY, FMAX, FMIN, KAPPA, PMAX, SMAX
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["BASELINES", "Baseline", "solve_baseline"]
 
@@ -72,26 +73,15 @@ def solve_baseline(problem: Problem, options: Options | None = None, name: str =
             allocation, trace = inner.allocation, inner.trace
         else:
             allocation, trace = _dealt(Model.of(problem), scheme, np.random.default_rng(options.seed)), ()
-        result = Result(
-            problem=problem,
-            method=f"baseline:{name}",
-            status=Status.NO_SOLUTION,
-            objective=math.inf,
-            lower_bound=-math.inf,
-            free_objective=problem.free_objective,
-            allocation=None,
-            seconds=control.seconds,
-            iterations=len(trace),
-            message=f"the baseline finds no feasible allocation here: {scheme.summary}",
-        )
+        result = replace(unsolved(problem, f"baseline:{name}", control), iterations=len(trace))
         if allocation is None or problem.violations(allocation):
-            return result
+            message = f"the baseline finds no feasible allocation here: {scheme.summary}"
+            return replace(result, message=message)
         return replace(
             result,
             status=Status.LOCALLY_SOLVED,
             allocation=allocation,
             objective=problem.evaluate(allocation).objective,
-            seconds=control.seconds,
             message=scheme.summary,
         )
 
@@ -221,7 +211,8 @@ def _fixed_clock(model: Model, share: FloatArray) -> Plan | None:
     caps = np.full(model.has_row.shape, -2.0)
     for o in range(len(caps)):
         row = model.rows[o]
-        d0, d1, w0, w1, down, energy, kappa, power, f_min, f_max, deadline, top = row.T
+        d0, d1, w0, w1, down, deadline = row.T[[BIT0, BIT1, CYC0, CYC1, DOWN, DEADLINE]]
+        energy, kappa, power, f_min, f_max, top = row.T[[ENERGY, KAPPA, PMAX, FMIN, FMAX, SMAX]]
         clock = np.clip((w0 + w1 * top) / (0.5 * deadline), f_min, f_max)
         columns = np.maximum(share.sum(axis=1, keepdims=True), 1e-300)
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -6,11 +6,11 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from edgealloc.data.outcome import Status, relative_gap
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
+from edgealloc.solvers.ending import infeasible, nothing_found, proven
 from edgealloc.solvers.fdma.diagnose import diagnose_problem
 from edgealloc.solvers.search.engine import Found, Outcome, branch_and_bound
 from edgealloc.solvers.search.log import SearchLog
@@ -38,12 +38,35 @@ def solve_bnb(problem: Problem, options: Options | None = None) -> Result:
     -------
     Result
         ``optimal``; ``infeasible`` with its diagnosis; ``feasible`` or ``no_solution`` when a limit came first.
+
+    Raises
+    ------
+    EdgeallocError
+        When the allocation found breaks a budget, which would be a defect of the kernels.
     """
     return search(problem, options)[0]
 
 
 def search(problem: Problem, options: Options | None = None) -> tuple[Result, Outcome[Any] | None]:
-    """As :func:`solve_bnb`, with the search tree; no tree when a diagnosis made the search needless."""
+    """As :func:`solve_bnb`, with the search tree.
+
+    Parameters
+    ----------
+    problem
+        Any access scheme, with any variant.
+    options
+        Gap, limits, warm start, callback.
+
+    Returns
+    -------
+    tuple of Result and Outcome or None
+        No tree when a diagnosis made the search needless.
+
+    Raises
+    ------
+    EdgeallocError
+        When the allocation found breaks a budget, which would be a defect of the kernels.
+    """
     options = options or Options()
     if problem.instance.access == "ofdma":
         from edgealloc.solvers.ofdma.solve import search_ofdma  # its kernels load only when they are needed
@@ -53,6 +76,7 @@ def search(problem: Problem, options: Options | None = None) -> tuple[Result, Ou
 
 
 def _search_separable(problem: Problem, options: Options) -> tuple[Result, Outcome[Plan] | None]:
+    """Branch and bound over the devices' modes and keep rates, for FDMA and resource blocks."""
     log = SearchLog("bnb", problem.instance.name, options.log)
     with Control(replace(options, log=False)) as control:
         choices = Choices.of(problem)
@@ -70,38 +94,22 @@ def _search_separable(problem: Problem, options: Options) -> tuple[Result, Outco
 
 
 def _finish(problem: Problem, choices: Choices, control: Control, outcome: Outcome[Plan]) -> Result:
-    result = Result(
-        problem=problem,
-        method="bnb",
-        status=Status.NO_SOLUTION,
-        objective=math.inf,
-        lower_bound=outcome.lower_bound,
-        free_objective=problem.free_objective,
-        allocation=None,
-        seconds=control.seconds,
-        nodes=outcome.nodes,
-        iterations=outcome.nodes,
-        trace=tuple(control.trace),
-    )
+    """The result of a search: its plan as an allocation, or the diagnosis.
+
+    Raises
+    ------
+    EdgeallocError
+        When the allocation breaks a budget.
+    """
     if outcome.best is None:
         if math.isinf(outcome.lower_bound) and outcome.lower_bound > 0:
-            findings = diagnose_problem(problem)
-            message = "\n".join(finding.message for finding in findings)
-            return replace(result, status=Status.INFEASIBLE, diagnosis=findings, message=message)
-        why = control.reason or "the feasible set is thinner than the rounding margin of 1e-12"
-        return replace(result, message=f"no allocation found: {why}; allow more time or relax a budget")
-    allocation = plan_allocation(choices, outcome.best.point)
-    if allocation is None:
-        raise EdgeallocError("the computed allocation breaks a budget; please report the instance")
-    value = plan_value(problem, outcome.best.point)
-    closed = relative_gap(value, outcome.lower_bound) <= control.options.rel_gap
-    why = control.reason or "rounding limits the gap, ask for a larger rel_gap"
-    return replace(
-        result,
-        status=Status.OPTIMAL if closed else Status.FEASIBLE,
-        objective=value,
-        lower_bound=min(outcome.lower_bound, value),
-        allocation=allocation,
-        message="" if closed else f"stopped with a gap: {why}",
-        seconds=control.seconds,
-    )
+            result = infeasible(problem, "bnb", control, diagnose_problem(problem))
+        else:
+            result = nothing_found(problem, "bnb", control, outcome.lower_bound)
+    else:
+        allocation = plan_allocation(choices, outcome.best.point)
+        if allocation is None:
+            raise EdgeallocError("the computed allocation breaks a budget; please report the instance")
+        value = plan_value(problem, outcome.best.point)
+        result = proven(problem, "bnb", control, allocation, value, min(outcome.lower_bound, value))
+    return replace(result, nodes=outcome.nodes, iterations=outcome.nodes)

@@ -21,6 +21,7 @@ def quiet_highs() -> Any:
 
 @cache
 def _kind() -> type:
+    """The class of silent HiGHS objects, made when it is first asked for."""
     import highspy  # 0.2 s, and only needed by those who ask
 
     class Quiet(highspy.Highs):

@@ -1,11 +1,12 @@
 """The house rules that no linter knows, as facts: ``python -m tests.house`` prints them and fails on a breach.
 
 How many files a folder holds, how long files are, whether a file's name repeats its folder's, whether files import
-each other in a circle (imports inside functions count).
+private names of others or each other in a circle (imports inside functions count).
 """
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ import networkx as nx
 from tests.places import ROOT
 
 CODE = ("edgealloc", "solvers", "models")
+BESIDE = ("tests", "benchmarks", "examples")
 MOST_FILES, MOST_LINES = 13, 400  # of a folder, of a file
 
 
@@ -37,10 +39,7 @@ def crowded(root: Path) -> dict[str, int]:
 
 def long(root: Path) -> dict[str, int]:
     """Files with more lines than :data:`MOST_LINES`, tests, benchmarks and examples among them."""
-    lengths = {
-        str(path): len((root / path).read_text().splitlines())
-        for path in sources(root, (*CODE, "tests", "benchmarks", "examples"))
-    }
+    lengths = {str(path): len((root / path).read_text().splitlines()) for path in sources(root, (*CODE, *BESIDE))}
     return {path: lines for path, lines in lengths.items() if lines > MOST_LINES}
 
 
@@ -51,6 +50,22 @@ def repeated(root: Path) -> list[str]:
         for path in sources(root, (*CODE, "tests"))
         if set(path.stem.split("_")) & (set(path.parent.parts) - {"tests"})
     ]
+
+
+def private(root: Path) -> list[str]:
+    """Imports of names with a leading underscore, of modules and of what is in them."""
+    return [
+        f"{path}: {name} of {node.module}"
+        for path in sources(root, (*CODE, *BESIDE))
+        for node in ast.walk(ast.parse((root / path).read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for name in [alias.name for alias in node.names]
+        if _hidden(name) or any(map(_hidden, (node.module or "").split(".")))
+    ]
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
 
 
 def circles() -> list[list[str]]:
@@ -72,9 +87,13 @@ def main() -> int:
         *(f"{folder} holds {count} files, more than {MOST_FILES}" for folder, count in crowded(ROOT).items()),
         *(f"{path} has {lines} lines, more than {MOST_LINES}" for path, lines in long(ROOT).items()),
         *(f"{path} repeats the name of its folder" for path in repeated(ROOT)),
+        *(f"private import, {found}" for found in private(ROOT)),
         *(f"these import each other: {', '.join(group)}" for group in circles()),
     ]
-    print("\n".join(faults) or "no crowded folder, no long file, no repeated name, no import circle")
+    print(
+        "\n".join(faults)
+        or "no crowded folder, no long file, no repeated name, no private import, no import circle"
+    )
     return 1 if faults else 0
 
 

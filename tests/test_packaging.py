@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib.metadata import distributions
 from pathlib import Path
@@ -45,8 +46,8 @@ def python(executable: Path | str, code: str, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A source distribution built from a copy of the tree."""
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what a distribution is built from."""
     source = tmp_path_factory.mktemp("build") / "source"
     source.mkdir()
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
@@ -54,6 +55,12 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignore)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
+    return source
+
+
+@pytest.fixture(scope="module")
+def sdist(source: Path) -> Path:
+    """A source distribution built from the copy."""
     return source.parent / python(sys.executable, BUILD.format("sdist"), source).splitlines()[-1]
 
 
@@ -66,18 +73,22 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / python(sys.executable, BUILD.format("wheel"), unpacked).splitlines()[-1]
 
 
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a fresh environment with the wheel; dependencies are borrowed from this one."""
-    home = tmp_path_factory.mktemp("fresh")
+def fresh(home: Path, *what: Path | str) -> Path:
+    """The interpreter of a fresh environment with edgealloc in it; dependencies are borrowed from this one."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
     executable = home / "bin" / "python"
     own = Path(python(executable, "import sysconfig; print(sysconfig.get_path('purelib'))", home))
-    pip = [sys.executable, "-m", "pip", "--python", str(executable), "install", "--quiet"]
-    subprocess.run([*pip, "--no-deps", "--no-index", "--disable-pip-version-check", str(wheel)], check=True)
     # a path in a .pth file is searched, but the editable install there is not activated
     (own / "borrowed.pth").write_text(f"{site_packages()}\n")
+    pip = [sys.executable, "-m", "pip", "--python", str(executable), "install", "--quiet"]
+    subprocess.run([*pip, "--no-deps", "--no-index", "--disable-pip-version-check", *what], check=True)
     return executable
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a fresh environment with the wheel."""
+    return fresh(tmp_path_factory.mktemp("fresh"), wheel)
 
 
 def test_wheel_holds_one_top_level_package(wheel: Path) -> None:
@@ -92,6 +103,40 @@ def test_wheel_holds_one_top_level_package(wheel: Path) -> None:
     assert any(name.endswith(".json") for name in expected)
     assert expected <= set(names)
     assert sum(name.endswith("licenses/LICENSE") for name in names) == 1
+
+
+def test_a_wheel_from_the_tree_holds_the_same(wheel: Path, source: Path) -> None:
+    direct = source.parent / python(sys.executable, BUILD.format("wheel"), source).splitlines()[-1]
+    assert sorted(zipfile.ZipFile(direct).namelist()) == sorted(zipfile.ZipFile(wheel).namelist())
+
+
+def test_an_editable_install_holds_every_module(source: Path, tmp_path: Path) -> None:
+    executable = fresh(tmp_path / "home", "--no-build-isolation", "--editable", source)
+    code = f"""
+from importlib.util import find_spec
+from pathlib import Path
+source = Path({str(source)!r})
+for folder, package in {dict(FOLDERS)!r}.items():
+    for path in (source / folder).rglob("*.py"):
+        inside = path.relative_to(source / folder)
+        if not any((source / folder / parent).is_symlink() for parent in inside.parents):
+            name = ".".join(Path(package, inside.with_suffix("")).parts).removesuffix(".__init__")
+            assert Path(find_spec(name).origin).resolve() == path.resolve(), name
+"""
+    python(executable, code, tmp_path)
+
+
+def test_every_room_is_in_the_list_of_packages() -> None:
+    """setuptools finds no package behind a link, so the list is written out: one left out is not installed."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    rooms = {
+        ".".join(path.parent.relative_to(ROOT).parts).removeprefix("edgealloc.")
+        for folder in ("edgealloc", "solvers", "models")
+        for path in (ROOT / folder).rglob("__init__.py")
+    }
+    assert sorted(setuptools["packages"]) == sorted(
+        "edgealloc" if room == "edgealloc" else f"edgealloc.{room}" for room in rooms
+    )
 
 
 def test_installed_beside_decoys(installed: Path, tmp_path: Path) -> None:

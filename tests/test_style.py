@@ -1,4 +1,4 @@
-"""The house rules that tools can check: lint, format, types, import layers."""
+"""Rules that hold the house together are worth something only if they can fail: each is broken here, in a copy."""
 
 from __future__ import annotations
 
@@ -8,39 +8,78 @@ from pathlib import Path
 
 import pytest
 
+from tests import house
 from tests.places import ROOT
 
-# The scripts of this environment, whatever PATH says.
-BIN = Path(sys.executable).parent
+LINT = Path(sys.executable).parent / "lint-imports"  # of this environment, whatever PATH says
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        pytest.param(["ruff", "check", "--quiet", "."], id="ruff-check"),
-        pytest.param(["ruff", "format", "--check", "--quiet", "."], id="ruff-format"),
-        pytest.param(["mypy"], id="mypy-strict"),
-        pytest.param(["lint-imports"], id="import-layers"),
-    ],
-)
-def test_tool_finds_nothing(command: list[str]) -> None:
-    run = subprocess.run(
-        [str(BIN / command[0]), *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-
-
-def test_a_layer_breach_is_noticed(tmp_path: Path) -> None:
-    """The contract is worth something only if it can fail: let a formula module import a solver."""
-    copy = tmp_path / "copy"
-    copy.mkdir()
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The code and its contracts, free to be spoiled."""
     for name in ("edgealloc", "solvers", "models", "pyproject.toml"):
-        subprocess.run(["cp", "-a", str(ROOT / name), str(copy / name)], check=True)
-    with (copy / "edgealloc" / "radio.py").open("a") as file:
-        file.write("\nimport torch\nfrom edgealloc.solvers import convex\n")
-    run = subprocess.run(
-        [str(BIN / "lint-imports"), "--no-cache"], cwd=copy, capture_output=True, text=True, check=False
+        subprocess.run(["cp", "-a", str(ROOT / name), str(tmp_path / name)], check=True)
+    return tmp_path
+
+
+def lint(folder: Path) -> tuple[int, str]:
+    """Exit status of the import rules in a folder, and what they print, without line breaks inside."""
+    run = subprocess.run([str(LINT), "--no-cache"], cwd=folder, capture_output=True, text=True, check=False)
+    return run.returncode, run.stdout + run.stderr
+
+
+BREACHES = [  # file, what it imports, the rule that must notice
+    ("edgealloc/formulation/radio.py", "edgealloc.solvers.fdma.convex", "floors of edgealloc"),
+    ("edgealloc/rounds/plan.py", "edgealloc.models.exchange.wire", "floors of edgealloc"),
+    ("solvers/search/tree.py", "edgealloc.solvers.ofdma.cell", "floors of the solvers"),
+    ("solvers/psca/plan.py", "edgealloc.solvers.backends.judge", "floors of the solvers"),
+    ("models/exchange/wire.py", "edgealloc.models.training.task", "floors of the trainer"),
+    ("edgealloc/scenario/cell.py", "torch", "only training and trials import torch"),
+    ("edgealloc/verify/proof/share.py", "edgealloc.formulation.bound", "the checker writes the mathematics again"),
+    ("edgealloc/data/allocation.py", "edgealloc.data.instance", "no circles"),
+    ("edgealloc/data/instance.py", "edgealloc.data.allocation", "no circles"),
+]
+
+
+def test_every_breach_of_an_import_rule_is_noticed(copy: Path) -> None:
+    for file, module, _ in BREACHES:
+        with (copy / file).open("a") as out:
+            out.write(f"\nimport {module}\n")
+    status, said = lint(copy)
+    assert status != 0
+    for file, module, rule in BREACHES:
+        assert f"{rule} BROKEN" in said, said
+        importer = ".".join(Path("edgealloc", file.removeprefix("edgealloc/")).with_suffix("").parts)
+        if rule != "no circles":  # that rule names the packages and the number of imports between them
+            assert f"{importer} -> {module}" in said, said
+
+
+@pytest.mark.parametrize("room", ["edgealloc/attic", "solvers/attic", "models/attic"])
+def test_a_room_without_a_place_is_noticed(copy: Path, room: str) -> None:
+    (copy / room).mkdir()
+    (copy / room / "__init__.py").write_text('"""A room."""\n')
+    status, said = lint(copy)
+    assert status != 0
+    assert "attic" in said, said
+
+
+def test_a_breach_of_the_house_rules_is_noticed(tmp_path: Path) -> None:
+    for folder in (*house.CODE, *house.BESIDE):
+        (tmp_path / folder / "room").mkdir(parents=True)
+    for number in range(house.MOST_FILES):
+        (tmp_path / "solvers" / "room" / f"file{number}.py").write_text("")
+    (tmp_path / "tests" / "fine.py").write_text(
+        "from __future__ import annotations\nfrom solvers.room import file1"
     )
-    assert run.returncode != 0
-    assert "edgealloc.formulation.radio -> edgealloc.solvers.fdma.convex" in run.stdout
-    assert "edgealloc.formulation.radio -> torch" in run.stdout
+    assert (house.crowded(tmp_path), house.long(tmp_path), house.repeated(tmp_path)) == ({}, {}, [])
+    assert house.private(tmp_path) == []
+    (tmp_path / "solvers" / "room" / "one_more.py").write_text("")
+    (tmp_path / "tests" / "room" / "test_all.py").write_text("\n" * (house.MOST_LINES + 1))
+    (tmp_path / "models" / "room" / "big_room.py").write_text("")
+    (tmp_path / "tests" / "fine.py").write_text(
+        "from solvers._room import (\n    file,\n)\n\ndef f():\n    from a import _b"
+    )
+    assert house.crowded(tmp_path) == {"solvers/room": house.MOST_FILES + 1}
+    assert house.long(tmp_path) == {"tests/room/test_all.py": house.MOST_LINES + 1}
+    assert house.repeated(tmp_path) == ["models/room/big_room.py"]
+    assert house.private(tmp_path) == ["tests/fine.py: file of solvers._room", "tests/fine.py: _b of a"]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgealloc.errors import MissingPackageError
+from edgealloc.errors import needs
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-from edgealloc.bench.tables import LOCAL, _label
+from edgealloc.bench.tables import LOCAL, method_label
 
 __all__ = ["draw_bench", "plot_gaps", "plot_sweep", "plot_times"]
 
@@ -25,8 +24,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h", "p")
 
 
 def _figure(width: float = 6.4, height: float = 4.2) -> Figure:
-    if find_spec("matplotlib") is None:
-        raise MissingPackageError("matplotlib", "plot", "a figure")
+    needs("matplotlib", "plot", "a figure")
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", dpi=150)
@@ -81,7 +79,7 @@ def plot_sweep(frame: pd.DataFrame) -> Figure:
         mine = frame.loc[frame["method"] == method, "objective"]
         notes = [f"infeasible on {mine.isna().sum()} of {len(mine)}"] if mine.isna().any() else []
         notes += [f"{above[method]} above"] if above[method] else []
-        labels.append(_label(method) + (f" ({', '.join(notes)})" if notes else ""))
+        labels.append(method_label(method) + (f" ({', '.join(notes)})" if notes else ""))
     fig.legend(list(handles.values()), labels, loc="outside right upper", fontsize=8, frameon=False)
     return fig
 
@@ -99,7 +97,11 @@ def plot_gaps(frame: pd.DataFrame) -> Figure:
         style = {k: v for k, v in _style(i + 1).items() if k not in ("marker", "markersize")}
         style["linewidth"] = 3.0 if method == "psca" else 1.3  # psca+ often lies on it
         axes.step(
-            np.maximum(gaps, 1e-3), 100.0 * share, where="post", label=f"{_label(method)} ({len(gaps)})", **style
+            np.maximum(gaps, 1e-3),
+            100.0 * share,
+            where="post",
+            label=f"{method_label(method)} ({len(gaps)})",
+            **style,
         )
     axes.set_xscale("log")
     axes.set_xlim(left=9e-4)
@@ -119,9 +121,11 @@ def plot_times(frame: pd.DataFrame) -> Figure:
     """Median time against size, log-log, with the range over cells; of exact methods also to P-SCA's quality."""
     fig = _figure()
     axes = fig.subplots()
-    lines = [(m, "seconds", _label(m)) for m in dict.fromkeys(frame["method"])]
+    lines = [(m, "seconds", method_label(m)) for m in dict.fromkeys(frame["method"])]
     if "psca" in set(frame["method"]):
-        lines += [(m, "seconds_to_psca", f"{_label(m)}: as good as P-SCA") for m, _, _ in lines if m not in LOCAL]
+        lines += [
+            (m, "seconds_to_psca", f"{method_label(m)}: as good as P-SCA") for m, _, _ in lines if m not in LOCAL
+        ]
     for i, (method, column, label) in enumerate(lines):
         mine = frame[(frame["method"] == method) & frame["objective"].notna()]
         # where it never was as good, it took longer than all its seconds

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgealloc.bench.suites import Case, Suite
-from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageError
+from edgealloc.errors import EdgeallocError, Fault, InputError, needs
 from edgealloc.files.disk import read_json, write_json
 from edgealloc.files.instance import instance_hash
 
@@ -317,5 +317,4 @@ def _known(methods: tuple[str, ...]) -> None:
 
 
 def _need(package: str) -> None:
-    if find_spec(package) is None:
-        raise MissingPackageError(package, "bench", "the benchmark")
+    needs(package, "bench", "the benchmark")

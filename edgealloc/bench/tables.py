@@ -19,7 +19,8 @@ LABELS = {"auto": "proven optimum", "psca": "P-SCA", "psca+": "P-SCA+"}
 LOCAL = ("psca", "psca+")
 
 
-def _label(method: str) -> str:
+def method_label(method: str) -> str:
+    """What tables and charts call a method."""
     family, _, variant = method.partition(":")
     if family == "baseline":
         return variant

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgealloc.certificate.form import FORMAT, seal
-from edgealloc.certificate.prices import Certificate, _PriceReader
+from edgealloc.certificate.form import FORMAT, canonical, seal
+from edgealloc.certificate.prices import Certificate, PriceReader
 from edgealloc.certificate.subcarriers import SubcarrierCertificate, SubcarrierReader
 from edgealloc.files.disk import read_json, write_json
 
@@ -42,9 +43,10 @@ def load_certificate(path: str | Path) -> AnyCertificate:
 
 def certificate_from_dict(data: Mapping[str, Any], subject: str = "certificate") -> AnyCertificate:
     """The certificate of a JSON object; see :func:`load_certificate`."""
-    reader = _PriceReader(subject)
+    reader = PriceReader(subject)
     reader.same(data.get("format"), FORMAT, "format")
     try:
+        size = len(canonical(data))
         reader.same(data.get("sha256"), seal(data), "sha256")
     except RecursionError:
         reader.fault("content", "nested too deeply", "a certificate")
@@ -61,7 +63,7 @@ def certificate_from_dict(data: Mapping[str, Any], subject: str = "certificate")
         reader.fault(key, "(missing)" if key in known else data[key], "given" if key in known else "no such key")
     reader.finish()
     if kind == "subcarriers":
-        return SubcarrierReader(subject).certificate(data)
+        return replace(SubcarrierReader(subject).certificate(data), size=size)
     common = kind == "common-rate"
     certificate = Certificate(
         instance_name=str(name),
@@ -72,6 +74,7 @@ def certificate_from_dict(data: Mapping[str, Any], subject: str = "certificate")
         rounds=() if common else reader.rounds(data["rounds"]),
         cap=None if not common or data["cap"] is None else reader.number(data["cap"], "cap"),
         touch=reader.number(data["touch"], "touch") if common else None,
+        size=size,
     )
     reader.finish()
     return certificate

@@ -11,18 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.errors import Fault, InputError
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
-__all__ = ["FORMAT", "OUT", "Cut", "IntArray", "Reader", "cut_to_dict", "seal"]
+__all__ = ["FORMAT", "OUT", "Cut", "Reader", "canonical", "cut_to_dict", "seal"]
 
 FORMAT = "edgealloc-certificate/1"
 MAX_FAULTS = 50  # more of them tell nothing new
 OUT = -1  # the option of a device that is left out
 
-IntArray = NDArray[np.intp]
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlist = _SHORT.maxdict = _SHORT.maxstring = 80
@@ -45,10 +43,15 @@ def cut_to_dict(cut: Cut) -> dict[str, Any]:
     return {"device": cut.device, "options": options, "low": cut.low, "high": cut.high}
 
 
+def canonical(data: Mapping[str, Any]) -> bytes:
+    """The content without the checksum, with sorted keys and no spaces."""
+    content = {key: value for key, value in data.items() if key != "sha256"}
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
 def seal(data: Mapping[str, Any]) -> str:
     """SHA-256 of the content without the checksum itself: guards against damage, not against intent."""
-    content = {key: value for key, value in data.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(canonical(data)).hexdigest()
 
 
 def _double(value: Any) -> float:
@@ -69,20 +72,30 @@ class Reader:
         self.faults: list[Fault] = []
 
     def fault(self, key: str, value: Any, allowed: str) -> None:
+        """Note a fault; after 50 of them :meth:`finish`."""
         text = _SHORT.repr(value)
         self.faults.append(Fault("certificate", key, text if len(text) <= 80 else text[:77] + "...", allowed))
         if len(self.faults) >= MAX_FAULTS:
             self.finish()
 
     def finish(self) -> None:
+        """End the reading of a part.
+
+        Raises
+        ------
+        InputError
+            Lists the faults so far, if there are any.
+        """
         if self.faults:
             raise InputError(self.subject, self.faults)
 
     def same(self, value: Any, wanted: str, key: str) -> None:
+        """Note a fault unless the value is the one wanted."""
         if value != wanted:
             self.fault(key, value, f"{wanted!r}" if key == "format" else "the checksum of the content")
 
     def number(self, value: Any, key: str) -> float:
+        """A finite number as the nearest double; 0 and a fault for anything else."""
         number = _double(value)
         if not math.isfinite(number):
             self.fault(key, value, "a finite number")
@@ -90,6 +103,7 @@ class Reader:
         return number
 
     def whole(self, value: Any, key: str, least: int = 0) -> int:
+        """A whole number from ``least`` to 2^31 - 1; ``least`` and a fault for anything else."""
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**31:
             self.fault(key, value, f"a whole number >= {least}")
             return least
@@ -103,6 +117,7 @@ class Reader:
         return dict(value)
 
     def floats(self, value: Any, key: str, count: int) -> FloatArray:
+        """A list of ``count`` finite numbers. Shape [count]; zeros and a fault for anything else."""
         right = isinstance(value, list) and len(value) == count
         array = np.array([_double(v) for v in value] if right else np.zeros(count), dtype=np.float64)
         if not right or not np.all(np.isfinite(array)):
@@ -110,6 +125,7 @@ class Reader:
         return array
 
     def ints(self, value: Any, key: str, count: int | None = None) -> IntArray:
+        """A list of whole numbers, of ``count`` if that is given. Shape [count]; a fault for anything else."""
         ok = isinstance(value, list) and (count is None or len(value) == count)
         ok = ok and all(isinstance(v, int) and not isinstance(v, bool) and abs(v) < 2**31 for v in value)
         if not ok:
@@ -121,6 +137,7 @@ class Reader:
         return math.inf if value is None else self.number(value, "lower_bound")
 
     def cut(self, value: Any, key: str) -> Cut:
+        """An object with just the fields of :class:`Cut`."""
         c = self.part(value, key, {"device", "options", "low", "high"})
         return Cut(
             None if c["device"] is None else self.whole(c["device"], f"{key}.device"),
@@ -130,6 +147,7 @@ class Reader:
         )
 
     def listed(self, value: Any, key: str) -> list[Any]:
+        """A list; an empty one and a fault for anything else."""
         if not isinstance(value, list):
             self.fault(key, value, "a list")
             return []

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.certificate.form import FORMAT, OUT, Cut, IntArray, Reader, cut_to_dict, seal
-from edgealloc.units import FloatArray
+from edgealloc.certificate.form import FORMAT, OUT, Cut, Reader, cut_to_dict, seal
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["FORMAT", "OUT", "Certificate", "Cut", "Node", "Pieces", "Planes", "Round"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Planes:
-    """Tangent planes below the bandwidth of a device, one per piece. Shapes [N].
+    """Tangent planes below the bandwidth of a device, one for each of N pieces. Shapes [N].
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class Planes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pieces:
-    """What devices may do, cut into pieces. Shapes [N].
+    """What devices may do, cut into N pieces. Shapes [N].
 
     Parameters
     ----------
@@ -117,6 +117,8 @@ class Certificate:
     cap, touch
         For ``common-rate``: the rate from which on the spectrum is too small (None: it never is), and the rate
         at which the objective is touched by a line.
+    size
+        Bytes of the text it was read from, which the work of checking it may grow with; 0: made in memory.
     """
 
     instance_name: str
@@ -127,6 +129,7 @@ class Certificate:
     rounds: tuple[Round, ...] = ()
     cap: float | None = None
     touch: float | None = None
+    size: int = 0
 
     def to_file(self) -> dict[str, Any]:
         """The JSON object, sealed with the checksum of its content."""
@@ -164,7 +167,7 @@ def _node_dict(node: Node) -> dict[str, Any]:
     return row
 
 
-class _PriceReader(Reader):
+class PriceReader(Reader):
     """Reads the parts of certificates by pieces and prices."""
 
     def planes(self, value: Any, key: str, count: int) -> Planes:

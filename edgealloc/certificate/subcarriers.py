@@ -85,12 +85,15 @@ class SubcarrierCertificate:
     ----------
     instance_name, lower_bound, nodes
         What is proved, and the tree. For a claim of infeasibility the objective is the number of devices left out.
+    size
+        Bytes of the text it was read from; 0: made in memory.
     """
 
     instance_name: str
     lower_bound: float
     nodes: tuple[Branch, ...]
     kind: str = "subcarriers"
+    size: int = 0
 
     def to_file(self) -> dict[str, Any]:
         """The JSON object, sealed with the checksum of its content."""

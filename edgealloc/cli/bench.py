@@ -141,12 +141,10 @@ def _run(suite: str, methods: tuple[str, ...], folder: Path, options: BenchOptio
 def _connect(scheduler: str, jobs: int) -> str:
     """Connect to Dask, which makes itself known to joblib; its client lives until the process ends."""
     from importlib import import_module
-    from importlib.util import find_spec
 
-    from edgealloc.errors import MissingPackageError
+    from edgealloc.errors import needs
 
-    if find_spec("distributed") is None:
-        raise MissingPackageError("distributed", "cluster", "bench --dask")
+    needs("distributed", "cluster", "bench --dask")
     distributed = import_module("distributed")
     workers = {"n_workers": max(jobs, 1), "threads_per_worker": 1, "dashboard_address": None}
     distributed.Client(**workers) if scheduler == "local" else distributed.Client(scheduler)

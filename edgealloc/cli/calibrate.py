@@ -11,18 +11,18 @@ from edgealloc.cli.options import LazyOptions
 
 if TYPE_CHECKING:
     pass
-from edgealloc.cli.training_options import TrainingOptions, _bar, _Rates, _training_options, case_argument
+from edgealloc.cli.training_options import Rates, TrainingOptions, case_argument, training_bar, training_options
 
 __all__ = ["calibrate_command"]
 
 
-@click.command("calibrate", cls=LazyOptions, more=_training_options, short_help="fit the bound to pilot runs")
+@click.command("calibrate", cls=LazyOptions, more=training_options, short_help="fit the bound to pilot runs")
 @case_argument
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="write the instance with its new bound"
 )
 @click.option(
-    "--dropouts", type=_Rates(), default="0,0.1,0.2,0.3,0.5,0.7", show_default=True, help="rates of the pilot runs"
+    "--dropouts", type=Rates(), default="0,0.1,0.2,0.3,0.5,0.7", show_default=True, help="rates of the pilot runs"
 )
 @click.option(
     "--underfit",
@@ -70,7 +70,7 @@ def calibrate_command(
         def tell(r: Record) -> str:
             return f"dropout {r['dropout']:g}, seed {r['seed']}: loss {r['test_loss']:.3f}"
 
-        with _bar(f"pilot runs, {setup.name}", len(dropouts) * len(seeds), store) as advance:
+        with training_bar(f"pilot runs, {setup.name}", len(dropouts) * len(seeds), store) as advance:
             records = sweep(
                 setup,
                 [asked.rule],

@@ -122,11 +122,12 @@ class TrainingOptions:
         return replace(RULES[self.rule], **self.training())
 
 
-def _training_options() -> list[click.Option]:
+def training_options() -> list[click.Option]:
+    """The options that all commands that train have in common."""
     return options_of(TrainingOptions)
 
 
-class _Rates(click.ParamType[tuple[float, ...]]):
+class Rates(click.ParamType[tuple[float, ...]]):
     """``0,0.2,0.5`` as dropout rates."""
 
     name = "rate,..."
@@ -142,7 +143,7 @@ class _Rates(click.ParamType[tuple[float, ...]]):
 
 
 @contextmanager
-def _bar(title: str, total: int, store: Path) -> Iterator[Callable[[str], None]]:
+def training_bar(title: str, total: int, store: Path) -> Iterator[Callable[[str], None]]:
     """Show a bar on standard error; Ctrl-C ends the command with a word on how to go on."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

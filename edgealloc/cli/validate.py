@@ -11,13 +11,13 @@ from edgealloc.cli.options import LazyOptions
 
 if TYPE_CHECKING:
     pass
-from edgealloc.cli.training_options import TrainingOptions, _bar, _training_options, case_argument
+from edgealloc.cli.training_options import TrainingOptions, case_argument, training_bar, training_options
 
 __all__ = ["validate_command"]
 
 
 @click.command(
-    "validate", cls=LazyOptions, more=_training_options, short_help="train under allocations, and see what wins"
+    "validate", cls=LazyOptions, more=training_options, short_help="train under allocations, and see what wins"
 )
 @case_argument
 @click.option(
@@ -55,7 +55,7 @@ def validate_command(
     names = DEFAULT_PLANS if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
     plans = plans_for(instance, names, rel_gap=rel_gap, time_limit=time_limit, tell=click.echo)
     store = out / "runs.jsonl"
-    with _bar(f"training, {setup.name}", len(plans) * asked.seeds, store) as advance:
+    with training_bar(f"training, {setup.name}", len(plans) * asked.seeds, store) as advance:
         seen = validate(
             plans,
             setup,

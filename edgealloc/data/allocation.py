@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgealloc.units import FloatArray, rebuilt
+from edgealloc.units import BoolArray, FloatArray, IntArray, rebuilt
 
 __all__ = ["Allocation"]
 
@@ -38,9 +37,9 @@ class Allocation:
     freq_hz: FloatArray
     power_w: FloatArray
     bandwidth_hz: FloatArray | None = None
-    owner: NDArray[np.intp] | None = None
-    selected: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
-    option: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    owner: IntArray | None = None
+    selected: BoolArray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    option: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
 
     def __post_init__(self) -> None:
         k = len(self.keep)
@@ -70,7 +69,18 @@ class Allocation:
         """Dropout rates ``1 - keep``. Shape [K]."""
         return np.asarray(1.0 - self.keep)
 
-    def subcarriers_of(self, device: int) -> NDArray[np.intp]:
-        """Indices of the sub-carriers that a device owns (OFDMA)."""
+    def subcarriers_of(self, device: int) -> IntArray:
+        """Sub-carriers that a device owns; for OFDMA only.
+
+        Parameters
+        ----------
+        device
+            Index of the device, 0 to K - 1.
+
+        Returns
+        -------
+        numpy.ndarray
+            Indices into ``owner``, increasing. Shape [number of them].
+        """
         assert self.owner is not None
         return np.flatnonzero(self.owner == device)

@@ -13,41 +13,41 @@ from typing import Any
 import numpy as np
 
 from edgealloc.data.spec import (
-    _KEEP,
-    _NON_NEGATIVE,
-    _POSITIVE,
-    _RATE,
+    KEEP_RATE,
+    LINK_RATE,
+    NON_NEGATIVE,
+    POSITIVE,
     Access,
     AdapterOption,
     BoundSpec,
+    Rule,
     UnderfitCurve,
-    _bound_faults,
-    _check,
-    _frozen,
-    _menu_faults,
-    _Rule,
+    bound_faults,
+    check,
+    menu_faults,
+    read_only,
 )
 from edgealloc.errors import Fault, InputError
 from edgealloc.units import FloatArray, dbm_to_w, rebuilt
 
 __all__ = ["Instance"]
 
-_DEVICE_RULES: dict[str, _Rule] = {
-    "samples": _POSITIVE,
-    "gain": _NON_NEGATIVE,
-    "power_max_w": _POSITIVE,
-    "energy_j": _POSITIVE,
-    "energy_static_j": _NON_NEGATIVE,
-    "payload_fixed_bits": _NON_NEGATIVE,
-    "payload_lora_bits": _POSITIVE,
-    "cycles_fixed": _NON_NEGATIVE,
-    "cycles_lora": _NON_NEGATIVE,
-    "freq_min_hz": _POSITIVE,
-    "freq_max_hz": _POSITIVE,
-    "capacitance": _NON_NEGATIVE,
-    "downlink_bps": _RATE,
-    "keep_min": _KEEP,
-    "keep_max": _KEEP,
+_DEVICE_RULES: dict[str, Rule] = {
+    "samples": POSITIVE,
+    "gain": NON_NEGATIVE,
+    "power_max_w": POSITIVE,
+    "energy_j": POSITIVE,
+    "energy_static_j": NON_NEGATIVE,
+    "payload_fixed_bits": NON_NEGATIVE,
+    "payload_lora_bits": POSITIVE,
+    "cycles_fixed": NON_NEGATIVE,
+    "cycles_lora": NON_NEGATIVE,
+    "freq_min_hz": POSITIVE,
+    "freq_max_hz": POSITIVE,
+    "capacitance": NON_NEGATIVE,
+    "downlink_bps": LINK_RATE,
+    "keep_min": KEEP_RATE,
+    "keep_max": KEEP_RATE,
 }
 
 
@@ -89,7 +89,7 @@ class Instance:
     device_names
         Names; ``dev-0000`` ... when empty.
     keep_levels
-        Allowed keep rates per device, or None for a device that may take any rate.
+        Allowed keep rates per device, K arrays of any length [L], or None for a device that may take any rate.
     adapter_options
         Adapter menu per device, or None for a device without a menu.
     block_hz
@@ -97,7 +97,7 @@ class Instance:
     common_keep
         All devices share one keep rate.
     exclusion_penalty
-        Not None: devices may be left out at this penalty (formulation, section 4, *Selection*).
+        Not None: devices may be left out at this penalty (docs/model.md, *What is minimised*).
 
     Raises
     ------
@@ -142,7 +142,7 @@ class Instance:
             array = np.asarray(getattr(self, key), dtype=np.float64)
             if key != "gain" and array.ndim == 0:
                 array = np.full(k, float(array))
-            object.__setattr__(self, key, _frozen(array))
+            object.__setattr__(self, key, read_only(array))
             if key != "gain" and array.shape != (k,):
                 faults.append(Fault("devices", key, f"an array of shape {array.shape}", f"shape ({k},)"))
         if not self.device_names:
@@ -150,12 +150,12 @@ class Instance:
             names = tuple(f"dev-{i:0{width}d}" for i in range(k))
             object.__setattr__(self, "device_names", names)
         if self.keep_levels is not None:
-            levels = tuple(None if v is None else _frozen(np.unique(v)) for v in self.keep_levels)
+            levels = tuple(None if v is None else read_only(np.unique(v)) for v in self.keep_levels)
             object.__setattr__(self, "keep_levels", None if all(v is None for v in levels) else levels)
         if self.adapter_options is not None:
             menus = tuple(None if not v else tuple(v) for v in self.adapter_options)
             object.__setattr__(self, "adapter_options", None if all(v is None for v in menus) else menus)
-        faults += _scalar_faults(self) + _bound_faults(self.bound)
+        faults += _scalar_faults(self) + bound_faults(self.bound)
         if not faults:  # the per-device checks index by device, so shapes must be right first
             faults += _device_faults(self)
         if faults:
@@ -190,12 +190,44 @@ class Instance:
         return np.asarray(self.samples / self.samples.sum())
 
     def with_changes(self, **changes: Any) -> Instance:
-        """A copy with some fields replaced, checked like a new instance."""
+        """A copy with some fields replaced, checked like a new instance.
+
+        Parameters
+        ----------
+        **changes
+            Fields by name, in the units and shapes of :class:`Instance`.
+
+        Returns
+        -------
+        Instance
+            The copy; of the same name unless one is given.
+
+        Raises
+        ------
+        InputError
+            Lists every fault of the copy.
+        """
         changes.setdefault("name", self.name)
         return replace(self, **changes)
 
     def take(self, index: Any) -> Instance:
-        """The instance restricted to, or reordered by, ``index`` over devices."""
+        """The instance restricted to some devices, or with its devices in another order.
+
+        Parameters
+        ----------
+        index
+            What numpy takes for an index of the K devices: indices, a mask of shape [K], a slice.
+
+        Returns
+        -------
+        Instance
+            All budgets, the bandwidth too, as they were; the aggregation weights are those of the devices taken.
+
+        Raises
+        ------
+        InputError
+            When nobody is taken, or somebody twice.
+        """
         index = np.arange(self.num_devices)[index]
         changes: dict[str, Any] = {key: getattr(self, key)[index] for key in _DEVICE_RULES}
         changes["device_names"] = tuple(self.device_names[i] for i in index)
@@ -223,30 +255,30 @@ def _same(a: Any, b: Any) -> bool:
 
 def _scalar_faults(inst: Instance) -> list[Fault]:
     faults: list[Fault] = []
-    _check(faults, inst.access in ("fdma", "ofdma", "rb"), "instance", "access", inst.access, "fdma, ofdma, rb")
+    check(faults, inst.access in ("fdma", "ofdma", "rb"), "instance", "access", inst.access, "fdma, ofdma, rb")
     dimensions = 2 if inst.access == "ofdma" else 1
     shape = "[K, M] (one gain per sub-carrier)" if dimensions == 2 else "[K] (one gain per device)"
     gain_ok = inst.gain.ndim == dimensions and inst.gain.size > 0
-    _check(faults, gain_ok, "devices", "gain", f"shape {inst.gain.shape}", f"shape {shape}, at least one device")
+    check(faults, gain_ok, "devices", "gain", f"shape {inst.gain.shape}", f"shape {shape}, at least one device")
     for key, value in {"bandwidth_hz": inst.bandwidth_hz, "latency_s": inst.latency_s}.items():
         where = "uplink" if key == "bandwidth_hz" else "instance"
-        _check(faults, np.isfinite(value) and value > 0, where, key, value, "a finite number > 0")
+        check(faults, np.isfinite(value) and value > 0, where, key, value, "a finite number > 0")
     noise = inst.noise_psd_dbm_per_hz
-    _check(faults, -400 < noise < 100, "uplink", "noise_psd_dbm_per_hz", noise, "a number in (-400, 100)")
+    check(faults, -400 < noise < 100, "uplink", "noise_psd_dbm_per_hz", noise, "a number in (-400, 100)")
     if inst.access == "rb":
         width = inst.block_hz
         ok = width is not None and np.isfinite(width) and 0 < width <= inst.bandwidth_hz
-        _check(faults, ok, "uplink", "block_hz", width, "a number in (0, bandwidth_hz] for access rb")
+        check(faults, ok, "uplink", "block_hz", width, "a number in (0, bandwidth_hz] for access rb")
     elif inst.block_hz is not None:
-        _check(faults, False, "uplink", "block_hz", inst.block_hz, "absent unless access is rb")
+        check(faults, False, "uplink", "block_hz", inst.block_hz, "absent unless access is rb")
     penalty = inst.exclusion_penalty
     ok = penalty is None or (np.isfinite(penalty) and penalty >= 0)
-    _check(faults, ok, "selection", "exclusion_penalty", penalty, "a finite number >= 0")
+    check(faults, ok, "selection", "exclusion_penalty", penalty, "a finite number >= 0")
     k = inst.gain.shape[0] if inst.gain.ndim else 0
     for key in ("device_names", "keep_levels", "adapter_options"):
         entry = getattr(inst, key)
         if entry is not None and len(entry) != k:
-            _check(faults, False, "devices", key, f"{len(entry)} entries", f"one per device ({k})")
+            check(faults, False, "devices", key, f"{len(entry)} entries", f"one per device ({k})")
     return faults
 
 
@@ -288,10 +320,10 @@ def _device_faults(inst: Instance) -> list[Fault]:
     for i, levels in enumerate(inst.keep_levels or ()):
         if levels is not None:
             inside = len(levels) > 0 and inst.keep_min[i] <= levels[0] and levels[-1] <= inst.keep_max[i]
-            _check(faults, inside, names[i], "keep_levels", levels.tolist(), "numbers in [keep_min, keep_max]")
+            check(faults, inside, names[i], "keep_levels", levels.tolist(), "numbers in [keep_min, keep_max]")
     for i, menu in enumerate(inst.adapter_options or ()):
         if menu is not None:
-            faults += _menu_faults(names[i], menu)
+            faults += menu_faults(names[i], menu)
     return faults
 
 

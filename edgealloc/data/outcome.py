@@ -2,6 +2,8 @@
 
 ``Status`` says why it stopped *and* what the allocation is. FEASIBLE (a limit, an allocation with its
 gap) is not NO_SOLUTION (a limit, nothing found), and neither is INFEASIBLE (proved, with a diagnosis).
+
+What they mean to a reader is in docs/reading.md.
 """
 
 from __future__ import annotations
@@ -56,7 +58,26 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """An immutable view of a solve in progress, given to callbacks and the log."""
+    """An immutable view of a solve in progress, given to callbacks and the log.
+
+    Parameters
+    ----------
+    method
+        Name of the method.
+    seconds
+        Wall-clock time so far in s, compiling not counted.
+    iteration
+        Number of the outer iteration; what counts as one is the method's affair.
+    lower_bound, objective
+        Proven lower bound of the optimum, ``-inf`` without one, and G of the incumbent, ``inf`` without one
+        (``psca``: the penalised G of its iterate).
+    rel_gap
+        ``(UB - LB) / |UB|`` of the two.
+    nodes, open_nodes
+        Nodes of the search tree so far, and those that still wait; 0 for methods without a tree.
+    note
+        The method's own remark for the log; mostly empty.
+    """
 
     method: str
     seconds: float

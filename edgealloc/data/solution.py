@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Diagnosis, Status
 from edgealloc.errors import Fault, InputError
-from edgealloc.units import FloatArray, rebuilt
+from edgealloc.units import BoolArray, FloatArray, IntArray, rebuilt
 
 __all__ = ["Solution", "finite_or_none"]
 
@@ -72,7 +71,7 @@ class Solution:
     rate_bps: FloatArray = field(default_factory=_no_numbers)
     latency_s: FloatArray = field(default_factory=_no_numbers)
     energy_j: FloatArray = field(default_factory=_no_numbers)
-    selected: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    selected: BoolArray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     adapter_option: tuple[str | None, ...] = ()
     bandwidth_hz: FloatArray = field(default_factory=_no_numbers)
     subcarriers: tuple[tuple[int, ...] | None, ...] = ()
@@ -125,7 +124,7 @@ class Solution:
             faults.append(Fault("devices", "name", "repeated names", "each device once"))
         return faults
 
-    def _option_rows(self, instance: Instance, rows: NDArray[np.intp], faults: list[Fault]) -> NDArray[np.intp]:
+    def _option_rows(self, instance: Instance, rows: IntArray, faults: list[Fault]) -> IntArray:
         """Menu row of each device of the instance from its label, -1 without one. Shape [K]."""
         option = np.full(instance.num_devices, -1, dtype=np.intp)
         menus = instance.adapter_options or (None,) * instance.num_devices
@@ -139,8 +138,8 @@ class Solution:
         return option
 
     def _by_subcarrier(
-        self, instance: Instance, rows: NDArray[np.intp], m: int, faults: list[Fault]
-    ) -> tuple[NDArray[np.intp], FloatArray]:
+        self, instance: Instance, rows: IntArray, m: int, faults: list[Fault]
+    ) -> tuple[IntArray, FloatArray]:
         """Owner and power of each sub-carrier. Shape [M] each."""
         owner, power = np.full(m, -1, dtype=np.intp), np.zeros(m)
         for k, row in enumerate(rows.tolist()):

@@ -39,15 +39,15 @@ class UnderfitCurve:
     value: FloatArray
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "keep", _frozen(self.keep))
-        object.__setattr__(self, "value", _frozen(self.value))
+        object.__setattr__(self, "keep", read_only(self.keep))
+        object.__setattr__(self, "value", read_only(self.value))
 
     __reduce__ = rebuilt
 
 
 @dataclass(frozen=True, slots=True)
 class BoundSpec:
-    """Constants of the generalisation bound (formulation, section 3); all dimensionless.
+    """Constants of the generalisation bound (docs/model.md, *What is minimised*); all dimensionless.
 
     Parameters
     ----------
@@ -98,46 +98,46 @@ class AdapterOption:
     underfit_factor: float = 1.0
 
 
-def _frozen(values: Any) -> FloatArray:
-    """A read-only float64 copy, so that no caller can change an instance after it was checked."""
+def read_only(values: Any) -> FloatArray:
+    """A read-only float64 copy of the same shape, so that no caller can change what was checked."""
     array = np.array(values, dtype=np.float64)
     array.setflags(write=False)
     return array
 
 
 # What a per-device array must satisfy: (test on the array, words for the message).
-_Rule = tuple[Callable[[FloatArray], Any], str]
+Rule = tuple[Callable[[FloatArray], Any], str]
 
 
-_POSITIVE: _Rule = (lambda a: np.isfinite(a) & (a > 0), "a finite number > 0")
+POSITIVE: Rule = (lambda a: np.isfinite(a) & (a > 0), "a finite number > 0")
 
 
-_NON_NEGATIVE: _Rule = (lambda a: np.isfinite(a) & (a >= 0), "a finite number >= 0")
+NON_NEGATIVE: Rule = (lambda a: np.isfinite(a) & (a >= 0), "a finite number >= 0")
 
 
-_RATE: _Rule = (lambda a: a > 0, "a number > 0 (bit/s), or null for no downlink time")
+LINK_RATE: Rule = (lambda a: a > 0, "a number > 0 (bit/s), or null for no downlink time")
 
 
-_KEEP: _Rule = (lambda a: (a > 0) & (a <= 1), "a number in (0, 1]")
+KEEP_RATE: Rule = (lambda a: (a > 0) & (a <= 1), "a number in (0, 1]")
 
 
-def _check(
-    faults: list[Fault], ok: bool | np.bool_, where: str, field_name: str, value: Any, allowed: str
-) -> None:
+def check(faults: list[Fault], ok: bool | np.bool_, where: str, field_name: str, value: Any, allowed: str) -> None:
+    """Add a fault unless all is well."""
     if not ok:
         faults.append(Fault(where, field_name, f"{value!r}", allowed))
 
 
-def _bound_faults(spec: BoundSpec) -> list[Fault]:
+def bound_faults(spec: BoundSpec) -> list[Fault]:
+    """What is wrong with the constants of a bound."""
     faults: list[Fault] = []
     kinds = ("inverse-keep", "perturbation", "curve")
-    _check(faults, spec.underfit in kinds, "bound", "underfit", spec.underfit, ", ".join(kinds))
-    _check(faults, spec.pooling in ("global", "device"), "bound", "pooling", spec.pooling, "global, device")
+    check(faults, spec.underfit in kinds, "bound", "underfit", spec.underfit, ", ".join(kinds))
+    check(faults, spec.pooling in ("global", "device"), "bound", "pooling", spec.pooling, "global, device")
     for key in ("underfit_weight", "loss_range", "lipschitz", "sparsity_weight"):
         value = getattr(spec, key)
-        _check(faults, np.isfinite(value) and value >= 0, "bound", key, value, "a finite number >= 0")
+        check(faults, np.isfinite(value) and value >= 0, "bound", key, value, "a finite number >= 0")
     curvature, delta = spec.curvature, spec.confidence_delta
-    _check(
+    check(
         faults,
         np.isfinite(curvature) and curvature > 0,
         "bound",
@@ -145,12 +145,12 @@ def _bound_faults(spec: BoundSpec) -> list[Fault]:
         curvature,
         "a finite number > 0",
     )
-    _check(faults, 0 < delta < 1, "bound", "confidence_delta", delta, "a number in (0, 1)")
+    check(faults, 0 < delta < 1, "bound", "confidence_delta", delta, "a number in (0, 1)")
     curve = spec.underfit_curve
     if spec.underfit == "curve" and curve is None:
-        _check(faults, False, "bound", "underfit_curve", None, "keep and value lists when underfit is curve")
+        check(faults, False, "bound", "underfit_curve", None, "keep and value lists when underfit is curve")
     if curve is not None:
-        _check(
+        check(
             faults,
             spec.underfit == "curve",
             "bound",
@@ -160,14 +160,14 @@ def _bound_faults(spec: BoundSpec) -> list[Fault]:
         )
         same = curve.keep.ndim == 1 and curve.keep.shape == curve.value.shape and len(curve.keep) >= 2
         shapes = f"shapes {curve.keep.shape}, {curve.value.shape}"
-        _check(faults, same, "bound", "underfit_curve", shapes, "two lists of one length >= 2")
+        check(faults, same, "bound", "underfit_curve", shapes, "two lists of one length >= 2")
         if same:
             keep_ok = bool(np.all(np.diff(curve.keep) > 0) and curve.keep[0] > 0 and curve.keep[-1] <= 1)
             value_ok = bool(
                 np.all(curve.value >= 0) and np.all(np.diff(curve.value) <= 0) and curve.value[0] < np.inf
             )
-            _check(faults, keep_ok, "bound", "underfit_curve.keep", curve.keep.tolist(), "increasing, in (0, 1]")
-            _check(
+            check(faults, keep_ok, "bound", "underfit_curve.keep", curve.keep.tolist(), "increasing, in (0, 1]")
+            check(
                 faults,
                 value_ok,
                 "bound",
@@ -178,16 +178,17 @@ def _bound_faults(spec: BoundSpec) -> list[Fault]:
     return faults
 
 
-def _menu_faults(name: str, menu: tuple[AdapterOption, ...]) -> list[Fault]:
+def menu_faults(name: str, menu: tuple[AdapterOption, ...]) -> list[Fault]:
+    """What is wrong with the adapter menu of the device of that name."""
     faults: list[Fault] = []
     labels = [row.label for row in menu]
-    _check(faults, len(set(labels)) == len(labels), name, "adapter_options", labels, "one row per label")
+    check(faults, len(set(labels)) == len(labels), name, "adapter_options", labels, "one row per label")
     for row in menu:
         where = f"{name}, adapter option {row.label!r}"
         bits, cycles, factor = row.payload_lora_bits, row.cycles_lora, row.underfit_factor
-        _check(faults, np.isfinite(bits) and bits > 0, where, "payload_lora_bits", bits, "a finite number > 0")
-        _check(faults, np.isfinite(cycles) and cycles >= 0, where, "cycles_lora", cycles, "a finite number >= 0")
-        _check(
+        check(faults, np.isfinite(bits) and bits > 0, where, "payload_lora_bits", bits, "a finite number > 0")
+        check(faults, np.isfinite(cycles) and cycles >= 0, where, "cycles_lora", cycles, "a finite number >= 0")
+        check(
             faults,
             np.isfinite(factor) and factor >= 0,
             where,

@@ -1,4 +1,7 @@
-"""JSON files: strict reading, atomic writing."""
+"""JSON files: strict reading, atomic writing.
+
+What is refused, and why, is in docs/files.md.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ def read_json(path: str | Path, max_mb: float = MAX_MB) -> dict[str, Any]:
     ------
     InputError
         With one fault when the file cannot be read or is not such a file.
-    """
+    """  # noqa: DOC501  (refuse makes one)
     allowed = "a file that holds one JSON object"
 
     def refuse(value: str) -> InputError:
@@ -86,7 +89,13 @@ def write_json(data: Mapping[str, Any], path: str | Path) -> Path:
 
 
 def _write_atomically(text: str, path: Path) -> Path:
-    """Write beside the target, flush to disk, then rename: readers see the old file or the new, whole."""
+    """Write beside the target, flush to disk, then rename: readers see the old file or the new, whole.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be written.
+    """
     target = path.resolve()  # write through a symbolic link instead of replacing it
     if path.exists() and not path.is_file() and not path.is_dir():
         path.write_text(text)  # a pipe or a terminal such as /dev/stdout cannot be renamed onto

@@ -1,6 +1,6 @@
 """Instance files: instances as JSON, read with all faults at once and written whole or not at all.
 
-The format is that of the formulation, section 6, as types in :mod:`edgealloc.files.schema`. Numbers are
+The format (docs/files.md) is written down as types in :mod:`edgealloc.files.schema`. Numbers are
 doubles written with the shortest decimal that reads back to the same bits, so a round trip is exact.
 """
 
@@ -45,7 +45,25 @@ def load_instance(path: str | Path, *, max_mb: float = MAX_MB) -> Instance:
 
 
 def save_instance(instance: Instance, path: str | Path) -> Path:
-    """Write an ``edgealloc-instance/1`` file; it appears whole or not at all. Returns its path."""
+    """Write an ``edgealloc-instance/1`` file; it appears whole or not at all.
+
+    Parameters
+    ----------
+    instance
+        What to write; read back by :func:`edgealloc.load` it is equal.
+    path
+        Where to; an existing file is replaced.
+
+    Returns
+    -------
+    pathlib.Path
+        The path.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be written.
+    """
     return write_json(dict_from_instance(instance), path)
 
 
@@ -74,10 +92,10 @@ def instance_from_dict(data: Mapping[str, Any], *, subject: str = "instance") ->
         Lists every fault: unknown and missing keys, wrong types, values out of range, and relations that
         do not hold. Devices with a fault in their structure are set aside while relations are checked.
     """
-    from edgealloc.files import schema
+    from edgealloc.files.faults import require_format, structural_faults  # brings pydantic
 
-    schema.require_format("instance", data, subject)
-    found = schema.structural_faults("instance", data)
+    require_format("instance", data, subject)
+    found = structural_faults("instance", data)
     faults = [fault for _, fault in found]
     if found:
         faults += _faults_beside(data, [path for path, _ in found])

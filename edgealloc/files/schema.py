@@ -1,4 +1,4 @@
-"""The two file formats as types: structure, units and ranges of every key (formulation, section 6).
+"""The two file formats as types: structure, units and ranges of every key (docs/files.md).
 
 The types serve three ends: pydantic checks files against them and reports *all* faults at once, the
 published JSON Schemas are generated from them, and mypy knows the keys. Files are checked as plain
@@ -64,7 +64,7 @@ class CurveFile(TypedDict):
 
 @with_config(_CLOSED)
 class BoundFile(TypedDict):
-    """Constants of the generalisation bound, dimensionless (formulation, section 3)."""
+    """Constants of the generalisation bound, dimensionless (docs/model.md, *What is minimised*)."""
 
     underfit: Annotated[
         Literal["inverse-keep", "perturbation", "curve"], Field(description="underfitting term u(s)")

@@ -1,6 +1,6 @@
 """Solution files: what was claimed, as JSON, read with all faults at once and written whole or not at all.
 
-The format is that of the formulation, section 6, as types in :mod:`edgealloc.files.schema`. Numbers are
+The format (docs/files.md) is written down as types in :mod:`edgealloc.files.schema`. Numbers are
 doubles written with the shortest decimal that reads back to the same bits, so a round trip is exact.
 """
 
@@ -40,11 +40,17 @@ def save_solution(solution: Solution, path: str | Path) -> Path:
 
 
 def solution_from_dict(data: Mapping[str, Any], *, subject: str = "solution") -> Solution:
-    """A solution from a parsed file; raises :class:`InputError` with every structural fault."""
-    from edgealloc.files import schema
+    """A solution from a parsed file.
 
-    schema.require_format("solution", data, subject)
-    found = schema.structural_faults("solution", data)
+    Raises
+    ------
+    InputError
+        Lists every structural fault.
+    """
+    from edgealloc.files.faults import require_format, structural_faults  # brings pydantic
+
+    require_format("solution", data, subject)
+    found = structural_faults("solution", data)
     if found:
         raise InputError(subject, (fault for _, fault in found))
     claims: dict[str, Any] = {key: data[key] for key in ("objective", "lower_bound", "rel_gap", "excess_gap")}

@@ -12,6 +12,8 @@
 ...     return answer_update(message, task, trained, samples, {"loss": loss})
 
 Only :func:`sub_adapter` and :func:`train_task` need torch.
+
+How it is used is in docs/flower.md, section *The client*.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ from edgealloc.models.exchange.replies import (
     scatter_adapter,
     slice_adapter,
 )
-from edgealloc.models.exchange.wire import WIRE_DTYPES, FloatArray, State
+from edgealloc.models.exchange.wire import WIRE_DTYPES, State, WireArray
 from edgealloc.rounds.system import DeviceState
 
 try:
@@ -68,7 +70,7 @@ __all__ = ["Assignment", "answer_state", "answer_update", "read_assignment", "su
 class Assignment:
     """What the server asks of a device in a round.
 
-    Attributes
+    Parameters
     ----------
     round_number
         Flower's number of the round, from 1.
@@ -78,7 +80,7 @@ class Assignment:
     masks
         Kept columns of A and rows of B.
     adapter
-        Adapter of full size; what was dropped is zero.
+        Adapter of full size by name, A of shape [r, n_in] and B of shape [n_out, r]; what was dropped is zero.
     sends_a
         False where A is frozen and not sent.
     """
@@ -86,12 +88,27 @@ class Assignment:
     round_number: int
     settings: dict[str, Any]
     masks: Masks
-    adapter: dict[str, FloatArray]
+    adapter: dict[str, WireArray]
     sends_a: bool = True
 
 
 def answer_state(message: Message, device: str, state: DeviceState) -> Message:
-    """Reply to QUERY with the device's name, the same in every round and not another's, and how it stands."""
+    """Reply to QUERY: who the device is and how it stands.
+
+    Parameters
+    ----------
+    message
+        What the server sent.
+    device
+        The device's name, the same in every round and not another's.
+    state
+        How it stands.
+
+    Returns
+    -------
+    flwr.app.Message
+        The reply.
+    """
     record = to_config({**state.to_dict(), DEVICE: device})
     return Message(RecordDict({STATE: record}), reply_to=message)
 
@@ -108,6 +125,11 @@ def read_assignment(message: Message, own: State, *, masks: Method = "exact", se
         frozen and not sent.
     masks, sends_a
         As the server's strategy has them.
+
+    Returns
+    -------
+    Assignment
+        Settings, masks, and the adapter of full size that training starts from.
 
     Raises
     ------
@@ -151,6 +173,16 @@ def answer_update(
         Other numbers for the server's history, for example ``loss``.
     wire_dtype
         ``float32``, or ``float16`` to halve the upload.
+
+    Returns
+    -------
+    flwr.app.Message
+        The reply.
+
+    Raises
+    ------
+    KeyError
+        For an unknown ``wire_dtype``.
     """
     slices = slice_adapter(canonical_state(trained), assignment.masks, sends_a=assignment.sends_a)
     content = RecordDict(
@@ -169,6 +201,18 @@ def sub_adapter(peft_model: Any, assignment: Assignment) -> Iterator[None]:
 
     Dropped entries are zero and get no gradient, so they stay zero under optimisers that start afresh and whose
     step vanishes with gradient and weight (SGD, Adam, AdamW). Where A is not sent it does not train either.
+
+    Parameters
+    ----------
+    peft_model
+        The model; its adapter is overwritten.
+    assignment
+        What the server asks, from :func:`read_assignment`.
+
+    Yields
+    ------
+    None
+        Inside, gradients are masked; afterwards the trained adapter is in the model.
     """
     from edgealloc.models.training.backbone import AdapterHandle
 
@@ -194,7 +238,7 @@ def sub_adapter(peft_model: Any, assignment: Assignment) -> Iterator[None]:
 
 def train_task(
     task: Task, k: int, assignment: Assignment, options: FederatedOptions
-) -> tuple[dict[str, FloatArray], float]:
+) -> tuple[dict[str, WireArray], float]:
     """Train as device k of the trainer does in its round ``round_number - 1``: same batches, same bits.
 
     Parameters
@@ -211,12 +255,12 @@ def train_task(
     Returns
     -------
     tuple
-        The trained adapter, full size, and the mean loss over the last epoch.
+        The trained adapter, A [r, n_in] and B [n_out, r] by name, and the mean loss over the last epoch.
     """
-    from edgealloc.models.training.client import _BATCHES, train_locally
+    from edgealloc.models.training.client import BATCH_DRAWS, train_locally
 
     task.handle.write(assignment.adapter)
     scale = 1.0 / assignment.settings["keep"] ** 2 if options.scaling == "inverted" else 1.0
-    rng = round_generator(options.seed, _BATCHES, assignment.round_number - 1, k)
+    rng = round_generator(options.seed, BATCH_DRAWS, assignment.round_number - 1, k)
     loss = train_locally(task, task.devices[k], assignment.masks, options, rng, scale)
     return task.handle.read(), loss

@@ -1,4 +1,7 @@
-"""What became of every device in every round: nothing that fails is lost. Needs no framework."""
+"""What became of every device in every round: nothing that fails is lost. Needs no framework.
+
+How it is used is in docs/flower.md, section *The server*.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ class Fate(StrEnum):
 class Outcome:
     """One device in one round.
 
-    Attributes
+    Parameters
     ----------
     device
         Its name; ``node-<id>`` for a node that has never said its name.
@@ -57,7 +60,17 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class RoundReport:
-    """One round: its number (from 1), its plan (None if no device said how it stands), and everybody's fate."""
+    """One round: its plan, and what became of everybody.
+
+    Parameters
+    ----------
+    number
+        Flower's number of the round, from 1.
+    plan
+        The plan; None if no device said how it stands.
+    outcomes
+        Everybody's fate.
+    """
 
     number: int
     plan: Plan | None
@@ -84,7 +97,18 @@ class RoundReport:
         return found
 
     def with_fate(self, fate: Fate) -> tuple[str, ...]:
-        """Names of the devices that left the round in this way."""
+        """Names of the devices that left the round in this way.
+
+        Parameters
+        ----------
+        fate
+            The way to ask for.
+
+        Returns
+        -------
+        tuple of str
+            Names of the devices, in the order of ``outcomes``.
+        """
         return tuple(o.device for o in self.outcomes if o.fate is fate)
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,7 +121,18 @@ class RoundReport:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RoundReport:
-        """Read what :meth:`to_dict` wrote."""
+        """Read what :meth:`to_dict` wrote.
+
+        Parameters
+        ----------
+        data
+            What it gave, or its like from JSON.
+
+        Returns
+        -------
+        RoundReport
+            The report, its plan without the ``result``.
+        """
         plan = None if data["plan"] is None else Plan.from_json(json.dumps(data["plan"]))
         rows = tuple(Outcome(**(row | {"fate": Fate(row["fate"])})) for row in data["outcomes"])
         return cls(data["number"], plan, rows)

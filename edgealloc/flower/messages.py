@@ -5,6 +5,8 @@ A round has two exchanges. QUERY: the client answers with record ``state``, the 
 plan, and ``adapter``, its own sub-adapter; the client answers with ``adapter``, the trained slices, and
 ``metrics``. Masks do not travel: both sides draw them. Their digest does, so that two sides that draw different
 masks of equal shapes find out instead of adding up what does not belong together.
+
+How it is used is in docs/flower.md.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import numpy as np
 
 from edgealloc.errors import MissingPackageError
 from edgealloc.models.exchange.replies import Masks, Update
-from edgealloc.models.exchange.wire import FloatArray, State
+from edgealloc.models.exchange.wire import State, WireArray
 from edgealloc.rounds.system import DeviceState
 
 try:
@@ -41,12 +43,34 @@ def to_config(values: Mapping[str, Any]) -> ConfigRecord:
 
 
 def to_arrays(state: State) -> ArrayRecord:
-    """Named arrays as a Flower record, in order."""
+    """Named arrays as a Flower record, in order.
+
+    Parameters
+    ----------
+    state
+        Arrays by name, of any shapes and number format.
+
+    Returns
+    -------
+    flwr.app.ArrayRecord
+        The record.
+    """
     return ArrayRecord({name: Array(np.ascontiguousarray(value)) for name, value in state.items()})
 
 
-def from_arrays(record: ArrayRecord) -> dict[str, FloatArray]:
-    """Read back what :func:`to_arrays` wrote, as copies that may be written to."""
+def from_arrays(record: ArrayRecord) -> dict[str, WireArray]:
+    """Read back what :func:`to_arrays` wrote.
+
+    Parameters
+    ----------
+    record
+        The record.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        Copies that may be written to, in the shapes and the number format of the record.
+    """
     return {name: np.array(value.numpy()) for name, value in record.items()}
 
 

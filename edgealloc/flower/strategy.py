@@ -41,7 +41,7 @@ from edgealloc.models.exchange.replies import (
     masks_for,
     slice_adapter,
 )
-from edgealloc.models.exchange.wire import FloatArray
+from edgealloc.models.exchange.wire import WireArray
 from edgealloc.rounds.round import plan_round
 from edgealloc.rounds.system import DeviceState, Plan, System
 
@@ -93,6 +93,11 @@ class FedLoDrop(Strategy):
     rounds
         Reports of the rounds so far.
 
+    Raises
+    ------
+    ValueError
+        For the correction ``exact``.
+
     Notes
     -----
     How long a node may take to train is the ``timeout`` of :meth:`start`. A late reply is never used. The planned
@@ -121,7 +126,7 @@ class FedLoDrop(Strategy):
         self.on_round = on_round
         self.rounds: list[RoundReport] = []
         self._names: dict[int, str] = {}  # of nodes that have said theirs
-        self._state: dict[str, FloatArray] = {}
+        self._state: dict[str, WireArray] = {}
         self._plan: Plan | None = None
         self._asked: dict[int, Masks] = {}  # node: masks of what it was sent
         self._outcomes: dict[int, Outcome] = {}  # node: its fate, where it is known already
@@ -131,7 +136,31 @@ class FedLoDrop(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask for states, plan, and return one message per selected device."""
+        """Ask for states, plan, and return one message per selected device.
+
+        Parameters
+        ----------
+        server_round
+            Flower's number of the round, from 1.
+        arrays
+            The adapter as it is.
+        config
+            What goes to every device beside its own settings.
+        grid
+            Flower's way to the nodes.
+
+        Returns
+        -------
+        list of flwr.app.Message
+            TRAIN messages; empty where nobody is selected.
+
+        Raises
+        ------
+        ValueError
+            When the plan chose rows of an adapter menu.
+        InputError
+            For a fault of the system itself; devices whose state is not valid are left out.
+        """
         self._state = canonical_state(from_arrays(arrays))
         self._asked, self._outcomes, self._plan = {}, {}, None
         nodes = self._wait_for_nodes(grid)
@@ -160,7 +189,21 @@ class FedLoDrop(Strategy):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Merge by mask whoever answered; with nobody, return the adapter as it was."""
+        """Merge by mask whoever answered; with nobody, return the adapter as it was.
+
+        Parameters
+        ----------
+        server_round
+            Flower's number of the round.
+        replies
+            What came back in time.
+
+        Returns
+        -------
+        tuple of ArrayRecord and MetricRecord
+            The merged adapter, and how many devices left the round in which way, their mean loss and the plan's
+            bounds.
+        """
         updates: dict[str, Update] = {}
         metrics: dict[str, dict[str, float]] = {}
         for reply in replies:
@@ -196,11 +239,28 @@ class FedLoDrop(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Nothing: the server evaluates (``evaluate_fn`` of :meth:`start`); devices save their energy."""
+        """Nothing: the server evaluates (``evaluate_fn`` of :meth:`start`); devices save their energy.
+
+        Parameters
+        ----------
+        server_round, arrays, config, grid
+            As for :meth:`configure_train`; not used.
+
+        Returns
+        -------
+        list
+            Always empty.
+        """
         return []
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """Nothing."""
+        """Nothing.
+
+        Parameters
+        ----------
+        server_round, replies
+            As for :meth:`aggregate_train`; not used.
+        """
         return None
 
     def summary(self) -> None:
@@ -255,7 +315,13 @@ class FedLoDrop(Strategy):
     def _make_plan(
         self, server_round: int, node_of: Mapping[str, int], states: dict[str, DeviceState]
     ) -> Plan | None:
-        """Plan for those whose state is valid; None if that is nobody. A fault of the system itself is raised."""
+        """Plan for those whose state is valid; None if that is nobody.
+
+        Raises
+        ------
+        InputError
+            For a fault of the system itself, or of devices that are none of these.
+        """
         while states:
             try:
                 return self.planner(states, round_number=server_round)

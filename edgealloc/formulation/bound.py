@@ -1,4 +1,4 @@
-r"""The upper bound of the generalisation error (formulation, section 3).
+r"""The upper bound of the generalisation error (docs/model.md, *What is minimised*).
 
 .. math:: G(s) = A \sum_k w_k\, \phi_k\, u(s_k) + \mathrm{gap}(s)
 
@@ -34,7 +34,7 @@ class UnderfitTerm:
     name
         ``inverse-keep``, ``perturbation``, ``curve`` or ``custom``.
     value, slope
-        u(s) and du/ds, vectorised over keep rates in (0, 1]; u is not increasing.
+        u(s) and du/ds, functions of arrays of keep rates in (0, 1], any shape; u is not increasing.
     log_convex
         Whether u is convex as a function of log s, which makes continuous FDMA a convex problem.
     square_convex
@@ -116,12 +116,12 @@ class StabilityTerm:
         return cls(c * c, 24.0 * c * eta * eta, spec.curvature, spec.sparsity_weight, np.asarray(scale))
 
     def value(self, square: FloatArray) -> FloatArray:
-        """The term at ``square`` = Q (or S_k = s_k^2), broadcast against ``scale``."""
+        """The term at ``square`` = Q (or S_k = s_k^2, shape [K]), broadcast against ``scale``."""
         y = self.curvature + 2.0 * self.sparsity * (1.0 - square)
         return np.asarray(np.sqrt((self.base + self.spread / y) * self.scale))
 
     def slope(self, square: FloatArray) -> FloatArray:
-        """Derivative in Q: ``lam c scale / (y^2 value)``; never negative."""
+        """Derivative in Q: ``lam c scale / (y^2 value)``; never negative. Shapes as of :meth:`value`."""
         y = self.curvature + 2.0 * self.sparsity * (1.0 - square)
         numerator = self.sparsity * self.spread * self.scale
         root = np.sqrt((self.base + self.spread / y) * self.scale)

@@ -1,14 +1,13 @@
-"""What a device needs for one round: payload, cycles, latency, energy (formulation, section 2)."""
+"""What a device needs for one round: payload, cycles, latency, energy (docs/model.md, *What it costs*)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.instance import Instance
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["AdapterChoice", "chosen_adapter", "compute_energy_j", "cycles", "download_s", "payload_bits"]
 
@@ -30,7 +29,7 @@ class AdapterChoice:
     underfit_factor: FloatArray
 
 
-def chosen_adapter(instance: Instance, option: NDArray[np.intp]) -> AdapterChoice:
+def chosen_adapter(instance: Instance, option: IntArray) -> AdapterChoice:
     """Payload, cycles and factor under the chosen menu rows ``option`` (shape [K]; -1 without a menu)."""
     bits, work = instance.payload_lora_bits, instance.cycles_lora
     factor = np.ones(instance.num_devices)
@@ -44,7 +43,7 @@ def chosen_adapter(instance: Instance, option: NDArray[np.intp]) -> AdapterChoic
 
 
 def payload_bits(instance: Instance, adapter: AdapterChoice, keep: FloatArray) -> FloatArray:
-    """Uploaded bits ``D(s) = D0 + D1 s``; linear, for a mask keeps a share s of A's columns and B's rows."""
+    """Uploaded bits ``D(s) = D0 + D1 s``: a mask keeps a share s of A's columns and B's rows. Shape [K]."""
     return np.asarray(instance.payload_fixed_bits + adapter.payload_lora_bits * keep)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.instance import Instance
@@ -13,7 +12,7 @@ from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.device import chosen_adapter, compute_energy_j, cycles, download_s, payload_bits
 from edgealloc.formulation.objective import Objective
 from edgealloc.formulation.radio import fdma_rate_bps, subcarrier_hz, subcarrier_rate_bps
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 
 __all__ = ["Evaluation", "Violation", "evaluate", "violations"]
 
@@ -183,7 +182,7 @@ def _broken(inst: Instance, allocation: Allocation, use: _Use) -> list[Violation
     on, keep, freq = allocation.selected, allocation.keep, allocation.freq_hz
     found: list[Violation] = []
 
-    def report(bad: NDArray[np.bool_], constraint: str, values: FloatArray, limit: FloatArray) -> None:
+    def report(bad: BoolArray, constraint: str, values: FloatArray, limit: FloatArray) -> None:
         limits = np.broadcast_to(limit, values.shape)
         for i in np.flatnonzero(bad):
             found.append(Violation(inst.device_names[i], constraint, float(values[i]), float(limits[i])))

@@ -1,6 +1,6 @@
 """G_free: the least bound when nothing is scarce, the reference of the excess gap.
 
-Only the ranges keep_min..keep_max remain; discrete levels are ignored (formulation, section 3). Of a
+Only the ranges keep_min..keep_max remain (docs/model.md, *What is minimised*); discrete levels are ignored. Of a
 menu the row with the least underfitting counts, and a device may be left out where selection allows it.
 """
 
@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.objective import Objective
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["free_minimum"]
 
@@ -42,7 +41,7 @@ def free_minimum(objective: Objective) -> tuple[float, FloatArray]:
     return objective(keep, keep > 0, option), keep
 
 
-def _best_option(objective: Objective) -> NDArray[np.intp]:
+def _best_option(objective: Objective) -> IntArray:
     """Menu row with the least underfitting factor (the term is never negative), 0 without a menu. Shape [K]."""
     inst = objective.instance
     rows = np.zeros(inst.num_devices, dtype=np.intp)
@@ -121,7 +120,7 @@ def _golden(share: Callable[[FloatArray], FloatArray], left: FloatArray, right: 
     return np.asarray(np.where(fx <= fy, x, y))
 
 
-def _common_rate(objective: Objective, option: NDArray[np.intp]) -> tuple[float, FloatArray]:
+def _common_rate(objective: Objective, option: IntArray) -> tuple[float, FloatArray]:
     """One rate for all: a grid over the rates, refined around its best point."""
     inst = objective.instance
     everybody = np.ones(inst.num_devices)
@@ -147,7 +146,7 @@ def _common_rate(objective: Objective, option: NDArray[np.intp]) -> tuple[float,
     return least, keep * everybody
 
 
-def _relaxed_selection(objective: Objective, option: NDArray[np.intp], keep: float) -> float:
+def _relaxed_selection(objective: Objective, option: IntArray, keep: float) -> float:
     """Least G at one common rate over who takes part, the last device in part: devices by their factor.
 
     G is then a convex function of the weight that takes part, and the best weight is found by thirds.
@@ -178,7 +177,7 @@ def _relaxed_selection(objective: Objective, option: NDArray[np.intp], keep: flo
     return min(value(a), value(0.0), value(float(weight[-1])))
 
 
-def _global_pooling(objective: Objective, option: NDArray[np.intp]) -> tuple[float, FloatArray]:
+def _global_pooling(objective: Objective, option: IntArray) -> tuple[float, FloatArray]:
     """Root in Q: the price gap'(Q) makes devices answer with sum w s^2, which falls as Q grows."""
     weights = objective.instance.weights
     minimise = _Minimiser.of(objective)

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.instance import Instance
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.bound import StabilityTerm, UnderfitTerm, underfit_term
 from edgealloc.formulation.device import chosen_adapter
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Objective"]
 
@@ -41,6 +40,8 @@ class Objective:
     ) -> Objective:
         """The objective of an instance, with another underfitting term where one is given.
 
+        A function ``underfit`` takes an array of keep rates, any shape, and gives one of the same shape.
+
         Raises
         ------
         InputError
@@ -62,8 +63,8 @@ class Objective:
     def __call__(
         self,
         keep: FloatArray,
-        selected: NDArray[np.bool_] | None = None,
-        option: NDArray[np.intp] | None = None,
+        selected: BoolArray | None = None,
+        option: IntArray | None = None,
     ) -> float:
         """The bound G of keep rates (shape [K]), with everybody selected and no menu by default."""
         return float(sum(self.terms(keep, selected, option)))
@@ -71,10 +72,10 @@ class Objective:
     def terms(
         self,
         keep: FloatArray,
-        selected: NDArray[np.bool_] | None = None,
-        option: NDArray[np.intp] | None = None,
+        selected: BoolArray | None = None,
+        option: IntArray | None = None,
     ) -> tuple[float, float]:
-        """The two terms of G: underfitting (with its weight A) and stability. Arguments as for G itself."""
+        """The two terms of G: underfitting (with its weight A) and stability. Arguments as for G, shapes [K]."""
         inst = self.instance
         k = inst.num_devices
         on = np.ones(k, dtype=bool) if selected is None else selected
@@ -90,7 +91,13 @@ class Objective:
 
 
 def _custom_term(function: Callable[[FloatArray], FloatArray], low: float, high: float) -> UnderfitTerm:
-    """Wrap a user's u(s); its slope is a central difference, its shape is not known."""
+    """Wrap a user's u(s); its slope is a central difference, its shape is not known.
+
+    Raises
+    ------
+    InputError
+        When u is not finite, is negative, increases or does not keep the shape on a grid of 1025 keep rates.
+    """
     grid = np.linspace(low, high, 1025)
     sample = np.asarray(function(grid), dtype=np.float64)
     allowed = "a finite, non-negative, non-increasing function of an array of keep rates, result of the same shape"

@@ -96,7 +96,7 @@ class Problem:
 
     @cached_property
     def structure(self) -> Structure:
-        """Facts about this problem (formulation, section 5)."""
+        """Facts about this problem (docs/model.md, *What makes it solvable*)."""
         inst = self.instance
         discrete = tuple(
             name
@@ -128,7 +128,7 @@ class Problem:
 
     @cached_property
     def free(self) -> tuple[float, FloatArray]:
-        """G_free and keep rates that attain it: the minimum with the resource constraints removed."""
+        """G_free and keep rates, shape [K], that attain it: the minimum with the resource constraints removed."""
         return free_minimum(self.objective)
 
     @property
@@ -139,13 +139,39 @@ class Problem:
     def evaluate(self, allocation: Allocation) -> Evaluation:
         """Objective, use of every budget, slack, violations and binding constraints of an allocation.
 
+        Parameters
+        ----------
+        allocation
+            What to evaluate; it need not be feasible.
+
+        Returns
+        -------
+        Evaluation
+            Per device in SI units, shape [K]; in double precision (the checker decides exactly).
+
         Raises
         ------
         InputError
-            When an array of the allocation has the wrong shape for this instance.
+            When an array of the allocation has the wrong shape for this instance, or a menu has no such row.
         """
         return evaluation.evaluate(self.objective, allocation)
 
     def violations(self, allocation: Allocation) -> tuple[Violation, ...]:
-        """Only the broken budgets and ranges of :meth:`evaluate`."""
+        """Only the broken budgets and ranges of :meth:`evaluate`.
+
+        Parameters
+        ----------
+        allocation
+            What to judge.
+
+        Returns
+        -------
+        tuple of Violation
+            One per device and constraint that is broken; empty for a feasible allocation.
+
+        Raises
+        ------
+        InputError
+            As :meth:`evaluate`.
+        """
         return evaluation.violations(self.instance, allocation)

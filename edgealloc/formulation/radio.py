@@ -1,4 +1,4 @@
-"""Uplink rates of the access schemes (formulation, section 2).
+"""Uplink rates of the access schemes (docs/model.md, *What it costs*).
 
 FDMA and resource blocks: ``r = b log2(1 + p g / (N0 b))``. OFDMA: the sum over a device's own
 sub-carriers of ``B_m log2(1 + p_m g_m / (N0 B_m))`` with ``B_m = B / M``.
@@ -7,14 +7,11 @@ sub-carriers of ``B_m log2(1 + p_m g_m / (N0 B_m))`` with ``B_m = B / M``.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.instance import Instance
-from edgealloc.units import FloatArray
+from edgealloc.units import LN2, FloatArray, IntArray
 
 __all__ = ["fdma_rate_bps", "subcarrier_hz", "subcarrier_rate_bps"]
-
-LN2 = float(np.log(2.0))
 
 
 def fdma_rate_bps(
@@ -33,9 +30,7 @@ def subcarrier_hz(instance: Instance) -> float:
     return instance.bandwidth_hz / instance.num_subcarriers
 
 
-def subcarrier_rate_bps(
-    instance: Instance, owner: NDArray[np.intp], power_w: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def subcarrier_rate_bps(instance: Instance, owner: IntArray, power_w: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Rate in bit/s and transmit power in W of every device on the sub-carriers it owns.
 
     Power that stands on a sub-carrier without an owner carries nothing and is charged to nobody.

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.outcome import Diagnosis, Snapshot, Status, excess_gap, relative_gap
 from edgealloc.data.solution import Solution, finite_or_none
-from edgealloc.errors import MissingPackageError, StatusError
+from edgealloc.errors import StatusError, needs
 from edgealloc.files.solution import dict_from_solution, save_solution
 from edgealloc.formulation.problem import Problem
+from edgealloc.units import IntArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +90,13 @@ class Result:
         return excess_gap(self.objective, self.lower_bound, self.free_objective)
 
     def raise_for_status(self) -> Result:
-        """Return self when there is an allocation; otherwise raise :class:`StatusError` with the remedy."""
+        """The result itself, when it has an allocation.
+
+        Raises
+        ------
+        StatusError
+            Without an allocation; the message holds the status and the remedy.
+        """
         if self.status.has_allocation:
             return self
         raise StatusError(f"{self.status.value}: {self.message}")
@@ -159,10 +165,9 @@ class Result:
         MissingPackageError
             Without pandas.
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise MissingPackageError("pandas", "frame", "a table of results") from None
+        needs("pandas", "frame", "a table of results")
+        import pandas as pd
+
         frame = pd.DataFrame(dict_from_solution(self.solution())["devices"])
         if frame.empty or self.allocation is None:
             return frame
@@ -173,7 +178,23 @@ class Result:
         return frame.set_index("name")
 
     def save(self, path: str | Path) -> Path:
-        """Write the solution as an ``edgealloc-solution/1`` JSON file; the file appears whole or not at all."""
+        """Write the solution as an ``edgealloc-solution/1`` JSON file; the file appears whole or not at all.
+
+        Parameters
+        ----------
+        path
+            Where to; an existing file is replaced.
+
+        Returns
+        -------
+        pathlib.Path
+            The path.
+
+        Raises
+        ------
+        InputError
+            When the file cannot be written.
+        """
         return save_solution(self.solution(), path)
 
     def __repr__(self) -> str:
@@ -193,7 +214,7 @@ class Result:
         return "\n".join([head, value, proof, effort])
 
 
-def _carriers_by_device(owner: NDArray[np.intp], num_devices: int) -> tuple[tuple[int, ...], ...]:
+def _carriers_by_device(owner: IntArray, num_devices: int) -> tuple[tuple[int, ...], ...]:
     mine: list[list[int]] = [[] for _ in range(num_devices)]
     for carrier, device in enumerate(owner.tolist()):
         if device >= 0:

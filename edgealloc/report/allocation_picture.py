@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgealloc.formulation.result import Result
-from edgealloc.report.canvas import MAX_NAMED, _figure, _short, _title
+from edgealloc.report.canvas import MAX_NAMED, heading, new_figure, short_name
 from edgealloc.report.tables import allocated, bandwidth_per_device_hz
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def plot_allocation(result: Result) -> Figure:
     instance = result.problem.instance
     count = instance.num_devices
     grouped = count > MAX_NAMED
-    fig = _figure(9.0 if count > 12 else 7.0, 7.4)
+    fig = new_figure(9.0 if count > 12 else 7.0, 7.4)
     top, middle, bottom = fig.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [3, 2.2, 1.8]})
-    fig.suptitle(_title(result), fontsize=11)
+    fig.suptitle(heading(result), fontsize=11)
 
     late = np.array(["latency_s" in names for names in use.binding])
     hot = np.array(["energy_j" in names for names in use.binding])
@@ -117,7 +117,7 @@ def plot_allocation(result: Result) -> Figure:
         if spots:
             bottom.scatter(*zip(*spots, strict=True), s=10, color="black")
             bottom.set_title("dot: no room left in this budget", fontsize=8, loc="left", pad=3)
-        names = [_short(name) for name in instance.device_names]
+        names = [short_name(name) for name in instance.device_names]
         bottom.set_xticks(position, names, rotation=90 if count > 6 else 0, fontsize=8)
     bottom.set_xlim(-0.5, count - 0.5)
     fig.colorbar(image, ax=bottom, label="budget used [%]", location="bottom", aspect=60, pad=0.05, shrink=0.6)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgealloc.errors import MissingPackageError
+from edgealloc.errors import needs
 from edgealloc.formulation.result import Result
 
 if TYPE_CHECKING:
@@ -17,18 +16,26 @@ if TYPE_CHECKING:
 MAX_NAMED = 40  # devices that still get a bar and a name of their own
 
 
-def _figure(width: float, height: float) -> Figure:
-    if find_spec("matplotlib") is None:
-        raise MissingPackageError("matplotlib", "plot", "drawing a figure")
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of that size in inches.
+
+    Raises
+    ------
+    MissingPackageError
+        Without matplotlib.
+    """
+    needs("matplotlib", "plot", "drawing a figure")
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
-def _title(result: Result) -> str:
+def heading(result: Result) -> str:
+    """One line above a picture: instance, bound, method and gap."""
     gap = f", proven within {result.rel_gap:.1g}" if np.isfinite(result.rel_gap) else ", no lower bound"
     return f"{result.problem.instance.name}: bound {result.objective:.6g} by {result.method}{gap}"
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """A name of at most 14 characters."""
     return name if len(name) <= 14 else name[:13] + "…"

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.result import Result
-from edgealloc.report.canvas import MAX_NAMED, _figure, _short, _title
+from edgealloc.report.canvas import MAX_NAMED, heading, new_figure, short_name
 from edgealloc.report.tables import allocated
 from edgealloc.units import linear_to_db
 
@@ -34,9 +34,9 @@ def plot_subcarriers(result: Result) -> Figure:
         fault = Fault("instance", "access", instance.access, "ofdma")
         raise InputError("sub-carrier map", [fault])
     devices, carriers = instance.gain.shape
-    fig = _figure(float(np.clip(3.5 + carriers / 9, 6.0, 14.0)), float(np.clip(2.4 + devices / 4, 3.2, 10.0)))
+    fig = new_figure(float(np.clip(3.5 + carriers / 9, 6.0, 14.0)), float(np.clip(2.4 + devices / 4, 3.2, 10.0)))
     axes = fig.subplots()
-    fig.suptitle(_title(result), fontsize=11)
+    fig.suptitle(heading(result), fontsize=11)
     floor = max(float(instance.gain[instance.gain > 0].min(initial=1.0)), 1e-30)
     gain_db = linear_to_db(np.maximum(instance.gain, floor))
     # each row relative to its own mean: a device chooses among its own sub-carriers
@@ -74,7 +74,7 @@ def plot_subcarriers(result: Result) -> Figure:
     axes.scatter(free, np.full(len(free), devices), marker="|", s=40, color="#D55E00")
     if devices <= MAX_NAMED:
         labels = [
-            f"{_short(name)}  " + (f"s={keep:.2f}" if on else "left out")
+            f"{short_name(name)}  " + (f"s={keep:.2f}" if on else "left out")
             for name, keep, on in zip(instance.device_names, allocation.keep, allocation.selected, strict=True)
         ]
         axes.set_yticks(range(rows), [*labels, f"nobody ({len(free)})"][:rows], fontsize=8)

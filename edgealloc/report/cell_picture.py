@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.result import Result
-from edgealloc.report.canvas import MAX_NAMED, _figure, _short, _title
+from edgealloc.report.canvas import MAX_NAMED, heading, new_figure, short_name
 from edgealloc.report.tables import allocated, bandwidth_per_device_hz
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_cell"]
 
 
-def plot_cell(result: Result, position_m: FloatArray, line_of_sight: NDArray[np.bool_] | None = None) -> Figure:
+def plot_cell(result: Result, position_m: FloatArray, line_of_sight: BoolArray | None = None) -> Figure:
     """The cell seen from above: keep rate as colour, spectrum as size, line of sight as shape.
 
     Parameters
@@ -55,9 +54,9 @@ def plot_cell(result: Result, position_m: FloatArray, line_of_sight: NDArray[np.
     area = np.maximum(biggest * band_khz / largest, 4.0)
 
     edge = 1.15 * max(float(np.abs(place).max()), 1.0)
-    fig = _figure(7.8, 7.0)
+    fig = new_figure(7.8, 7.0)
     axes = fig.subplots()
-    fig.suptitle(_title(result), fontsize=11)
+    fig.suptitle(heading(result), fontsize=11)
     on = allocation.selected
     low, high = (float(f(allocation.keep[on])) for f in (np.min, np.max)) if on.any() else (0.0, 1.0)
     norm: dict[str, Any] = {"vmin": low, "vmax": high if high > low else low + 1e-3, "cmap": "viridis"}
@@ -89,7 +88,7 @@ def plot_cell(result: Result, position_m: FloatArray, line_of_sight: NDArray[np.
         size = max(biggest * step, 4.0)
         axes.scatter([], [], s=size, color="0.8", edgecolors="0.2", label=f"{step * largest:.3g} kHz")
     if count <= MAX_NAMED:
-        _label_devices(axes, place, edge, [_short(name) for name in instance.device_names], np.sqrt(area) / 2)
+        _label_devices(axes, place, edge, [short_name(name) for name in instance.device_names], np.sqrt(area) / 2)
     if dots is not None:
         fig.colorbar(dots, ax=axes, label="keep rate $s_k$", shrink=0.85)
     axes.set(aspect="equal", xlim=(-edge, edge), ylim=(-edge, edge))

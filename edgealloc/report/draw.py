@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgealloc.formulation.result import Result
 from edgealloc.report.carrier_picture import plot_subcarriers
 from edgealloc.report.cell_picture import plot_cell
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     pass
@@ -24,11 +21,19 @@ def draw(
     result: Result,
     folder: str | Path,
     position_m: FloatArray | None = None,
-    line_of_sight: NDArray[np.bool_] | None = None,
+    line_of_sight: BoolArray | None = None,
 ) -> list[Path]:
     """Write every picture that fits a result into a folder, as PNG files; returns their paths.
 
-    The map of the cell needs positions, the sub-carrier map an OFDMA instance. Raises as the functions above.
+    The map of the cell needs positions in m, shape [K, 2] (whether devices see the base station, shape [K], is
+    marked where it is given), the sub-carrier map an OFDMA instance.
+
+    Raises
+    ------
+    InputError
+        When the positions do not belong to these devices.
+    MissingPackageError, StatusError
+        Without matplotlib; when the result carries no allocation.
     """
     folder = Path(folder)
     figures = {"allocation": plot_allocation(result)}

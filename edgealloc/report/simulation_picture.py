@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from edgealloc.errors import MissingPackageError
+from edgealloc.errors import needs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +39,7 @@ def plot_simulation(frame: pd.DataFrame, title: str = "") -> Figure:
     MissingPackageError
         Without matplotlib.
     """
-    if find_spec("matplotlib") is None:
-        raise MissingPackageError("matplotlib", "plot", "drawing a figure")
+    needs("matplotlib", "plot", "drawing a figure")
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(8.0, 6.0), dpi=120, layout="constrained")

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import excess_gap, relative_gap
 from edgealloc.formulation.evaluation import Evaluation
 from edgealloc.formulation.result import Result
+from edgealloc.units import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,7 +50,7 @@ def allocated(result: Result) -> tuple[Allocation, Evaluation]:
     return result.allocation, result.problem.evaluate(result.allocation)
 
 
-def bandwidth_per_device_hz(result: Result, allocation: Allocation) -> NDArray[np.float64]:
+def bandwidth_per_device_hz(result: Result, allocation: Allocation) -> FloatArray:
     """Spectrum of each device in Hz, whatever the access scheme. Shape [K]."""
     if allocation.bandwidth_hz is not None:
         return np.where(allocation.selected, allocation.bandwidth_hz, 0.0)
@@ -60,8 +60,8 @@ def bandwidth_per_device_hz(result: Result, allocation: Allocation) -> NDArray[n
     return np.asarray(owned * (instance.bandwidth_hz / instance.gain.shape[1]))
 
 
-def device_order(allocation: Allocation, limit: int) -> tuple[NDArray[np.intp], bool]:
-    """Device indices in file order, or by rising keep rate when there are more than ``limit``; and which."""
+def device_order(allocation: Allocation, limit: int) -> tuple[IntArray, bool]:
+    """Device indices [K] in file order, or by rising keep rate when there are more than ``limit``; and which."""
     count = len(allocation.keep)
     if count <= limit:
         return np.arange(count), False
@@ -79,8 +79,8 @@ def cell_text(instance: Instance) -> str:
     return f"{instance.num_devices} devices, {spectrum}, {instance.latency_s:g} s a round"
 
 
-def ranges_text(indices: Sequence[int] | NDArray[np.intp]) -> str:
-    """Rising indices as ``0-3, 7, 9-10``; ``-`` for none."""
+def ranges_text(indices: Sequence[int] | IntArray) -> str:
+    """Rising indices [N] as ``0-3, 7, 9-10``; ``-`` for none."""
     runs: list[list[int]] = []
     for index in map(int, indices):
         if runs and index == runs[-1][1] + 1:

@@ -27,7 +27,7 @@ from edgealloc.rounds.solver import RoundSolver
 from edgealloc.rounds.stragglers import StragglerPolicy, Stragglers
 from edgealloc.rounds.system import DeviceState, Plan, System, plan_of
 from edgealloc.solvers.compiling.clock import Clock
-from edgealloc.units import dbm_to_w
+from edgealloc.units import LN2, dbm_to_w
 
 __all__ = ["OnlineAllocator", "who_to_drop"]
 
@@ -142,7 +142,13 @@ class OnlineAllocator:
         return plan
 
     def report(self, latency_s: Mapping[str, float | None]) -> None:
-        """Say how long the devices of the last round took, in s; None for one that never answered."""
+        """Say how long the devices of the last round took.
+
+        Parameters
+        ----------
+        latency_s
+            Latency in s by device id, None for one that never answered; who is missing counts as in time.
+        """
         plan = self._planned
         if self.stragglers is None or plan is None:
             return
@@ -154,7 +160,13 @@ class OnlineAllocator:
         self.stragglers.observe(plan.round_number, planned, latency_s)
 
     def warm_up(self) -> float:
-        """Compile and load everything a round needs, on a made-up cell; returns the seconds that it took."""
+        """Compile and load everything a round needs, on a made-up cell.
+
+        Returns
+        -------
+        float
+            Wall-clock time in s that it took.
+        """
         started = time.perf_counter()
         budget = self.rounds.time_budget_s
         for stage in (None, _WARM_UP_S):  # with a budget other methods run; without, the last goes to its end
@@ -180,10 +192,22 @@ class OnlineAllocator:
 
 
 def who_to_drop(instance: Instance, time_limit_s: float | None = None) -> tuple[str, ...]:
-    """Devices without which the others have an allocation; empty where none was found for any part of them.
+    """Devices without which the others have an allocation.
 
     The instance is solved with selection, at a penalty that outweighs any keep rate: as few samples as possible
-    are dropped. Without a limit the search ends after 10 s.
+    are dropped.
+
+    Parameters
+    ----------
+    instance
+        A round that cannot carry everybody.
+    time_limit_s
+        Wall-clock limit of the search in s; None for 10 s.
+
+    Returns
+    -------
+    tuple of str
+        Names of the devices to drop; empty where no part of the devices was found that can be carried.
     """
     worst = float(np.max(Problem(instance).underfit.value(instance.keep_min)))
     selecting = instance.with_changes(exclusion_penalty=10.0 * (1.0 + worst))
@@ -213,7 +237,7 @@ def _made_up(
         low, high = min(low, *system.keep_levels), max(system.keep_levels)
     scarce = math.sqrt(low * max(low, min(high, 0.3)))  # keep rate that the channel is made to carry
     rate = (system.payload_fixed_bits + system.payload_lora_bits * scarce) / (0.5 * system.latency_s)
-    gain = math.expm1(math.log(2.0) * min(rate / band, 15.0)) * noise * band / power * strength
+    gain = math.expm1(LN2 * min(rate / band, 15.0)) * noise * band / power * strength
     freq_hz = max(cycles, 1.0) / (0.5 * system.latency_s)
     energy_j = 1.7 * 1e-28 * freq_hz**2 * cycles + 0.5 * power * system.latency_s  # binds now and then
     spread = rng.exponential(gain, (devices, subcarriers)) + 0.1 * gain

@@ -1,4 +1,7 @@
-"""The allocation of the last round, carried over to the devices of this one."""
+"""The allocation of the last round, carried over to the devices of this one.
+
+Used as in docs/online.md: each round starts from the last one.
+"""
 
 from __future__ import annotations
 

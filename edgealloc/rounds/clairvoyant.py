@@ -58,6 +58,8 @@ def clairvoyant(rounds: Sequence[Instance], budget_j: FloatArray) -> Clairvoyant
 
     Raises
     ------
+    InputError
+        Without rounds, or when their devices differ.
     MissingPackageError
         Without cvxpy.
     EdgeallocError

@@ -61,11 +61,37 @@ class EnergyHorizon:
         self.ledger = EnergyLedger(self.budget_j, self.rounds)
 
     def spent(self, names: Iterable[str]) -> frozenset[str]:
-        """Who has nothing left."""
+        """Who has nothing left.
+
+        Parameters
+        ----------
+        names
+            Devices to ask for.
+
+        Returns
+        -------
+        frozenset of str
+            Those of them whose horizon budget is used up; never one without a budget.
+        """
         return frozenset(n for n in names if n in self.budget_j and self.ledger.left_j((n,))[0] <= 0.0)
 
     def capped(self, instance: Instance, number: int, solve: Callable[[Instance], Result]) -> Instance:
-        """The round with this round's caps; never above what is left, nor above the round's own ``energy_j``."""
+        """The round with this round's caps.
+
+        Parameters
+        ----------
+        instance
+            The round; its ``energy_j`` in J still limits each device.
+        number
+            Number of the round, from 0.
+        solve
+            Solves a round, for policies that try caps.
+
+        Returns
+        -------
+        Instance
+            With ``energy_j`` at the caps, never above what is left nor above the round's own.
+        """
         limit = instance.energy_j
         left, budget = limit * max(self.rounds - number, 1), limit * self.rounds
         for k, name in enumerate(instance.device_names):
@@ -79,7 +105,13 @@ class EnergyHorizon:
         return cut(self.policy.caps_j(view))
 
     def book(self, result: Result) -> None:
-        """Book what the planned round takes."""
+        """Book what the planned round takes.
+
+        Parameters
+        ----------
+        result
+            The planned round; without an allocation nothing is booked.
+        """
         if result.allocation is None:
             return
         energy = result.problem.evaluate(result.allocation).energy_j

@@ -43,11 +43,30 @@ class EnergyLedger:
         self._left_j = dict(self.budget_j)
 
     def left_j(self, names: tuple[str, ...]) -> FloatArray:
-        """What is left, in J, never negative. Shape [len(names)]."""
+        """What is left of the horizon budgets.
+
+        Parameters
+        ----------
+        names
+            Devices that have a budget.
+
+        Returns
+        -------
+        numpy.ndarray
+            What is left in J, never negative. Shape [len(names)].
+        """
         return np.array([max(self._left_j[name], 0.0) for name in names])
 
     def spend(self, names: tuple[str, ...], energy_j: FloatArray) -> None:
-        """Book what a round took; rounded against the device, so that the sum never exceeds the budget."""
+        """Book what a round took; rounded against the device, so that the sum never exceeds the budget.
+
+        Parameters
+        ----------
+        names
+            Devices that have a budget.
+        energy_j
+            What each spent in J. Shape [len(names)].
+        """
         for name, joules in zip(names, energy_j.tolist(), strict=True):
             if joules > 0.0:
                 self._left_j[name] = math.nextafter(self._left_j[name] - joules, -math.inf)

@@ -74,12 +74,22 @@ class Plan:
         return tuple(key for key, own in self.devices.items() if own["selected"])
 
     def for_device(self, device: str) -> dict[str, Any]:
-        """The settings of one device, plain scalars and lists of them.
+        """The settings of one device.
 
-        ``selected``; for a device left out also ``reason`` and nothing else. Otherwise ``keep``, ``dropout``,
-        ``mask_seed`` (below 2^53), ``bandwidth_hz`` or ``subcarriers`` (a list), ``power_w`` (a list, one per
-        sub-carrier, for OFDMA), ``freq_hz``, ``deadline_s``, and what the settings lead to: ``latency_s``,
-        ``energy_j``. With a menu also ``adapter_option``, the label of its row.
+        Parameters
+        ----------
+        device
+            Id of the device.
+
+        Returns
+        -------
+        dict
+            Plain scalars and lists of them. ``selected``; for a device left out also ``reason`` and nothing else.
+            Otherwise ``keep``, ``dropout``, ``mask_seed`` (below 2^53), ``bandwidth_hz`` or ``subcarriers`` (a
+            list),
+            ``power_w`` (a list, one per sub-carrier, for OFDMA), ``freq_hz``, ``deadline_s``, and what the
+            settings
+            lead to: ``latency_s``, ``energy_j``. With a menu also ``adapter_option``, the label of its row.
 
         Raises
         ------
@@ -102,6 +112,16 @@ class Plan:
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """Read what :meth:`to_json` wrote.
+
+        Parameters
+        ----------
+        text
+            What :meth:`to_json` made.
+
+        Returns
+        -------
+        Plan
+            The plan without its ``result``.
 
         Raises
         ------

@@ -62,7 +62,18 @@ class EnergyPolicy(Protocol):
     """Names the caps of a round. May keep state; a new horizon takes a new policy."""
 
     def caps_j(self, view: RoundView) -> FloatArray:
-        """Caps in J, shape [K]; the ledger cuts them to what is left."""
+        """Say how much the devices may spend in a round.
+
+        Parameters
+        ----------
+        view
+            What is known of the round.
+
+        Returns
+        -------
+        numpy.ndarray
+            Caps in J, shape [K]; the ledger cuts them to what is left.
+        """
         ...
 
 
@@ -71,7 +82,18 @@ class EqualSplit:
     """H/R in every round."""
 
     def caps_j(self, view: RoundView) -> FloatArray:
-        """See :class:`EnergyPolicy`."""
+        """See :class:`EnergyPolicy`.
+
+        Parameters
+        ----------
+        view
+            What is known of the round.
+
+        Returns
+        -------
+        numpy.ndarray
+            The budget over the rounds of the horizon, in J. Shape [K].
+        """
         return view.budget_j / view.rounds
 
 
@@ -80,7 +102,18 @@ class Rollover:
     """What is left over the rounds left."""
 
     def caps_j(self, view: RoundView) -> FloatArray:
-        """See :class:`EnergyPolicy`."""
+        """See :class:`EnergyPolicy`.
+
+        Parameters
+        ----------
+        view
+            What is known of the round.
+
+        Returns
+        -------
+        numpy.ndarray
+            What is left over the rounds left, in J. Shape [K].
+        """
         return view.left_j / view.rounds_left
 
 
@@ -119,7 +152,18 @@ class VirtualQueue:
             raise InputError("horizon", faults)
 
     def caps_j(self, view: RoundView) -> FloatArray:
-        """See :class:`EnergyPolicy`."""
+        """See :class:`EnergyPolicy`.
+
+        Parameters
+        ----------
+        view
+            What is known of the round.
+
+        Returns
+        -------
+        numpy.ndarray
+            Caps in J, within ``least`` and ``most``. Shape [K].
+        """
         fair = view.left_j / view.rounds_left
         seen = [self._seen.setdefault(name, _Seen()) for name in view.instance.device_names]
         rate = min(1.0, 5.0 / math.sqrt(view.rounds))
@@ -165,7 +209,7 @@ class _Seen:
 
     @property
     def log_price(self) -> float:
-        """log of the price of a joule; nan before one was worth anything."""
+        """Logarithm of the price of a joule; nan before one was worth anything."""
         return self.mean + self.queue
 
     def learn(self, worth: float) -> None:
@@ -184,7 +228,13 @@ POLICIES: dict[str, Callable[[], EnergyPolicy]] = {
 
 
 def make_policy(name: str) -> EnergyPolicy:
-    """A fresh policy of a name in :data:`POLICIES`; InputError for another."""
+    """A fresh policy of a name in :data:`POLICIES`.
+
+    Raises
+    ------
+    InputError
+        For an unknown name; the known ones are in the message.
+    """
     if name not in POLICIES:
         raise InputError("horizon", [Fault("horizon", "policy", repr(name), ", ".join(POLICIES))])
     return POLICIES[name]()

@@ -11,7 +11,7 @@ from edgealloc.api import solve
 from edgealloc.data.instance import Instance
 from edgealloc.errors import Fault, InputError
 from edgealloc.rounds.plan import Plan, plan_of
-from edgealloc.rounds.system import DeviceState, System, _number_faults
+from edgealloc.rounds.system import DeviceState, System, number_faults
 
 __all__ = ["plan_round", "round_instance"]
 
@@ -86,7 +86,7 @@ def round_instance(system: System, devices: Mapping[str, DeviceState]) -> Instan
         for name, value in zip(on, available, strict=True)
         if value is not True
     ]
-    faults += _number_faults(system, on, columns)
+    faults += number_faults(system, on, columns)
     if faults:
         raise InputError(f"round {system.name!r}", faults)
     for key in ("keep_levels", "adapter_options"):

@@ -11,17 +11,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.instance import Instance
-from edgealloc.errors import Fault, InputError, MissingPackageError
+from edgealloc.errors import Fault, InputError, needs
 from edgealloc.formulation.result import Result
 from edgealloc.rounds.ledger import EnergyLedger
 from edgealloc.rounds.policies import POLICIES, RoundView, make_policy
 from edgealloc.rounds.solver import RoundSolver
 from edgealloc.scenario.cell import Cell, next_round
 from edgealloc.solvers.compiling.clock import Clock
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +71,7 @@ class Trace:
 
     base: Instance
     gain: FloatArray
-    present: NDArray[np.bool_]
+    present: BoolArray
 
     def instance(self, number: int, caps_j: FloatArray) -> Instance:
         """The instance of a round under energy caps in J, shape [K]; who is away or has none is not in it."""
@@ -103,6 +102,15 @@ def draw_rounds(options: SimulateOptions, cell: Cell, rng: np.random.Generator) 
 def simulate(options: SimulateOptions, cell: Cell, rng: np.random.Generator) -> pd.DataFrame:
     """Play every policy with every method through the same rounds.
 
+    Parameters
+    ----------
+    options
+        Rounds, policies and methods.
+    cell
+        Where the rounds begin.
+    rng
+        Source of all randomness; the same state gives the same rounds.
+
     Returns
     -------
     pandas.DataFrame
@@ -117,10 +125,9 @@ def simulate(options: SimulateOptions, cell: Cell, rng: np.random.Generator) -> 
     MissingPackageError
         Without pandas.
     """
-    try:
-        import pandas as pd
-    except ImportError:
-        raise MissingPackageError("pandas", "frame", "a table of rounds") from None
+    needs("pandas", "frame", "a table of rounds")
+    import pandas as pd
+
     trace = draw_rounds(options, cell, rng)
     rows = [
         row
@@ -196,7 +203,18 @@ def _row(
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """Means over the rounds in which *every* policy has an allocation, so that all are judged on the same rounds.
 
-    ``rounds`` counts those, ``without`` the rounds in which the policy itself has no allocation.
+    Parameters
+    ----------
+    frame
+        What :func:`simulate` gave.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per policy and method: means of ``objective``, ``excess``, ``rel_gap`` and ``selected`` over those
+        rounds, which ``rounds`` counts; ``energy_j`` in J over all rounds, the largest ``most_used``, the median
+        of
+        ``seconds``; ``without`` counts the rounds in which the policy itself has no allocation.
     """
     served = frame.assign(served=frame["objective"].notna())
     common = served.groupby("round")["served"].transform("all")

@@ -64,6 +64,11 @@ class RoundSolver:
     def solve(self, instance: Instance) -> Result:
         """Solve a round.
 
+        Parameters
+        ----------
+        instance
+            The round. The last one's allocation is where the method starts, for the devices that are still there.
+
         Returns
         -------
         Result

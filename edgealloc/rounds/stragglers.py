@@ -3,6 +3,8 @@
 Lateness is learned per device as a slowdown, the time that a round took over the time that was planned. A device
 with slowdown c is planned as if it had c times the cycles and c times the bits: its latency then has to be within
 T/c, and its energy is counted with the same margin.
+
+The rule is our own; docs/online.md, section *Stragglers*.
 """
 
 from __future__ import annotations

@@ -94,6 +94,16 @@ class System:
     def from_dict(cls, data: Mapping[str, Any]) -> System:
         """Read what :meth:`to_dict` wrote; values are checked when a round is planned.
 
+        Parameters
+        ----------
+        data
+            What :meth:`to_dict` gave, or its like from JSON.
+
+        Returns
+        -------
+        System
+            The system.
+
         Raises
         ------
         InputError
@@ -124,17 +134,19 @@ class DeviceState:
     Parameters
     ----------
     gain
-        Channel power gain; for OFDMA one per sub-carrier.
+        Channel power gain, dimensionless: one number; for OFDMA one per sub-carrier, shape [M].
     samples
         Local training samples.
-    energy_j, energy_static_j
-        Energy in J that the round may cost the device, and the part that it costs in any case.
+    energy_j
+        Energy in J that the round may cost the device.
     power_max_w
         Transmit power limit in W.
     freq_min_hz, freq_max_hz, capacitance
         Processor frequency range in Hz; W cycles at frequency f take ``capacitance f^2 W`` J.
     cycles_fixed, cycles_lora
         Cycles of a local update, W0 + W1 s; None for the system's.
+    energy_static_j
+        Part of the energy, in J, that the round costs in any case.
     downlink_bps
         Downlink rate in bit/s; None where the download takes no time.
     keep_min, keep_max
@@ -173,10 +185,22 @@ class DeviceState:
     def from_dict(cls, data: Mapping[str, Any], device: str = "device") -> DeviceState:
         """Read what :meth:`to_dict` wrote; values are checked when a round is planned.
 
+        Parameters
+        ----------
+        data
+            What :meth:`to_dict` gave, or its like from JSON.
+        device
+            Name of the device in the message of an error.
+
+        Returns
+        -------
+        DeviceState
+            The state.
+
         Raises
         ------
         InputError
-            Lists every key that is missing or unknown, under the name ``device``.
+            Lists every key that is missing or unknown.
         """
         faults = _key_faults(cls, device, data)
         if faults:
@@ -200,7 +224,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
-def _number_faults(system: System, on: Mapping[str, DeviceState], columns: Mapping[str, list[Any]]) -> list[Fault]:
+def number_faults(system: System, on: Mapping[str, DeviceState], columns: Mapping[str, list[Any]]) -> list[Fault]:
     """What is not a number at all; whether numbers are in range is for the instance to say."""
     faults = [
         Fault("system", key, repr(getattr(system, key)), "a number")

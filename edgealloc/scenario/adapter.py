@@ -2,7 +2,7 @@
 
 An adapted linear map with ``n_in`` inputs and ``n_out`` outputs carries ``A`` [r, n_in] and ``B`` [n_out, r],
 that is ``r (n_in + n_out)`` parameters. Masks keep a fraction s of A's columns and of B's rows, so the upload
-is ``D0 + D1 s`` and the work ``W0 + W1 s`` (formulation, section 1) with
+is ``D0 + D1 s`` and the work ``W0 + W1 s`` (docs/model.md, *What it costs*) with
 
     D1 = bits * sum r (n_in + n_out)          D0 = bits * (head parameters) + mask description
     W1 = 6 tokens * sum r (n_in + n_out)      W0 = everything frozen, and the head
@@ -123,7 +123,13 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
 
 
 def architecture(name: str) -> Architecture:
-    """The architecture of that name; InputError lists the known ones."""
+    """The architecture of a name in :data:`ARCHITECTURES`.
+
+    Raises
+    ------
+    InputError
+        For an unknown name; the known ones are in the message.
+    """
     if name not in ARCHITECTURES:
         raise InputError("adapter", [Fault("model", "architecture", repr(name), ", ".join(ARCHITECTURES))])
     return ARCHITECTURES[name]
@@ -147,7 +153,10 @@ class LoraLayer:
 def lora_layers(arch: Architecture, rank: int, targets: Iterable[str] = ()) -> tuple[LoraLayer, ...]:
     """The adapted maps of a named architecture; ``targets`` empty means its default ones.
 
-    InputError for a rank below 1 or a target that the architecture does not have.
+    Raises
+    ------
+    InputError
+        For a rank below 1, or a target that the architecture does not have.
     """
     names = tuple(targets) or arch.default_targets
     unknown = [t for t in names if t not in arch.modules]
@@ -200,6 +209,11 @@ def adapter_cost(
     mask
         How the device describes its mask: ``seed`` 64 bit, ``bitmap`` one bit per column of A and row of B,
         ``none`` when the server chose it.
+
+    Raises
+    ------
+    InputError
+        Lists every option that is out of range.
     """
     numbers = {"bits": bits, "tokens": tokens, "sequence_length": sequence_length}
     faults = [Fault("adapter", key, f"{value}", "a number > 0") for key, value in numbers.items() if value <= 0]
@@ -237,6 +251,31 @@ def adapter_menu(
     The underfitting factor is ``(rank_max / rank)^rank_exponent * (1 + 4^-bits)``. The second factor is the
     relative error power of a uniform quantiser on uniform values, derived; the first is an assumption to be
     replaced by measured factors (``dataclasses.replace(row, underfit_factor=...)``).
+
+    Parameters
+    ----------
+    arch
+        The frozen model, from :data:`ARCHITECTURES`.
+    flops_per_cycle
+        Floating-point operations that the class does per processor cycle.
+    ranks, bits
+        Ranks r, and bits per uploaded parameter: one row for each pair.
+    targets
+        Adapted maps; empty for the model's usual ones.
+    tokens
+        Tokens that a device trains on in one round.
+    rank_exponent
+        Exponent of the assumed factor of the rank, dimensionless.
+
+    Returns
+    -------
+    tuple of AdapterOption
+        Bits and cycles of the whole adapter (s = 1), and the factor on the underfitting term.
+
+    Raises
+    ------
+    InputError
+        As :func:`lora_layers` and :func:`adapter_cost`.
     """
     rank_list, bit_list = tuple(ranks), tuple(bits)
     rows = []
@@ -264,6 +303,9 @@ class TrainedTensors:
 def read_adapter(model: Any, adapter: str = "default") -> TrainedTensors:
     """Shapes of the adapter in a PEFT model or state dict, without importing torch.
 
+    Trained tensors beside the adapter count as fixed: ``modules_to_save``, and in a saved adapter, which holds
+    nothing frozen, every other tensor.
+
     Parameters
     ----------
     model
@@ -272,9 +314,16 @@ def read_adapter(model: Any, adapter: str = "default") -> TrainedTensors:
     adapter
         Name of the adapter, where the keys carry one.
 
-    Trained tensors beside the adapter count as fixed: ``modules_to_save``, and in a saved adapter, which
-    holds nothing frozen, every other tensor. InputError where A and B do not pair up, where
-    there is no adapter, and for LoRA tensors whose cost is not ``r (n_in + n_out)`` (DoRA's magnitudes).
+    Returns
+    -------
+    TrainedTensors
+        The adapted maps, A [r, n_in] and B [n_out, r], and the number of the other trained parameters.
+
+    Raises
+    ------
+    InputError
+        Where A and B do not pair up, where there is no adapter, and for LoRA tensors whose cost is not
+        ``r (n_in + n_out)`` (DoRA's magnitudes).
     """
     state: Mapping[str, Any] = model if isinstance(model, Mapping) else model.state_dict()
     shapes = {key: tuple(int(n) for n in value.shape) for key, value in state.items()}

@@ -31,7 +31,7 @@ from edgealloc.scenario.hardware import DEVICE_CLASSES
 from edgealloc.scenario.links import LinkModel, Links, draw_links
 from edgealloc.scenario.options import THERMAL_NOISE_DBM_PER_HZ, CellOptions
 from edgealloc.scenario.sizing import Demand, OperatingPoint, deal_subcarriers, least_bandwidth
-from edgealloc.units import FloatArray, dbm_to_w
+from edgealloc.units import BoolArray, FloatArray, IntArray, dbm_to_w
 
 __all__ = ["Cell", "make_cell", "next_round"]
 
@@ -69,13 +69,25 @@ class Cell:
         return self.links.position_m
 
     @property
-    def line_of_sight(self) -> NDArray[np.bool_]:
+    def line_of_sight(self) -> BoolArray:
         """Whether a device sees the base station; False throughout for ``macro``. Shape [K]."""
         return self.links.line_of_sight
 
 
 def make_cell(options: CellOptions, rng: np.random.Generator) -> Cell:
     """Draw a cell; the same options, generator state and versions give the same bits.
+
+    Parameters
+    ----------
+    options
+        What shapes the cell.
+    rng
+        Source of all randomness.
+
+    Returns
+    -------
+    Cell
+        The instance, where its devices stand, and a reference allocation where the bandwidth holds one.
 
     Raises
     ------
@@ -143,9 +155,28 @@ def make_cell(options: CellOptions, rng: np.random.Generator) -> Cell:
 def next_round(cell: Cell, correlation: float, rng: np.random.Generator) -> Cell:
     """The same cell one round later: the fading moved on, budgets and everything else kept.
 
-    ``correlation`` is that of the amplitudes of successive rounds
-    (:func:`edgealloc.scenario.fading.lag_correlation`). The spectrum was bought for the first channel, so the new
-    cell has no reference allocation and may be infeasible.
+    The spectrum was bought for the first channel, so the new cell has no reference allocation and may be
+    infeasible.
+
+    Parameters
+    ----------
+    cell
+        The cell now.
+    correlation
+        That of the amplitudes of successive rounds, in [-1, 1]
+        (:func:`edgealloc.scenario.fading.lag_correlation`).
+    rng
+        Source of randomness.
+
+    Returns
+    -------
+    Cell
+        The cell with its new gains; links and instance agree.
+
+    Raises
+    ------
+    InputError
+        For a correlation out of range.
     """
     links = replace(cell.links, fading=cell.links.fading.next(correlation, rng))
     gain = links.gain() if cell.instance.access == "ofdma" else links.gain()[:, 0]
@@ -186,7 +217,13 @@ def _bound(o: CellOptions, samples: FloatArray) -> BoundSpec:
 def _covered_links(
     o: CellOptions, demand: Demand, kind: NDArray[np.str_], noise_w: float, rng: np.random.Generator
 ) -> tuple[Links, OperatingPoint, int]:
-    """Links on which every device reaches the reference keep rate; those that do not are dropped anew."""
+    """Links on which every device reaches the reference keep rate; those that do not are dropped anew.
+
+    Raises
+    ------
+    InputError
+        When devices of some class find no such place in 100 draws; it names the classes.
+    """
     env = environment(o.environment)
     flat = o.access != "ofdma" or o.delay_profile == "iid"
     model = LinkModel(
@@ -201,7 +238,7 @@ def _covered_links(
         spacing_hz=o.span_hz / o.columns,
     )
 
-    def point_on(links: Links, rows: NDArray[np.intp]) -> OperatingPoint:
+    def point_on(links: Links, rows: IntArray) -> OperatingPoint:
         return least_bandwidth(demand.take(rows), links.gain().mean(axis=1) / noise_w, o.snr_min_db)
 
     rows = np.arange(o.devices)
@@ -226,7 +263,13 @@ def _covered_links(
 
 
 def _spectrum(o: CellOptions, point: OperatingPoint, snr_hz_per_w: FloatArray) -> tuple[float, Allocation | None]:
-    """Total bandwidth in Hz and the reference allocation in it, if the bandwidth given can hold it."""
+    """Total bandwidth in Hz and the reference allocation in it, if the bandwidth given can hold it.
+
+    Raises
+    ------
+    InputError
+        When the sub-carriers that are needed are wider together than the band they lie in.
+    """
     keep = np.full(o.devices, o.reference_keep)
     if o.access == "ofdma":
         width_hz, owner = deal_subcarriers(point, snr_hz_per_w)

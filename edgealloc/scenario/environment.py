@@ -61,41 +61,55 @@ class Environment:
     distance_max_nlos_m: float = 5e3
 
 
-_UMA = Environment("uma", 500.0, 35.0, 25.0, (4.0, 4.0, 6.0), 9.0, (25.0, 25.0))
+UMA = Environment("uma", 500.0, 35.0, 25.0, (4.0, 4.0, 6.0), 9.0, (25.0, 25.0))
 
 
-_UMI = Environment("umi", 200.0, 10.0, 10.0, (4.0, 4.0, 7.82), 9.0, (10.0, 10.0))
+UMI = Environment("umi", 200.0, 10.0, 10.0, (4.0, 4.0, 7.82), 9.0, (10.0, 10.0))
 
 
-_RMA = Environment(
+RMA = Environment(
     "rma", 1700.0, 35.0, 35.0, (4.0, 6.0, 8.0), 7.0, (10.0, 150.0), (1.0, 10.0), (0.5e9, 30e9), (10.0, 10e3)
 )
 
 
 # One line for every link, fitted at 2 GHz: no LOS state, 8 dB of shadowing (TR 36.814, A.2.1.1).
-_MACRO = Environment(
+MACRO = Environment(
     "macro", 500.0, 35.0, 32.0, (8.0, 8.0, 8.0), 9.0, (0.0, np.inf), (0.0, np.inf), (2e9, 2e9), (35.0, np.inf)
 )
 
 
-ENVIRONMENTS: Mapping[str, Environment] = MappingProxyType({e.name: e for e in (_UMA, _UMI, _RMA, _MACRO)})
+ENVIRONMENTS: Mapping[str, Environment] = MappingProxyType({e.name: e for e in (UMA, UMI, RMA, MACRO)})
 
 
 def environment(name: str) -> Environment:
-    """The environment of that name; InputError lists the known ones."""
+    """The environment of a name in :data:`ENVIRONMENTS`.
+
+    Raises
+    ------
+    InputError
+        For an unknown name; the known ones are in the message.
+    """
     if name not in ENVIRONMENTS:
         raise InputError("scenario", [Fault("cell", "environment", repr(name), ", ".join(ENVIRONMENTS))])
     return ENVIRONMENTS[name]
 
 
-def _positive(field: str, value: ArrayLike) -> FloatArray:
+def positive_numbers(field: str, value: ArrayLike) -> FloatArray:
+    """The value as an array of any shape.
+
+    Raises
+    ------
+    InputError
+        Unless all its numbers are finite and > 0.
+    """
     array = np.asarray(value, dtype=np.float64)
     if not np.all(np.isfinite(array) & (array > 0.0)):
         raise InputError("path loss", [Fault("link", field, f"{np.min(array)}", "finite numbers > 0")])
     return array
 
 
-def _warn_outside(env: Environment, field: str, value: FloatArray, low: float, high: float) -> None:
+def warn_outside(env: Environment, field: str, value: FloatArray, low: float, high: float) -> None:
+    """Warn the caller of numbers, an array of any shape, outside the range in which the path loss was fitted."""
     outside = int(np.count_nonzero((value < low) | (value > high)))
     if outside:
         warnings.warn(
@@ -106,7 +120,7 @@ def _warn_outside(env: Environment, field: str, value: FloatArray, low: float, h
         )
 
 
-def _inputs(
+def link_inputs(
     env: Environment,
     distance_m: ArrayLike,
     line_of_sight: ArrayLike,
@@ -114,17 +128,17 @@ def _inputs(
     ue_height_m: ArrayLike,
     bs_height_m: ArrayLike | None,
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Check what a formula needs; return 2D distance, 3D distance, carrier, device height, mast height."""
-    distance = _positive("distance_m", distance_m)
-    carrier = _positive("frequency_hz", frequency_hz)
-    h_ue = _positive("ue_height_m", ue_height_m)
-    h_bs = _positive("bs_height_m", env.bs_height_m if bs_height_m is None else bs_height_m)
+    """Check what a formula needs; return 2D and 3D distance, carrier, device and mast height, of any shapes."""
+    distance = positive_numbers("distance_m", distance_m)
+    carrier = positive_numbers("frequency_hz", frequency_hz)
+    h_ue = positive_numbers("ue_height_m", ue_height_m)
+    h_bs = positive_numbers("bs_height_m", env.bs_height_m if bs_height_m is None else bs_height_m)
     near, far = env.distance_range_m
     limit = np.where(line_of_sight, far, env.distance_max_nlos_m)
-    _warn_outside(env, "distance_m", np.where(distance > limit, np.inf, distance), near, far)
-    _warn_outside(env, "frequency_hz", carrier, *env.frequency_range_hz)
-    _warn_outside(env, "ue_height_m", h_ue, *env.ue_height_range_m)
-    _warn_outside(env, "bs_height_m", h_bs, *env.bs_height_range_m)
+    warn_outside(env, "distance_m", np.where(distance > limit, np.inf, distance), near, far)
+    warn_outside(env, "frequency_hz", carrier, *env.frequency_range_hz)
+    warn_outside(env, "ue_height_m", h_ue, *env.ue_height_range_m)
+    warn_outside(env, "bs_height_m", h_bs, *env.bs_height_range_m)
     return distance, np.hypot(distance, h_bs - h_ue), carrier, h_ue, h_bs
 
 
@@ -141,12 +155,12 @@ def breakpoint_m(
     d = 2 pi h_BS h_UT f/c). `effective_height_m` is h_E: 1 m in UMi, and in UMa for devices below 13 m;
     see `effective_height_uma_m` for higher ones. InputError where a height does not exceed h_E.
     """
-    carrier = _positive("frequency_hz", frequency_hz)
-    h_ue = _positive("ue_height_m", ue_height_m)
-    h_bs = _positive("bs_height_m", env.bs_height_m if bs_height_m is None else bs_height_m)
+    carrier = positive_numbers("frequency_hz", frequency_hz)
+    h_ue = positive_numbers("ue_height_m", ue_height_m)
+    h_bs = positive_numbers("bs_height_m", env.bs_height_m if bs_height_m is None else bs_height_m)
     if env.name == "rma":
         return np.asarray(2.0 * np.pi * h_bs * h_ue * carrier / LIGHT_SPEED_M_PER_S)
     h_e = np.asarray(effective_height_m, dtype=np.float64)
-    above_ground = _positive("ue_height_m - effective_height_m", h_ue - h_e)
-    mast = _positive("bs_height_m - effective_height_m", h_bs - h_e)
+    above_ground = positive_numbers("ue_height_m - effective_height_m", h_ue - h_e)
+    mast = positive_numbers("bs_height_m - effective_height_m", h_bs - h_e)
     return np.asarray(4.0 * mast * above_ground * carrier / LIGHT_SPEED_M_PER_S)

@@ -31,11 +31,7 @@ __all__ = [
     "doppler_hz",
     "draw_fading",
     "draw_rayleigh",
-    "draw_rician",
-    "draw_taps",
     "evolve",
-    "frequency_correlation",
-    "frequency_response",
     "jakes_process",
     "lag_correlation",
 ]
@@ -97,7 +93,12 @@ def delay_profile(name: str, delay_spread_s: float) -> DelayProfile:
     """A TDL profile scaled to a delay spread in s (TR 38.901 section 7.7.3: delay = table value * spread).
 
     Typical spreads: 10 ns very short, 30 ns short, 100 ns nominal, 300 ns long, 1000 ns very long
-    (TR 38.901 Table 7.7.3-1). InputError for an unknown profile or a negative spread.
+    (TR 38.901 Table 7.7.3-1).
+
+    Raises
+    ------
+    InputError
+        For an unknown profile or a negative spread.
     """
     faults: list[Fault] = []
     if name not in DELAY_PROFILES:
@@ -118,47 +119,44 @@ def draw_rayleigh(shape: int | tuple[int, ...], rng: np.random.Generator) -> Com
     return np.asarray(pair.view(np.complex128)[..., 0])
 
 
-def draw_rician(shape: int | tuple[int, ...], k_factor_db: ArrayLike, rng: np.random.Generator) -> ComplexArray:
-    """Rician amplitudes of unit mean power: a fixed ray of uniform phase and a Gaussian part.
-
-    ``k_factor_db`` is the power ratio of the two in dB and broadcasts against ``shape``; minus infinity
-    is Rayleigh fading, plus infinity no fading.
-    """
-    size = (shape,) if isinstance(shape, int) else shape
-    ray_power = _ray_power(k_factor_db)
-    ray = np.exp(2j * np.pi * rng.random(size))
-    return np.asarray(np.sqrt(ray_power) * ray + np.sqrt(1.0 - ray_power) * draw_rayleigh(size, rng))
-
-
 def _ray_power(k_factor_db: ArrayLike) -> FloatArray:
     """Share of a unit-power link in its fixed ray, ``K / (1 + K)``; exact at both infinities."""
     return np.asarray(1.0 / (1.0 + db_to_linear(-np.asarray(k_factor_db, dtype=np.float64))))
 
 
-def draw_taps(profile: DelayProfile, devices: int, rng: np.random.Generator) -> ComplexArray:
-    """Complex tap amplitudes of ``devices`` independent links. Shape [K, L]; E sum_l |a_l|^2 = 1."""
-    return draw_rayleigh((devices, len(profile.power)), rng) * np.sqrt(profile.power)
-
-
-def frequency_response(taps: ComplexArray, profile: DelayProfile, frequency_hz: ArrayLike) -> ComplexArray:
-    """``h(f) = sum_l a_l exp(-j 2 pi f tau_l)`` at baseband frequencies in Hz. [K, L], [M] -> [K, M]."""
-    phase = np.outer(profile.delay_s, np.asarray(frequency_hz, dtype=np.float64))
-    return np.asarray(taps @ np.exp(-2j * np.pi * phase))
-
-
-def frequency_correlation(profile: DelayProfile, spacing_hz: ArrayLike) -> ComplexArray:
-    """``E[h(f + spacing) h*(f)]``, the Fourier transform of the delay profile; shape of ``spacing_hz``."""
-    phase = np.multiply.outer(np.asarray(spacing_hz, dtype=np.float64), profile.delay_s)
-    return np.asarray(np.exp(-2j * np.pi * phase) @ profile.power)
-
-
 def doppler_hz(speed_m_per_s: ArrayLike, carrier_hz: ArrayLike) -> FloatArray:
-    """Largest Doppler shift in Hz, ``v f_c / c``."""
+    """Largest Doppler shift in Hz, ``v f_c / c``.
+
+    Parameters
+    ----------
+    speed_m_per_s
+        Speed v of the device in m/s. Any shape.
+    carrier_hz
+        Carrier frequency f_c in Hz. A shape that broadcasts against it.
+
+    Returns
+    -------
+    numpy.ndarray
+        The shift in Hz, of the shape that both broadcast to.
+    """
     return np.asarray(np.asarray(speed_m_per_s) * np.asarray(carrier_hz) / LIGHT_SPEED_M_PER_S)
 
 
 def lag_correlation(doppler_hz: ArrayLike, lag_s: ArrayLike) -> FloatArray:
-    """``E[h(t + lag) h*(t)] = J0(2 pi f_D lag)``, Clarke and Jakes' isotropic scattering (Jakes 1974)."""
+    """``E[h(t + lag) h*(t)] = J0(2 pi f_D lag)``, Clarke and Jakes' isotropic scattering (Jakes 1974).
+
+    Parameters
+    ----------
+    doppler_hz
+        Largest Doppler shift f_D in Hz, from :func:`doppler_hz`. Any shape.
+    lag_s
+        Time between the two moments in s. A shape that broadcasts against it.
+
+    Returns
+    -------
+    numpy.ndarray
+        Correlation of the amplitudes, in [-1, 1], of the shape that both broadcast to.
+    """
     from scipy.special import j0  # scipy.special is slow to import, and few callers evolve channels
 
     return np.asarray(j0(2.0 * np.pi * np.asarray(doppler_hz) * np.asarray(lag_s)))
@@ -179,7 +177,12 @@ def evolve(
     correlation
         rho in [-1, 1], from :func:`lag_correlation`; broadcasts against ``amplitude``.
     power
-        Mean power P that the amplitudes keep: 1, or ``profile.power`` for taps.
+        Mean power P that the amplitudes keep: 1, or ``profile.power`` for taps; its shape broadcasts, too.
+
+    Raises
+    ------
+    InputError
+        For a correlation out of [-1, 1].
     """
     rho = np.asarray(correlation, dtype=np.float64)
     if not np.all(np.abs(rho) <= 1.0):

@@ -1,4 +1,7 @@
-"""Devices dropped around a base station, and the links between them: place, line of sight, gain, fading."""
+"""Devices dropped around a base station, and the links between them: place, line of sight, gain, fading.
+
+Models and their sources are in docs/scenarios.md.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from edgealloc.scenario.sight import (
     effective_height_uma_m,
     shadowing_sigma_db,
 )
-from edgealloc.units import FloatArray, db_to_linear
+from edgealloc.units import BoolArray, FloatArray, IntArray, db_to_linear
 
 __all__ = ["LinkModel", "Links", "draw_links"]
 
@@ -85,7 +88,7 @@ class Links:
     """
 
     position_m: FloatArray
-    line_of_sight: NDArray[np.bool_]
+    line_of_sight: BoolArray
     mean_gain: FloatArray
     fading: FadingState
 
@@ -93,8 +96,8 @@ class Links:
         """Power gain on each sub-carrier. Shape [K, M]."""
         return np.asarray(self.mean_gain[:, None] * self.fading.power_gain())
 
-    def with_rows(self, rows: NDArray[np.intp], other: Links) -> Links:
-        """A copy in which ``rows`` are replaced by the links of ``other``."""
+    def with_rows(self, rows: IntArray, other: Links) -> Links:
+        """A copy in which ``rows``, indices [N], are replaced by the N links of ``other``."""
 
         def put(old: NDArray[Scalar], new: NDArray[Scalar]) -> NDArray[Scalar]:
             merged = old.copy()

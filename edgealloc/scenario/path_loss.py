@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgealloc.scenario.environment import (
-    _MACRO,
-    _RMA,
-    _UMA,
-    _UMI,
+    MACRO,
+    RMA,
+    UMA,
+    UMI,
     Environment,
-    _inputs,
-    _positive,
-    _warn_outside,
     breakpoint_m,
+    link_inputs,
+    positive_numbers,
+    warn_outside,
 )
 from edgealloc.units import FloatArray
 
@@ -45,8 +45,8 @@ def path_loss_uma_db(
     28 + 40 lg d3D + 20 lg f - 9 lg(d'^2 + (h_BS - h_UT)^2);
     NLOS: the larger of LOS and 13.54 + 39.08 lg d3D + 20 lg f - 0.6 (h_UT - 1.5); f in GHz, d in m.
     """
-    env = _UMA
-    d, d3, f, h_ue, h_bs = _inputs(env, distance_m, line_of_sight, frequency_hz, ue_height_m, bs_height_m)
+    env = UMA
+    d, d3, f, h_ue, h_bs = link_inputs(env, distance_m, line_of_sight, frequency_hz, ue_height_m, bs_height_m)
     bp = breakpoint_m(env, f, h_ue, h_bs, effective_height_m)
     carrier_db = 20.0 * np.log10(f / 1e9)
     near = 28.0 + 22.0 * np.log10(d3) + carrier_db
@@ -69,8 +69,8 @@ def path_loss_umi_db(
     32.4 + 40 lg d3D + 20 lg f - 9.5 lg(d'^2 + (h_BS - h_UT)^2);
     NLOS: the larger of LOS and 22.4 + 35.3 lg d3D + 21.3 lg f - 0.3 (h_UT - 1.5); f in GHz, d in m.
     """
-    env = _UMI
-    d, d3, f, h_ue, h_bs = _inputs(env, distance_m, line_of_sight, frequency_hz, ue_height_m, bs_height_m)
+    env = UMI
+    d, d3, f, h_ue, h_bs = link_inputs(env, distance_m, line_of_sight, frequency_hz, ue_height_m, bs_height_m)
     bp = breakpoint_m(env, f, h_ue, h_bs)
     lg_f = np.log10(f / 1e9)
     near = 32.4 + 21.0 * np.log10(d3) + 20.0 * lg_f
@@ -96,9 +96,12 @@ def path_loss_rma_db(
     NLOS: the larger of LOS and 161.04 - 7.1 lg W + 7.5 lg h - (24.37 - 3.7 (h/h_BS)^2) lg h_BS
     + (43.42 - 3.1 lg h_BS)(lg d3D - 3) + 20 lg f - (3.2 lg(11.75 h_UT)^2 - 4.97); f in GHz, lengths in m.
     """
-    env = _RMA
-    d, d3, f, h_ue, h_bs = _inputs(env, distance_m, line_of_sight, frequency_hz, ue_height_m, bs_height_m)
-    h, width = _positive("building_height_m", building_height_m), _positive("street_width_m", street_width_m)
+    env = RMA
+    d, d3, f, h_ue, h_bs = link_inputs(env, distance_m, line_of_sight, frequency_hz, ue_height_m, bs_height_m)
+    h, width = (
+        positive_numbers("building_height_m", building_height_m),
+        positive_numbers("street_width_m", street_width_m),
+    )
     bp = breakpoint_m(env, f, h_ue, h_bs)
     f_ghz = f / 1e9
 
@@ -124,9 +127,9 @@ def path_loss_rma_db(
 
 def path_loss_macro_db(distance_m: ArrayLike) -> FloatArray:
     """Macro-cell path loss at 2 GHz, 128.1 + 37.6 lg(d/km) [dB]; TR 36.814 annex A.2.1.1."""
-    distance = _positive("distance_m", distance_m)
-    env = _MACRO
-    _warn_outside(env, "distance_m", distance, *env.distance_range_m)
+    distance = positive_numbers("distance_m", distance_m)
+    env = MACRO
+    warn_outside(env, "distance_m", distance, *env.distance_range_m)
     return np.asarray(128.1 + 37.6 * np.log10(distance / 1e3))
 
 
@@ -151,5 +154,5 @@ def path_loss_db(
         return path_loss_umi_db(distance_m, line_of_sight, frequency_hz, ue_height_m)
     if env.name == "rma":
         return path_loss_rma_db(distance_m, line_of_sight, frequency_hz, ue_height_m)
-    _warn_outside(env, "frequency_hz", _positive("frequency_hz", frequency_hz), *env.frequency_range_hz)
+    warn_outside(env, "frequency_hz", positive_numbers("frequency_hz", frequency_hz), *env.frequency_range_hz)
     return path_loss_macro_db(distance_m)

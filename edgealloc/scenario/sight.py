@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from edgealloc.scenario.environment import (
     Environment,
-    _positive,
+    positive_numbers,
 )
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 
 __all__ = [
     "draw_line_of_sight",
@@ -21,13 +21,13 @@ __all__ = [
 
 
 def line_of_sight_probability(env: Environment, distance_m: ArrayLike, ue_height_m: ArrayLike = 1.5) -> FloatArray:
-    """Probability that a device outdoors sees the base station; TR 38.901 Table 7.4.2-1.
+    """Probability that a device outdoors sees the base station; TR 38.901 Table 7.4.2-1. Shape of the inputs.
 
     UMi: 1 up to 18 m, then 18/d + exp(-d/36)(1 - 18/d). UMa: the same with 63 m in place of 36 m, times
     1 + 5/4 C (d/100)^3 exp(-d/150) with C = ((h_UT - 13)/10)^1.5 above 13 m (valid to 23 m), else 0.
     RMa: 1 up to 10 m, then exp(-(d - 10)/1000). "macro" knows no LOS state: 0.
     """
-    d = _positive("distance_m", distance_m)
+    d = positive_numbers("distance_m", distance_m)
     if env.name == "macro":
         return np.zeros_like(d)
     if env.name == "rma":
@@ -53,7 +53,9 @@ def effective_height_uma_m(distance_m: ArrayLike, ue_height_m: ArrayLike, rng: n
 
     1 m with probability 1/(1 + C(d, h_UT)), otherwise uniform on 12, 15, ... up to h_UT - 1.5.
     """
-    d, h_ue = np.broadcast_arrays(_positive("distance_m", distance_m), _positive("ue_height_m", ue_height_m))
+    d, h_ue = np.broadcast_arrays(
+        positive_numbers("distance_m", distance_m), positive_numbers("ue_height_m", ue_height_m)
+    )
     blocked = np.where(d > 18.0, _elevation_factor(d, h_ue), 0.0)
     choices = np.maximum(np.floor((h_ue - 1.5 - 12.0) / 3.0), 0.0) + 1.0
     roof = 12.0 + 3.0 * np.floor(rng.random(d.shape) * choices)
@@ -62,7 +64,7 @@ def effective_height_uma_m(distance_m: ArrayLike, ue_height_m: ArrayLike, rng: n
 
 def draw_line_of_sight(
     env: Environment, distance_m: ArrayLike, rng: np.random.Generator, ue_height_m: ArrayLike = 1.5
-) -> NDArray[np.bool_]:
+) -> BoolArray:
     """LOS states [K], independent between devices, with the probability of `line_of_sight_probability`."""
     probability = line_of_sight_probability(env, distance_m, ue_height_m)
     return np.asarray(rng.random(probability.shape) < probability)

@@ -10,10 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgealloc.formulation.radio import LN2
-from edgealloc.units import FloatArray
+from edgealloc.units import LN2, BoolArray, FloatArray, IntArray
 
 __all__ = ["Demand", "OperatingPoint", "bandwidth_for_rate_hz", "deal_subcarriers", "least_bandwidth"]
 
@@ -26,7 +24,7 @@ MARGIN = 1.0 + 1e-6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Demand:
-    """What K devices must do within one round and what they may spend on it. Shape [K] each.
+    """What K devices must do within one round and what they may spend on it. Shapes [K].
 
     Parameters
     ----------
@@ -51,8 +49,8 @@ class Demand:
     capacitance: FloatArray
     power_max_w: FloatArray
 
-    def take(self, rows: NDArray[np.intp]) -> Demand:
-        """The demand of some of the devices."""
+    def take(self, rows: IntArray) -> Demand:
+        """The demand of the devices with the indices ``rows`` [N]."""
         return Demand(*(getattr(self, name)[rows] for name in self.__slots__))
 
 
@@ -69,14 +67,14 @@ class OperatingPoint:
     rate_bps: FloatArray
     bandwidth_hz: FloatArray
 
-    def with_rows(self, rows: NDArray[np.intp], other: OperatingPoint) -> OperatingPoint:
-        """A copy in which ``rows`` are replaced by the devices of ``other``."""
+    def with_rows(self, rows: IntArray, other: OperatingPoint) -> OperatingPoint:
+        """A copy in which ``rows``, indices [N], are replaced by the N devices of ``other``."""
         columns = [getattr(self, name).copy() for name in self.__slots__]
         for column, name in zip(columns, self.__slots__, strict=True):
             column[rows] = getattr(other, name)
         return OperatingPoint(*columns)
 
-    def replaced(self, where: NDArray[np.bool_], other: OperatingPoint) -> OperatingPoint:
+    def replaced(self, where: BoolArray, other: OperatingPoint) -> OperatingPoint:
         """A copy that takes ``other`` (of the same shape) where the mask says."""
         return OperatingPoint(*(np.where(where, getattr(other, n), getattr(self, n)) for n in self.__slots__))
 
@@ -141,7 +139,7 @@ def least_bandwidth(demand: Demand, gain_to_noise_hz_per_w: FloatArray, snr_min_
 
 def deal_subcarriers(
     point: OperatingPoint, gain_to_noise_hz_per_w: FloatArray, bisections: int = 12
-) -> tuple[float, NDArray[np.intp]]:
+) -> tuple[float, IntArray]:
     """Width in Hz of M equal sub-carriers that serve every device at its rate, and who owns which.
 
     Sub-carriers go, one by one, to the device that lacks the largest share of its rate, which takes its best
@@ -175,7 +173,7 @@ def deal_subcarriers(
     return high, owner
 
 
-def _deal(point: OperatingPoint, snr_hz_per_w: FloatArray, width_hz: float) -> NDArray[np.intp] | None:
+def _deal(point: OperatingPoint, snr_hz_per_w: FloatArray, width_hz: float) -> IntArray | None:
     """Owners [M] that meet every rate with sub-carriers of this width, or None when they run out."""
     devices, subcarriers = snr_hz_per_w.shape
     order = np.argsort(-snr_hz_per_w, axis=1)

@@ -1,4 +1,4 @@
-r"""The bound G and its free minimum, recomputed for the checker from the formulation, section 3.
+r"""The bound G and its free minimum, recomputed for the checker from docs/model.md, *What is minimised*.
 
 No code is shared with the problem model, and the free minimum is found another way: by bisection on
 derivatives in ``S = s^2`` and, under global pooling, by its Lagrangian dual.
@@ -10,10 +10,9 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.instance import Instance
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 from edgealloc.verify.form import total
 
 __all__ = ["bound_value", "free_bracket"]
@@ -22,7 +21,7 @@ CURVE_DEVICES = 500  # free minima of curves are searched on a grid for at most 
 _GRID = 513
 
 
-def bound_value(instance: Instance, keep: FloatArray, selected: NDArray[np.bool_], factor: FloatArray) -> float:
+def bound_value(instance: Instance, keep: FloatArray, selected: BoolArray, factor: FloatArray) -> float:
     """G of keep rates (shape [K]); sums are correctly rounded."""
     penalty = 0.0 if instance.exclusion_penalty is None else instance.exclusion_penalty
     loss = np.full(instance.num_devices, float(penalty))

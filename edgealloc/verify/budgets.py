@@ -1,4 +1,4 @@
-r"""Budgets decided with certainty: is latency <= T and energy <= E in exact arithmetic?
+r"""Budgets decided with certainty: whether latency <= T and energy <= E in exact arithmetic.
 
 The numbers of both files are doubles and taken as exact; ``N0 = 10^((dBm - 30) / 10)`` and logarithms are
 real numbers. Each device is decided in two steps.
@@ -13,7 +13,7 @@ real numbers. Each device is decided in two steps.
 2. Otherwise in ball arithmetic (Arb through python-flint): the precision grows until the ball lies on one
    side of the limit. What 1024 bits do not decide counts as broken: a solver can always shave.
 
-Formulas are written from the formulation, section 2, and share no code with the problem model.
+Formulas are written from docs/model.md, *What it costs*, and share no code with the problem model.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from flint import arb, ctx
-from numpy.typing import NDArray
 
 from edgealloc.data.instance import Instance
 from edgealloc.data.solution import Solution
 from edgealloc.errors import Fault
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["BudgetCheck", "Demand", "check_budgets", "demand_of"]
 
@@ -112,7 +111,7 @@ def check_budgets(instance: Instance, solution: Solution, demand: Demand) -> Bud
 
 def _in_doubles(
     instance: Instance, solution: Solution, demand: Demand
-) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.intp], NDArray[np.bool_]]:
+) -> tuple[FloatArray, FloatArray, FloatArray, IntArray, BoolArray]:
     """Rate, latency, energy, number of sub-carriers, and whether the error analysis holds. Shapes [K]."""
     k, keep, freq = instance.num_devices, solution.keep, solution.freq_hz
     device, width, watts, gain = _links(instance, solution)
@@ -144,7 +143,7 @@ def _in_doubles(
     return (*use, count, sound)  # type: ignore[return-value]
 
 
-def _links(instance: Instance, solution: Solution) -> tuple[NDArray[np.intp], FloatArray, FloatArray, FloatArray]:
+def _links(instance: Instance, solution: Solution) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
     """Device, width in Hz, power in W and gain of every link: one a device, or one a sub-carrier owned."""
     if instance.access != "ofdma":
         power = np.array(solution.power_w, dtype=np.float64)
@@ -197,7 +196,7 @@ def _own_links(instance: Instance, solution: Solution, k: int) -> list[tuple[flo
 
 
 def _use_as_balls(instance: Instance, solution: Solution, demand: Demand, k: int) -> tuple[arb, arb]:
-    """Latency in s and energy in J of device k as balls at the present precision (formulation, section 2)."""
+    """Latency in s and energy in J of device k as balls at the present precision (docs/model.md)."""
     noise, keep = _noise_w_per_hz(instance), arb(float(solution.keep[k]))
     subcarrier = arb(float(instance.bandwidth_hz)) / instance.gain.shape[1] if instance.access == "ofdma" else None
     rate, power = arb(0), arb(0)

@@ -18,30 +18,61 @@ from fractions import Fraction
 
 import numpy as np
 from flint import ctx
-from numpy.typing import NDArray
 
 from edgealloc.certificate.file import AnyCertificate
-from edgealloc.certificate.form import OUT, IntArray
+from edgealloc.certificate.form import OUT
 from edgealloc.certificate.prices import Certificate
 from edgealloc.data.instance import Instance
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.proof.cover import Box, Spans, check_cover, check_tree, root_box
 from edgealloc.verify.proof.device import Device, Line, bandwidth_line, blocked
 from edgealloc.verify.proof.enclosures import Balls, Intervals, Number, sum_below
 from edgealloc.verify.proof.share import Shares, gap_slope, gap_value, stability
-from edgealloc.verify.proof.verdict import BITS, Found, Proof
+from edgealloc.verify.proof.verdict import BITS, Budget, Found, Proof, TooMuchWork
 from edgealloc.verify.subcarriers.leaf import check_subcarriers
 
 __all__ = ["Proof", "check_certificate"]
 
+NEAR = 0.1  # claims missed by a larger share than this are no matter of rounding, even where intervals are wide
 
-def check_certificate(instance: Instance, certificate: AnyCertificate) -> Proof:
-    """Decide whether a certificate proves its lower bound."""
+
+def check_certificate(instance: Instance, certificate: AnyCertificate, *, every: bool = False) -> Proof:
+    """Decide whether a certificate proves its lower bound (docs/certificates.md).
+
+    Intervals first, balls of 128 bits where a claim is missed by little: what is accepted is proved. A proof that
+    takes more work than the size of its file allows is a fault.
+
+    Parameters
+    ----------
+    instance
+        The instance.
+    certificate
+        What claims a lower bound of its optimum; nothing in it is believed.
+    every
+        Judge all leaves, for the bound that they prove together; otherwise stop at the first that does not hold.
+
+    Returns
+    -------
+    Proof
+        The bound that was proved; without faults it is at least the claimed one.
+    """
     found = Found()
     if certificate.instance_name != instance.name:
         found.add("instance", repr(certificate.instance_name), f"{instance.name!r}, the name of the instance")
-    if not isinstance(certificate, Certificate):
-        return check_subcarriers(instance, certificate, found)
+    budget = Budget.of(certificate.size)
+    try:
+        budget.tree(certificate)
+        if not isinstance(certificate, Certificate):
+            return check_subcarriers(instance, certificate, found, budget, every)
+        return _check_prices(instance, certificate, found, budget, every)
+    except TooMuchWork as error:
+        found.add("work", str(error), "a smaller proof; the budget goes by the size of the file")
+        return Proof(tuple(found.faults))
+
+
+def _check_prices(
+    instance: Instance, certificate: Certificate, found: Found, budget: Budget, every: bool
+) -> Proof:
     _check_kind(instance, certificate, found)
     if not found.faults and certificate.kind == "prices":
         check_cover(instance, certificate, found.add)
@@ -52,8 +83,9 @@ def check_certificate(instance: Instance, certificate: AnyCertificate) -> Proof:
         return Proof(tuple(found.faults))
     with np.errstate(all="ignore"):  # what overflows or is not a number proves nothing, and is treated so
         if certificate.kind == "common-rate":
+            budget.prices(len(certificate.pieces))
             return _check_common(instance, certificate)
-        return _check_leaves(instance, certificate, boxes)
+        return _check_leaves(instance, certificate, boxes, budget, every)
 
 
 def _check_kind(instance: Instance, certificate: Certificate, found: Found) -> None:
@@ -82,8 +114,8 @@ class Model:
     shares: Shares
     line: Line
     least_hz: FloatArray  # not above the bandwidth anywhere in the piece; whole blocks where there are blocks
-    stepped: NDArray[np.bool_]  # where that is more than the line says at the start
-    impossible: NDArray[np.bool_]
+    stepped: BoolArray  # where that is more than the line says at the start
+    impossible: BoolArray
     pooled: tuple[Number, ...] | None
     kind: type[Number]
     spans: Spans
@@ -114,9 +146,7 @@ class Model:
             Spans.of(pieces),
         )  # fmt: skip
 
-    def dual(
-        self, mu: float, q: float, box: Box, gone: NDArray[np.bool_]
-    ) -> tuple[FloatArray, Number, FloatArray]:
+    def dual(self, mu: float, q: float, box: Box, gone: BoolArray) -> tuple[FloatArray, Number, FloatArray]:
         """Least priced share of each device [K], constant of the dual value, least share of each piece [N]."""
         kind, instance, pieces = self.kind, self.instance, self.certificate.pieces
         price, at = kind.of(mu), kind.of(q)
@@ -138,15 +168,21 @@ class Model:
         floors[use] = np.where(np.isnan(floors[use]), -np.inf, floors[use])
         return least_of(self.device, floors, instance.num_devices), constant, floors
 
-    def value(self, mu: float, q: float, box: Box, gone: NDArray[np.bool_]) -> float:
-        """The dual value of a box, rounded down; ``inf`` where some device has nothing left to do."""
+    def value(self, mu: float, q: float, box: Box, gone: BoolArray) -> float:
+        """The dual value of a box, rounded down; ``inf`` where some device has nothing left to do.
+
+        ``gone`` [N] says which pieces are not counted.
+        """
         least, constant, _ = self.dual(mu, q, box, gone)
         if np.any(np.isposinf(least)):
             return math.inf
         return sum_below(np.append(least, constant.lower()))
 
-    def forced(self, mu: float, q: float, dropped: IntArray, gone: NDArray[np.bool_]) -> float:
-        """The least dual value when any one of the dropped pieces is forced in, rounded down."""
+    def forced(self, mu: float, q: float, dropped: IntArray, gone: BoolArray) -> float:
+        """The least dual value when any one of the pieces ``dropped`` (indices) is forced in, rounded down.
+
+        ``gone`` [N] says which pieces are not counted.
+        """
         least, constant, floors = self.dual(mu, q, root_box(self.instance), gone)
         if np.any(np.isposinf(least)) or not len(dropped):
             return math.inf
@@ -155,8 +191,8 @@ class Model:
         values = (rest + self.kind.of(np.minimum(floors[dropped], 1e300))).lower()
         return float(np.min(values))
 
-    def crowded(self, box: Box, gone: NDArray[np.bool_]) -> bool:
-        """Whether the least bandwidths of a box add up to more than there is, or a device can do nothing."""
+    def crowded(self, box: Box, gone: BoolArray) -> bool:
+        """Whether the least bandwidths of a box (no ``gone`` [N]) exceed what there is, or a device is stuck."""
         _left, _right, inside = box.clip(self.spans, ~gone)
         needs = np.where(inside & ~self.impossible, self.least_hz, np.inf)
         least = least_of(self.device, needs, self.instance.num_devices)
@@ -180,24 +216,30 @@ def budget_hz(instance: Instance) -> float:
 
 
 def blocks_at_least(bandwidth_hz: FloatArray, block_hz: float) -> FloatArray:
-    """Least whole number of blocks for a bandwidth, rounded down where it is a near thing; at least 1."""
+    """Least whole number of blocks for a bandwidth, rounded down where it is a near thing; >= 1. Any shape."""
     with np.errstate(invalid="ignore"):
         count = np.ceil(bandwidth_hz / block_hz * (1.0 - 2.0**-50))
     return np.maximum(count, 1.0)
 
 
-def _check_leaves(instance: Instance, certificate: Certificate, boxes: dict[int, Box]) -> Proof:
+def _check_leaves(
+    instance: Instance, certificate: Certificate, boxes: dict[int, Box], budget: Budget, every: bool
+) -> Proof:
     """Dual values of all leaves and rounds, the worst against the claim."""
     claim, found = certificate.lower_bound, Found()
+    for cuts in (*(0 for _ in certificate.rounds), *(len(box.cuts) for box in boxes.values())):
+        budget.prices(len(certificate.pieces), cuts)  # of all, before the first
     model, exact = Model.of(instance, certificate, Intervals), None
     gone = np.zeros(len(certificate.pieces), dtype=bool)
     proved, in_balls = math.inf, 0
 
     def decided(value: float, again: str, *args: object) -> float:
         nonlocal exact, in_balls
-        if value >= claim:
+        # more digits help where intervals say nothing, or too little by a hair
+        if value >= claim or not (value == -math.inf or value >= claim - NEAR * abs(claim)):
             return value
         in_balls += 1
+        budget.prices(len(certificate.pieces), balls=True)
         with ctx.workprec(BITS):
             exact = exact or Model.of(instance, certificate, Balls)
             return max(value, float(getattr(exact, again)(*args)))
@@ -207,10 +249,14 @@ def _check_leaves(instance: Instance, certificate: Certificate, boxes: dict[int,
         value = decided(value, "forced", entry.price_per_hz, entry.kept_share, entry.pieces, gone)
         if not value >= claim:
             found.add(f"rounds[{i}]", f"proves {value!r} only", f"at least lower_bound {claim!r}")
+            if not every:
+                return Proof(tuple(found.faults), value, len(boxes), in_balls)
         proved = min(proved, value)
         gone = gone.copy()
         gone[entry.pieces] = True
     for i, box in boxes.items():
+        if found.faults and not every:
+            break
         node = certificate.nodes[i]
         if node.price_per_hz is None or node.kept_share is None:
             if not model.crowded(box, gone):

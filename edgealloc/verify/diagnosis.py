@@ -37,7 +37,7 @@ _BUDGETS = {"latency_s", "energy_j", "power_max_w", "freq_max_hz", "bandwidth_hz
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Task:
+class Task:
     """One device at its least keep rate under one menu row, with its budgets.
 
     ``noise_w``, increasing, is ``N0 B_m / g_m`` in W of each channel it may use, ``width_hz`` the width of one.
@@ -133,7 +133,7 @@ def _numbers_fit(name: str, actual: float, finding: Diagnosis, faults: list[Faul
     return True
 
 
-def _with(tasks: list[_Task], budget: str, value: float) -> list[_Task]:
+def _with(tasks: list[Task], budget: str, value: float) -> list[Task]:
     changes: dict[str, Any] = {budget: value}
     return [replace(task, **changes) for task in tasks]
 
@@ -149,14 +149,14 @@ def _least_own(instance: Instance, k: int, levels: FloatArray | None) -> float:
     return float(instance.keep_min[k] if levels is None else levels.min())
 
 
-def _tasks(instance: Instance, k: int) -> list[_Task]:
+def _tasks(instance: Instance, k: int) -> list[Task]:
     """The device alone with the whole spectrum, once per row of its menu."""
     keep, menu = _least_keep(instance, k), (instance.adapter_options or (None,) * instance.num_devices)[k]
     lora = [(row.payload_lora_bits, row.cycles_lora) for row in menu or ()]
     lora = lora or [(float(instance.payload_lora_bits[k]), float(instance.cycles_lora[k]))]
     gain = np.sort(np.atleast_1d(instance.gain[k]))[::-1]
     return [
-        _Task(
+        Task(
             payload_bits=float(instance.payload_fixed_bits[k]) + bits * keep,
             work=float(instance.cycles_fixed[k]) + cycles * keep,
             latency_s=float(instance.latency_s),
@@ -174,13 +174,13 @@ def _tasks(instance: Instance, k: int) -> list[_Task]:
     ]  # fmt: skip
 
 
-def _any_fits(tasks: list[_Task]) -> bool | None:
+def _any_fits(tasks: list[Task]) -> bool | None:
     """True when some menu row fits, False when none does, None when it is open."""
-    answers = [_fits(task) for task in tasks]
+    answers = [task_fits(task) for task in tasks]
     return True if True in answers else (None if None in answers else False)
 
 
-def _fits(task: _Task) -> bool | None:
+def task_fits(task: Task) -> bool | None:
     """Whether some upload time, power and frequency meet the device's budgets; None when too close to call."""
     energy = task.energy_j - task.energy_static_j
     if not len(task.gain) or energy <= 0:
@@ -190,7 +190,7 @@ def _fits(task: _Task) -> bool | None:
     longest = left - task.work / task.freq_max_hz
     if longest < -MARGIN * task.latency_s:
         return False
-    rate = _greatest_rate(task, task.power_max_w)
+    rate = greatest_rate(task, task.power_max_w)
     if not (0.0 < rate < math.inf and TINY < task.noise_w[0] <= task.noise_w[-1] < HUGE):
         return None
     shortest = task.payload_bits / rate
@@ -204,7 +204,7 @@ def _fits(task: _Task) -> bool | None:
         return task.capacitance * freq * freq * task.work
 
     def sending(t: float) -> float:
-        return t * _least_power(task, task.payload_bits / t)
+        return t * least_power(task, task.payload_bits / t)
 
     intervals = [(shortest, longest + slack)]
     for _ in range(MAX_INTERVALS):
@@ -221,7 +221,7 @@ def _fits(task: _Task) -> bool | None:
     return None
 
 
-def _greatest_rate(task: _Task, power_w: float) -> float:
+def greatest_rate(task: Task, power_w: float) -> float:
     """Rate in bit/s that no power split (water-filling) on the task's channels exceeds.
 
     The water stands above channel i by the sum of the steps of the noise from there on: sums of positive terms,
@@ -233,7 +233,7 @@ def _greatest_rate(task: _Task, power_w: float) -> float:
     return float(task.width_hz / math.log(2.0) * np.log1p(depth / noise[:wet]).sum() * (1.0 + ROUNDING))
 
 
-def _least_power(task: _Task, rate_bps: float) -> float:
+def least_power(task: Task, rate_bps: float) -> float:
     """Power in W that every split needs that carries a rate in bit/s; the same in the logarithm of the noise."""
     gain = task.gain
     with np.errstate(over="ignore"):
@@ -298,7 +298,7 @@ def _blocks(instance: Instance, bandwidth_hz: FloatArray) -> FloatArray:
     return np.asarray(np.ceil(bandwidth_hz / instance.block_hz * (1 - 1e-12)) * instance.block_hz)
 
 
-def _least_channels(tasks: list[_Task]) -> int:
+def _least_channels(tasks: list[Task]) -> int:
     """Least number of its own best sub-carriers with which a device may fit; more than all if none does."""
     total = tasks[0].channels
     for count in range(1, total + 1):

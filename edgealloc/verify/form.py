@@ -2,6 +2,8 @@
 
 Nothing here needs a formula. Spectrum is added up exactly: a correctly rounded sum of doubles
 (:func:`math.fsum`) with the limit subtracted has the sign of the exact difference.
+
+What is checked is listed in docs/files.md, section *Verifying*.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ class Findings:
     faults: list[Fault] = field(default_factory=list)
 
     def add(self, where: str, name: str, value: Any, allowed: str) -> None:
+        """Note a fault: where, which field, the value found, what is allowed."""
         shown = value if isinstance(value, str) else repr(value)
         self.faults.append(Fault(where, name, shown, allowed))
 
@@ -149,7 +152,7 @@ def check_stated_use(
     energy_j: FloatArray,
     found: Findings,
 ) -> None:
-    """Rate, latency and energy as stated against the recomputed ones."""
+    """Rate (bit/s), latency (s) and energy (J) as stated against the recomputed ones, shapes [K]."""
     for key, actual in (("rate_bps", rate_bps), ("latency_s", latency_s), ("energy_j", energy_j)):
         stated = getattr(solution, key)
         with np.errstate(invalid="ignore"):
@@ -164,7 +167,7 @@ def total(parts: list[float]) -> float:
     try:
         return math.fsum(parts)
     except OverflowError:  # on the way only, or of the sum itself
-        exact = sum(map(Fraction, parts))
+        exact = sum(map(Fraction, parts), Fraction(0))
         if abs(exact) <= Fraction(sys.float_info.max):
             return float(exact)
         return math.inf if exact > 0 else -math.inf

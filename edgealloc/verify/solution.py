@@ -1,6 +1,6 @@
 """The independent checker: recomputes everything that a solution claims from two files alone.
 
-It imports no solver and not the problem model: the formulas are written again, from the formulation. An
+It imports no solver and not the problem model: the formulas are written again, from docs/model.md. An
 agreement of the two is evidence, where a shared line of code would be none.
 
 What it decides: form, names, ranges, levels, menus, selection, spectrum (exactly), latency and energy
@@ -64,6 +64,11 @@ def verify_files(
     max_mb
         Size in megabytes up to which each file is read.
 
+    Returns
+    -------
+    Report
+        The verdict: ``ok`` where nothing is wrong, else the faults.
+
     Raises
     ------
     InputError
@@ -88,7 +93,22 @@ def verify_files(
 def with_certificate(
     report: Report, instance: Instance, solution: Solution, certificate: AnyCertificate
 ) -> Report:
-    """A report with what a certificate adds: the lower bound, or infeasibility, is proved, or why it is not."""
+    """A report with what a certificate adds: the lower bound, or infeasibility, is proved, or why it is not.
+
+    Parameters
+    ----------
+    report
+        What :func:`verify` said of the solution.
+    instance, solution
+        What it was about.
+    certificate
+        The claimed proof, from :func:`edgealloc.certificate.file.load_certificate`.
+
+    Returns
+    -------
+    Report
+        The report with the faults of the certificate, or with a note of what it proves.
+    """
     proof = check_certificate(instance, certificate)
     faults, claimed = list(proof.faults), solution.lower_bound
     infeasible = solution.status is Status.INFEASIBLE
@@ -119,7 +139,22 @@ def _exceeds(bound: float, report: Report, instance: Instance) -> bool:
 
 
 def verify(instance: Instance, solution: Solution, *, rel_gap: float = OPTIMAL_GAP) -> Report:
-    """Check a solution against an instance; see :func:`verify_files`."""
+    """Check a solution against an instance; see :func:`verify_files`.
+
+    Parameters
+    ----------
+    instance
+        The instance; it has been checked when it was built.
+    solution
+        The claims.
+    rel_gap
+        The gap within which ``optimal`` is accepted.
+
+    Returns
+    -------
+    Report
+        The verdict, without the proof of the lower bound (:func:`with_certificate`).
+    """
     found = Findings()
     notes: list[str] = []
     stated = (solution.instance_name, solution.method, solution.status.value)
@@ -142,8 +177,8 @@ def verify(instance: Instance, solution: Solution, *, rel_gap: float = OPTIMAL_G
         objective = bound_value(instance, solution.keep, solution.selected, demand.underfit_factor)
     _check_claims(instance, solution, objective, rel_gap, found, notes)
     notes.append(NO_PROOF)
-    use = (len(solution.keep), budgets.in_balls, budgets.bits, feasible)
-    return Report(*stated, tuple(found.faults), tuple(notes), objective, *use)
+    devices, balls, bits = len(solution.keep), budgets.in_balls, budgets.bits
+    return Report(*stated, tuple(found.faults), tuple(notes), objective, devices, balls, bits, feasible)
 
 
 def _check_no_allocation(instance: Instance, solution: Solution, found: Findings, notes: list[str]) -> None:

@@ -1,1 +1,4 @@
-"""What travels between server and devices: wire format, masks, aggregation; numpy only."""
+"""What travels between server and devices: wire format, masks, aggregation; numpy only.
+
+The pieces: docs/trainer.md.
+"""

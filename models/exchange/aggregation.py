@@ -17,12 +17,22 @@ from typing import Literal
 import numpy as np
 
 from edgealloc.models.exchange.dropout import Masks, scatter_adapter
-from edgealloc.models.exchange.wire import FloatArray, State, a_name, b_name
+from edgealloc.models.exchange.wire import State, WireArray, a_name, b_name
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What one device returns: its slices (``slice_adapter``), their masks, and its number of samples."""
+    """What one device returns after a round.
+
+    Parameters
+    ----------
+    slices
+        Its tensors, cut to what it kept (:func:`~edgealloc.models.exchange.dropout.slice_adapter`), by name.
+    masks
+        What it kept.
+    samples
+        Its number of samples, > 0.
+    """
 
     slices: State
     masks: Masks
@@ -33,7 +43,7 @@ class Update:
 class Aggregation:
     """A rule for merging updates.
 
-    Attributes
+    Parameters
     ----------
     fill
         ``zero``: what a device did not get counts as zero in the mean, so the merged adapter shrinks with
@@ -46,6 +56,11 @@ class Aggregation:
         ``fair``: B is corrected so that its product with the mean A nears the mean product (LoRA-FAIR).
     fair_ridge
         Weight of ||dB||^2 in the ``fair`` correction, relative to ||mean A||^2 / rank.
+
+    Raises
+    ------
+    ValueError
+        For a word that is not among these, or a negative ``fair_ridge``.
     """
 
     fill: Literal["zero", "keepers"] = "zero"
@@ -69,16 +84,27 @@ class Aggregation:
 class Merged:
     """The server's new adapter, and per layer what has to be added to the base weight.
 
-    ``base_residual`` maps a layer's name to dW [n_out, n_in] in units of B A: multiply by the LoRA scaling,
-    and transpose for layers that store W as [n_in, n_out] (Conv1D). Empty unless the correction is ``exact``.
+    Parameters
+    ----------
+    state
+        The adapter, full size: A [rank, n_in], B [n_out, rank] and the head, by name.
+    base_residual
+        Layer name to dW [n_out, n_in] in units of B A: multiply by the LoRA scaling, and transpose for layers that
+        store W as [n_in, n_out] (Conv1D). Empty unless the correction is ``exact``.
     """
 
-    state: dict[str, FloatArray]
-    base_residual: dict[str, FloatArray]
+    state: dict[str, WireArray]
+    base_residual: dict[str, WireArray]
 
 
-def _weights(updates: Sequence[Update], rule: Aggregation) -> FloatArray:
-    """Return the aggregation weights [K], summing to one."""
+def _weights(updates: Sequence[Update], rule: Aggregation) -> WireArray:
+    """Return the aggregation weights [K], summing to one.
+
+    Raises
+    ------
+    ValueError
+        If a device has no samples.
+    """
     raw = np.array([u.samples if rule.weighting == "samples" else 1.0 for u in updates], dtype=float)
     if not np.all(raw > 0):
         raise ValueError("every reporting device needs a positive number of samples")
@@ -101,12 +127,17 @@ def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> 
     -------
     Merged
         New full-size adapter, and base residuals for the ``exact`` correction.
+
+    Raises
+    ------
+    ValueError
+        If a device has no samples, or its slices do not fit its masks.
     """
     if not updates:
         return Merged({name: np.array(value) for name, value in previous.items()}, {})
     weights = _weights(updates, rule)
     whole = [scatter_adapter(u.slices, u.masks) for u in updates]
-    state: dict[str, FloatArray] = {}
+    state: dict[str, WireArray] = {}
     for name, before in previous.items():
         if name not in whole[0]:
             state[name] = np.array(before)
@@ -118,7 +149,7 @@ def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> 
             total = np.where(kept > 0, total / np.where(kept > 0, kept, 1.0), before)
         state[name] = np.asarray(total, dtype=before.dtype)
 
-    residual: dict[str, FloatArray] = {}
+    residual: dict[str, WireArray] = {}
     if rule.correction != "none":
         for layer in [name.removesuffix(".lora_B.weight") for name in state if name.endswith(".lora_B.weight")]:
             target = _mean_product(layer, previous, updates, whole, weights, rule)
@@ -135,9 +166,9 @@ def _mean_product(
     previous: State,
     updates: Sequence[Update],
     whole: Sequence[State],
-    weights: FloatArray,
+    weights: WireArray,
     rule: Aggregation,
-) -> FloatArray:
+) -> WireArray:
     """Return the mean of B_k A_k [n_out, n_in] under the fill rule; a frozen A comes from ``previous``."""
     frozen_a = previous[a_name(layer)]
     total = np.zeros((previous[b_name(layer)].shape[0], frozen_a.shape[1]))
@@ -152,7 +183,7 @@ def _mean_product(
     return np.asarray(np.where(kept > 0, total / np.where(kept > 0, kept, 1.0), before))
 
 
-def _fair_b(target: FloatArray, a: FloatArray, b: FloatArray, ridge: float) -> FloatArray:
+def _fair_b(target: WireArray, a: WireArray, b: WireArray, ridge: float) -> WireArray:
     """Return B + dB with dB = argmin ||target - (B + dB) A||_F^2 + mu ||dB||_F^2.
 
     Setting the gradient to zero gives dB (A A^T + mu I) = (target - B A) A^T. ``mu`` is relative to the mean

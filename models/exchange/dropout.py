@@ -13,23 +13,39 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgealloc.models.exchange.wire import AdapterShape, FloatArray, State
+from edgealloc.models.exchange.wire import AdapterShape, State, WireArray
+from edgealloc.units import BoolArray
 
-BoolArray = NDArray[np.bool_]
 Method = Literal["bernoulli", "exact"]
 
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """Kept columns [n_in] and rows [n_out] of every adapted layer, by layer name; True is kept."""
+    """Kept columns and rows of every adapted layer; True is kept.
+
+    Parameters
+    ----------
+    columns, rows
+        Layer name to mask: of A's columns, shape [n_in], and of B's rows, shape [n_out].
+    """
 
     columns: Mapping[str, BoolArray]
     rows: Mapping[str, BoolArray]
 
     def of(self, name: str) -> tuple[int, BoolArray] | None:
-        """Return (axis, kept) of a named tensor: axis 1 of A, axis 0 of B; None for what is never dropped."""
+        """Return which side of a tensor is masked, and how.
+
+        Parameters
+        ----------
+        name
+            Name of the tensor, ``<layer>.lora_A.weight`` or ``<layer>.lora_B.weight``.
+
+        Returns
+        -------
+        tuple of int and array, or None
+            Axis (1 of A, 0 of B) and mask, shape [n_in] or [n_out]; None for what is never dropped.
+        """
         layer, _, part = name.rpartition(".lora_")
         if part == "A.weight" and layer in self.columns:
             return 1, self.columns[layer]
@@ -38,7 +54,18 @@ class Masks:
         return None
 
     def spread(self, name: str) -> BoolArray | None:
-        """Return the mask of a named tensor, shaped to broadcast against it; None if never dropped."""
+        """Return the mask of a tensor, shaped to broadcast against it.
+
+        Parameters
+        ----------
+        name
+            Name of the tensor, as for :meth:`of`.
+
+        Returns
+        -------
+        array or None
+            Shape [1, n_in] for A, [n_out, 1] for B; None for what is never dropped.
+        """
         found = self.of(name)
         return None if found is None else np.expand_dims(found[1], 1 - found[0])
 
@@ -46,13 +73,34 @@ class Masks:
 def round_generator(seed: int, *key: int) -> np.random.Generator:
     """Return the generator of one event, the same whatever ran before it (runs resume bit for bit).
 
-    ``key`` names the event, for example (purpose, round, device).
+    Parameters
+    ----------
+    seed
+        Seed of the run.
+    *key
+        Names the event, for example (purpose, round, device).
+
+    Returns
+    -------
+    numpy.random.Generator
+        Fresh, of a seed sequence spawned by the key.
     """
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def full_masks(shape: AdapterShape) -> Masks:
-    """Return masks that keep everything."""
+    """Return masks that keep everything.
+
+    Parameters
+    ----------
+    shape
+        The adapter.
+
+    Returns
+    -------
+    Masks
+        All True.
+    """
     return Masks(
         {u.name: np.ones(u.n_in, dtype=bool) for u in shape.layers},
         {u.name: np.ones(u.n_out, dtype=bool) for u in shape.layers},
@@ -74,6 +122,11 @@ def draw_masks(shape: AdapterShape, keep: float, rng: np.random.Generator, metho
         ``bernoulli`` keeps every column and row independently with probability s, so the payload is D(s) in
         the mean only; ``exact`` keeps floor(s n) of n drawn without replacement, so the payload never exceeds
         D(s) and equals it where s n is whole for every side.
+
+    Returns
+    -------
+    Masks
+        What the device keeps; every column where A is frozen and not sent.
 
     Raises
     ------
@@ -98,8 +151,23 @@ def draw_masks(shape: AdapterShape, keep: float, rng: np.random.Generator, metho
     return Masks(columns, {u.name: draw(u.n_out) for u in shape.layers})
 
 
-def slice_adapter(state: State, masks: Masks, *, sends_a: bool = True) -> dict[str, FloatArray]:
-    """Return what travels: A[:, kept], B[kept, :] and the head, as contiguous copies."""
+def slice_adapter(state: State, masks: Masks, *, sends_a: bool = True) -> dict[str, WireArray]:
+    """Return what travels: A[:, kept], B[kept, :] and the head, as contiguous copies.
+
+    Parameters
+    ----------
+    state
+        The adapter, full size, by name.
+    masks
+        What is kept.
+    sends_a
+        False where A is frozen and not sent (FFA-LoRA).
+
+    Returns
+    -------
+    dict of str to array
+        A [rank, kept], B [kept, rank] and the head, by name, in the order of ``state``.
+    """
     out = {}
     for name, value in state.items():
         found = masks.of(name)
@@ -110,8 +178,22 @@ def slice_adapter(state: State, masks: Masks, *, sends_a: bool = True) -> dict[s
     return out
 
 
-def scatter_adapter(slices: State, masks: Masks, base: State | None = None) -> dict[str, FloatArray]:
-    """Put slices back where they came from; what was dropped is zero, or the value in ``base`` if given.
+def scatter_adapter(slices: State, masks: Masks, base: State | None = None) -> dict[str, WireArray]:
+    """Put slices back where they came from.
+
+    Parameters
+    ----------
+    slices
+        As :func:`slice_adapter` returns them.
+    masks
+        Of the slices.
+    base
+        What stands in the dropped columns and rows, full size; None: zero.
+
+    Returns
+    -------
+    dict of str to array
+        The slices in full size, A [rank, n_in] and B [n_out, rank], by name.
 
     Raises
     ------
@@ -134,8 +216,21 @@ def scatter_adapter(slices: State, masks: Masks, base: State | None = None) -> d
     return out
 
 
-def masked(state: State, masks: Masks) -> dict[str, FloatArray]:
-    """Return the full-size adapter with dropped columns and rows set to zero."""
+def masked(state: State, masks: Masks) -> dict[str, WireArray]:
+    """Return the full-size adapter with dropped columns and rows set to zero.
+
+    Parameters
+    ----------
+    state
+        The adapter, full size, by name.
+    masks
+        What is kept.
+
+    Returns
+    -------
+    dict of str to array
+        Copies, of the same shapes.
+    """
     return {
         name: value.copy() if (mask := masks.spread(name)) is None else value * mask.astype(value.dtype)
         for name, value in state.items()

@@ -21,7 +21,7 @@ from edgealloc.models.exchange.dropout import (
     scatter_adapter,
     slice_adapter,
 )
-from edgealloc.models.exchange.wire import AdapterShape, FloatArray, State, canonical_state, pack, unpack
+from edgealloc.models.exchange.wire import AdapterShape, State, WireArray, canonical_state, pack, unpack
 
 __all__ = [
     "AdapterShape",
@@ -52,6 +52,16 @@ def masks_for(shape: AdapterShape, keep: float, mask_seed: int, method: Method =
         As the plan says.
     method
         See :func:`edgealloc.models.exchange.dropout.draw_masks`; ``exact`` never sends more than was planned for.
+
+    Returns
+    -------
+    Masks
+        What the device keeps.
+
+    Raises
+    ------
+    ValueError
+        For a keep rate outside [0, 1] or an unknown method.
     """
     return draw_masks(shape, keep, np.random.default_rng(mask_seed), method)
 
@@ -60,20 +70,21 @@ def masks_for(shape: AdapterShape, keep: float, mask_seed: int, method: Method =
 class Gathered:
     """The server's new adapter and whose answers made it.
 
-    Attributes
+    Parameters
     ----------
     state
-        Merged adapter, full size; the previous one where nobody answered.
+        Merged adapter, full size (A [rank, n_in], B [n_out, rank]); the previous one where nobody answered.
     base_residual
-        Per layer, what has to be added to the base weight (:class:`edgealloc.models.exchange.aggregation.Merged`).
+        Per layer, dW [n_out, n_in] to be added to the base weight
+        (:class:`edgealloc.models.exchange.aggregation.Merged`).
     weights
         Weight of every device that counts, summing to one; empty where nobody answered.
     rejected
         Devices whose reply was not used, each with the reason.
     """
 
-    state: dict[str, FloatArray]
-    base_residual: dict[str, FloatArray]
+    state: dict[str, WireArray]
+    base_residual: dict[str, WireArray]
     weights: dict[str, float]
     rejected: dict[str, str]
 
@@ -97,6 +108,11 @@ def gather(
         How to merge; :class:`~edgealloc.models.exchange.aggregation.Aggregation` by default.
     sends_a
         False where A is frozen and not sent (FFA-LoRA).
+
+    Returns
+    -------
+    Gathered
+        The merged adapter, and which devices it is made of.
     """
     rule = rule or Aggregation()
     expected = {name for name in previous if sends_a or ".lora_A." not in name}

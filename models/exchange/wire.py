@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from edgealloc.scenario.adapter import LoraLayer, read_adapter
 
-FloatArray = NDArray[np.floating]
-State = Mapping[str, FloatArray]
+WireArray = NDArray[np.floating]  # tensors of an adapter, at any precision
+State = Mapping[str, WireArray]
 
 WIRE_DTYPES: dict[str, np.dtype[np.floating]] = {
     "float32": np.dtype("<f4"),
@@ -33,6 +33,16 @@ def canonical_name(key: str) -> str:
 
     Both ``...lora_A.default.weight`` (in the module) and ``...lora_A.weight`` (in the file) are accepted, and
     likewise ``...classifier.modules_to_save.default.weight`` and ``...classifier.weight``.
+
+    Parameters
+    ----------
+    key
+        Name of a tensor, in either spelling.
+
+    Returns
+    -------
+    str
+        ``<layer>.lora_A.weight``, ``<layer>.lora_B.weight``, or the name of a tensor of the head.
 
     Raises
     ------
@@ -62,9 +72,9 @@ def b_name(layer: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AdapterShape:
-    """The inventory from which the payload D(s) = D0 + D1 s follows (formulation, section 1).
+    """The inventory from which the payload D(s) = D0 + D1 s follows (docs/model.md, *What it costs*).
 
-    Attributes
+    Parameters
     ----------
     layers
         Adapted layers, in the order in which they are sent.
@@ -74,6 +84,11 @@ class AdapterShape:
         Number format on the wire, a key of ``WIRE_DTYPES``.
     sends_a
         False where A is frozen and shared beforehand (FFA-LoRA): only B is masked and sent.
+
+    Raises
+    ------
+    ValueError
+        For an unknown number format, or without a LoRA layer.
     """
 
     layers: tuple[LoraLayer, ...]
@@ -104,25 +119,66 @@ class AdapterShape:
         return self.bits_per_parameter * sum(int(np.prod(shape)) for _, shape in self.head)
 
     def payload_bits(self, keep: float) -> float:
-        """Return D(s) = D0 + D1 s in bit for the keep rate s."""
+        """Return the payload D(s) = D0 + D1 s (docs/model.md, *What it costs*).
+
+        Parameters
+        ----------
+        keep
+            Keep rate s in [0, 1].
+
+        Returns
+        -------
+        float
+            D(s) in bit.
+        """
         return self.payload_fixed_bits + self.payload_lora_bits * keep
 
     @classmethod
     def from_state(cls, state: State, *, wire_dtype: str = "float32", sends_a: bool = True) -> AdapterShape:
         """Read the inventory off a state dict in either PEFT spelling.
 
+        Parameters
+        ----------
+        state
+            Tensors of the adapter and of the head, by name.
+        wire_dtype, sends_a
+            Taken over into the inventory.
+
+        Returns
+        -------
+        AdapterShape
+            Layers in the order of the state dict.
+
         Raises
         ------
         InputError
             If there is no adapter, or a layer's factors do not form a product B A.
+        ValueError
+            For a part of PEFT that masks do not describe (embedding LoRA, DoRA), or an unknown number format.
         """
         named = {canonical_name(key): value for key, value in state.items()}
         head = tuple((key, tuple(np.shape(value))) for key, value in named.items() if ".lora_" not in key)
         return cls(read_adapter(named).layers, head, wire_dtype, sends_a)
 
 
-def canonical_state(state: State) -> dict[str, FloatArray]:
-    """Return a copy of a state dict with every key in the spelling that PEFT saves."""
+def canonical_state(state: State) -> dict[str, WireArray]:
+    """Return a copy of a state dict with every key in the spelling that PEFT saves.
+
+    Parameters
+    ----------
+    state
+        Tensors by name, in either spelling.
+
+    Returns
+    -------
+    dict of str to array
+        Copies by canonical name (:func:`canonical_name`), of the same shapes.
+
+    Raises
+    ------
+    ValueError
+        For a part of PEFT that masks do not describe (embedding LoRA, DoRA).
+    """
     return {canonical_name(key): np.array(value) for key, value in state.items()}
 
 
@@ -130,25 +186,58 @@ def pack(slices: State, wire_dtype: str = "float32") -> bytes:
     """Serialise slices in order as little-endian numbers: the bytes on the wire, nothing else.
 
     Names, shapes and masks are not sent: both ends know the inventory and draw the same masks.
+
+    Parameters
+    ----------
+    slices
+        Tensors by name, in the order of sending.
+    wire_dtype
+        Number format, a key of ``WIRE_DTYPES``.
+
+    Returns
+    -------
+    bytes
+        All numbers, one after the other.
+
+    Raises
+    ------
+    KeyError
+        For an unknown number format.
     """
     dtype = WIRE_DTYPES[wire_dtype]
     return b"".join(np.ascontiguousarray(value, dtype=dtype).tobytes() for value in slices.values())
 
 
-def unpack(wire: bytes, like: State, wire_dtype: str = "float32") -> dict[str, FloatArray]:
-    """Read back what ``pack`` wrote; ``like`` gives names and shapes (its values are not used).
+def unpack(wire: bytes, like: State, wire_dtype: str = "float32") -> dict[str, WireArray]:
+    """Read back what :func:`pack` wrote.
+
+    Parameters
+    ----------
+    wire
+        The bytes.
+    like
+        Names and shapes, in the order of sending; the values are not used.
+    wire_dtype
+        Number format, a key of ``WIRE_DTYPES``.
+
+    Returns
+    -------
+    dict of str to array
+        Single-precision tensors, shaped as in ``like``.
 
     Raises
     ------
     ValueError
         If the length is not what the shapes need.
+    KeyError
+        For an unknown number format.
     """
     dtype = WIRE_DTYPES[wire_dtype]
     needed = sum(value.size for value in like.values()) * dtype.itemsize
     if len(wire) != needed:
         raise ValueError(f"{len(wire)} bytes on the wire, {needed} expected from the masks")
     flat = np.frombuffer(wire, dtype=dtype).astype(np.float32)
-    out: dict[str, FloatArray] = {}
+    out: dict[str, WireArray] = {}
     start = 0
     for name, value in like.items():
         out[name] = flat[start : start + value.size].reshape(value.shape)

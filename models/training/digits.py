@@ -7,12 +7,11 @@ transfer that adapters are for, at a size for tests and demonstrations. It is no
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from edgealloc.errors import MissingPackageError
+from edgealloc.errors import needs
 from edgealloc.models.training.backbone import Backbone, LoraSpec, require_training
 from edgealloc.models.training.examples import Examples
 
@@ -31,9 +30,24 @@ DIGITS_LEARNING_RATE = 1e-2
 
 
 def load_digits(classes: range) -> Examples:
-    """Return the 8 x 8 images of these digits, ``pixel_values`` [N, 1, 8, 8] in [-1, 1]; labels count from 0."""
-    if find_spec("sklearn") is None:
-        raise MissingPackageError("scikit-learn", "train", "the offline default data")
+    """Return the 8 x 8 images of these digits from scikit-learn.
+
+    Parameters
+    ----------
+    classes
+        The digits, without a gap.
+
+    Returns
+    -------
+    :class:`~edgealloc.models.training.examples.Examples`
+        ``pixel_values`` [N, 1, 8, 8] in [-1, 1]; labels [N] count from 0.
+
+    Raises
+    ------
+    MissingPackageError
+        Without scikit-learn.
+    """
+    needs("sklearn", "train", "the offline default data", "scikit-learn")
     from sklearn.datasets import load_digits as sklearn_digits
 
     images, labels = sklearn_digits(return_X_y=True)
@@ -63,6 +77,7 @@ def _pretrained(seed: int) -> dict[str, Any]:
 
 
 def _fresh(classes: int, seed: int) -> Any:
+    """A vision transformer of random weights, drawn by the seed."""
     import torch
     from transformers import ViTConfig, ViTForImageClassification
 
@@ -84,7 +99,23 @@ def _fresh(classes: int, seed: int) -> Any:
 
 
 def digits_backbone(seed: int = 0) -> Backbone:
-    """Return the pre-trained backbone with a fresh head for the new digits."""
+    """Return the pre-trained backbone with a fresh head for the new digits.
+
+    Parameters
+    ----------
+    seed
+        Draws backbone and head.
+
+    Returns
+    -------
+    Backbone
+        Without a tokenizer.
+
+    Raises
+    ------
+    MissingPackageError
+        Without torch, transformers, peft or scikit-learn.
+    """
     require_training()
     model = _fresh(len(NEW), seed + 1)
     missing = model.load_state_dict(_pretrained(seed), strict=False).missing_keys

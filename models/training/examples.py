@@ -10,28 +10,26 @@ import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgealloc.errors import MissingPackageError
-
-IntArray = NDArray[np.int64]
+from edgealloc.errors import needs
+from edgealloc.units import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
 class TextData:
     """Sentences, or tuples of sentences, with class labels.
 
-    Attributes
+    Parameters
     ----------
     texts
-        [N] tuples of one or two sentences.
+        Tuples of one or two sentences. Length N.
     labels
-        [N] class indices into ``label_names``.
+        Class indices into ``label_names``. Shape [N].
     label_names
         The classes, sorted.
     """
@@ -41,14 +39,22 @@ class TextData:
     label_names: tuple[str, ...]
 
     def take(self, index: ArrayLike) -> TextData:
-        """Return the examples with these indices, in this order."""
+        """Return the examples with these indices, shape [n], in this order."""
         chosen = np.asarray(index, dtype=np.int64)
         return TextData(tuple(self.texts[i] for i in chosen), self.labels[chosen], self.label_names)
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """What a model reads: named arrays with N rows each (``input_ids``, ``pixel_values``, ...), and labels [N]."""
+    """What a model reads, and what it should say.
+
+    Parameters
+    ----------
+    inputs
+        Named arrays (``input_ids``, ``pixel_values``, ...). Shapes [N, ...].
+    labels
+        Classes. Shape [N].
+    """
 
     inputs: Mapping[str, NDArray[Any]]
     labels: IntArray
@@ -57,17 +63,27 @@ class Examples:
         return len(self.labels)
 
     def take(self, index: ArrayLike) -> Examples:
-        """Return the examples with these indices, in this order."""
+        """Return the examples with these indices, shape [n], in this order."""
         chosen = np.asarray(index, dtype=np.int64)
         return Examples({name: value[chosen] for name, value in self.inputs.items()}, self.labels[chosen])
 
     def with_labels(self, labels: IntArray) -> Examples:
-        """Return the same inputs under other labels."""
+        """Return the same inputs under other labels [N]."""
         return Examples(self.inputs, labels)
 
 
 def _rows(source: str | Path, split: str | None) -> Iterable[Mapping[str, Any]]:
-    """Yield the rows of a file, of a data set on disk (a folder), or of one on the hub (any other name)."""
+    """Yield the rows of a file, of a data set on disk (a folder), or of one on the hub (any other name).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    MissingPackageError
+        Without ``datasets``, where the source is no file.
+    ValueError
+        For an unknown ending, or a split that is not there.
+    """
     path = Path(source)
     if path.is_file():
         with path.open(encoding="utf-8", newline="") as file:
@@ -82,8 +98,7 @@ def _rows(source: str | Path, split: str | None) -> Iterable[Mapping[str, Any]]:
         return
     if path.suffix in (".tsv", ".csv", ".jsonl", ".json"):
         raise FileNotFoundError(f"{path}: no such file")
-    if find_spec("datasets") is None:
-        raise MissingPackageError("datasets", "train", f"reading the Hugging Face data set {str(source)!r}")
+    needs("datasets", "train", f"reading the Hugging Face data set {str(source)!r}")
     import datasets
 
     found = datasets.load_from_disk(str(path)) if path.is_dir() else datasets.load_dataset(str(source))
@@ -117,10 +132,19 @@ def load_text(
     split
         Which split of a Hugging Face data set.
 
+    Returns
+    -------
+    TextData
+        N examples and their classes.
+
     Raises
     ------
     ValueError
         If columns are missing or ambiguous, a row is short, or a label is not among ``label_names``.
+    FileNotFoundError
+        If there is no such file.
+    MissingPackageError
+        Without ``datasets``, where the source is no file.
     """
     rows = list(_rows(source, split))
     if not rows:
@@ -146,23 +170,48 @@ def load_text(
 
 
 def encode(data: TextData, tokenizer: Any, max_length: int = 64) -> Examples:
-    """Tokenise: ``input_ids``, ``attention_mask`` (and what else the model reads), padded on the right."""
+    """Tokenise texts, padded on the right.
+
+    Parameters
+    ----------
+    data
+        N texts.
+    tokenizer
+        Of transformers.
+    max_length
+        Longest text in tokens; the rest is cut off.
+
+    Returns
+    -------
+    :class:`Examples`
+        ``input_ids``, ``attention_mask`` (and what else the model reads), shapes [N, T], T the longest text.
+    """
     columns = [list(column) for column in zip(*data.texts, strict=True)]
     batch = tokenizer(*columns, truncation=True, max_length=max_length, padding="longest", padding_side="right")
     inputs = {name: np.asarray(value, dtype=np.int64) for name, value in batch.items()}
     return Examples(inputs, data.labels)
 
 
-def holdout(count: int, held: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
-    """Split range(count) at random into (rest, held out), for a validation set apart from training."""
-    if not 0 <= held < count:
-        raise ValueError(f"cannot hold out {held} of {count} examples")
-    order = rng.permutation(count)
-    return order[held:], order[:held]
-
-
 def device_sizes(total: int, weights: ArrayLike) -> IntArray:
-    """Divide ``total`` examples in proportion to ``weights`` [K], at least one each, by largest remainder."""
+    """Divide examples over devices in proportion, at least one each, by largest remainder.
+
+    Parameters
+    ----------
+    total
+        Number of examples.
+    weights
+        Positive shares of the devices. Shape [K].
+
+    Returns
+    -------
+    array
+        Examples per device, summing to ``total``. Shape [K].
+
+    Raises
+    ------
+    ValueError
+        If a weight is not positive, or there are fewer examples than devices.
+    """
     share = np.asarray(weights, dtype=float)
     if np.any(~(share > 0)):
         raise ValueError("every device needs a positive weight")
@@ -174,13 +223,41 @@ def device_sizes(total: int, weights: ArrayLike) -> IntArray:
     return np.asarray(sizes, dtype=np.int64)
 
 
-def skewed_weights(devices: int, skew: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw quantity skew [K]: log-normal weights of log standard deviation ``skew`` (0 is even)."""
+def skewed_weights(devices: int, skew: float, rng: np.random.Generator) -> FloatArray:
+    """Draw quantity skew: log-normal weights of the devices.
+
+    Parameters
+    ----------
+    devices
+        K.
+    skew
+        Log standard deviation; 0 is even.
+    rng
+        Generator.
+
+    Returns
+    -------
+    array
+        Positive weights. Shape [K].
+    """
     return np.asarray(np.exp(skew * rng.standard_normal(devices)))
 
 
 def split_iid(sizes: ArrayLike, rng: np.random.Generator) -> tuple[IntArray, ...]:
-    """Deal range(sum(sizes)) at random into devices of these sizes."""
+    """Deal range(sum(sizes)) at random into devices of these sizes.
+
+    Parameters
+    ----------
+    sizes
+        Examples per device. Shape [K].
+    rng
+        Generator.
+
+    Returns
+    -------
+    tuple of array
+        Indices of the examples of each device.
+    """
     counts = np.asarray(sizes, dtype=np.int64)
     return tuple(np.split(rng.permutation(int(counts.sum())), np.cumsum(counts)[:-1]))
 
@@ -196,13 +273,23 @@ def split_dirichlet(
     Parameters
     ----------
     labels
-        [N] classes.
+        Classes. Shape [N].
     sizes
-        [K] examples per device, summing to N.
+        Examples per device, summing to N. Shape [K].
     concentration
         Positive; 0.1 is strongly skewed, 100 nearly IID.
     rng
         Generator.
+
+    Returns
+    -------
+    tuple of array
+        Indices of the examples of each device.
+
+    Raises
+    ------
+    ValueError
+        If the sizes do not sum to N, or the concentration is not positive.
     """
     counts = np.asarray(sizes, dtype=np.int64)
     if counts.sum() != len(labels):
@@ -223,7 +310,29 @@ def split_dirichlet(
 
 
 def flip_labels(labels: IntArray, fraction: float, classes: int, rng: np.random.Generator) -> IntArray:
-    """Return labels with round(fraction * N) of them moved to another class, uniformly."""
+    """Return labels with round(fraction * N) of them moved to another class, uniformly.
+
+    Parameters
+    ----------
+    labels
+        Classes. Shape [N].
+    fraction
+        Share that is moved, in [0, 1].
+    classes
+        Number of classes.
+    rng
+        Generator.
+
+    Returns
+    -------
+    array
+        A copy. Shape [N].
+
+    Raises
+    ------
+    ValueError
+        If the fraction is outside [0, 1].
+    """
     if not 0 <= fraction <= 1:
         raise ValueError(f"label noise {fraction}: must lie in [0, 1]")
     out = labels.copy()

@@ -15,20 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from edgealloc.models.exchange.aggregation import aggregate
-from edgealloc.models.exchange.wire import AdapterShape, FloatArray
+from edgealloc.models.exchange.wire import AdapterShape, WireArray
 from edgealloc.models.training.checkpoint import Point, Standing, load, save
 from edgealloc.models.training.client import FederatedOptions, Score, device_round, evaluate
 from edgealloc.models.training.task import Task
+from edgealloc.units import BoolArray, FloatArray
 
 
 @dataclass(frozen=True, slots=True)
 class History:
     """What a run left behind.
 
-    Attributes
+    Parameters
     ----------
     rounds
         One record per round: ``round``, ``local_loss``, ``validation_loss``, ``validation_accuracy``,
@@ -38,7 +39,7 @@ class History:
     best_round, best_test
         The round of least validation loss, and its adapter's score on the test set.
     state
-        The final adapter.
+        The final adapter, full size (A [rank, n_in], B [n_out, rank]), by name.
     """
 
     rounds: tuple[dict[str, Any], ...]
@@ -46,7 +47,7 @@ class History:
     test: Score
     best_round: int
     best_test: Score
-    state: dict[str, FloatArray]
+    state: dict[str, WireArray]
 
     def summary(self) -> dict[str, float]:
         """Return the run as one flat record."""
@@ -62,8 +63,23 @@ class History:
         }
 
 
-def fingerprint(task: Task, rates: FloatArray, present: NDArray[np.bool_], options: FederatedOptions) -> str:
-    """Return a hash of everything that a run's result depends on, but for the backbone's weights."""
+def fingerprint(task: Task, rates: FloatArray, present: BoolArray, options: FederatedOptions) -> str:
+    """Return a hash of everything that a run's result depends on, but for the backbone's weights.
+
+    Parameters
+    ----------
+    task
+        What is learned.
+    rates, present
+        Keep rates, and who reports. Shapes [rounds, K].
+    options
+        How.
+
+    Returns
+    -------
+    str
+        Hexadecimal SHA-256.
+    """
     digest = hashlib.sha256(json.dumps(asdict(options), sort_keys=True).encode())
     for array in (rates, present, *task.devices, task.validation, task.test, task.feed.labels.cpu().numpy()):
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -72,7 +88,7 @@ def fingerprint(task: Task, rates: FloatArray, present: NDArray[np.bool_], optio
     return digest.hexdigest()
 
 
-def _apply(task: Task, point: Point, shift_base: Callable[[dict[str, FloatArray]], None]) -> None:
+def _apply(task: Task, point: Point, shift_base: Callable[[dict[str, WireArray]], None]) -> None:
     shift_base(point.residual)
     task.handle.write(point.state)
 
@@ -82,7 +98,7 @@ def run(
     keep: ArrayLike,
     options: FederatedOptions,
     *,
-    reports: NDArray[np.bool_] | None = None,
+    reports: BoolArray | None = None,
     checkpoint: Path | None = None,
     progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> History:

@@ -15,7 +15,6 @@ from edgealloc.models.training.backbone import AdapterHandle, LoraSpec, add_adap
 from edgealloc.models.training.cache import Feed
 from edgealloc.models.training.examples import (
     Examples,
-    IntArray,
     device_sizes,
     encode,
     flip_labels,
@@ -24,6 +23,7 @@ from edgealloc.models.training.examples import (
     split_dirichlet,
     split_iid,
 )
+from edgealloc.units import IntArray
 
 _SAMPLE, _NOISE, _SPLIT = 10, 11, 12  # purposes of a draw, the first part of its key
 
@@ -32,7 +32,7 @@ _SAMPLE, _NOISE, _SPLIT = 10, 11, 12  # purposes of a draw, the first part of it
 class Task:
     """What is learned: a model, one feed for all its examples, and who holds which.
 
-    Attributes
+    Parameters
     ----------
     handle
         The model's adapter; its values at the start of a run are the initial adapter.
@@ -41,9 +41,14 @@ class Task:
     devices
         [K] index arrays: the training examples of each device.
     validation, test
-        Indices of the examples for model choice, and of those for the final word.
+        Indices of the examples for model choice, shape [V], and of those for the final word, shape [T].
     initial
         The initial adapter, so that every run starts from the same point.
+
+    Raises
+    ------
+    ValueError
+        If an example is in two of training, validation and test.
     """
 
     handle: AdapterHandle
@@ -66,7 +71,7 @@ class Task:
 class Setup:
     """A federated learning task in a few words.
 
-    Attributes
+    Parameters
     ----------
     name
         Name in tables.
@@ -130,10 +135,19 @@ class Setup:
 
 
 def source_setup(data: str | None) -> Setup:
-    """Describe a task by where its data are: None is the offline digits, with the sizes of :class:`Setup`.
+    """Describe a task by where its data are.
 
-    A folder that holds a file ``train`` is read with its ``test``, ``dev`` or ``val``, the first that there is;
-    any other name is one source of all examples, as :func:`edgealloc.models.training.examples.load_text` takes it.
+    Parameters
+    ----------
+    data
+        None: the offline digits, with the sizes of :class:`Setup`. A folder that holds a file ``train`` is read
+        with its ``test``, ``dev`` or ``val``, the first that there is. Any other name is one source of all
+        examples, as :func:`edgealloc.models.training.examples.load_text` takes it.
+
+    Returns
+    -------
+    Setup
+        The description; nothing is read yet.
     """
     if data is None:
         return Setup()
@@ -150,7 +164,13 @@ def source_setup(data: str | None) -> Setup:
 
 
 def _text(setup: Setup, seed: int) -> tuple[Examples, int, Any, LoraSpec]:
-    """Return training, validation and test examples in this order, number of classes, model, usual adapter."""
+    """Return training, validation and test examples in this order, number of classes, model, usual adapter.
+
+    Raises
+    ------
+    ValueError
+        If there are too few examples.
+    """
     assert setup.train_file is not None
     source = load_text(setup.train_file)
     rng = round_generator(seed, _SAMPLE)
@@ -172,6 +192,13 @@ def _text(setup: Setup, seed: int) -> tuple[Examples, int, Any, LoraSpec]:
 
 
 def _digits(setup: Setup, seed: int) -> tuple[Examples, int, Any, LoraSpec]:
+    """The same as :func:`_text` for the offline digits.
+
+    Raises
+    ------
+    ValueError
+        If there are too few images.
+    """
     from edgealloc.models.training.digits import DIGITS_LORA, NEW, digits_backbone, load_digits
 
     examples = load_digits(NEW)
@@ -199,6 +226,18 @@ def build_task(
         Torch device.
     fast
         False trains without the cached path (for comparison).
+
+    Returns
+    -------
+    Task
+        Examples, shares and model.
+
+    Raises
+    ------
+    MissingPackageError
+        If torch, transformers, peft, or what reads the data is missing.
+    OSError, ValueError
+        If the data cannot be read, or are too few.
     """
     examples, classes, model, usual = (_digits if setup.train_file is None else _text)(setup, seed)
     n, held = setup.train_size, setup.validation_size

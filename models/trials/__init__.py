@@ -1,1 +1,4 @@
-"""Is the word of the bound true? Pilots, calibration, validation by training."""
+"""Is the word of the bound true? Pilots, calibration, validation by training.
+
+Calibration and validation: docs/trainer.md.
+"""

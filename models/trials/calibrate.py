@@ -1,6 +1,6 @@
 """The bound's constants, fitted to pilot runs.
 
-C, eta, Lam, lam and A of the bound (formulation, section 3) cannot be measured one by one. Pilot runs at a few
+C, eta, Lam, lam and A of the bound (docs/model.md) cannot be measured one by one. Pilot runs at a few
 common keep rates s give the test loss L(s); the constants are chosen so that G(s) - slack matches it:
 
     G(s) = A u(s) + sqrt((C^2 + 24 C eta^2 / (Lam + 2 lam (1 - s^2))) / (2 n delta)),   slack >= 0.
@@ -28,6 +28,18 @@ from edgealloc.units import FloatArray
 
 def pilot_from_records(records: Iterable[Mapping[str, Any]], *, data: str, rule: str) -> Pilot:
     """Average the records of :func:`edgealloc.models.trials.sweep.sweep` of one data set and rule over seeds.
+
+    Parameters
+    ----------
+    records
+        Of any number of data sets and rules.
+    data, rule
+        Which of them.
+
+    Returns
+    -------
+    Pilot
+        Mean losses in nats over the keep rates [P].
 
     Raises
     ------
@@ -77,6 +89,11 @@ def calibrate(
         Whether a curve may be used; it is no use to devices whose keep rates go beyond the pilot's.
     **options
         As for :func:`fit`.
+
+    Returns
+    -------
+    Calibration
+        The constants, with the misfit.
     """
 
     def misplaced(found: Calibration) -> bool:
@@ -96,7 +113,7 @@ def calibrate(
 class Transfer:
     """How constants fitted on one task do on another.
 
-    Attributes
+    Parameters
     ----------
     predicted_keep, measured_keep
         Rates of least loss, by the constants and by the runs of the other task.
@@ -117,7 +134,20 @@ class Transfer:
 
 
 def transfer(calibration: Calibration, other: Pilot) -> Transfer:
-    """Check constants on a task that they were not fitted to."""
+    """Check constants on a task that they were not fitted to.
+
+    Parameters
+    ----------
+    calibration
+        The constants.
+    other
+        Pilot runs of the other task.
+
+    Returns
+    -------
+    Transfer
+        How far prediction and measurement lie apart.
+    """
     grid = np.linspace(other.keep[0], other.keep[-1], 2001)
     values = predict(calibration.spec, grid, other.samples, other.devices)
     best = float(grid[np.argmin(values)])

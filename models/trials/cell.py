@@ -46,6 +46,11 @@ def trial_cell(
         Generator of the cell.
     tightness
         Factor on the spectrum.
+
+    Returns
+    -------
+    Instance
+        The cell, with spectrum in proportion to the payload.
     """
     drawn = make_cell(options, rng).instance
     keep = options.reference_keep
@@ -79,11 +84,16 @@ def plans_for(
     tell
         Called with a line per plan.
 
+    Returns
+    -------
+    list of Plan
+        Of the methods that found something, in the order of ``names``.
+
     Raises
     ------
     InputError
-        If no plan is left.
-    """
+        If no plan is left, or for an unknown method.
+    """  # noqa: DOC501 (no StatusError: what is raised again is for an unknown method)
 
     def run(cell: Instance, method: str) -> Result:
         return solve(cell, method, rel_gap=rel_gap, time_limit=time_limit, seed=seed)

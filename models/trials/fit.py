@@ -54,7 +54,7 @@ class Pilot:
         return float(self.keep[np.argmin(self.test_loss)])
 
     def loss_at(self, keep: ArrayLike) -> FloatArray:
-        """Interpolate the measured test loss (monotone cubics) at keep rates within the measured ones."""
+        """Interpolate the measured test loss in nats by monotone cubics, within the measured rates. Any shape."""
         from scipy.interpolate import PchipInterpolator
 
         return np.asarray(PchipInterpolator(self.keep, self.test_loss, extrapolate=False)(keep))
@@ -85,7 +85,7 @@ class Calibration:
     best_keep: float
 
     def loss(self, keep: ArrayLike) -> FloatArray:
-        """Return the predicted test loss G - slack at common keep rates, for the pilot's samples."""
+        """Return the test loss that is predicted, G - slack in nats, at keep rates common to all. Any shape."""
         return predict(self.spec, keep, self.pilot.samples, self.pilot.devices) - self.slack
 
     def apply(self, instance: Instance) -> Instance:
@@ -114,7 +114,22 @@ def _rms(values: FloatArray) -> float:
 
 
 def predict(spec: BoundSpec, keep: ArrayLike, samples: int, devices: int) -> FloatArray:
-    """Return G at common keep rates [P] for n samples in K equal shares."""
+    """Return the bound G at common keep rates (docs/model.md).
+
+    Parameters
+    ----------
+    spec
+        Constants of the bound.
+    keep
+        Keep rates. Shape [P].
+    samples, devices
+        n and K, in equal shares.
+
+    Returns
+    -------
+    array
+        G in nats. Shape [P].
+    """
     rates = np.asarray(keep, dtype=float)
     return spec.underfit_weight * underfit_term(spec).value(rates) + _gap(spec, rates, samples, devices)
 
@@ -156,6 +171,11 @@ def fit(
         Taken over into the bound.
     starts
         Number of starts; a fit takes one or two seconds at 40.
+
+    Returns
+    -------
+    Calibration
+        The constants and the misfit.
     """
     from scipy.optimize import least_squares
     from scipy.stats import qmc

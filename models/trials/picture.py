@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgealloc.errors import MissingPackageError
+from edgealloc.errors import needs
 from edgealloc.models.trials.sweep import half_width
 from edgealloc.models.trials.validate import Validation
 from edgealloc.units import FloatArray
@@ -23,13 +22,29 @@ _BAND_SEEDS = 3
 def plot_validation(validation: Validation, title: str = "", slack: float = 0.0) -> Figure:
     """Draw four panels; lines are means over seeds, bands and bars 95 % confidence intervals, cut at the frame.
 
-    With fewer than three seeds an interval says nothing, and thin lines show the runs themselves.
+    With fewer than three seeds an interval says nothing, and thin lines show the runs themselves. The panel of the
+    bound shows, per plan, what was predicted and what was measured.
 
-    The panel of the bound shows, per plan, what was predicted and what was measured; ``slack`` is the
-    calibration's, taken off the bound and its stability term.
+    Parameters
+    ----------
+    validation
+        The trained plans.
+    title
+        Of the figure.
+    slack
+        The calibration's, in nats; taken off the bound and its stability term.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Not yet written to any file.
+
+    Raises
+    ------
+    MissingPackageError
+        Without matplotlib.
     """
-    if find_spec("matplotlib") is None:
-        raise MissingPackageError("matplotlib", "plot", "the validation figure")
+    needs("matplotlib", "plot", "the validation figure")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 8), layout="constrained")
@@ -54,6 +69,7 @@ def plot_validation(validation: Validation, title: str = "", slack: float = 0.0)
 
 
 def _curve(axis: Any, validation: Validation, name: str, key: str, colour: str, marker: str) -> None:
+    """Draw one plan's test loss over ``key``, which is ``round``, ``seconds`` or ``joules``."""
     records = [r for r in validation.curves if r["plan"] == name and "test_loss" in r]
     rounds = sorted({r["round"] for r in records})
     groups = [[r for r in records if r["round"] == number] for number in rounds]
@@ -77,6 +93,7 @@ def _frame_means(axis: Any, means: FloatArray) -> None:
 
 
 def _bound(axis: Any, validation: Validation, slack: float) -> None:
+    """Draw what the bound says of each plan beside what was measured, in nats."""
     rows = validation.table()
     place = np.arange(len(rows))
     loss = np.array([r["test_loss"] for r in rows])

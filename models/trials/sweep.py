@@ -117,6 +117,7 @@ def sweep(
 
 
 def _pilot(task: Task, setup: Setup, rule: str, options: FederatedOptions, dropout: float, key: str) -> Record:
+    """Train once and return the record: what was asked for, the final scores, and the processor time in s."""
     start = time.process_time()
     history = run(task, 1.0 - dropout, options)
     return {
@@ -133,7 +134,20 @@ def _pilot(task: Task, setup: Setup, rule: str, options: FederatedOptions, dropo
 
 
 def half_width(values: Sequence[float], confidence: float = 0.95) -> float:
-    """Return the half-width of Student's confidence interval of the mean; nan for a single value."""
+    """Return the half-width of Student's confidence interval of a mean.
+
+    Parameters
+    ----------
+    values
+        Independent samples. Length N.
+    confidence
+        Of the interval.
+
+    Returns
+    -------
+    float
+        In the unit of the values; nan for a single value.
+    """
     if len(values) < 2:
         return math.nan
     from scipy.stats import t
@@ -143,7 +157,19 @@ def half_width(values: Sequence[float], confidence: float = 0.95) -> float:
 
 
 def summarise(records: Iterable[Record]) -> list[Record]:
-    """Average over seeds: one row per data set, rule and dropout rate, with 95 % intervals of the test loss."""
+    """Average records over seeds.
+
+    Parameters
+    ----------
+    records
+        As :func:`sweep` returns them.
+
+    Returns
+    -------
+    list of dict
+        One row per data set, rule and dropout rate: means of losses (nats) and accuracies, and the half-width of
+        the 95 % interval of the test loss.
+    """
     groups: dict[tuple[str, str, float], list[Record]] = {}
     for r in records:
         groups.setdefault((r["data"], r["rule"], r["dropout"]), []).append(r)

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgealloc.errors import Fault, InputError, MissingPackageError
+from edgealloc.errors import Fault, InputError, needs
 from edgealloc.models.training.client import FederatedOptions
 from edgealloc.models.training.federated import run
 from edgealloc.models.training.task import Setup, build_task
 from edgealloc.models.trials.sweep import Record, append_record, half_width, read_records, run_key
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +48,11 @@ class Plan:
         Devices that take part. Shape [K].
     bound
         The bound's value G at these rates, and its stability term, for comparison; nan if unknown.
+
+    Raises
+    ------
+    InputError
+        If the arrays do not have the same length.
     """
 
     name: str
@@ -57,7 +61,7 @@ class Plan:
     energy_j: FloatArray
     deadline_s: float
     energy_limit_j: FloatArray
-    selected: NDArray[np.bool_]
+    selected: BoolArray
     bound: float = float("nan")
     stability: float = float("nan")
 
@@ -72,7 +76,7 @@ class Plan:
             raise InputError("plan", faults)
 
     @property
-    def reports(self) -> NDArray[np.bool_]:
+    def reports(self) -> BoolArray:
         """Devices whose update arrives. Shape [K]."""
         in_time = self.latency_s <= self.deadline_s
         return np.asarray(self.selected & in_time & (self.energy_j <= self.energy_limit_j))
@@ -93,6 +97,18 @@ class Plan:
 
 def plan_from_result(result: Result, name: str | None = None) -> Plan:
     """Read the plan off a solver's result, through the problem's own evaluation of its allocation.
+
+    Parameters
+    ----------
+    result
+        With an allocation.
+    name
+        Name in tables; the result's method by default.
+
+    Returns
+    -------
+    Plan
+        Its keep rates, times in s and energies in J, and the bound.
 
     Raises
     ------
@@ -120,7 +136,7 @@ def plan_from_result(result: Result, name: str | None = None) -> Plan:
 class Validation:
     """Training curves and final scores of several plans over several seeds.
 
-    Attributes
+    Parameters
     ----------
     curves
         One record per plan, seed and round: ``plan``, ``seed``, ``round``, ``seconds``, ``joules``, ``test_loss``,
@@ -160,6 +176,24 @@ class Validation:
 
         A plan is better by more than the noise where ``difference + ci95 < 0``. With ``best_test_loss`` every plan
         is judged at its round of least validation loss, as if it had been stopped early.
+
+        Parameters
+        ----------
+        reference
+            Name of the plan to compare with.
+        measure
+            ``test_loss``, ``best_test_loss`` or another number of the final records.
+
+        Returns
+        -------
+        list of dict
+            One row per other plan: ``plan``, ``difference`` and ``ci95`` (mean and 95 % half-width, in the
+            measure's unit), ``better_in`` and ``seeds``.
+
+        Raises
+        ------
+        InputError
+            If there is no such plan.
         """
         base = {r["seed"]: r[measure] for r in self.finals if r["plan"] == reference}
         if not base:
@@ -177,10 +211,16 @@ class Validation:
 
 
 def _frame(records: Sequence[Record]) -> pd.DataFrame:
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise MissingPackageError("pandas", "frame", "a result frame") from error
+    """Return the records as a data frame.
+
+    Raises
+    ------
+    MissingPackageError
+        Without pandas.
+    """
+    needs("pandas", "frame", "a result frame")
+    import pandas as pd
+
     return pd.DataFrame.from_records(list(records))
 
 
@@ -216,6 +256,16 @@ def validate(
         Torch device.
     progress
         Called with each final record.
+
+    Returns
+    -------
+    Validation
+        Curves and final scores of all plans and seeds.
+
+    Raises
+    ------
+    InputError
+        If two plans have the same name.
     """
     if len({p.name for p in plans}) < len(plans):
         raise InputError("validation", [Fault("plans", "name", "repeated", "distinct names")])

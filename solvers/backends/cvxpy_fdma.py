@@ -13,14 +13,13 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.outcome import Status
-from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageError
+from edgealloc.errors import EdgeallocError, Fault, InputError, needs
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.backends.judge import UNASKED, Claim, Stop, conclude, stop_of
@@ -66,9 +65,14 @@ _TIME_LIMITS = {"CLARABEL": "time_limit", "SCS": "time_limit_secs"}
 
 
 def import_cvxpy() -> Any:
-    """The package cvxpy, or the error that names its extra."""
-    if find_spec("cvxpy") is None:
-        raise MissingPackageError("cvxpy", "cvxpy", "a back end of cvxpy")
+    """The package cvxpy, which is imported only where it is used.
+
+    Raises
+    ------
+    MissingPackageError
+        Without cvxpy; the message names its extra.
+    """
+    needs("cvxpy", "cvxpy", "a back end of cvxpy")
     import cvxpy
 
     return cvxpy
@@ -114,7 +118,18 @@ class ConvexModel:
         return allocation_of(self.source, *(np.asarray(v.value, dtype=np.float64) for v in names))
 
     def with_gain(self, gain: FloatArray) -> ConvexModel:
-        """The same compiled model for new channel gains, shape [K]; the old one must no longer be used."""
+        """The same compiled model for new channel gains.
+
+        Parameters
+        ----------
+        gain
+            Channel power gains. Shape [K].
+
+        Returns
+        -------
+        ConvexModel
+            It shares its program with the old one, which must no longer be used.
+        """
         source = Problem(self.source.instance.with_changes(gain=gain), self.source.underfit)
         form = LogForm.of(source)
         self.energy_per_bit.value = form.nats - form.snr
@@ -212,6 +227,16 @@ class ConvexModel:
 def to_cvxpy(problem: Problem) -> ConvexModel:
     """The continuous FDMA problem as a cvxpy problem, for constraints of your own and any conic solver.
 
+    Parameters
+    ----------
+    problem
+        A log-convex problem with FDMA.
+
+    Returns
+    -------
+    ConvexModel
+        Its program and variables, with a method to solve it. Everything in it is dimensionless.
+
     Raises
     ------
     MissingPackageError
@@ -287,6 +312,13 @@ def _run(cp: Any, program: Any, name: str, settings: dict[str, Any]) -> str:
 
 
 def _solver_name(cp: Any, wanted: str) -> str:
+    """The solver asked for, or the best one installed, in cvxpy's spelling.
+
+    Raises
+    ------
+    InputError
+        When it is not installed.
+    """
     installed = [name for name in _SETTINGS if name in cp.installed_solvers()]
     if not wanted:
         return installed[0]
@@ -298,6 +330,21 @@ def _solver_name(cp: Any, wanted: str) -> str:
 
 def solve_cvxpy(problem: Problem, options: Options | None = None, solver: str = "") -> Result:
     """Solve a log-convex problem with a conic solver; the answer is judged by us.
+
+    Parameters
+    ----------
+    problem
+        A log-convex problem with FDMA.
+    options
+        Gap and limits.
+    solver
+        Name of a cvxpy solver; the best one installed by default.
+
+    Returns
+    -------
+    Result
+        Its allocation is the solver's point, repaired where it breaks a budget; its bound is ours, by weak
+        duality.
 
     Raises
     ------

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.solvers.backends.cvxpy_fdma import import_cvxpy
-from edgealloc.units import FloatArray
+from edgealloc.units import LN2, FloatArray, IntArray
 
 __all__ = ["OfdmaRelaxation", "ofdma_relaxation"]
 
@@ -54,9 +53,21 @@ class OfdmaRelaxation:
     def value(
         self, least: FloatArray | None = None, most: FloatArray | None = None, solver: str = "CLARABEL"
     ) -> float:
-        """Value of the relaxation with owners between the bounds (shape [K, M]); ``inf`` where it has no point.
+        """Value of the relaxation with owners between bounds.
 
         Less :data:`MARGIN` it is a lower bound of G over all assignments within the bounds.
+
+        Parameters
+        ----------
+        least, most
+            Bounds of the shares; 0 and 1 by default. Shape [K, M].
+        solver
+            Name of a cvxpy solver.
+
+        Returns
+        -------
+        float
+            G of the relaxation; ``inf`` where it has no point.
 
         Raises
         ------
@@ -76,7 +87,7 @@ class OfdmaRelaxation:
             raise EdgeallocError(f"{solver} did not solve the relaxation: {self.problem.status}")
         return float(self.problem.value) * self.scale
 
-    def value_of(self, owner: NDArray[np.intp], solver: str = "CLARABEL") -> float:
+    def value_of(self, owner: IntArray, solver: str = "CLARABEL") -> float:
         """Value of one assignment (shape [M], -1 for nobody): no relaxation, the best G that it allows."""
         fixed = (owner[None, :] == np.arange(self.least.shape[0])[:, None]).astype(np.float64)
         return self.value(fixed, fixed, solver)
@@ -84,6 +95,16 @@ class OfdmaRelaxation:
 
 def ofdma_relaxation(problem: Problem) -> OfdmaRelaxation:
     """The relaxation of an OFDMA problem with inverse-keep, without levels, menus, selection.
+
+    Parameters
+    ----------
+    problem
+        An OFDMA problem.
+
+    Returns
+    -------
+    OfdmaRelaxation
+        The compiled program; bounds of the owners are its parameters.
 
     Raises
     ------
@@ -103,7 +124,7 @@ def ofdma_relaxation(problem: Problem) -> OfdmaRelaxation:
     width = subcarrier_hz(inst)
     # units: T for times, the energy budget for energies, D1 for bits, the work at full frequency for cycles
     snr = inst.gain * (energy_j / (inst.noise_psd_w_per_hz * width * deadline))[:, None]
-    bits_per_use = width * deadline / math.log(2.0) / inst.payload_lora_bits
+    bits_per_use = width * deadline / LN2 / inst.payload_lora_bits
     work_fixed = inst.cycles_fixed / (inst.freq_max_hz * deadline)
     work_lora = inst.cycles_lora / (inst.freq_max_hz * deadline)
     heat = inst.capacitance * inst.freq_max_hz**3 * deadline / energy_j

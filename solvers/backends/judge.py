@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -23,6 +23,7 @@ from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.backends.repair import repair
 from edgealloc.solvers.base import Control, Options
+from edgealloc.solvers.ending import unsolved
 from edgealloc.solvers.fdma.cell import Cell
 from edgealloc.solvers.fdma.diagnose import diagnose
 from edgealloc.solvers.fdma.response import BANDWIDTH, SLOPE, share
@@ -53,7 +54,20 @@ class Stop(Enum):
 
 
 def stop_of(table: Mapping[str, Stop], native: str) -> Stop:
-    """Look up a native status; one that the table does not list is a failure, never a success."""
+    """Look up a native status.
+
+    Parameters
+    ----------
+    table
+        Every status that the solver's documentation lists.
+    native
+        The status in the solver's own words.
+
+    Returns
+    -------
+    Stop
+        One that the table does not list is a failure, never a success.
+    """
     return table.get(native, Stop.FAILED)
 
 
@@ -122,6 +136,20 @@ def judge(problem: Problem, point: Allocation, redeal: bool = True) -> Judgement
     """Evaluate a point with the problem model alone, and repair it.
 
     OFDMA points are judged by their owners: power on a sub-carrier that another device owns carries nothing.
+
+    Parameters
+    ----------
+    problem
+        What the point is for.
+    point
+        An allocation that may break budgets.
+    redeal
+        Whether a repair may deal the spectrum anew.
+
+    Returns
+    -------
+    Judgement
+        How far the point breaks budgets, relatively, G there, and the repaired point.
     """
     seen = problem.evaluate(point)
     excess = [_excess(problem, v) for v in seen.violations]
@@ -211,6 +239,20 @@ def conclude(problem: Problem, claim: Claim, control: Control) -> Result:
 
     ``optimal`` needs a gap within the limit; ``locally_solved`` a solver that says so and gives no believed
     bound; ``infeasible`` our own proof; a point that cannot be repaired is no solution.
+
+    Parameters
+    ----------
+    problem
+        What was to be solved.
+    claim
+        What the solver says.
+    control
+        Gap and clock.
+
+    Returns
+    -------
+    Result
+        Its bound is the best of what is believed and what we prove.
     """
     judged = judge(problem, claim.point, claim.redeal) if claim.point is not None else None
     words = [f"{claim.solver} says {claim.native!r}"] + ([claim.detail] if claim.detail else [])
@@ -252,20 +294,14 @@ def conclude(problem: Problem, claim: Claim, control: Control) -> Result:
         words.append(control.reason)
     gap = relative_gap(objective, bound)
     control.report(Snapshot(claim.method, control.seconds, claim.iterations, bound, objective, gap, claim.nodes))
-    return Result(
-        problem=problem,
-        method=claim.method,
+    return replace(
+        unsolved(problem, claim.method, control, bound, "; ".join(words)),
         status=status,
         objective=objective,
-        lower_bound=bound,
-        free_objective=problem.free_objective,
         allocation=allocation,
-        seconds=control.seconds,
         nodes=claim.nodes,
         iterations=claim.iterations,
         diagnosis=findings,
-        message="; ".join(words),
-        trace=tuple(control.trace),
     )
 
 

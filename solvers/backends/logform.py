@@ -19,13 +19,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
-from edgealloc.units import FloatArray
+from edgealloc.units import LN2, BoolArray, FloatArray, IntArray
 
 __all__ = ["TERMS", "LogForm", "allocation_of", "mean_exponential", "quadrature_error", "without_logarithm"]
 
@@ -34,30 +33,31 @@ TERMS = 14  # relative error of eps(v) below 1e-12 up to v = 20, that is 29 bit/
 
 @dataclass(frozen=True, slots=True)
 class LogForm:
-    """Coefficients of the logarithmic form; shape [K] each unless a scalar, all dimensionless.
+    """Coefficients of the logarithmic form; all dimensionless.
 
     Parameters
     ----------
     download_fixed, download_lora
-        Share of the deadline that D0 and D1 take in the downlink, at keep rate 1.
+        Share of the deadline that D0 and D1 take in the downlink, at keep rate 1. Shape [K].
     compute_fixed, compute_lora
-        Share of the deadline that W0 and W1 take at the highest frequency.
+        Share of the deadline that W0 and W1 take at the highest frequency. Shape [K].
     energy_fixed, energy_lora
-        Share of the energy budget (less its static part) that W0 and W1 take at the highest frequency.
+        Share of the energy budget (less its static part) that W0 and W1 take at the highest frequency. Shape [K].
     power
-        log((E - E0) / (power_max T)); the power row is ``eps - tau + power <= 0``.
+        log((E - E0) / (power_max T)); the power row is ``eps - tau + power <= 0``. Shape [K].
     snr
-        log((E - E0) g / (N0 T B)); the signal-to-noise ratio is ``exp(eps - tau - beta + snr)``.
+        log((E - E0) g / (N0 T B)); the signal-to-noise ratio is ``exp(eps - tau - beta + snr)``. Shape [K].
     nats
         log(D1 ln 2 / (T B)); v = ``exp(x - tau - beta + nats)`` nats per channel use when D0 = 0.
+        Shape [K].
     head
-        D0 / D1.
+        D0 / D1. Shape [K].
     x_min, x_max, phi_min
-        Ranges of log s and lower end of log(f / f_max).
+        Ranges of log s and lower end of log(f / f_max). Shape [K].
     underfit
-        A w_k times the factor of the adapter.
+        A w_k times the factor of the adapter. Shape [K].
     weight
-        w_k.
+        w_k. Shape [K].
     stability_base, stability_spread
         ``C^2`` and ``24 C eta^2`` times 1 / (2 n delta): a scalar for global pooling, else shape [K].
     curvature, sparsity
@@ -88,14 +88,26 @@ class LogForm:
     pooled: bool
 
     @classmethod
-    def of(cls, problem: Problem, option: NDArray[np.intp] | None = None) -> LogForm:
-        """The form of a problem without sub-carriers, for the menu rows ``option`` (first rows by default).
+    def of(cls, problem: Problem, option: IntArray | None = None) -> LogForm:
+        """The form of a problem without sub-carriers.
+
+        Parameters
+        ----------
+        problem
+            FDMA or resource blocks.
+        option
+            Menu rows; the first ones by default. Shape [K].
+
+        Returns
+        -------
+        LogForm
+            Its coefficients.
 
         Raises
         ------
         EdgeallocError
-            When there is no such form: sub-carriers, a device without gain, or one whose static energy
-            leaves nothing.
+            When there is no such form: sub-carriers, a device without gain, or one whose static energy leaves
+            nothing.
         """
         inst, spec, stability = problem.instance, problem.instance.bound, problem.stability
         energy_j = inst.energy_j - inst.energy_static_j
@@ -117,7 +129,7 @@ class LogForm:
             energy_lora=joule * adapter.cycles_lora,
             power=np.log(energy_j / (inst.power_max_w * inst.latency_s)),
             snr=np.log(energy_j * inst.gain / (inst.noise_psd_w_per_hz * channel_uses)),
-            nats=np.log(adapter.payload_lora_bits * np.log(2.0) / channel_uses),
+            nats=np.log(adapter.payload_lora_bits * LN2 / channel_uses),
             head=inst.payload_fixed_bits / adapter.payload_lora_bits,
             x_min=np.log(inst.keep_min),
             x_max=np.log(inst.keep_max),
@@ -132,7 +144,7 @@ class LogForm:
         )
 
 
-def without_logarithm(problem: Problem) -> NDArray[np.bool_]:
+def without_logarithm(problem: Problem) -> BoolArray:
     """Devices without gain on any sub-carrier or without energy: they cannot upload at all. Shape [K]."""
     inst = problem.instance
     gain = inst.gain if inst.gain.ndim == 1 else inst.gain.max(axis=1)
@@ -150,7 +162,20 @@ def mean_exponential(terms: int = TERMS) -> tuple[FloatArray, FloatArray]:
 
 
 def quadrature_error(v: FloatArray, terms: int = TERMS) -> float:
-    """Largest share of eps(v) that the rule misses at efficiencies v > 0 (0 down to rounding errors)."""
+    """Largest share of eps(v) that the rule misses.
+
+    Parameters
+    ----------
+    v
+        Efficiencies > 0 in nats. Any shape.
+    terms
+        Nodes of the rule.
+
+    Returns
+    -------
+    float
+        0 down to rounding errors, never less.
+    """
     nodes, logs = mean_exponential(terms)
     rule = np.exp(np.multiply.outer(v, nodes) + logs).sum(axis=-1)
     return max(0.0, float(np.max(1.0 - rule * v / np.expm1(v))))
@@ -159,7 +184,20 @@ def quadrature_error(v: FloatArray, terms: int = TERMS) -> float:
 def allocation_of(
     problem: Problem, x: FloatArray, tau: FloatArray, eps: FloatArray, phi: FloatArray, beta: FloatArray
 ) -> Allocation:
-    """The allocation, in SI units, of a point in logarithmic variables. Shapes [K]."""
+    """The allocation, in SI units, of a point in logarithmic variables.
+
+    Parameters
+    ----------
+    problem
+        FDMA or resource blocks.
+    x, tau, eps, phi, beta
+        As the module names them; all dimensionless. Shapes [K].
+
+    Returns
+    -------
+    Allocation
+        As the point says: budgets may be broken.
+    """
     inst = problem.instance
     energy_j = inst.energy_j - inst.energy_static_j
     return Allocation(

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
-from edgealloc.errors import EdgeallocError, MissingPackageError
+from edgealloc.errors import EdgeallocError, needs
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.solvers.backends.logform import LogForm, allocation_of, mean_exponential
-from edgealloc.units import FloatArray
+from edgealloc.units import LN2, FloatArray
 
 __all__ = ["Form", "allocation_of_model", "to_pyomo"]
 
@@ -41,6 +40,13 @@ def to_pyomo(problem: Problem, form: Form | None = None) -> Any:
     form
         ``log`` or ``direct`` (see the module); by default ``log`` where it exists.
 
+    Returns
+    -------
+    pyomo.environ.ConcreteModel
+        Variables over the set K of the device names: ``x``, ``tau``, ``eps``, ``phi``, ``beta``, ``v``
+        (dimensionless), or ``keep``, ``freq`` in GHz, ``upload_s`` in s, ``bandwidth`` in kHz, ``power`` in W, and
+        binaries. :func:`allocation_of_model` reads them back.
+
     Raises
     ------
     MissingPackageError
@@ -48,8 +54,7 @@ def to_pyomo(problem: Problem, form: Form | None = None) -> Any:
     EdgeallocError
         For another underfitting term; for ``log`` where the problem has no such form.
     """
-    if find_spec("pyomo") is None:
-        raise MissingPackageError("pyomo", "pyomo", "a back end of pyomo")
+    needs("pyomo", "pyomo", "a back end of pyomo")
     if problem.underfit.name not in ("inverse-keep", "perturbation"):
         raise EdgeallocError(f"Pyomo models take inverse-keep and perturbation, not {problem.underfit.name!r}")
     flat = problem.instance.access == "fdma" and not problem.structure.discrete
@@ -61,7 +66,18 @@ def to_pyomo(problem: Problem, form: Form | None = None) -> Any:
 
 
 def allocation_of_model(problem: Problem, model: Any) -> Allocation:
-    """The allocation, in SI units, that the variables of either form hold."""
+    """The allocation that the variables of either form hold.
+
+    Parameters
+    ----------
+    problem, model
+        The problem and its model; variables without a value count as 0.
+
+    Returns
+    -------
+    Allocation
+        In SI units, as the solver left it: budgets may be broken.
+    """
     from pyomo.environ import value
 
     inst, names = problem.instance, problem.instance.device_names
@@ -97,6 +113,11 @@ def allocation_of_model(problem: Problem, model: Any) -> Allocation:
 
 
 def _log(problem: Problem) -> Any:
+    """The form of :mod:`edgealloc.solvers.backends.logform`: dimensionless logarithms of what a device does.
+
+    Variables ``x``, ``tau``, ``eps``, ``phi``, ``beta`` and ``v`` over the devices, and ``kept``, the sum of w
+    s^2. Rows latency, energy, power, rate, upload and spectrum are posynomials or convex as they stand.
+    """
     import pyomo.environ as pyo
 
     form, inst = LogForm.of(problem), problem.instance
@@ -187,6 +208,11 @@ def _close(m: Any, problem: Problem, loss: Any, square: dict[str, Any], weight: 
 
 
 def _direct(problem: Problem) -> Any:
+    """The textbook: ``keep``, ``freq`` in GHz, ``upload_s`` in s, ``selected``, menu rows and levels as binaries.
+
+    Rows: latency in s, energy in J, payload in Mbit; :func:`_uplink` brings spectrum, power and rate. Products of
+    variables stand as they are, so that the model reads like docs/model.md.
+    """
     import pyomo.environ as pyo
 
     inst, names = problem.instance, problem.instance.device_names
@@ -300,7 +326,7 @@ def _uplink(m: Any, problem: Problem) -> None:
 
         def shannon(m: Any, k: str) -> Any:
             snr = inst.gain[at[k]] / (noise * width)
-            return sum(pyo.log(1 + float(snr[c]) * m.power[k, c]) for c in m.M) * (width / math.log(2) / MBIT)
+            return sum(pyo.log(1 + float(snr[c]) * m.power[k, c]) for c in m.M) * (width / LN2 / MBIT)
 
         m.rate_mbps = pyo.Expression(m.K, rule=shannon)
         return
@@ -321,6 +347,6 @@ def _uplink(m: Any, problem: Problem) -> None:
 
     def rate(m: Any, k: str) -> Any:
         snr_khz = float(inst.gain[at[k]]) / noise / KHZ
-        return m.bandwidth[k] * pyo.log(1 + snr_khz * m.power[k] / m.bandwidth[k]) * (KHZ / math.log(2) / MBIT)
+        return m.bandwidth[k] * pyo.log(1 + snr_khz * m.power[k] / m.bandwidth[k]) * (KHZ / LN2 / MBIT)
 
     m.rate_mbps = pyo.Expression(m.K, rule=rate)

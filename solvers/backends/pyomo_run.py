@@ -12,13 +12,12 @@ import math
 import tempfile
 from dataclasses import replace
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgealloc.errors import Fault, InputError, MissingPackageError
+from edgealloc.errors import Fault, InputError, needs
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.backends.judge import UNASKED, Claim, Stop, conclude, stop_of
@@ -86,6 +85,20 @@ MARGIN = 1e-5  # taken off such a bound, relatively: their default tolerances on
 def solve_pyomo(problem: Problem, options: Options | None = None, solver: str = "ipopt") -> Result:
     """Solve with a Pyomo solver, in the ``log`` form where it exists.
 
+    Parameters
+    ----------
+    problem
+        Its underfitting term must be ``inverse-keep`` or ``perturbation``.
+    options
+        Gap and limits.
+    solver
+        Name of a Pyomo solver.
+
+    Returns
+    -------
+    Result
+        As :func:`solve_model`.
+
     Raises
     ------
     MissingPackageError, EdgeallocError, InputError
@@ -126,10 +139,17 @@ def solve_model(
     settings
         Options of the solver itself.
 
+    Returns
+    -------
+    Result
+        Its allocation is the model's point, repaired where it breaks a budget, and its objective ours.
+
     Raises
     ------
     InputError
         When the solver is not available.
+    MissingPackageError
+        For IPOPT when there is neither an executable nor casadi.
     """
     import pyomo.environ as pyo
 
@@ -138,10 +158,9 @@ def solve_model(
         engine = pyo.SolverFactory(solver)
         if engine.available(exception_flag=False):
             claim = _by_pyomo(problem, model, solver, engine, options, settings)
-        elif solver == "ipopt" and find_spec("casadi") is not None:
-            claim = _by_casadi(problem, model, options, settings)
         elif solver == "ipopt":
-            raise MissingPackageError("casadi", "pyomo", "IPOPT without an executable")
+            needs("casadi", "pyomo", "IPOPT without an executable")
+            claim = _by_casadi(problem, model, options, settings)
         else:
             allowed = "a solver that pyomo finds here (pyomo help --solvers)"
             raise InputError("options", [Fault("options", "method", f"pyomo:{solver}", allowed)])

@@ -1,6 +1,6 @@
 """Strict feasibility for points of outside solvers: keep rates are shaved, budgets never stretched.
 
-Resources cap keep rates from above only (formulation, section 5.1), so whatever serves a keep rate serves every
+Resources cap keep rates from above only (docs/model.md), so whatever serves a keep rate serves every
 smaller one: per device the rates that given resources serve are an interval, and bisection finds its end.
 """
 
@@ -21,9 +21,9 @@ from edgealloc.formulation.device import (
 )
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_rate_bps
-from edgealloc.solvers.fdma.bandwidth import device_rows
 from edgealloc.solvers.fdma.response import BANDWIDTH, COMPUTE, bandwidths, new_table
-from edgealloc.units import FloatArray
+from edgealloc.solvers.row import device_rows
+from edgealloc.units import LN2, FloatArray
 
 __all__ = ["repair"]
 
@@ -36,6 +36,15 @@ def repair(problem: Problem, point: Allocation, redeal: bool = True) -> Allocati
     Shares of the spectrum and powers are scaled down to what there is, never up. A hair's violation can cost a
     device at ``keep_min`` everything, and a whole step where keep rates are discrete or common; with ``redeal``
     the point's own keep rates are then also tried on the least bandwidths that carry them (FDMA and blocks).
+
+    Parameters
+    ----------
+    problem
+        What the point is for.
+    point
+        An allocation that may break budgets.
+    redeal
+        Whether the spectrum may be dealt anew.
 
     Returns
     -------
@@ -79,8 +88,10 @@ class _Resources:
 
     Parameters
     ----------
-    problem, adapter, freq_hz
-        The problem, the chosen menu rows, the processor frequencies.
+    problem, adapter
+        The problem, and the chosen menu rows.
+    freq_hz
+        Processor frequencies. Shape [K].
     bandwidth_hz
         FDMA and blocks: bandwidth of each device. Shape [K].
     owner, subcarrier_w
@@ -128,7 +139,7 @@ class _Resources:
         with np.errstate(all="ignore"):
             if self.bandwidth_hz is not None:
                 band, noise = self.bandwidth_hz, inst.noise_psd_w_per_hz
-                need = np.expm1(bits * np.log(2.0) / (time_s * band)) * noise * band / inst.gain * (1.0 + MARGIN)
+                need = np.expm1(bits * LN2 / (time_s * band)) * noise * band / inst.gain * (1.0 + MARGIN)
             else:
                 assert self.owner is not None
                 assert self.subcarrier_w is not None

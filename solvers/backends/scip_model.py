@@ -13,13 +13,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
-from edgealloc.errors import EdgeallocError, MissingPackageError
+from edgealloc.errors import EdgeallocError, needs
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.solvers.backends.logform import (
@@ -101,7 +100,7 @@ class ScipModel:
 
     @property
     def values_of_v(self) -> FloatArray:
-        """Spectral efficiencies of the devices that take part, in nats; empty with sub-carriers."""
+        """Spectral efficiencies of the devices that take part, in nats, shape [N]; empty with sub-carriers."""
         value = self.model.getVal
         pairs = zip(self.efficiency, self.selected, strict=False)
         return np.array([value(v) for v, s in pairs if s is None or value(s) > 0.5])
@@ -115,6 +114,18 @@ class ScipModel:
 def build(problem: Problem, terms: int = TERMS) -> ScipModel:
     """The SCIP model of a problem.
 
+    Parameters
+    ----------
+    problem
+        Its underfitting term must be ``inverse-keep`` or ``perturbation``.
+    terms
+        Nodes of the quadrature (:func:`~edgealloc.solvers.backends.logform.mean_exponential`).
+
+    Returns
+    -------
+    ScipModel
+        The model and its variables.
+
     Raises
     ------
     MissingPackageError
@@ -122,8 +133,7 @@ def build(problem: Problem, terms: int = TERMS) -> ScipModel:
     EdgeallocError
         For curves and users' functions, and for a device without gain or energy (no logarithm).
     """
-    if find_spec("pyscipopt") is None:
-        raise MissingPackageError("pyscipopt", "scip", "method 'scip'")
+    needs("pyscipopt", "scip", "method 'scip'")
     if not takes_scip(problem):
         raise EdgeallocError(f"SCIP takes inverse-keep and perturbation; this is {problem.underfit.name!r}")
     import pyscipopt as scip
@@ -147,15 +157,19 @@ class _Builder:
     bands: list[Any] = field(default_factory=list)
 
     def variable(self, low: float, high: float, kind: str = "C", cost: float = 0.0) -> Any:
+        """A new variable: kind C continuous, B binary, I integer."""
         return self.out.model.addVar(lb=float(low), ub=float(high), vtype=kind, obj=cost)
 
     def row(self, expression: Any) -> None:
+        """Add a constraint."""
         self.out.model.addCons(expression)
 
     def sum(self, terms: Iterable[Any]) -> Any:
+        """A sum in SCIP's own kind."""
         return self.scip.quicksum(terms)
 
     def build(self) -> ScipModel:
+        """The whole model: devices one by one, then the spectrum and the stability term."""
         problem, inst = self.problem, self.problem.instance
         flat, idle = problem, without_logarithm(problem)
         if idle.any() and inst.exclusion_penalty is not None:  # they stay out; any numbers do for their rows

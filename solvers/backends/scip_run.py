@@ -46,6 +46,18 @@ _LOOK_S = 0.05  # how often a running SCIP is asked to stop, once somebody wants
 def solve_scip(problem: Problem, options: Options | None = None) -> Result:
     """Solve with SCIP; the answer is judged by us.
 
+    Parameters
+    ----------
+    problem
+        Any access scheme, with any variant but curves and users' functions.
+    options
+        Gap, limits, callback.
+
+    Returns
+    -------
+    Result
+        Its bound is SCIP's, on a program that is a relaxation, less :data:`MARGIN`, or ours where that is better.
+
     Raises
     ------
     MissingPackageError, EdgeallocError

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 from edgealloc.verify.proof.enclosures import Number
 
 __all__ = ["Guesses"]
@@ -16,18 +15,27 @@ __all__ = ["Guesses"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Guesses(Number):
-    """Doubles, rounded to nearest; for drafting certificates, a tenth of the cost of intervals."""
+    """Doubles, rounded to nearest; for drafting certificates, a tenth of the cost of intervals.
+
+    Parameters
+    ----------
+    values
+        The numbers; nan where nothing is known. Any shape.
+    """
 
     values: FloatArray
 
     @classmethod
     def of(cls, values: Any) -> Guesses:
+        """Doubles (a scalar or an array of any shape), taken as they are."""
         return values if isinstance(values, Guesses) else cls(np.asarray(values, dtype=np.float64))
 
     def lower(self) -> FloatArray:
+        """The values; ``-inf`` where nothing is known. Of their shape."""
         return np.where(np.isnan(self.values), -np.inf, self.values)
 
     def upper(self) -> FloatArray:
+        """The values; ``inf`` where nothing is known. Of their shape."""
         return np.where(np.isnan(self.values), np.inf, self.values)
 
     def __add__(self, other: Any) -> Guesses:
@@ -43,22 +51,29 @@ class Guesses(Number):
         return Guesses(-self.values)
 
     def exp(self) -> Guesses:
+        """e^x."""
         return Guesses(np.exp(self.values))
 
     def expm1(self) -> Guesses:
+        """e^x - 1."""
         return Guesses(np.expm1(self.values))
 
     def log(self) -> Guesses:
+        """Natural logarithm; nan for negative values."""
         return Guesses(np.log(self.values))
 
     def sqrt(self) -> Guesses:
+        """Square root; nan for negative values."""
         return Guesses(np.sqrt(self.values))
 
-    def where(self, mask: NDArray[np.bool_], other: Guesses) -> Guesses:
+    def where(self, mask: BoolArray, other: Guesses) -> Guesses:
+        """The values where ``mask`` is true, elsewhere those of ``other``; all of one shape."""
         return Guesses(np.where(mask, self.values, other.values))
 
     def take(self, index: Any) -> Guesses:
+        """The values at an index of numpy."""
         return Guesses(self.values[index])
 
     def total(self) -> Guesses:
+        """The sum of all values, a single number."""
         return Guesses(np.asarray(np.sum(self.values)))

@@ -13,8 +13,8 @@ from edgealloc.certificate.prices import Certificate, Node, Pieces, Planes
 from edgealloc.data.instance import Instance
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.certify.planes import planes_at
-from edgealloc.solvers.separable.choices import Choices, IntArray
-from edgealloc.units import FloatArray
+from edgealloc.solvers.separable.choices import Choices
+from edgealloc.units import FloatArray, IntArray
 from edgealloc.verify.certificate import Model
 from edgealloc.verify.proof.cover import levels_of, options_of, root_box
 from edgealloc.verify.proof.enclosures import Intervals
@@ -25,7 +25,18 @@ _NEARER = (1.0, *(1.0 - 10.0 ** (-0.5 * i) for i in range(26, 0, -1)), 0.5, 0.3,
 
 
 def infeasible_certificate(problem: Problem) -> Certificate:
-    """The certificate that no allocation exists; it holds only where the single devices and the sum say so."""
+    """The certificate that no allocation exists; it holds only where the single devices and the sum say so.
+
+    Parameters
+    ----------
+    problem
+        An infeasible problem with FDMA or resource blocks.
+
+    Returns
+    -------
+    Certificate
+        One piece per device and menu row, unchecked.
+    """
     instance, choices = problem.instance, Choices.of(problem)
     left = _least(instance)[choices.device]
     option = np.asarray(np.maximum(choices.option, 0), dtype=np.intp)
@@ -53,6 +64,7 @@ def _least(instance: Instance) -> FloatArray:
 
 
 def _planes(choices: Choices, keep: FloatArray) -> Planes:
+    """Planes that touch at keep rates [R], without warnings where a mode is impossible there."""
     with np.errstate(all="ignore"):
         return planes_at(choices.rows, keep)
 
@@ -60,6 +72,7 @@ def _planes(choices: Choices, keep: FloatArray) -> Planes:
 def _certificate(
     instance: Instance, choices: Choices, option: IntArray, left: FloatArray, planes: Planes
 ) -> Certificate:
+    """One node with a piece per mode from ``left`` [R] on, under planes [R]."""
     pieces = Pieces(
         device=choices.device,
         option=option,

@@ -1,4 +1,7 @@
-"""The proof of one leaf of an OFDMA search: cuts, levels and what they cost."""
+"""The proof of one leaf of an OFDMA search: cuts, levels and what they cost.
+
+What it holds and why it proves a bound: docs/certificates.md, OFDMA.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,12 @@ from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.certify.sets import OpenSets, slopes_at
 from edgealloc.solvers.ofdma.box import Region as Boxed
 from edgealloc.solvers.ofdma.cell import OfdmaCell
-from edgealloc.solvers.ofdma.kernels.device import SMAX, WEIGHT
+from edgealloc.solvers.ofdma.kernels.device import WEIGHT
 from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps
 from edgealloc.solvers.ofdma.node import Prices
 from edgealloc.solvers.ofdma.pricing.cuts import LEVEL_STEPS, relaxed_level
 from edgealloc.solvers.ofdma.pricing.mode import Ask, price_mode
+from edgealloc.solvers.row import SMAX
 from edgealloc.units import FloatArray
 from edgealloc.verify.subcarriers.claim import Claim, Model, share_values
 from edgealloc.verify.subcarriers.cover import Region
@@ -68,7 +72,7 @@ class _Draft:
 
 
 @dataclass(slots=True)
-class _Leaf:
+class Leaf:
     """A leaf while its proof is made, in doubles first (``guess``), then as the checker does it (``exact``)."""
 
     cell: OfdmaCell

@@ -1,6 +1,8 @@
 """Tangent planes below the least bandwidth as certificates have them: a point and two multipliers.
 
 The planes are those of :func:`edgealloc.solvers.fdma.response.tangent`, per Hz instead of priced.
+
+Derived: docs/mathematics.md, section 5.
 """
 
 from __future__ import annotations
@@ -12,17 +14,6 @@ import numpy as np
 from edgealloc.certificate.prices import Planes
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.fdma.bandwidth import (
-    _C,
-    _D0,
-    _D1,
-    _E,
-    _FMAX,
-    _INV_R,
-    _KAPPA,
-    _P,
-    _T,
-    _W0,
-    _W1,
     BLOCKED,
     FREQ_FIXED,
     FREQ_MIN,
@@ -32,6 +23,7 @@ from edgealloc.solvers.fdma.bandwidth import (
     best_efficiency,
     energy_shape,
 )
+from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN, ENERGY, FMAX, KAPPA, PER_BIT, PMAX
 from edgealloc.units import FloatArray
 
 __all__ = ["planes_at"]
@@ -43,7 +35,7 @@ def planes_at(rows: FloatArray, keep: FloatArray) -> Planes:
     Parameters
     ----------
     rows
-        Kernel rows, see :func:`edgealloc.solvers.fdma.bandwidth.device_rows`. Shape [N, 12].
+        See :mod:`edgealloc.solvers.row`. Shape [N, WIDTH].
     keep
         Keep rates. Shape [N].
     """
@@ -60,14 +52,14 @@ def _planes(rows, keep, out):  # type: ignore[no-untyped-def]
         regime, v = best_efficiency(row, keep[i], 0.0)
         if regime >= BLOCKED:
             continue
-        bits, work = row[_D0] + row[_D1] * keep[i], row[_W0] + row[_W1] * keep[i]
-        window = row[_T] - bits * row[_INV_R]
+        bits, work = row[BIT0] + row[BIT1] * keep[i], row[CYC0] + row[CYC1] * keep[i]
+        window = row[DEADLINE] - bits * row[DOWN]
         eps, eps1, _eps2 = energy_shape(v)
-        e, e_v = row[_C] * bits * eps, row[_C] * bits * eps1
-        t, t_v, mix = window - work / row[_FMAX], 0.0, 0.0
+        e, e_v = row[PER_BIT] * bits * eps, row[PER_BIT] * bits * eps1
+        t, t_v, mix = window - work / row[FMAX], 0.0, 0.0
         if regime not in (POWER_FREQ_MAX, FREQ_FIXED):
-            spare = row[_E] - e
-            tau = math.sqrt(row[_KAPPA] * work / spare) * work
+            spare = row[ENERGY] - e
+            tau = math.sqrt(row[KAPPA] * work / spare) * work
             t, t_v, mix = window - tau, -tau * 0.5 * e_v / spare, 1.0
             slope = -1.0 / v - t_v / t
             if regime == KINK:
@@ -80,7 +72,7 @@ def _planes(rows, keep, out):  # type: ignore[no-untyped-def]
         if regime in (FREQ_MIN, FREQ_FIXED):
             limit, lam = 1, -slope / e_v
         elif regime == POWER:
-            limit, lam = 2, -slope / (e_v - row[_P] * t_v)
+            limit, lam = 2, -slope / (e_v - row[PMAX] * t_v)
         elif regime == POWER_FREQ_MAX:
             limit, lam = 3, -slope / e_v
         out[0, i], out[1, i], out[2, i], out[3, i] = v, mix, limit, max(lam, 0.0)

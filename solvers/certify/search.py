@@ -13,17 +13,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.certificate.prices import OUT, Certificate, Cut, Node, Pieces, Planes, Round
 from edgealloc.data.instance import Instance
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.certify.planes import planes_at
-from edgealloc.solvers.separable.choices import Choices, IntArray
+from edgealloc.solvers.separable.choices import Choices
 from edgealloc.solvers.separable.prices import search_prices
 from edgealloc.solvers.separable.record import SeparableProof
 from edgealloc.solvers.separable.relaxation import DeviceBox, Separable
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.certificate import Model
 from edgealloc.verify.proof.cover import Box, check_tree, root_box
 from edgealloc.verify.proof.enclosures import Intervals, sum_below
@@ -63,7 +62,7 @@ class _Draft:
         start = planes_at(rows, np.where(inside, self.left, 0.5)) if self.choices.block_hz else None
         return Pieces(self.device, self.option(), self.left, self.right, line, start)
 
-    def halved(self, which: NDArray[np.bool_]) -> None:
+    def halved(self, which: BoolArray) -> None:
         """Cut pieces in the middle (in logarithms), or at a point of a measured curve."""
         which = which & (self.mode != OUT) & (self.right - self.left > 1e-14 * self.right)
         middle = self.choices.splits(self.mode, self.left, self.right)
@@ -80,13 +79,24 @@ class _Draft:
         self.touch = np.where(changed, fresh, np.concatenate((self.touch, self.touch[more])))
 
 
-def _merged(first: Planes, second: Planes, use_second: NDArray[np.bool_]) -> Planes:
+def _merged(first: Planes, second: Planes, use_second: BoolArray) -> Planes:
     names = ("touch", "efficiency", "mix", "limit", "multiplier")
     return Planes(*(np.where(use_second, getattr(second, n), getattr(first, n)) for n in names))
 
 
 def search_certificate(result: Result) -> Certificate:
-    """The certificate of a search that kept a record; it proves about the result's bound, or less if it must."""
+    """The certificate of a search that kept a record.
+
+    Parameters
+    ----------
+    result
+        Of method ``bnb`` for FDMA or resource blocks, with its proof.
+
+    Returns
+    -------
+    Certificate
+        It proves about the result's bound, or less if it must.
+    """
     inst, claim, proof = result.problem.instance, result.lower_bound, result.proof
     assert isinstance(proof, SeparableProof)
     draft, rounds = _first_draft(proof)
@@ -220,7 +230,7 @@ def _prices(relaxation: Separable, box: DeviceBox, guess: tuple[float, float]) -
     return None if math.isinf(priced.bound) else (priced.mu, priced.q)
 
 
-def _weak(inst: Instance, certificate: Certificate) -> NDArray[np.bool_]:
+def _weak(inst: Instance, certificate: Certificate) -> BoolArray:
     """Pieces that keep a leaf or a round from its proof: the least of their devices. Shape [N]."""
     claim, model = certificate.lower_bound, Model.of(inst, certificate, Intervals)
     gone = np.zeros(len(certificate.pieces), dtype=bool)
@@ -249,5 +259,5 @@ def _weak(inst: Instance, certificate: Certificate) -> NDArray[np.bool_]:
     return weak
 
 
-def _attained(model: Model, floors: FloatArray, least: FloatArray) -> NDArray[np.bool_]:
+def _attained(model: Model, floors: FloatArray, least: FloatArray) -> BoolArray:
     return np.asarray(np.isfinite(floors) & (floors <= least[model.device]))

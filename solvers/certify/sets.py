@@ -1,4 +1,7 @@
-"""For certificates of OFDMA searches: slopes of cuts, and water levels that exclude what cuts leave open."""
+"""For certificates of OFDMA searches: slopes of cuts, and water levels that exclude what cuts leave open.
+
+Why they prove a bound: docs/certificates.md, OFDMA.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,17 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgealloc.solvers.ofdma.kernels.device import BAND, BIT0, BIT1, ENERGY, LN2, keep_cap, profits, psi
+from edgealloc.solvers.ofdma.kernels.device import BAND, LN2, keep_cap, profits, psi
 from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps, share
 from edgealloc.solvers.ofdma.pricing.cuts import B_STEPS
 from edgealloc.solvers.ofdma.pricing.mode import Mode
-from edgealloc.units import FloatArray
+from edgealloc.solvers.row import BIT0, BIT1, ENERGY
+from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.subcarriers.claim import Claim
 
 __all__ = ["OpenSets", "slopes_at"]
 
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 
 _GRID = 40  # keep rates at which the relaxed problem is looked at
 _LEVELS = 400  # water levels that exclude, per part
@@ -30,7 +31,27 @@ def slopes_at(
 ) -> list[float]:
     """Slopes b of cuts at a water level: prices per profit of the sub-carriers around the marginal one, and wider.
 
-    ``mu``, ``fixed`` in the order of the mode, shape [M]. Where no keep rate can be carried, the slope is steep.
+    Where no keep rate can be carried, the slope is steep.
+
+    Parameters
+    ----------
+    mode
+        The device with a row of its menu.
+    nu
+        Price of w s^2.
+    mu, fixed
+        Prices of the sub-carriers; 1 in, 0 out, -1 open; both in the order of the mode. Shapes [M].
+    level
+        Water level in W.
+    low, high
+        Interval of keep rates.
+    ratios
+        How many ratios on either side of the marginal one.
+
+    Returns
+    -------
+    list of float
+        Slopes per bit/s, ascending, at least one.
     """
     profit = np.empty(len(mu))
     profits(mode.row[BAND], level, mode.inv_a, profit)
@@ -62,12 +83,14 @@ class OpenSets:
 
     Parameters
     ----------
-    mode, nu, order
-        Mode and price; which sub-carriers the mode's order lists.
+    mode, nu
+        Mode, and price of w s^2.
+    order
+        Which sub-carriers the mode's order lists. Shape [M].
     claim, sets, rates
         What is to be shown; sets [N, M] and keep rates [N], ``inf`` where there is nothing to show.
     levels
-        Water levels chosen so far.
+        Water levels in W chosen so far.
     paying
         Least priced share of a set that turned out to cost less than claimed, else ``inf``.
     stuck
@@ -115,7 +138,7 @@ class OpenSets:
         return self.levels[-1]
 
     def keep_only(self, stay: BoolArray) -> None:
-        """Drop the sets excluded by the last level; give up when it did not do for its own set."""
+        """Keep the sets of ``stay`` [N], those not excluded by the last level; give up if its own set is one."""
         if stay[0] or len(self.levels) >= _LEVELS:
             self.stuck = True
             stay = np.zeros(len(stay), bool)

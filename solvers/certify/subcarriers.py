@@ -17,7 +17,7 @@ from edgealloc.certificate.form import OUT, Cut
 from edgealloc.certificate.subcarriers import Branch, OwnerCut, SubcarrierCertificate
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.certify.guess import Guesses
-from edgealloc.solvers.certify.leaf import _Leaf
+from edgealloc.solvers.certify.leaf import Leaf
 from edgealloc.solvers.ofdma.box import OfdmaBox
 from edgealloc.solvers.ofdma.box import Region as Boxed
 from edgealloc.solvers.ofdma.cell import OfdmaCell
@@ -33,7 +33,18 @@ __all__ = ["ofdma_certificate"]
 
 
 def ofdma_certificate(result: Result) -> SubcarrierCertificate:
-    """The certificate of an OFDMA search; it proves about the result's bound, or that nothing is feasible."""
+    """The certificate of an OFDMA search.
+
+    Parameters
+    ----------
+    result
+        Of method ``bnb`` for OFDMA, with its proof.
+
+    Returns
+    -------
+    SubcarrierCertificate
+        It proves about the result's bound, or that nothing is feasible.
+    """
     instance, proof = result.problem.instance, result.proof
     assert isinstance(proof, OfdmaProof)
     counting = proof.cell.counting
@@ -42,7 +53,7 @@ def ofdma_certificate(result: Result) -> SubcarrierCertificate:
     with np.errstate(all="ignore"):
         guess, exact = (Model.of(instance, kind, counting) for kind in (Guesses, Intervals))
         for i, (box, region, prices) in leaves.items():
-            leaf = _Leaf(proof.cell, guess, exact, region, Boxed.of(proof.cell, box), prices, nodes[i])
+            leaf = Leaf(proof.cell, guess, exact, region, Boxed.of(proof.cell, box), prices, nodes[i])
             nodes[i] = leaf.proved(1e-3 if counting else claim)
         if not counting:
             claim = min(claim, *(leaf_value(exact, nodes[i], counting)[0] for i in leaves))

@@ -57,7 +57,7 @@ def certified(result: Result, rel_gap: float = 1e-4) -> tuple[Result, AnyCertifi
             f"a result with status {result.status.value} has no lower bound that could be certified"
         )
     certificate = _made(result, infeasible)
-    proof = check_certificate(result.problem.instance, certificate)
+    proof = check_certificate(result.problem.instance, certificate, every=True)
     if proof.faults and infeasible:
         raise EdgeallocError(f"the infeasibility is too close to be certified ({proof.faults[0]})")
     if proof.faults:
@@ -76,7 +76,13 @@ def certified(result: Result, rel_gap: float = 1e-4) -> tuple[Result, AnyCertifi
 
 
 def _made(result: Result, infeasible: bool) -> AnyCertificate:
-    """The certificate that goes with a method, unchecked."""
+    """The certificate that goes with a method, unchecked.
+
+    Raises
+    ------
+    EdgeallocError
+        When the method leaves no proof.
+    """
     instance, known = result.problem.instance, result.problem.underfit.name != "custom"
     if result.method in ("convex", "bnb") and infeasible and instance.access != "ofdma":
         return infeasible_certificate(result.problem)
@@ -173,5 +179,6 @@ def _one_each(left: FloatArray, right: FloatArray, line: Planes) -> Pieces:
 
 
 def _no_planes(keep: FloatArray) -> Planes:
+    """Planes that say nothing, touching at keep rates [N]."""
     zero = np.zeros_like(keep)
     return Planes(keep, zero, zero, np.zeros(len(keep), dtype=np.intp), zero)

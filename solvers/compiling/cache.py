@@ -11,6 +11,7 @@ is damaged counts as absent.
 from __future__ import annotations
 
 import contextlib
+import dis
 import functools
 import hashlib
 import logging
@@ -50,7 +51,7 @@ AppDirs: Any = appdirs.AppDirs
 Dispatcher: Any = NumbaDispatcher
 dumps: Any = serialize.dumps
 
-logger = logging.getLogger("edgealloc.compile")
+logger = logging.getLogger("edgealloc.solvers.compiling")
 
 
 def folders() -> list[Path]:
@@ -63,6 +64,7 @@ def folders() -> list[Path]:
 
 @functools.cache
 def _writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, which is made if need be and tidied up; asked once."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -226,7 +228,8 @@ def _piece(one: Any) -> tuple[str, tuple[Any, ...]]:
     names: dict[str, Any] = {}
     for code in codes:
         codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
-        constants = [_text(const, used) for const in code.co_consts if not isinstance(const, types.CodeType)]
+        first = 1 if _first_is_docstring(code) else 0
+        constants = [_text(c, used) for c in code.co_consts[first:] if not isinstance(c, types.CodeType)]
         parts += [code.co_code.hex(), code.co_exceptiontable.hex(), *constants]
         parts += [str(code.co_argcount), *code.co_names, *code.co_varnames, *code.co_freevars]
         names |= {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
@@ -236,8 +239,21 @@ def _piece(one: Any) -> tuple[str, tuple[Any, ...]]:
     return _DIGEST("\n".join(parts).encode()).hexdigest(), tuple(used)
 
 
+def _first_is_docstring(code: types.CodeType) -> bool:
+    """Whether the first constant is a docstring, or the None in its place: words that no instruction loads."""
+    if not code.co_consts or not isinstance(code.co_consts[0], str | None):
+        return False
+    return all(step.arg != 0 for step in dis.get_instructions(code) if step.opcode in dis.hasconst)
+
+
 def _text(value: Any, used: list[Any]) -> str:
-    """A value that is compiled in, as text that differs where it differs; what it calls is added to ``used``."""
+    """A value that is compiled in, as text that differs where it differs; what it calls is added to ``used``.
+
+    Raises
+    ------
+    TypeError
+        When there is no such text, as for a module of ours.
+    """
     value = getattr(value, "dispatcher", value)  # a kernel that only kernels call
     if isinstance(value, Dispatcher) or (isinstance(value, types.FunctionType) and _ours(value.__module__)):
         used.append(value)

@@ -17,7 +17,7 @@ from edgealloc.solvers.compiling.pipeline import Compiler
 
 __all__ = ["dispatcher_of", "tell"]
 
-logger = logging.getLogger("edgealloc.compile")
+logger = logging.getLogger("edgealloc.solvers.compiling")
 
 
 def dispatcher_of(function: Callable[..., Any], parallel: bool, inner: bool) -> Any:
@@ -25,7 +25,8 @@ def dispatcher_of(function: Callable[..., Any], parallel: bool, inner: bool) -> 
     options: dict[str, Any] = {"no_cpython_wrapper": inner, "no_cfunc_wrapper": inner}
     if not parallel:
         options["pipeline_class"] = Compiler
-    compiled: Any = njit(error_model="numpy", parallel=parallel, **options)(_for_numba(function))
+    compile_it: Any = njit  # numba has types for a part of its options
+    compiled: Any = compile_it(error_model="numpy", parallel=parallel, **options)(_for_numba(function))
     compiled._cache = KernelCache(compiled)
     return compiled
 

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from numba import types
+from numba import types as numba_types
 
 from edgealloc.solvers.compiling.kernel import KERNELS
 
@@ -21,6 +21,7 @@ __all__ = ["Entry", "Use", "every_entry", "list_text", "use_of"]
 
 PATH = Path(__file__).with_name("kernels.json")
 _PACKAGE = "edgealloc.solvers."
+types: Any = numba_types  # numba has types of its own for a part of what it offers
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Entry:
     signature: tuple[Any, ...]
 
     def dispatcher(self) -> Any:
-        """numba's object for the kernel, None where there is no such kernel any more."""
+        """The object of numba for the kernel, None where there is no such kernel any more."""
         try:
             import_module(_PACKAGE + self.module)
         except ImportError:  # renamed, or its optional package is missing
@@ -102,6 +103,13 @@ def list_text(uses: dict[str, dict[Entry, bool]]) -> str:
 
 
 def _encoded(kind: Any) -> Any:
+    """A numba type as text or lists for JSON.
+
+    Raises
+    ------
+    TypeError
+        For a type other than numbers, arrays and tuples of them.
+    """
     if isinstance(kind, types.Array):
         return ["array", _encoded(kind.dtype), kind.ndim, kind.layout, kind.mutable, kind.aligned]
     if isinstance(kind, types.BaseTuple):
@@ -114,6 +122,7 @@ def _encoded(kind: Any) -> Any:
 
 
 def _decoded(text: Any) -> Any:
+    """The numba type that :func:`_encoded` wrote."""
     if isinstance(text, str):
         return types.boolean if text == "bool" else getattr(types, text)
     head, *rest = text

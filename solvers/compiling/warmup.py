@@ -55,9 +55,17 @@ def prepare(use: str) -> None:
 
 
 def warm_up(progress: Callable[[int, int], None] | None = None) -> tuple[int, int]:
-    """Compile all kernels of the list; returns how many were compiled, and how many there are.
+    """Compile all kernels of the list that the cache lacks.
 
-    ``progress`` is called with (done, to do).
+    Parameters
+    ----------
+    progress
+        Called with (done, to do).
+
+    Returns
+    -------
+    tuple of two int
+        How many were compiled, and how many there are.
     """
     numbers = range(len(every_entry()))
     return _compile(numbers, progress), len(numbers)
@@ -184,7 +192,7 @@ def _workers(work: _Work, count: int) -> Iterator[None]:
 
 
 def _serve(work: _Work, process: subprocess.Popen[str]) -> None:
-    """Hand kernels to a worker until all are done or it dies."""
+    """Hand kernels to a worker until all are done or it dies."""  # noqa: DOC501 (its own error, caught at once)
     assert process.stdin is not None
     assert process.stdout is not None
     if process.stdout.readline() != "ready\n":

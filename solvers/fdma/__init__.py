@@ -1,1 +1,4 @@
-"""Continuous FDMA by its hidden convexity: method ``convex``."""
+"""Continuous FDMA by its hidden convexity: method ``convex``.
+
+Derived: docs/mathematics.md.
+"""

@@ -15,43 +15,22 @@ two convex pieces, tau limited by energy and tau limited by ``freq_max``. The re
 transmit power) are convex constraints that bound v from above. The least bandwidth over v is therefore a
 log-convex function of x; :func:`least_bandwidth` returns it with two derivatives.
 
-Everything here is compiled and works on one device; parameters come as one row of :func:`device_rows`. Powers are
-written as products, which have the same bits where the kernels run as Python.
+Everything here is compiled and works on one device; parameters come as one row of :mod:`edgealloc.solvers.row`.
+Powers are written as products, which have the same bits where the kernels run as Python.
 """
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from edgealloc.data.instance import Instance
-from edgealloc.formulation.device import AdapterChoice
 from edgealloc.solvers.compiling.kernel import kernel
-from edgealloc.units import FloatArray
+from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN, ENERGY, FMAX, FMIN, KAPPA, PER_BIT, PMAX
 
-__all__ = ["BLOCKED", "COLUMNS", "device_rows", "least_bandwidth"]
+__all__ = ["BLOCKED", "least_bandwidth"]
 
 LN2 = math.log(2.0)
 # A Newton step this small, relatively, is the last: convergence is quadratic, so the error left is its square.
 _CLOSE = 3e-8
-
-# Columns of a device row.
-COLUMNS = (
-    "payload_fixed_bits",  # D0
-    "payload_lora_bits",  # D1
-    "cycles_fixed",  # W0
-    "cycles_lora",  # W1
-    "download_s_per_bit",  # 1/R
-    "energy_j",  # E - E0
-    "capacitance",  # kappa
-    "energy_per_bit_j",  # c = N0 ln2 / g, the least upload energy per bit
-    "power_max_w",
-    "freq_min_hz",
-    "freq_max_hz",
-    "latency_s",  # T
-)
-(_D0, _D1, _W0, _W1, _INV_R, _E, _KAPPA, _C, _P, _FMIN, _FMAX, _T) = range(len(COLUMNS))
 
 # Which limit sets the spectral efficiency v at the least bandwidth.
 STATIONARY = 0  # none: energy is split between computing and sending so that bandwidth is least
@@ -66,37 +45,6 @@ BLOCKED_DEADLINE = 10  # computing (and downloading) alone takes the whole deadl
 BLOCKED_ENERGY = 11  # the energy budget is below computing at freq_min plus the least upload energy
 BLOCKED_BOTH = 12  # each budget suffices alone, but not together
 BLOCKED_POWER = 13  # the transmit power limit, even with unlimited bandwidth
-
-
-def device_rows(instance: Instance, adapter: AdapterChoice, shrink: float = 0.0) -> FloatArray:
-    """Parameter rows of all devices for the compiled kernels. Shape [K, len(COLUMNS)].
-
-    ``shrink`` > 0 reduces deadline, energy budget and power limit by this share, so that a point computed
-    with rounding errors against the rows still meets the true budgets exactly.
-    """
-    k = instance.num_devices
-    rows = np.empty((k, len(COLUMNS)))
-    with np.errstate(divide="ignore"):
-        least_energy = instance.noise_psd_w_per_hz * LN2 / instance.gain
-    less = 1.0 - shrink
-    for column, values in enumerate(
-        (
-            instance.payload_fixed_bits,
-            adapter.payload_lora_bits,
-            instance.cycles_fixed,
-            adapter.cycles_lora,
-            1.0 / instance.downlink_bps,
-            instance.energy_j * less - instance.energy_static_j,
-            instance.capacitance,
-            least_energy,
-            instance.power_max_w * less,
-            instance.freq_min_hz,
-            instance.freq_max_hz,
-            np.full(k, instance.latency_s * less),
-        )
-    ):
-        rows[:, column] = values
-    return rows
 
 
 @kernel(inner=True)
@@ -140,12 +88,12 @@ def energy_limited(row, bits, work, v):  # type: ignore[no-untyped-def]
     Returns e, e_v, e_vv, tau, tau_v, tau_vv; tau = work / f with kappa f^2 work = E - e.
     """
     eps, d1, d2 = energy_shape(v)
-    scale = row[_C] * bits
+    scale = row[PER_BIT] * bits
     e, e_v, e_vv = scale * eps, scale * d1, scale * d2
-    left = row[_E] - e
+    left = row[ENERGY] - e
     if not left > 0.0:
         return e, e_v, e_vv, math.inf, math.inf, math.inf
-    tau = math.sqrt(row[_KAPPA] * work / left) * work
+    tau = math.sqrt(row[KAPPA] * work / left) * work
     a = 0.5 * e_v / left
     tau_v = tau * a
     tau_vv = tau * (0.5 * (e_vv / left + (e_v / left) * (e_v / left)) + a * a)
@@ -158,6 +106,14 @@ def _root(power, row, bits, work, window, lo, hi, start):  # type: ignore[no-unt
 
     power t = e, the limit of that power, or if it is inf: t = v tau_v, stationarity of the bandwidth. In
     logarithms both are nearly linear in v, and a shrinking bracket catches every step that is not.
+
+    Parameters
+    ----------
+    row
+        Device row of C columns. Shape [C].
+    power, bits, work, window, lo, hi, start : numbers
+        Power limit in W or inf, payload in bit, cycles, what the downlink leaves of the deadline in s, the bracket
+        of the efficiency in nats, and a guess in it.
     """
     v = start if lo < start < hi else 0.5 * (lo + hi)
     for _ in range(100):
@@ -195,18 +151,18 @@ def best_efficiency(row, keep, v_start):  # type: ignore[no-untyped-def]
 
     Returns (regime, v); a regime of BLOCKED or more means that no bandwidth suffices.
     """
-    bits = row[_D0] + row[_D1] * keep
-    work = row[_W0] + row[_W1] * keep
-    window = row[_T] - bits * row[_INV_R]
-    time_fast = window - work / row[_FMAX]
+    bits = row[BIT0] + row[BIT1] * keep
+    work = row[CYC0] + row[CYC1] * keep
+    window = row[DEADLINE] - bits * row[DOWN]
+    time_fast = window - work / row[FMAX]
     if not time_fast > 0.0:
         return BLOCKED_DEADLINE, 0.0
-    floor = row[_C] * bits
-    spare_fast = row[_E] - row[_KAPPA] * (row[_FMAX] * row[_FMAX]) * work
-    spare_slow = row[_E] - row[_KAPPA] * (row[_FMIN] * row[_FMIN]) * work
+    floor = row[PER_BIT] * bits
+    spare_fast = row[ENERGY] - row[KAPPA] * (row[FMAX] * row[FMAX]) * work
+    spare_slow = row[ENERGY] - row[KAPPA] * (row[FMIN] * row[FMIN]) * work
     if not spare_slow > floor:
         return BLOCKED_ENERGY, 0.0
-    power = row[_P]
+    power = row[PMAX]
     if spare_fast > floor:
         if spare_fast >= power * time_fast:  # at freq_max the power limit comes before the energy
             v = energy_shape_inverse(power * time_fast / floor)
@@ -219,7 +175,7 @@ def best_efficiency(row, keep, v_start):  # type: ignore[no-untyped-def]
             return BLOCKED_BOTH, 0.0
         if not power * (window - tau) > floor:
             return BLOCKED_POWER, 0.0
-    ratio = row[_E] / floor
+    ratio = row[ENERGY] / floor
     if v_start <= 0.0:  # the efficiency that takes about a third of the energy
         v_start = math.log1p(0.3 * ratio)
         v_start += math.log1p(v_start)
@@ -228,10 +184,10 @@ def best_efficiency(row, keep, v_start):  # type: ignore[no-untyped-def]
     regime = STATIONARY
     if e < spare_fast:  # more than freq_max would be best
         regime, v = KINK, energy_shape_inverse(spare_fast / floor)
-        e, tau = spare_fast, work / row[_FMAX]
+        e, tau = spare_fast, work / row[FMAX]
     elif e > spare_slow:  # less than freq_min would be best
         regime, v = FREQ_MIN, energy_shape_inverse(spare_slow / floor)
-        e, tau = spare_slow, work / row[_FMIN]
+        e, tau = spare_slow, work / row[FMIN]
     if e > power * (window - tau):
         return POWER, _root(power, row, bits, work, window, 0.0, v, v_start)
     return regime, v
@@ -244,7 +200,7 @@ def least_bandwidth(row, keep, v_start):  # type: ignore[no-untyped-def]
     Parameters
     ----------
     row
-        One row of :func:`device_rows`.
+        One row of :func:`~edgealloc.solvers.row.device_rows`.
     keep
         Keep rate s.
     v_start
@@ -259,23 +215,23 @@ def least_bandwidth(row, keep, v_start):  # type: ignore[no-untyped-def]
     regime, v = best_efficiency(row, keep, v_start)
     if regime >= BLOCKED:
         return math.inf, math.inf, 0.0, 0.0, 0.0, 0.0, 0.0, regime
-    d_x = row[_D1] * keep
-    bits = row[_D0] + d_x
-    w_x = row[_W1] * keep
-    work = row[_W0] + w_x
-    window = row[_T] - bits * row[_INV_R]
+    d_x = row[BIT1] * keep
+    bits = row[BIT0] + d_x
+    w_x = row[CYC1] * keep
+    work = row[CYC0] + w_x
+    window = row[DEADLINE] - bits * row[DOWN]
     fast = regime in (KINK, POWER_FREQ_MAX, FREQ_FIXED)
     eps, eps1, eps2 = energy_shape(v)
-    scale = row[_C] * bits
+    scale = row[PER_BIT] * bits
     e, e_v, e_vv = scale * eps, scale * eps1, scale * eps2
-    e_x, e_xv = row[_C] * d_x * eps, row[_C] * d_x * eps1
+    e_x, e_xv = row[PER_BIT] * d_x * eps, row[PER_BIT] * d_x * eps1
     e_xx = e_x
     if fast:
-        tau, tau_x, tau_v = work / row[_FMAX], w_x / row[_FMAX], 0.0
+        tau, tau_x, tau_v = work / row[FMAX], w_x / row[FMAX], 0.0
         tau_xx, tau_xv, tau_vv = tau_x, 0.0, 0.0
     else:
-        left = row[_E] - e
-        tau = math.sqrt(row[_KAPPA] * work / left) * work
+        left = row[ENERGY] - e
+        tau = math.sqrt(row[KAPPA] * work / left) * work
         wr = w_x / work
         l_x, l_v = 1.5 * wr + 0.5 * e_x / left, 0.5 * e_v / left
         l_xx = 1.5 * (wr - wr * wr) + 0.5 * (e_xx / left + (e_x / left) * (e_x / left))
@@ -284,7 +240,7 @@ def least_bandwidth(row, keep, v_start):  # type: ignore[no-untyped-def]
         tau_x, tau_v = tau * l_x, tau * l_v
         tau_xx, tau_xv, tau_vv = tau * (l_xx + l_x * l_x), tau * (l_xv + l_x * l_v), tau * (l_vv + l_v * l_v)
     t = window - tau
-    dl_x = -d_x * row[_INV_R]
+    dl_x = -d_x * row[DOWN]
     t_x, t_v = dl_x - tau_x, -tau_v
     t_xx, t_xv, t_vv = dl_x - tau_xx, -tau_xv, -tau_vv
     # B = log b = log(D ln2) - log v - log t
@@ -300,11 +256,11 @@ def least_bandwidth(row, keep, v_start):  # type: ignore[no-untyped-def]
         slope, curve = b_x + b_v * v1, b_xx + b_xv * v1
     else:
         if regime not in (POWER, POWER_FREQ_MAX):
-            freq = row[_FMIN] if regime == FREQ_MIN else row[_FMAX]
-            heat = row[_KAPPA] * (freq * freq) * w_x
+            freq = row[FMIN] if regime == FREQ_MIN else row[FMAX]
+            heat = row[KAPPA] * (freq * freq) * w_x
             h_x, h_v, h_xx, h_xv, h_vv = e_x + heat, e_v, e_xx + heat, e_xv, e_vv
         else:
-            power = row[_P]
+            power = row[PMAX]
             h_x, h_v = e_x - power * t_x, e_v - power * t_v
             h_xx, h_xv, h_vv = e_xx - power * t_xx, e_xv - power * t_xv, e_vv - power * t_vv
         v1 = -h_x / h_v

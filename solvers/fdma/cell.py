@@ -15,7 +15,6 @@ from edgealloc.data.outcome import relative_gap
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.device import AdapterChoice, chosen_adapter, cycles, payload_bits
 from edgealloc.formulation.problem import Problem
-from edgealloc.solvers.fdma.bandwidth import COLUMNS, device_rows
 from edgealloc.solvers.fdma.response import (
     BANDWIDTH,
     COMPUTE,
@@ -28,6 +27,7 @@ from edgealloc.solvers.fdma.response import (
     floor_of_answers,
     new_table,
 )
+from edgealloc.solvers.row import PER_BIT, PMAX, device_rows
 from edgealloc.units import FloatArray
 
 __all__ = ["SHRINK", "Cell", "Incumbent"]
@@ -48,7 +48,7 @@ class Cell:
     problem, adapter
         The problem and the adapter that each device trains.
     rows, safe_rows
-        Device rows with the true and with the shrunk budgets. Shape [K, 12].
+        Device rows with the true and with the shrunk budgets. Shape [K, WIDTH].
     under, weight, scale
         A w_k factor_k; w_k; 1 / (2 n_k delta) for device pooling. Shape [K].
     pool
@@ -98,16 +98,39 @@ class Cell:
         return self.problem.instance.bandwidth_hz
 
     def price_of_kept(self, q0: float) -> float:
-        """nu = gap'(Q0), the price on the kept share Q; 0 for device pooling."""
+        """Price nu = gap'(Q0) of the kept share Q; 0 for device pooling."""
         return self.problem.stability.pooled_slope(q0) if self.problem.pooled else 0.0
 
     def answer(self, mu: float, q0: float, table: FloatArray, close: float = 1e-8) -> None:
-        """Let all devices answer the prices mu and gap'(q0), in place; log keep is wrong by about close^2."""
+        """Let all devices answer the prices mu per Hz and gap'(q0), in place.
+
+        Parameters
+        ----------
+        mu, q0
+            Price of a Hz, and the kept share at whose slope it is priced.
+        table
+            Answer table, the start and the result. Shape [10, K].
+        close
+            Log keep is wrong by about its square.
+        """
         nu, rows, low, high = self.price_of_kept(q0), self.safe_rows, self.low, self.high
         answers(rows, self.under, self.weight, self.scale, self.pool, mu, nu, low, high, close, table)
 
     def lower_bound(self, mu: float, q0: float, table: FloatArray) -> float:
-        """Dual value at the prices, minus a margin for every rounding error made on the way to it."""
+        """Dual value at prices, minus a margin for every rounding error on the way (docs/mathematics.md, 5).
+
+        Parameters
+        ----------
+        mu, q0
+            Price of a Hz, and the kept share at whose slope it is priced.
+        table
+            Answers at these prices, or any others. Shape [10, K].
+
+        Returns
+        -------
+        float
+            A proven lower bound of G.
+        """
         nu = self.price_of_kept(q0)
         floors = np.empty(len(self.low))
         floor_of_answers(
@@ -124,7 +147,7 @@ class Cell:
         return table
 
     def relaxed_bandwidth_at(self, x: FloatArray) -> FloatArray:
-        """As :meth:`bandwidth_at` under budgets enlarged by SHRINK: what is blocked there is blocked for sure."""
+        """As :meth:`bandwidth_at` under budgets enlarged by SHRINK: what is blocked there is blocked. [10, K]."""
         rows = device_rows(self.problem.instance, self.adapter, -SHRINK)
         table = new_table(len(x))
         bandwidths(rows, x, np.zeros_like(x), table)
@@ -145,12 +168,22 @@ class Cell:
 
         The logarithm of the total bandwidth is convex in that share (a sum of log-convex functions of
         linear functions), so a chord finds a share that fits and a Newton step one that does not.
-        Returns None when not even keep_min fits.
+
+        Parameters
+        ----------
+        table
+            Answer table. Shape [10, K].
+
+        Returns
+        -------
+        array or None
+            A table of the same shape, or None when not even keep_min fits.
         """
         limit = self.bandwidth_hz * (1.0 - 1e-14)
         reach = table[X] - self.low
 
         def excess(theta: float) -> tuple[FloatArray, float, float]:
+            """Table at a share of the way from keep_min; log of its bandwidth over the limit, and its slope."""
             trial = self.bandwidth_at(self.low + theta * reach, table[V])
             total = float(np.sum(trial[BANDWIDTH]))
             if not math.isfinite(total):
@@ -185,6 +218,16 @@ class Cell:
     def allocation(self, table: FloatArray) -> Allocation:
         """The allocation of fitted answers; keep rates are shaved should a budget still be broken.
 
+        Parameters
+        ----------
+        table
+            Answer table that fits the spectrum. Shape [10, K].
+
+        Returns
+        -------
+        Allocation
+            Within all budgets.
+
         Raises
         ------
         EdgeallocError
@@ -196,9 +239,9 @@ class Cell:
         with np.errstate(divide="ignore", invalid="ignore"):
             freq = np.clip(work / table[COMPUTE], inst.freq_min_hz, inst.freq_max_hz)
         freq = np.where(work > 0.0, freq, inst.freq_min_hz)
-        least = self.safe_rows[:, COLUMNS.index("energy_per_bit_j")]
+        least = self.safe_rows[:, PER_BIT]
         power = least * bits * (np.expm1(table[V]) / table[V]) / table[UPLOAD]
-        power = np.minimum(power, self.safe_rows[:, COLUMNS.index("power_max_w")])
+        power = np.minimum(power, self.safe_rows[:, PMAX])
         allocation = Allocation(keep=keep, freq_hz=freq, power_w=power, bandwidth_hz=table[BANDWIDTH])
         for shave in (0.0, 1e-12, 1e-11, 1e-10, 1e-9):
             lowered = np.maximum(allocation.keep * (1.0 - shave), inst.keep_min)
@@ -213,7 +256,17 @@ class Cell:
 
 @dataclass(slots=True, eq=False)
 class Incumbent:
-    """The best answers that fit and the best bound so far; each is kept on its own."""
+    """The best answers that fit and the best bound so far; each is kept on its own.
+
+    Parameters
+    ----------
+    upper, lower
+        G of the best answers, and the best bound.
+    mu, q
+        Prices of that bound: per Hz, and the kept share Q0.
+    answer
+        Answer table of the best answers. Shape [10, K].
+    """
 
     upper: float = math.inf
     lower: float = -math.inf
@@ -227,14 +280,14 @@ class Incumbent:
         return relative_gap(self.upper, self.lower)
 
     def improve(self, cell: Cell, mu: float, q: float, table: FloatArray) -> None:
-        """Take the bound at prices (mu, gap'(q)) and the allocation that the answers cut back give."""
+        """Take the bound of a table [10, K] at prices (mu, gap'(q)), and what its answers cut back give."""
         bound = cell.lower_bound(mu, q, table)
         if bound > self.lower:
             self.lower, self.mu, self.q = bound, mu, q
         self.offer(cell, cell.fit(table))
 
     def offer(self, cell: Cell, fitted: FloatArray | None) -> None:
-        """Keep answers that fit the spectrum if they are better than what there is."""
+        """Keep answers [10, K] that fit the spectrum if they are better than what there is."""
         if fitted is not None:
             value = cell.problem.objective(np.exp(fitted[X]))
             if value < self.upper:

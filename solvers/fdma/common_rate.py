@@ -3,6 +3,8 @@
 G is convex in x = log s and the bandwidths only cap x from above. The optimum is therefore the free minimum,
 or the largest x whose bandwidths sum to B. The bound needs no duality: beyond an x at which the *proven*
 least bandwidths exceed B nothing is feasible, and G falls up to there.
+
+Derived: docs/mathematics.md, section 7.
 """
 
 from __future__ import annotations
@@ -21,7 +23,20 @@ __all__ = ["solve_common"]
 
 
 def solve_common(cell: Cell, control: Control) -> tuple[Incumbent, int]:
-    """Best common keep rate with its bound; the instance must be feasible at the largest keep_min."""
+    """Best common keep rate with its bound.
+
+    Parameters
+    ----------
+    cell
+        An instance that is feasible at the largest keep_min.
+    control
+        Clock, limits and snapshots.
+
+    Returns
+    -------
+    tuple of Incumbent and int
+        The best answers and the bound; the number of iterations.
+    """
     best = Incumbent()
     low, high = float(cell.low.max()), float(cell.high.min())
     free = math.log(float(cell.problem.free[1][0]))
@@ -30,6 +45,7 @@ def solve_common(cell: Cell, control: Control) -> tuple[Incumbent, int]:
     limit = cell.bandwidth_hz * (1.0 - 1e-14)  # a rounded sum or quotient must not hide a few units too many
 
     def excess(x: float) -> tuple[FloatArray, float, float]:
+        """Table at x = log keep, log of its bandwidth over the limit, and the slope of that in x."""
         trial = cell.bandwidth_at(np.full_like(cell.low, x), table[V])
         total = float(np.sum(trial[BANDWIDTH]))
         if not math.isfinite(total):

@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgealloc.data.outcome import Diagnosis, Snapshot, Status, relative_gap
+from edgealloc.data.outcome import Diagnosis, Snapshot
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
+from edgealloc.solvers.ending import infeasible, nothing_found, proven
 from edgealloc.solvers.fdma.cell import Cell, Incumbent
 from edgealloc.solvers.fdma.common_rate import solve_common
 from edgealloc.solvers.fdma.diagnose import diagnose
@@ -253,38 +254,15 @@ def _finish(
     cell: Cell, control: Control, best: Incumbent, iterations: int, findings: tuple[Diagnosis, ...] = ()
 ) -> Result:
     """The result, with the objective of the allocation as it is returned."""
-    problem, rel_gap = cell.problem, control.options.rel_gap
-    result = Result(
-        problem=problem,
-        method="convex",
-        status=Status.NO_SOLUTION,
-        objective=math.inf,
-        lower_bound=best.lower,
-        free_objective=problem.free_objective,
-        allocation=None,
-        seconds=0.0,
-        iterations=iterations,
-        trace=tuple(control.trace),
-    )
+    problem = cell.problem
     if findings:
-        message = "\n".join(finding.message for finding in findings)
-        result = replace(
-            result, status=Status.INFEASIBLE, lower_bound=math.inf, diagnosis=findings, message=message
-        )
+        result = infeasible(problem, "convex", control, findings)
     elif best.answer is None:
-        why = control.reason or "the feasible set is thinner than the rounding margin of 1e-12"
-        result = replace(result, message=f"no allocation found: {why}; allow more time or relax a budget")
+        result = nothing_found(problem, "convex", control, best.lower)
     else:
         allocation = cell.allocation(best.answer)
         value = problem.objective(allocation.keep)
-        closed = relative_gap(value, best.lower) <= rel_gap
-        why = control.reason or "the prices came to rest: rounding limits the gap, ask for a larger rel_gap"
-        result = replace(
-            result,
-            status=Status.OPTIMAL if closed else Status.FEASIBLE,
-            objective=value,
-            allocation=allocation,
-            message="" if closed else f"stopped with a gap: {why}",
-            prices={"spectrum_per_hz": best.mu, "kept_share": best.q},
-        )
-    return replace(result, seconds=control.seconds)
+        rest = "the prices came to rest: "
+        result = proven(problem, "convex", control, allocation, value, best.lower, rest)
+        result = replace(result, prices={"spectrum_per_hz": best.mu, "kept_share": best.q})
+    return replace(result, iterations=iterations)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.outcome import Diagnosis
 from edgealloc.formulation.device import chosen_adapter
@@ -19,20 +18,33 @@ from edgealloc.solvers.fdma.bandwidth import (
     BLOCKED_DEADLINE,
     BLOCKED_ENERGY,
     BLOCKED_POWER,
-    COLUMNS,
-    device_rows,
     least_bandwidth,
 )
 from edgealloc.solvers.fdma.cell import SHRINK, Cell
 from edgealloc.solvers.fdma.response import BANDWIDTH
-from edgealloc.units import FloatArray
+from edgealloc.solvers.row import (
+    BIT0,
+    BIT1,
+    CYC0,
+    CYC1,
+    DEADLINE,
+    DOWN,
+    ENERGY,
+    FMAX,
+    FMIN,
+    KAPPA,
+    PER_BIT,
+    PMAX,
+    device_rows,
+)
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["diagnose", "diagnose_problem", "round_up"]
 
 MAX_DEVICES = 20  # a diagnosis each; the rest is counted
 
 # Budget of the instance -> column of the device row, in the order in which remedies are offered.
-_REMEDIES = ("freq_max_hz", "latency_s", "energy_j", "power_max_w")
+_REMEDIES = {"freq_max_hz": FMAX, "latency_s": DEADLINE, "energy_j": ENERGY, "power_max_w": PMAX}
 _UNITS = {"freq_max_hz": "Hz", "latency_s": "s", "energy_j": "J", "power_max_w": "W", "bandwidth_hz": "Hz"}
 
 
@@ -112,7 +124,7 @@ def diagnose_problem(problem: Problem) -> tuple[Diagnosis, ...]:
     return (Diagnosis(None, "bandwidth_hz", inst.bandwidth_hz, required, message),)
 
 
-def _easiest(problem: Problem, least: FloatArray, option: NDArray[np.intp]) -> Cell:
+def _easiest(problem: Problem, least: FloatArray, option: IntArray) -> Cell:
     """The continuous FDMA cell in which every device keeps ``least`` under one menu row each."""
     inst = problem.instance
     adapter = chosen_adapter(inst, option)
@@ -135,19 +147,19 @@ def _blocked_device(cell: Cell, k: int, row: FloatArray) -> Diagnosis:
     required = {budget: _least_budget(row, keep, budget, cell.bandwidth_hz) for budget in _REMEDIES}
     static = float(inst.energy_static_j[k])
     required["energy_j"] += static
-    available = {budget: float(row[COLUMNS.index(budget)]) for budget in _REMEDIES}
+    available = {budget: float(row[column]) for budget, column in _REMEDIES.items()}
     available["energy_j"] += static
-    bits = row[0] + row[1] * keep
-    work = row[2] + row[3] * keep
+    bits = row[BIT0] + row[BIT1] * keep
+    work = row[CYC0] + row[CYC1] * keep
     name = inst.device_names[k]
     if inst.gain[k] == 0.0:
         primary, what = "energy_j", "has no channel (gain 0) and cannot upload at any keep rate"
     elif regime == BLOCKED_DEADLINE:
-        seconds = bits * row[4] + work / row[COLUMNS.index("freq_max_hz")]
+        seconds = bits * row[DOWN] + work / row[FMAX]
         primary, what = "latency_s", "cannot finish computing before the deadline at any keep rate"
         what += f": needs {seconds:.4g} s without the upload, has {inst.latency_s:.4g} s"
     elif regime == BLOCKED_ENERGY:
-        least = row[6] * row[9] ** 2 * work + row[7] * bits + static
+        least = row[KAPPA] * row[FMIN] ** 2 * work + row[PER_BIT] * bits + static
         primary, what = "energy_j", "has too little energy at any keep rate, spectrum and frequency"
         what += f": needs more than {least:.4g} J, has {inst.energy_j[k]:.4g} J"
     elif regime == BLOCKED_BOTH:
@@ -177,7 +189,7 @@ def round_up(value: float) -> str:
 
 def _least_budget(row: FloatArray, keep: float, budget: str, bandwidth_hz: float) -> float:
     """Least value of one budget with which the device fits into the spectrum at keep, others unchanged."""
-    column = COLUMNS.index(budget)
+    column = _REMEDIES[budget]
 
     def fits(value: float) -> bool:
         trial = row.copy()

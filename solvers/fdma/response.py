@@ -8,6 +8,8 @@ over its keep range and spectral efficiency. ``spread`` is nu w S under global p
 stability term under device pooling. F is jointly convex where b is (:mod:`edgealloc.solvers.fdma.bandwidth`), so
 a tangent plane of its Lagrangian at *any* point bounds it from below. :func:`floor_of_answers` evaluates
 that bound: it is valid wherever the point came from and however far the iteration was from converging.
+
+Derived: docs/mathematics.md, sections 4 and 5.
 """
 
 from __future__ import annotations
@@ -20,18 +22,6 @@ import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.fdma.bandwidth import (
-    _C,
-    _D0,
-    _D1,
-    _E,
-    _FMAX,
-    _FMIN,
-    _INV_R,
-    _KAPPA,
-    _P,
-    _T,
-    _W0,
-    _W1,
     BLOCKED,
     FREQ_FIXED,
     FREQ_MIN,
@@ -44,6 +34,7 @@ from edgealloc.solvers.fdma.bandwidth import (
     energy_shape_inverse,
     least_bandwidth,
 )
+from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN, ENERGY, FMAX, FMIN, KAPPA, PER_BIT, PMAX
 from edgealloc.units import FloatArray
 
 __all__ = ["answers", "bandwidths", "floor_of_answers", "share", "tangent"]
@@ -75,8 +66,13 @@ def _serial_and_parallel(loop: Callable[..., None]) -> Callable[..., None]:
 def share(x, under, weight, nu, pool, scale):  # type: ignore[no-untyped-def]
     """A device's part of the objective at x = log s, with two derivatives.
 
-    ``pool`` is (0, ...) for global pooling (the price nu stands in for the stability term) or
-    (1, base, spread, curvature, sparsity) for device pooling; ``scale`` is 1 / (2 n_k delta).
+    Parameters
+    ----------
+    x, under, weight, nu, scale : numbers
+        x = log s; A w_k factor_k; w_k; price of the kept share; 1 / (2 n_k delta).
+    pool
+        (0, ...) for global pooling (the price nu stands in for the stability term) or (1, base, spread, curvature,
+        sparsity) for device pooling. Shape [5].
     """
     square = math.exp(2.0 * x)
     inverse = under * math.exp(-x)
@@ -100,8 +96,19 @@ def share(x, under, weight, nu, pool, scale):  # type: ignore[no-untyped-def]
 def _answer(row, under, weight, scale, pool, mu, nu, lo, hi, close, table, k):  # type: ignore[no-untyped-def]
     """One device's keep rate at prices: Newton on the derivative of its convex F, inside a bracket.
 
-    Column k of the table has the start and gets the answer. A Newton step below ``close`` is the last; the error
-    left is about its square.
+    Parameters
+    ----------
+    row, pool
+        Device row of C columns and stability term, see :func:`share`. Shapes [C],
+        [5].
+    under, weight, scale, mu, nu, lo, hi : numbers
+        A w_k factor_k, w_k, 1 / (2 n_k delta); prices per Hz and of the kept share; range of log s.
+    close : number
+        A Newton step below it is the last; the error left is about its square.
+    table
+        Answer table; its column k has the start and gets the answer. Shape [10, K].
+    k : number
+        The device.
     """
     low, high = lo, hi
     x, v = min(max(table[X, k], lo), hi), table[V, k]
@@ -168,7 +175,18 @@ def _answer(row, under, weight, scale, pool, mu, nu, lo, hi, close, table, k):  
 def answers(rows, under, weight, scale, pool, mu, nu, lo, hi, close, table):  # type: ignore[no-untyped-def]
     """Fill the answer table of all devices at prices (mu, nu), starting from what stands in it.
 
-    Shapes: rows [K, 12]; under, weight, scale, lo, hi [K]; table [10, K], rows X, V, ... of this module.
+    Parameters
+    ----------
+    rows
+        Device rows of C columns. Shape [K, C].
+    under, weight, scale, lo, hi
+        A w_k factor_k; w_k; 1 / (2 n_k delta); range of log s. Shapes [K].
+    pool
+        Stability term, see :func:`share`. Shape [5].
+    mu, nu, close : numbers
+        Prices per Hz and of the kept share; the step below which Newton ends.
+    table
+        Rows X, V, ... of this module; changed in place. Shape [10, K].
     """
     for k in prange(rows.shape[0]):
         _answer(rows[k], under[k], weight[k], scale[k], pool, mu, nu, lo[k], hi[k], close, table, k)
@@ -178,7 +196,14 @@ def answers(rows, under, weight, scale, pool, mu, nu, lo, hi, close, table):  # 
 def bandwidths(rows, x, v, out):  # type: ignore[no-untyped-def]
     """Least bandwidths at given x = log keep, written with v, upload and compute time and regime to ``out``.
 
-    Shapes: rows [K, 12]; x, v [K]; out [10, K].
+    Parameters
+    ----------
+    rows
+        Device rows of C columns. Shape [K, C].
+    x, v
+        log s, and guesses of the spectral efficiency (0 without one). Shapes [K].
+    out
+        Filled answer table, in Hz and s; its X_MU and X_NU are 0. Shape [10, K].
     """
     for k in prange(rows.shape[0]):
         band, slope, curve, v_new, _v_slope, up, down, regime = least_bandwidth(rows[k], math.exp(x[k]), v[k])
@@ -190,12 +215,24 @@ def bandwidths(rows, x, v, out):  # type: ignore[no-untyped-def]
 def tangent(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ignore[no-untyped-def]
     """A line below F: ``F(y) >= value + slope (y - x) - slack`` for all y in [lo, hi] and every feasible v.
 
-    The plane touches at the best efficiency v for x; the argument v is only a guess of it. Returns value,
-    slope, slack; value is -inf where no bandwidth suffices at x.
+    The plane touches at the best efficiency v for x.
 
     Lagrangian: share + mu exp(theta B1 + (1 - theta) B2) + lam h, where B1 and B2 are the energy- and the
     freq_max-limited piece of log b and h <= 0 is the limit that holds v. theta in [0, 1] and lam >= 0 are
     chosen to make it flat in v; whatever they are, the plane lies below. The rounding margin is subtracted.
+
+    Parameters
+    ----------
+    row, pool
+        Device row of C columns and stability term, see :func:`share`. Shapes [C], [5].
+    under, weight, scale, mu, nu, lo, hi, x, v : numbers
+        A w_k factor_k, w_k, 1 / (2 n_k delta); prices per Hz and of the kept share; range of log s, the
+        point in it, and a guess of the efficiency there.
+
+    Returns
+    -------
+    value, slope, slack
+        value is -inf where no bandwidth suffices at x.
     """
     value, g_x, _second = share(x, under, weight, nu, pool, scale)
     reach = max(hi - x, x - lo)
@@ -206,28 +243,28 @@ def tangent(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ign
     regime, v = best_efficiency(row, keep, v)
     if regime >= BLOCKED:
         return -math.inf, 0.0, 0.0
-    d_x, w_x = row[_D1] * keep, row[_W1] * keep
-    bits, work = row[_D0] + d_x, row[_W0] + w_x
-    window = row[_T] - bits * row[_INV_R]
-    window_x = -d_x * row[_INV_R]
+    d_x, w_x = row[BIT1] * keep, row[CYC1] * keep
+    bits, work = row[BIT0] + d_x, row[CYC0] + w_x
+    window = row[DEADLINE] - bits * row[DOWN]
+    window_x = -d_x * row[DOWN]
     eps, eps1, _eps2 = energy_shape(v)
-    e, e_x, e_v = row[_C] * bits * eps, row[_C] * d_x * eps, row[_C] * bits * eps1
-    left = row[_E] - e
+    e, e_x, e_v = row[PER_BIT] * bits * eps, row[PER_BIT] * d_x * eps, row[PER_BIT] * bits * eps1
+    left = row[ENERGY] - e
     # piece 2: freq_max
-    tau2, tau2_x = work / row[_FMAX], w_x / row[_FMAX]
+    tau2, tau2_x = work / row[FMAX], w_x / row[FMAX]
     t2, t2_x = window - tau2, window_x - tau2_x
     b2, b2_x, b2_v = math.log(bits * LN2 / (v * t2)), d_x / bits - t2_x / t2, -1.0 / v
-    theta, loss1, loss2 = 0.0, 0.0, 1.0 + row[_T] / t2  # digits lost to cancellation, as a factor
+    theta, loss1, loss2 = 0.0, 0.0, 1.0 + row[DEADLINE] / t2  # digits lost to cancellation, as a factor
     b1, b1_x, b1_v, t1, t1_x, t1_v = b2, b2_x, b2_v, t2, t2_x, 0.0
     if regime not in (POWER_FREQ_MAX, FREQ_FIXED):
-        tau1 = math.sqrt(row[_KAPPA] * work / left) * work
+        tau1 = math.sqrt(row[KAPPA] * work / left) * work
         tau1_x = tau1 * (1.5 * w_x / work + 0.5 * e_x / left)
         tau1_v = tau1 * 0.5 * e_v / left
         t1, t1_x, t1_v = window - tau1, window_x - tau1_x, -tau1_v
         b1, b1_x = math.log(bits * LN2 / (v * t1)), d_x / bits - t1_x / t1
         b1_v = -1.0 / v - t1_v / t1
         theta = 1.0
-        loss1 = 1.0 + row[_T] / t1 + (1.0 + tau1 / t1) * row[_E] / left
+        loss1 = 1.0 + row[DEADLINE] / t1 + (1.0 + tau1 / t1) * row[ENERGY] / left
         if regime == KINK:
             theta = min(max(-b2_v / (b1_v - b2_v), 0.0), 1.0)
     if not (t1 > 0.0 and t2 > 0.0):
@@ -242,21 +279,21 @@ def tangent(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ign
     size += pay * (2.0 + abs(log_b) + loss + reach * (loss + steep))
     if regime in (FREQ_MIN, FREQ_FIXED, POWER, POWER_FREQ_MAX):
         if regime in (FREQ_MIN, FREQ_FIXED):
-            heat = row[_KAPPA] * (row[_FMIN] * row[_FMIN])
-            h, h_x, h_v = e + heat * work - row[_E], e_x + heat * w_x, e_v
-            terms = e + heat * work + row[_E]
+            heat = row[KAPPA] * (row[FMIN] * row[FMIN])
+            h, h_x, h_v = e + heat * work - row[ENERGY], e_x + heat * w_x, e_v
+            terms = e + heat * work + row[ENERGY]
         else:
-            h, h_x, h_v = e - row[_P] * t1, e_x - row[_P] * t1_x, e_v - row[_P] * t1_v
-            terms = e + row[_P] * (row[_T] + max(loss1, loss2) * (row[_T] - min(t1, t2)))
+            h, h_x, h_v = e - row[PMAX] * t1, e_x - row[PMAX] * t1_x, e_v - row[PMAX] * t1_v
+            terms = e + row[PMAX] * (row[DEADLINE] + max(loss1, loss2) * (row[DEADLINE] - min(t1, t2)))
         lam = max(-g_v / h_v, 0.0)
         value += lam * h
         g_x += lam * h_x
         g_v += lam * h_v
         size += (1.0 + reach) * lam * (terms + abs(h_x))
-    bits_lo = row[_D0] + row[_D1] * math.exp(lo)
-    work_lo = row[_W0] + row[_W1] * math.exp(lo)
-    spare = row[_E] - row[_KAPPA] * (row[_FMIN] * row[_FMIN]) * work_lo
-    v_max = 1.0001 * energy_shape_inverse(max(spare / (row[_C] * bits_lo), 1.0)) + 1e-9
+    bits_lo = row[BIT0] + row[BIT1] * math.exp(lo)
+    work_lo = row[CYC0] + row[CYC1] * math.exp(lo)
+    spare = row[ENERGY] - row[KAPPA] * (row[FMIN] * row[FMIN]) * work_lo
+    v_max = 1.0001 * energy_shape_inverse(max(spare / (row[PER_BIT] * bits_lo), 1.0)) + 1e-9
     size += (v_max + v) * (abs(g_v) + pay * (theta * loss1 * abs(b1_v) + (1.0 - theta) * loss2 * abs(b2_v)))
     fall_v = min(-g_v * v, g_v * (v_max - v))
     return value, g_x, _ROUNDING * size - fall_v
@@ -266,7 +303,22 @@ def tangent(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ign
 def floor_of_answers(rows, under, weight, scale, pool, mu, nu, lo, hi, table, out):  # type: ignore[no-untyped-def]
     """Proven lower bounds of all devices' minima at prices (mu, nu), from the answers in ``table``.
 
-    Writes shape [K] to ``out``. Valid for any table; tight when the answers are accurate.
+    Valid for any table; tight when the answers are accurate.
+
+    Parameters
+    ----------
+    rows
+        Device rows of C columns. Shape [K, C].
+    under, weight, scale, lo, hi
+        A w_k factor_k; w_k; 1 / (2 n_k delta); range of log s. Shapes [K].
+    pool
+        Stability term, see :func:`share`. Shape [5].
+    mu, nu : numbers
+        Prices per Hz and of the kept share.
+    table
+        Answers; only X and V are read. Shape [10, K].
+    out
+        Filled with the bounds. Shape [K].
     """
     for k in prange(rows.shape[0]):
         x = table[X, k]

@@ -1,1 +1,4 @@
-"""Branch and price over sub-carriers: method ``bnb`` for OFDMA."""
+"""Branch and price over sub-carriers: method ``bnb`` for OFDMA.
+
+Derived: docs/ofdma.md.
+"""

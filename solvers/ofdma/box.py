@@ -5,19 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.solvers.ofdma.cell import OfdmaCell
-from edgealloc.solvers.ofdma.kernels.device import SMAX, SMIN, keep_cap
+from edgealloc.solvers.ofdma.kernels.device import keep_cap
 from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps
 from edgealloc.solvers.ofdma.master import Master, MasterPoint
 from edgealloc.solvers.ofdma.pricing.mode import Mode
-from edgealloc.units import FloatArray
+from edgealloc.solvers.row import SMAX, SMIN
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["OfdmaBox", "Region", "root_box", "split", "wide_mixture"]
 
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
 _SAME = 1e-9  # keep rates this close are not parted
 _WIDE = 1.01  # a mixture of keep rates within this ratio is not wide
 _ASIDE = 1.0007  # the mean set may be a set; no certificate could show on which side of a cut at its cap it lies
@@ -162,6 +160,20 @@ def split(
     device does moves the bound far more than who owns one sub-carrier of many (figures in docs/ofdma.md). Without
     a curve, where the share is convex in s^2, a mixture of continuous keep rates on one set is no better than
     their mean.
+
+    Parameters
+    ----------
+    cell, box, master
+        The problem as arrays, the box, and the columns.
+    x
+        Weights of the columns. Shape [N].
+    wide
+        A mode and a keep rate to part it at.
+
+    Returns
+    -------
+    tuple of boxes, and str
+        The children, and what they differ in.
     """
     used = np.flatnonzero(x > _INTEGRAL)
     names = cell.problem.instance.device_names

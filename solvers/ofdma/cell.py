@@ -12,29 +12,19 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.solvers.ofdma.kernels.curve import objective_vector
-from edgealloc.solvers.ofdma.kernels.device import (
-    DEADLINE,
-    ENERGY,
-    EPS,
-    PMAX,
-    ROW,
-    SMAX,
-    SMIN,
-    UNDER,
-    keep_cap,
-)
+from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, MODE_WIDTH, SCALE, UNDER, WEIGHT, keep_cap
 from edgealloc.solvers.ofdma.kernels.local import best_keeps, polished_keeps
 from edgealloc.solvers.ofdma.kernels.share import CURVE, KIND, POOLED, stability, stability_slope
-from edgealloc.units import FloatArray
+from edgealloc.solvers.row import DEADLINE, ENERGY, PMAX, SMAX, SMIN, WIDTH, device_rows
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["SHRINK", "Assignment", "OfdmaCell"]
 
-IntArray = NDArray[np.int64]
 
 # Budgets are reduced by this share where allocations are computed, so that rounding cannot break the true ones.
 SHRINK = 1e-12
@@ -44,7 +34,17 @@ _OUTWARD = 16.0 * EPS  # the units in the last place by which products and quoti
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assignment:
-    """Owner of each sub-carrier (-1: none), mode of each device (-1: left out), keep rates (0 there)."""
+    """Who owns which sub-carrier, and what the devices do with them.
+
+    Parameters
+    ----------
+    owner
+        Owner of each sub-carrier, -1 for none. Shape [M].
+    mode
+        Mode of each device, -1 when left out. Shape [K].
+    keep
+        Keep rates, 0 when left out. Shape [K].
+    """
 
     owner: IntArray
     mode: IntArray
@@ -64,7 +64,7 @@ class OfdmaCell:
     start
         Modes of device k: start[k] to start[k + 1] - 1. Shape [K + 1].
     rows, safe_rows
-        Mode rows with budgets rounded up, and shrunk. Shape [I, 17].
+        Mode rows with budgets rounded up, and shrunk. Shape [I, MODE_WIDTH].
     objective
         See :mod:`edgealloc.solvers.ofdma.kernels.share`. Shape [8 + 5 P].
     levels
@@ -113,7 +113,7 @@ class OfdmaCell:
         ]
         device = np.array([k for k, _j in modes])
         option = np.array([j for _k, j in modes])
-        rows = np.stack([_row(problem, k, j) for k, j in modes])
+        rows = _rows(problem, device, option)
         safe = rows.copy()
         for column in (DEADLINE, PMAX):
             safe[:, column] *= 1.0 - SHRINK
@@ -206,7 +206,7 @@ class OfdmaCell:
         """Its derivative, a price on w s^2."""
         return float(stability_slope(kept, self.objective, self.scale)) if self.pooled else 0.0
 
-    def cap(self, mode: int, mask: NDArray[np.bool_], safe: bool = False) -> tuple[float, float]:
+    def cap(self, mode: int, mask: BoolArray, safe: bool = False) -> tuple[float, float]:
         """(Largest keep rate, water level in W) of a mode on a set of sub-carriers, shape [M]."""
         k = self.device[mode]
         used = mask[self.order[k]].astype(float)
@@ -316,34 +316,16 @@ def _least(value: Callable[[float], float], low: float, high: float) -> float:
     return x if fx <= fy else y
 
 
-def _row(problem: Problem, k: int, option: int) -> FloatArray:
-    """The row of one mode, see :mod:`edgealloc.solvers.ofdma.kernels.device`. Shape [17]."""
+def _rows(problem: Problem, device: IntArray, option: IntArray) -> FloatArray:
+    """Rows of modes with budgets as given, see :mod:`.kernels.device`. Shape [I, MODE_WIDTH]."""
     inst = problem.instance
-    bits, cycles, factor = inst.payload_lora_bits[k], inst.cycles_lora[k], 1.0
-    if option >= 0 and inst.adapter_options is not None:
-        chosen = (inst.adapter_options[k] or ())[option]
-        bits, cycles, factor = chosen.payload_lora_bits, chosen.cycles_lora, chosen.underfit_factor
-    own = 0.0 if problem.pooled else float(np.asarray(problem.stability.scale)[k])
-    row = np.array(
-        [
-            inst.latency_s,
-            inst.energy_j[k] - inst.energy_static_j[k],
-            inst.capacitance[k],
-            inst.cycles_fixed[k],
-            cycles,
-            inst.freq_min_hz[k],
-            inst.freq_max_hz[k],
-            inst.payload_fixed_bits[k],
-            bits,
-            1.0 / inst.downlink_bps[k],
-            inst.power_max_w[k],
-            inst.keep_min[k],
-            inst.keep_max[k],
-            inst.weights[k],
-            inst.bound.underfit_weight * inst.weights[k] * factor,
-            own,
-            subcarrier_hz(inst),
-        ]
-    )
-    assert row.shape == (ROW,)
-    return row
+    sizes = np.array([len(menu) if menu else 0 for menu in inst.adapter_options or (None,) * inst.num_devices])
+    own = np.zeros(inst.num_devices) if problem.pooled else problem.stability.scale
+    rows = np.empty((len(device), MODE_WIDTH))
+    for o in range(max(int(sizes.max(initial=0)), 1)):
+        adapter = chosen_adapter(inst, np.where(sizes > 0, np.minimum(o, sizes - 1), -1))
+        at = np.maximum(option, 0) == o
+        rows[at, :WIDTH] = device_rows(inst, adapter)[device[at]]
+        rows[at, UNDER] = (inst.bound.underfit_weight * inst.weights * adapter.underfit_factor)[device[at]]
+    rows[:, WEIGHT], rows[:, SCALE], rows[:, BAND] = inst.weights[device], own[device], subcarrier_hz(inst)
+    return rows

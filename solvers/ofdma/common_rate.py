@@ -3,6 +3,8 @@
 With one shared rate, devices are coupled beyond sub-carriers. The relaxation lets each choose its own rate within
 a shared interval, and the interval is branched on. At a single rate the devices' problems are exact again, so
 bounds are exact in the limit of small intervals.
+
+Derived: docs/ofdma.md, section 3.
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ from edgealloc.solvers.base import Control
 from edgealloc.solvers.ofdma.box import OfdmaBox, Region
 from edgealloc.solvers.ofdma.cell import Assignment, OfdmaCell
 from edgealloc.solvers.ofdma.free import free_bound
-from edgealloc.solvers.ofdma.kernels.device import SMIN
 from edgealloc.solvers.ofdma.kernels.share import share
 from edgealloc.solvers.ofdma.master import Master
 from edgealloc.solvers.ofdma.start import improved
+from edgealloc.solvers.row import SMIN
 from edgealloc.units import FloatArray
 
 __all__ = ["common_starts", "is_rate_ripe", "split_rate"]
@@ -59,6 +61,8 @@ def is_rate_ripe(cell: OfdmaCell, box: OfdmaBox, master: Master, x: FloatArray, 
 
     So it does where the master's point keeps nearly the largest rate everywhere, and where shares differ by little
     over the whole box, measured by the ``gap`` that is to be closed.
+
+    ``x`` are the weights of the columns, shape [N].
     """
     low, high = box.rates
     if high - low <= _NARROW * high or _variation(cell, low, high) <= _LITTLE * gap:

@@ -1,4 +1,7 @@
-"""Why an OFDMA instance has no feasible allocation, and what would rescue it."""
+"""Why an OFDMA instance has no feasible allocation, and what would rescue it.
+
+Derived: docs/ofdma.md, section 3.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ import numpy as np
 from edgealloc.data.outcome import Diagnosis
 from edgealloc.solvers.fdma.diagnose import round_up
 from edgealloc.solvers.ofdma.cell import OfdmaCell
-from edgealloc.solvers.ofdma.kernels.device import BAND, DEADLINE, ENERGY, FMAX, PMAX, SMIN, keep_cap, proven_keep
+from edgealloc.solvers.ofdma.kernels.device import BAND, keep_cap, proven_keep
+from edgealloc.solvers.row import DEADLINE, ENERGY, FMAX, PMAX, SMIN
 
 __all__ = ["blocked_devices", "too_little_spectrum"]
 
@@ -62,6 +66,7 @@ def _fits(cell: OfdmaCell, mode: int, column: int, factor: float) -> bool:
 
 
 def _finding(cell: OfdmaCell, k: int) -> Diagnosis:
+    """What keeps a device from its budgets, and the least of each budget that would do."""
     inst = cell.problem.instance
     modes = range(cell.start[k], cell.start[k + 1])
     available = {

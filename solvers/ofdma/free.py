@@ -1,4 +1,7 @@
-"""Lower bounds of an OFDMA objective without sub-carriers: what weak duality says when nothing is scarce."""
+"""Lower bounds of an OFDMA objective without sub-carriers: what weak duality says when nothing is scarce.
+
+Derived: docs/ofdma.md, section 3.
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ r"""The set-partitioning master by HiGHS: a column is a device with a set of sub
     y \ge \mathrm{gap}(Q_i) + \mathrm{gap}'(Q_i) (\sum_c q_c x_c - Q_i)
 
 z keeps the prices within [l, u], a box around the best so far. It only steers them: bounds come from pricing.
+
+Derived: docs/ofdma.md, section 3.
 """
 
 from __future__ import annotations
@@ -14,16 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.solvers.quiet import quiet_highs
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Master", "MasterPoint"]
 
-BoolArray = NDArray[np.bool_]
-IntArray = NDArray[np.int64]
-Index = list[int] | IntArray
 Values = list[float] | FloatArray
 Pooled = tuple[Callable[[float], float], Callable[[float], float]]
 
@@ -33,7 +31,19 @@ _TANGENT = 1e-6  # tangents this close count as one
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MasterPoint:
-    """Solution of the master: value, prices mu [M] and nu, weights x [N], whether the price box is slack."""
+    """Solution of the master.
+
+    Parameters
+    ----------
+    value
+        Its objective.
+    mu, nu
+        Prices of the sub-carriers, shape [M], and of w s^2.
+    x
+        Weights of the columns. Shape [N].
+    slack
+        Whether the price box is slack.
+    """
 
     value: float
     mu: FloatArray
@@ -105,8 +115,21 @@ class Master:
     def add(self, device: int, mode: int, mask: BoolArray, cost: float, kept: float, keep: float) -> bool:
         """Add a column; False if it is there already.
 
-        ``mask`` [M] is its set, ``mode`` its menu row (-1: left out), ``cost`` its share without prices, ``kept``
-        w s^2 and ``keep`` s.
+        Parameters
+        ----------
+        device, mode
+            The device, and its mode (-1: left out).
+        mask
+            Its set of sub-carriers. Shape [M].
+        cost
+            Its share without prices.
+        kept, keep
+            w s^2, and s.
+
+        Returns
+        -------
+        bool
+            Whether it is new.
         """
         key = (device, mode, mask.tobytes(), round(keep, 12))
         if key in self.keys:

@@ -1,4 +1,7 @@
-"""One node of the OFDMA search: master and pricing in turn, until the bound stands."""
+"""One node of the OFDMA search: master and pricing in turn, until the bound stands.
+
+Derived: docs/ofdma.md, section 3.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.outcome import Snapshot, relative_gap
 from edgealloc.solvers.base import Control
@@ -20,10 +22,7 @@ from edgealloc.solvers.ofdma.master import Master, MasterPoint
 from edgealloc.solvers.ofdma.pricing.mode import Ask, price_mode
 from edgealloc.solvers.ofdma.start import improved
 from edgealloc.solvers.search.engine import Found
-from edgealloc.units import FloatArray
-
-BoolArray = NDArray[np.bool_]
-
+from edgealloc.units import BoolArray, FloatArray
 
 _SMOOTH = 0.3  # weight of the best prices so far in the next prices
 
@@ -63,7 +62,17 @@ _TANGENT = 0.02  # error of the stability term in the master, as a share of the 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prices:
-    """Prices of sub-carriers [M] and of the kept share, water levels of the modes [I]; children inherit them."""
+    """Prices that a box is solved at; children inherit them.
+
+    Parameters
+    ----------
+    mu
+        Prices of the sub-carriers. Shape [M].
+    nu
+        Price of w s^2.
+    levels
+        Water levels of the modes in W. Shape [I].
+    """
 
     mu: FloatArray
     nu: float
@@ -260,6 +269,7 @@ class OfdmaNode:
                 add_column(self.cell, master, i, mask[c].copy(), high)
 
     def _add(self, i: int, mask: BoolArray, nu: float) -> int:
+        """Give the master a column with the best keep rate of a mode on a set [M]; 1 if it is new, else 0."""
         cell, mode = self.cell, self.region.modes[i]
         assert mode is not None
         free = free_keeps(mode.row, cell.objective, nu)
@@ -267,6 +277,7 @@ class OfdmaNode:
         return int(value < math.inf and add_column(cell, self.master, i, mask, float(keep)))
 
     def _solve_master(self) -> MasterPoint | None:
+        """The master's point with the stability term nearly tangent there; None when time is up or HiGHS fails."""
         limit = self.control.options.time_limit
         left = math.inf if limit is None else limit - self.control.seconds
         point = self.master.solve(left)
@@ -310,6 +321,7 @@ class OfdmaNode:
                 add_plan(cell, master, plan)
 
     def _offer(self, plan: Assignment | None, source: str) -> None:
+        """Take an assignment as the incumbent if it is better."""
         if plan is None:
             return
         value = self.cell.value(plan)

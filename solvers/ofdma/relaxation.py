@@ -6,6 +6,8 @@ Any prices mu >= 0 of sub-carriers and nu of sum_k w_k s_k^2 give the bound (wea
           + \sum_k \min_S [\mathrm{share}_\nu(\mathrm{cap}_k(S)) + \mu(S)] - \sum_m \mu_m,
 
 whatever the master and its duals were: it holds at every moment, and when stopped early.
+
+Derived: docs/ofdma.md, section 3.
 """
 
 from __future__ import annotations
@@ -92,6 +94,7 @@ class Ofdma(Relaxation[OfdmaBox, Assignment]):
         return Relaxed(bound, tuple(node.found), children, node.prices, what)
 
     def _first_prices(self) -> Prices:
+        """Prices from the first assignment, whose columns go to the master with those of the devices left out."""
         cell, plan = self.cell, self.first
         if cell.counting:
             first = np.where(np.isfinite(cell.inv_a[:, 0]), cell.inv_a[:, 0], 1.0)

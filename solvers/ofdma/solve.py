@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
-from edgealloc.data.outcome import Diagnosis, Status, relative_gap
+from edgealloc.data.outcome import Diagnosis
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
+from edgealloc.solvers.ending import infeasible, nothing_found, proven
 from edgealloc.solvers.ofdma.allocation import allocation_of, assignment_of
 from edgealloc.solvers.ofdma.box import OfdmaBox, Region, root_box
 from edgealloc.solvers.ofdma.cell import Assignment, OfdmaCell
@@ -32,28 +32,42 @@ _STARTS = 3
 
 
 def search_ofdma(problem: Problem, options: Options) -> tuple[Result, Outcome[Assignment] | None]:
-    """Prove the optimum of an OFDMA problem; the tree is None when none was needed or begun."""
+    """Prove the optimum of an OFDMA problem; the tree is None when none was needed or begun.
+
+    Parameters
+    ----------
+    problem
+        Any OFDMA problem.
+    options
+        Gap, limits, warm start, callback.
+
+    Returns
+    -------
+    tuple of Result and Outcome or None
+        As :func:`~edgealloc.solvers.exact.solve_bnb`, and the search.
+
+    Raises
+    ------
+    EdgeallocError
+        When the allocation found breaks a budget, which would be a defect of the kernels.
+    """
     cell = OfdmaCell.of(problem)
     log = SearchLog("bnb", problem.instance.name, options.log)
     with Control(replace(options, log=False)) as control:
         findings = blocked_devices(cell)
         if findings:
-            return replace(_infeasible(problem, control, findings), proof=OfdmaProof(cell.feasibility())), None
+            result = infeasible(problem, "bnb", control, findings)
+            return replace(result, proof=OfdmaProof(cell.feasibility())), None
         found = _first_plans(cell, control)
         if not found:
             point, findings, proof = _feasible_plan(cell, control)
             if findings:
-                return replace(_infeasible(problem, control, findings), proof=proof), None
+                return replace(infeasible(problem, "bnb", control, findings), proof=proof), None
             if point is not None:
                 found.append(Found(cell.value(point), point, "X"))
         if not found:
-            why = control.reason or "the feasible set is thinner than the rounding margin of 1e-12"
-            message = f"no allocation found: {why}; allow more time or relax a budget"
-            return replace(
-                _blank(problem, control),
-                lower_bound=free_bound(cell, Region.of(cell, root_box(cell))),
-                message=message,
-            ), None
+            bound = free_bound(cell, Region.of(cell, root_box(cell)))
+            return nothing_found(problem, "bnb", control, bound), None
         best = min(found, key=lambda point: point.value)
         relaxation = Ofdma(cell, control.options.rel_gap, best.point, log.row)
         record = Record[OfdmaBox]()
@@ -101,31 +115,6 @@ def _feasible_plan(
     return None, (), None
 
 
-def _blank(problem: Problem, control: Control) -> Result:
-    return Result(
-        problem=problem,
-        method="bnb",
-        status=Status.NO_SOLUTION,
-        objective=math.inf,
-        lower_bound=-math.inf,
-        free_objective=problem.free_objective,
-        allocation=None,
-        seconds=control.seconds,
-        trace=tuple(control.trace),
-    )
-
-
-def _infeasible(problem: Problem, control: Control, findings: tuple[Diagnosis, ...]) -> Result:
-    message = "\n".join(finding.message for finding in findings)
-    return replace(
-        _blank(problem, control),
-        status=Status.INFEASIBLE,
-        lower_bound=math.inf,
-        diagnosis=findings,
-        message=message,
-    )
-
-
 def _finish(cell: OfdmaCell, control: Control, outcome: Outcome[Assignment], rounds: int) -> Result:
     """The result, with the objective of the allocation as it is returned."""
     problem = cell.problem
@@ -133,24 +122,18 @@ def _finish(cell: OfdmaCell, control: Control, outcome: Outcome[Assignment], rou
     allocation = _checked(cell, outcome.best.point)
     option = np.maximum(allocation.option, 0)
     value = problem.objective(allocation.keep, allocation.selected, option)
-    bound = outcome.lower_bound
-    closed = relative_gap(value, bound) <= control.options.rel_gap
-    why = control.reason or "rounding limits the gap, ask for a larger rel_gap"
-    return replace(
-        _blank(problem, control),
-        status=Status.OPTIMAL if closed else Status.FEASIBLE,
-        objective=value,
-        lower_bound=min(bound, value),
-        allocation=allocation,
-        nodes=outcome.nodes,
-        iterations=rounds,
-        message="" if closed else f"stopped with a gap: {why}",
-        seconds=control.seconds,
-    )
+    result = proven(problem, "bnb", control, allocation, value, min(outcome.lower_bound, value))
+    return replace(result, nodes=outcome.nodes, iterations=rounds)
 
 
 def _checked(cell: OfdmaCell, plan: Assignment) -> Allocation:
-    """The allocation of a plan, which breaks no budget."""
+    """The allocation of a plan.
+
+    Raises
+    ------
+    EdgeallocError
+        When it breaks a budget, which would be a defect of the kernels.
+    """
     allocation = allocation_of(cell, plan)
     broken = cell.problem.violations(allocation)
     if broken:

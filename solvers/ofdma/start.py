@@ -1,4 +1,7 @@
-"""First assignments and first prices of an OFDMA problem."""
+"""First assignments and first prices of an OFDMA problem.
+
+Derived: docs/ofdma.md, section 3.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgealloc.solvers.base import Control
-from edgealloc.solvers.ofdma.cell import Assignment, IntArray, OfdmaCell
-from edgealloc.solvers.ofdma.kernels.device import BAND, SMAX, SMIN, profits, psi
+from edgealloc.solvers.ofdma.cell import Assignment, OfdmaCell
+from edgealloc.solvers.ofdma.kernels.device import BAND, profits, psi
 from edgealloc.solvers.ofdma.kernels.local import descend, set_cost
 from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps, share_slope
-from edgealloc.units import FloatArray
+from edgealloc.solvers.row import SMAX, SMIN
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["improved", "price_guess", "starts"]
 
@@ -45,9 +49,27 @@ def starts(cell: OfdmaCell, rng: np.random.Generator, count: int, control: Contr
 def improved(
     cell: OfdmaCell, owner: IntArray, nu: float, control: Control, passes: int = 20, aim: float | None = None
 ) -> Assignment | None:
-    """Descend from the owners of the sub-carriers; None when the end is not feasible.
+    """Descend from owners of the sub-carriers.
 
-    With ``aim``, what counts is that devices can keep this rate.
+    Parameters
+    ----------
+    cell
+        The problem as arrays.
+    owner
+        Owner of each sub-carrier, -1 for none. Shape [M].
+    nu
+        Price of w s^2.
+    control
+        Stops between blocks of work.
+    passes
+        Passes over all sub-carriers at most.
+    aim
+        A keep rate: what counts is then that devices can keep it.
+
+    Returns
+    -------
+    Assignment or None
+        None when the end is not feasible.
     """
     owner = np.array(owner, dtype=np.int64)
     rows, levels, objective = cell.safe_rows, cell.levels, cell.objective

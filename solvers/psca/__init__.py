@@ -1,1 +1,4 @@
-"""Penalised successive convex approximation: methods ``psca`` and ``psca+``."""
+"""Penalised successive convex approximation: methods ``psca`` and ``psca+``.
+
+Derived: docs/psca.md.
+"""

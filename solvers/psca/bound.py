@@ -23,10 +23,24 @@ _LEAST_TIME_S, _SHARE = 1.0, 2.0  # the root node may take this long, or this ma
 def root_bound(
     problem: Problem, allocation: Allocation, prices: FloatArray, control: Control
 ) -> tuple[float, dict[str, float]]:
-    """A proven lower bound and the prices behind it; ``-inf`` where there is none to be had cheaply.
+    """A proven lower bound and the prices behind it.
 
     FDMA with the inverse-keep term: weak duality from the relaxed price of the band on (solvers/fdma/cell.py). Any
     other problem: the root node of branch and bound, for about as long as P-SCA itself took.
+
+    Parameters
+    ----------
+    problem, allocation
+        The problem and P-SCA's allocation.
+    prices
+        Prices of the columns from the relaxed sub-problem. Shape [M].
+    control
+        Clock and limits.
+
+    Returns
+    -------
+    bound, prices
+        ``-inf`` where there is none to be had cheaply; ``spectrum_per_hz`` and ``kept_share``, or nothing.
     """
     if problem.structure.log_convex and not problem.instance.common_keep:
         cell = Cell.of(problem)

@@ -9,6 +9,10 @@ lowest clock that meets the deadline. Along omega that s rises while
 (the next watt saves more than it costs, upload and computing energy together) or while only the deadline binds,
 and falls afterwards (formulation 5.4: for fixed s feasibility is convex in the upload time). A sign search
 finds the top. One column with a fractional share is FDMA, whole columns are sub-carriers.
+
+OFDMA's tree has the same problem and shares the Newton at (r, p), but not the search: it is content with a level
+within 1e-7, for it proves every cap, where P-SCA goes on to 1e-14 or to the largest rate that is allowed. A test
+compares the two.
 """
 
 from __future__ import annotations
@@ -18,59 +22,10 @@ import math
 import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
+from edgealloc.solvers.ofdma.kernels.device import keep_at_rate
+from edgealloc.solvers.row import BIT0, BIT1, KAPPA, PMAX, SMAX
 
-__all__ = ["FIELDS", "keep_cap", "set_cap"]
-
-# Columns of a device row: SI units; energy is net of its static part.
-FIELDS = (
-    "d0",
-    "d1",
-    "w0",
-    "w1",
-    "inv_downlink",
-    "energy",
-    "capacitance",
-    "power_max",
-    "f_min",
-    "f_max",
-    "deadline",
-    "keep_max",
-)
-D0, D1, W0, W1, INV_R, ENERGY, KAPPA, PMAX, FMIN, FMAX, DEADLINE, KEEP_MAX = range(len(FIELDS))
-
-
-@kernel(inner=True)
-def keep_at_rate(row, rate, power):  # type: ignore[no-untyped-def]
-    """Largest s <= keep_max at a rate in bit/s and a power in W.
-
-    Returns (s, 2 kappa f^3, deadline only); a negative s is minus the relative lack at s = 0, and the second is
-    0 where the clock is at its minimum.
-    """
-    per_bit = row[INV_R] + 1.0 / rate
-    room = row[DEADLINE] - row[D0] * per_bit - row[W0] / row[FMAX]
-    if room < 0.0:
-        return room / row[DEADLINE], 0.0, True
-    need = row[D1] * per_bit + row[W1] / row[FMAX]
-    s = min(room / need, row[KEEP_MAX]) if need > 0.0 else row[KEEP_MAX]
-    heat = 0.0
-    for turn in range(60):  # the energy is convex and rises in s: Newton falls to the root from its right
-        bits, work = row[D0] + row[D1] * s, row[W0] + row[W1] * s
-        f = work / (row[DEADLINE] - bits * per_bit)
-        fixed = f <= row[FMIN]
-        f = max(f, row[FMIN])
-        heat = 0.0 if fixed else 2.0 * row[KAPPA] * f**3
-        rise = row[KAPPA] * f * f * (row[W1] if fixed else 3.0 * row[W1] + 2.0 * f * row[D1] * per_bit)
-        over = power * bits / rate + row[KAPPA] * f * f * work - row[ENERGY]
-        if over <= 0.0 and turn == 0:
-            return s, heat, True
-        slope = power * row[D1] / rate + rise
-        if not slope > 0.0 or s * slope < over:  # not even s = 0
-            return min(-1e-12, (s * slope - over) / max(abs(row[ENERGY]), 1e-300)), heat, False
-        step = over / slope
-        s -= step
-        if step <= 1e-15 * s:
-            break
-    return s, heat, False
+__all__ = ["keep_cap", "set_cap"]
 
 
 @kernel
@@ -80,7 +35,7 @@ def keep_cap(row, band, inverse, share, count):  # type: ignore[no-untyped-def]
     Returns (s, rate in bit/s, power in W, level in W); s is negative where not even s = 0 is feasible.
     """
     if count == 0 or not inverse[0] < math.inf:
-        return (row[KEEP_MAX], 0.0, 0.0, 0.0) if row[D0] + row[D1] == 0.0 else (-2.0, 0.0, 0.0, 0.0)
+        return (row[SMAX], 0.0, 0.0, 0.0) if row[BIT0] + row[BIT1] == 0.0 else (-2.0, 0.0, 0.0, 0.0)
     total, below, top = 0.0, 0.0, math.inf
     for i in range(count):
         if inverse[i] >= top:
@@ -103,13 +58,14 @@ def keep_cap(row, band, inverse, share, count):  # type: ignore[no-untyped-def]
         rate *= band
         power = min(power, row[PMAX])
         if rate > 0.0:
-            s, heat, by_time = keep_at_rate(row, rate, power)
+            s, clock, by_time = keep_at_rate(row, rate, power, 0.0, row[SMAX], 0.0)
+            heat = 2.0 * row[KAPPA] * clock**3
             v = math.inf if by_time else math.log(band / level * (power + heat) / rate)
         else:
             s, v = -2.0, math.inf
         if s > best:
             best, best_rate, best_power, best_level = s, rate, power, level
-        if s >= row[KEEP_MAX] or (turn == 0 and v >= 0.0):
+        if s >= row[SMAX] or (turn == 0 and v >= 0.0):
             break
         if v > 0.0:
             lo, v_lo = x, v
@@ -125,9 +81,18 @@ def keep_cap(row, band, inverse, share, count):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def set_cap(row, band, inverse, order, owner, k, work):  # type: ignore[no-untyped-def]
-    """Largest keep rate of device k on the sub-carriers with ``owner == k``; work [2, M] is scratch.
+    """Largest keep rate of device k on the sub-carriers with ``owner == k``.
 
-    inverse, order: its 1/a in W and their order upwards, shape [M].
+    Parameters
+    ----------
+    row
+        Device row of C columns. Shape [C].
+    band, k : numbers
+        Bit/s of a sub-carrier per nat, and the device.
+    inverse, order, owner
+        1/a in W, its order upwards, and the owners. Shapes [M].
+    work
+        Scratch. Shape [2, M].
     """
     count = np.int64(0)  # a plain 0 is a type of its own, for which numba would compile keep_cap once more
     for j in range(order.size):

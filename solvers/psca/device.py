@@ -14,6 +14,8 @@ and boxes. R is the water-filling rate on shares: with level omega, power P = su
 dR/dc_m = band (log(omega a_m) - 1 + 1/(omega a_m)), dR/dP = band / omega, and a Hessian of rank one,
 
     d2R = -band / (omega^2 N) (dP - sum_m q_m dc_m)^2,   q_m = (omega - 1/a_m)^+,  N = the share under water.
+
+Derived: docs/psca.md, sections 1 and 2.
 """
 
 from __future__ import annotations
@@ -69,7 +71,11 @@ def water_level(inverse, order, share, power):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def gap_of(pool, scale, kept):  # type: ignore[no-untyped-def]
-    """Stability term at the kept share with two derivatives; pool is (kind, base, spread, curvature, sparsity)."""
+    """Stability term at the kept share with two derivatives.
+
+    pool [5] is (kind, base, spread, curvature, sparsity); the term is sqrt((base + spread / y) scale) at
+    y = curvature + 2 sparsity (1 - kept).
+    """
     y = pool[3] + 2.0 * pool[4] * (1.0 - kept)
     inner = (pool[1] + pool[2] / y) * scale
     if inner <= 0.0:
@@ -82,7 +88,7 @@ def gap_of(pool, scale, kept):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def share_of(row, pool, x):  # type: ignore[no-untyped-def]
-    """A device's own part of the objective model at x, with two derivatives.
+    """A device's own part of the objective model at x, with two derivatives; row [19], pool [5].
 
     UNDER e^-x is exact (inverse-keep, less a constant); SLOPE and CURVE are a model of any other term about X_REF.
     """
@@ -102,7 +108,23 @@ def share_of(row, pool, x):  # type: ignore[no-untyped-def]
 
 @kernel
 def constraints(row, inverse, order, y, share, common, h):  # type: ignore[no-untyped-def]
-    """Values h [11] of a device's constraints; returns the water level and the share under water."""
+    """Fill the values of a device's constraints; returns the water level and the share under water.
+
+    Everything is dimensionless, see the module.
+
+    Parameters
+    ----------
+    row
+        Row of the device table. Shape [19].
+    inverse, order, share
+        1/a in units of power_max, its order upwards, and the shares of the columns. Shapes [M].
+    y
+        The point (X, THETA, PHI, POWER, ELASTIC). Shape [5].
+    common : number
+        Log of the common keep rate, very low where there is none.
+    h
+        Filled, in the order H_SEND, ..., H_COMMON. Shape [11].
+    """
     level, under = water_level(inverse, order, share, y[POWER])
     rate = 0.0
     for m in range(inverse.size):
@@ -123,10 +145,21 @@ def constraints(row, inverse, order, y, share, common, h):  # type: ignore[no-un
 
 @kernel(inner=True)
 def curvature(row, y, h, z, level, joint, grad, hess):  # type: ignore[no-untyped-def]
-    """y-gradients of the constraints (grad [11, 5]) and the Hessian of the Lagrangian in y (hess [5, 5]).
+    """y-gradients of the constraints and the Hessian of the Lagrangian in y.
 
     In ``hess`` all duals are eliminated (z/h grad grad^T) but that of H_SEND, which couples y and c, and the
     rank-one Hessian of R, which does so too.
+
+    Parameters
+    ----------
+    row, y
+        Row of the device table and the point. Shapes [19], [5].
+    h, z
+        Slacks of the constraints and their duals. Shapes [11].
+    level, joint : numbers
+        Water level in units of power_max, and whether H_COMMON counts.
+    grad, hess
+        Filled. Shapes [11, 5], [5, 5].
     """
     for p in range(NUM_Y):
         for j in range(NUM_H):

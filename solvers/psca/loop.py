@@ -1,4 +1,7 @@
-"""The loop of P-SCA: relax, narrow, penalise."""
+"""The loop of P-SCA: relax, narrow, penalise.
+
+Derived: docs/psca.md, sections 2 and 5.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,44 @@ import numpy as np
 from edgealloc.data.outcome import Snapshot
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.psca import device as dev
-from edgealloc.solvers.psca.model import IntArray, Iterate, Model
+from edgealloc.solvers.psca.model import Iterate, Model
 from edgealloc.solvers.psca.plan import best_plan, factors, out_cost, own_cost
 from edgealloc.solvers.psca.settings import PscaSettings
 from edgealloc.solvers.psca.subproblem.route import Route, SubProblem
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["Search"]
 
+_BINARY = 1e-3  # mean of 4 c (1 - c) over the binaries that counts as binary
 _STRONG = 4.0  # a penalty, in prices, above which a binary that rests between 0 and 1 rests at one half
 _NUDGES = 4  # times that columns resting near one half are moved
 
 
 @dataclass(slots=True, eq=False)
 class Search:
-    """The loop of one start: where it stands, and the penalised objective along the way."""
+    """The loop of one start: where it stands, and the penalised objective along the way.
+
+    Parameters
+    ----------
+    model, settings, control, route
+        The problem as arrays, the settings, the clock, and what solves the sub-problems.
+    at
+        The present iterate.
+    method, start
+        Name of the method and number of the start, for snapshots.
+    elastic, elastic_limit
+        Cost of what is not sent, and how far it is raised.
+    penalty, scale
+        Penalty on c (1 - c), in units of ``scale``, which is in those of the objective.
+    cells
+        Log of the two neighbouring levels of each device; equal where there is no choice. Shapes [K].
+    blocks
+        Lower neighbour of each device's number of blocks. Shape [K].
+    prices, residual
+        Prices of the columns, shape [M], and dual residual, of the last sub-problem.
+    steps, nudges
+        Sub-problems solved, and times that columns were moved off one half.
+    """
 
     model: Model
     settings: PscaSettings
@@ -84,6 +110,7 @@ class Search:
         return True
 
     def _level_part(self, at: Iterate) -> FloatArray:
+        """Where each keep rate stands between its two levels, from 0 to 1; 0 without a choice. Shape [K]."""
         assert self.cells is not None
         low, high = self.cells
         width = high - low
@@ -203,6 +230,7 @@ class Search:
         return best
 
     def _best_rows(self, at: Iterate, limits: FloatArray) -> IntArray:
+        """Menu rows of the best plan under caps [O, K]; the present ones where it leaves out others. Shape [K]."""
         plan = best_plan(self.model.problem, np.where(at.active, limits, -2.0), self.model.has_row)
         if plan is None or not np.array_equal(plan.selected, at.active):
             return at.option
@@ -291,7 +319,7 @@ class Search:
                 if self.control.stopped():
                     return
             residuals.append(4.0 * self.unbinary(self.at) / self.count())
-            if residuals[-1] <= settings.binary_tol:
+            if residuals[-1] <= _BINARY:
                 return
             rests = len(residuals) > 3 and residuals[-1] > 0.99 * residuals[-3] and self.penalty > _STRONG
             if rests and not self._nudge():

@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
@@ -18,34 +17,27 @@ from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.solvers.fdma.cell import SHRINK
 from edgealloc.solvers.psca import device as dev
 from edgealloc.solvers.psca.cap import keep_cap
-from edgealloc.units import FloatArray
+from edgealloc.solvers.row import (
+    BIT0,
+    BIT1,
+    CYC0,
+    CYC1,
+    DEADLINE,
+    DOWN,
+    ENERGY,
+    FMAX,
+    FMIN,
+    KAPPA,
+    PMAX,
+    SMAX,
+    device_rows,
+)
+from edgealloc.units import LN2, BoolArray, FloatArray, IntArray
 
-__all__ = ["IntArray", "Iterate", "Model", "cap_rows"]
+__all__ = ["Iterate", "Model"]
 
-IntArray = NDArray[np.intp]
-BoolArray = NDArray[np.bool_]
 
 _NARROW = 1e-3  # least width, in logarithms, of a box that the interior-point method works in
-
-
-def cap_rows(problem: Problem, option: IntArray, shrink: float = SHRINK) -> FloatArray:
-    """Device rows of :mod:`edgealloc.solvers.psca.cap` under menu rows, budgets shrunk. Shape [K, 12]."""
-    inst, adapter, less = problem.instance, chosen_adapter(problem.instance, option), 1.0 - shrink
-    columns = (
-        inst.payload_fixed_bits,
-        adapter.payload_lora_bits,
-        inst.cycles_fixed,
-        adapter.cycles_lora,
-        1.0 / inst.downlink_bps,
-        inst.energy_j * less - inst.energy_static_j,
-        inst.capacitance,
-        inst.power_max_w * less,
-        inst.freq_min_hz,
-        inst.freq_max_hz,
-        np.full(inst.num_devices, inst.latency_s * less),
-        inst.keep_max,
-    )
-    return np.stack([np.asarray(c, dtype=np.float64) for c in columns], axis=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +87,7 @@ class Model:
     inverse_w, order
         Noise over gain 1/a of each device and column in W (``inf`` without gain), and its order upwards. [K, M].
     rows, has_row
-        Device rows per menu row [O, K, 12], and which of them exist [O, K].
+        Device rows per menu row [O, K, WIDTH], and which of them exist [O, K].
     """
 
     problem: Problem
@@ -123,14 +115,15 @@ class Model:
         sizes = np.array([len(m) if m is not None else 0 for m in inst.adapter_options or (None,) * len(gain)])
         depth = max(int(sizes.max(initial=0)), 1)
         has = np.arange(depth)[:, None] < np.maximum(sizes, 1)
-        rows = [cap_rows(problem, np.where(sizes > 0, np.minimum(o, sizes - 1), -1)) for o in range(depth)]
+        options = [np.where(sizes > 0, np.minimum(o, sizes - 1), -1) for o in range(depth)]
+        rows = [device_rows(inst, chosen_adapter(inst, option), SHRINK) for option in options]
         order = np.argsort(inverse, axis=1, kind="stable")
         return cls(problem, width, blocks, inverse, order, np.stack(rows), has)
 
     @property
     def band(self) -> float:
         """Bit/s of a whole column per unit of log(1 + SNR)."""
-        return self.column_hz / math.log(2.0)
+        return self.column_hz / LN2
 
     @property
     def binary(self) -> bool:
@@ -138,7 +131,7 @@ class Model:
         return self.problem.instance.access == "ofdma"
 
     def row(self, option: IntArray) -> FloatArray:
-        """Device rows under menu rows. Shape [K, 12]."""
+        """Device rows under menu rows. Shape [K, WIDTH]."""
         return self.rows[np.maximum(option, 0), np.arange(len(option))]
 
     def first_options(self) -> IntArray:
@@ -161,8 +154,9 @@ class Model:
         """Device table of the sub-problem at an iterate; linear terms are left to the caller. Shape [K, 19]."""
         problem, inst = self.problem, self.problem.instance
         row = self.row(option)
-        d0, d1, w0, w1, down, energy, kappa, power, f_min, f_max, deadline, keep_max = row.T
-        bits = d0 + d1 * keep_max
+        d0, d1, w0, w1, down = row.T[[BIT0, BIT1, CYC0, CYC1, DOWN]]
+        energy, kappa, power, f_min, f_max, deadline = row.T[[ENERGY, KAPPA, PMAX, FMIN, FMAX, DEADLINE]]
+        bits = d0 + d1 * row[:, SMAX]
         bits = np.where(bits > 0.0, bits, 1.0)
         table = np.zeros((len(row), dev.TABLE_COLUMNS))
         table[:, dev.D0], table[:, dev.D1] = d0 / bits, d1 / bits
@@ -240,7 +234,8 @@ class Model:
         """
         y = at.y.copy()
         row = self.row(at.option)
-        d0, d1, w0, w1, down, _energy, _kappa, power_max, f_min, f_max, deadline, _top = row.T
+        d0, d1, w0, w1, down = row.T[[BIT0, BIT1, CYC0, CYC1, DOWN]]
+        power_max, f_min, f_max, deadline = row.T[[PMAX, FMIN, FMAX, DEADLINE]]
         for k in np.flatnonzero(at.active & (keep > 0.0) & (caps[:, 1] > 0.0)):
             bits, work = d0[k] + d1[k] * keep[k], w0[k] + w1[k] * keep[k]
             upload = bits / caps[k, 1]

@@ -94,10 +94,22 @@ def solve_online_psca(problem: Problem, options: Options) -> Result:
 
 
 def bound_at_prices(problem: Problem, near: Allocation, prices: FloatArray) -> float:
-    """Proven lower bound of an OFDMA problem at prices of the sub-carriers, shape [M].
+    """Proven lower bound of an OFDMA problem at prices of the sub-carriers.
 
-    ``near`` is an allocation near the optimum: nu is the slope of the stability term where it stands, and pricing
-    starts from its sets. Any allocation within the budgets gives a valid bound. ``-inf`` where there is none.
+    Parameters
+    ----------
+    problem
+        An OFDMA problem.
+    near
+        An allocation near the optimum: nu is the slope of the stability term where it stands, and pricing starts
+        from its sets. Any allocation within the budgets gives a valid bound.
+    prices
+        Prices of the sub-carriers; negative ones count as 0. Shape [M].
+
+    Returns
+    -------
+    float
+        A lower bound of G; ``-inf`` where there is none.
     """
     control = Control(Options())
     try:

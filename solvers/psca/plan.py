@@ -13,8 +13,7 @@ import numpy as np
 
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
-from edgealloc.solvers.psca.model import BoolArray, IntArray
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Plan", "answer_costs", "best_plan", "own_cost"]
 
@@ -23,7 +22,19 @@ _GRID = 65  # first grid of a search in log s, then refined twice around its bes
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """Keep rates (0 when left out), menu rows, selection, and the value of G; shapes [K]."""
+    """What every device keeps and trains.
+
+    Parameters
+    ----------
+    keep
+        Keep rates, 0 when left out. Shape [K].
+    option
+        Menu rows, -1 without a menu. Shape [K].
+    selected
+        Who takes part. Shape [K].
+    value
+        The bound G.
+    """
 
     keep: FloatArray
     option: IntArray
@@ -42,7 +53,24 @@ def factors(problem: Problem, depth: int) -> FloatArray:
 
 
 def own_cost(problem: Problem, factor: FloatArray, keep: FloatArray, nu: float) -> FloatArray:
-    """A w f u(s) + nu w s^2, or with the own gap under device pooling; any shape that broadcasts with [K] last."""
+    """A device's own part of the objective: A w f u(s) + nu w s^2, or with its own gap under device pooling.
+
+    Parameters
+    ----------
+    problem
+        Its weights and terms.
+    factor
+        Factor f of the menu row. Any shape that broadcasts with [K] last.
+    keep
+        Keep rates. Any shape that broadcasts with [K] last.
+    nu
+        Price of w s^2; not used under device pooling.
+
+    Returns
+    -------
+    array
+        Of the shape of both.
+    """
     inst = problem.instance
     square = np.square(keep)
     cost = inst.bound.underfit_weight * inst.weights * factor * problem.underfit.value(keep)
@@ -60,7 +88,22 @@ def out_cost(problem: Problem) -> FloatArray:
 
 
 def answer_costs(problem: Problem, caps: FloatArray, nu: float) -> tuple[FloatArray, FloatArray]:
-    """Best allowed keep rate up to each cap, and its cost at the price; ``inf`` where none is allowed. [O, K]."""
+    """Best allowed keep rate up to each cap, and its cost at a price.
+
+    Parameters
+    ----------
+    problem
+        Its ranges, levels and terms.
+    caps
+        Largest keep rate per menu row. Shape [O, K].
+    nu
+        Price of w s^2.
+
+    Returns
+    -------
+    keep, cost
+        Shapes [O, K]; the cost is ``inf`` where no rate is allowed.
+    """
     inst = problem.instance
     factor = factors(problem, len(caps))
     low, fits = inst.keep_min, caps >= inst.keep_min
@@ -100,7 +143,22 @@ def answer_costs(problem: Problem, caps: FloatArray, nu: float) -> tuple[FloatAr
 
 
 def best_plan(problem: Problem, caps: FloatArray, has_row: BoolArray) -> Plan | None:
-    """The plan of least G under caps [O, K]; None where a device that must take part cannot."""
+    """The plan of least G under caps.
+
+    Parameters
+    ----------
+    problem
+        Its ranges, levels, menus and terms.
+    caps
+        Largest keep rate per menu row. Shape [O, K].
+    has_row
+        Which menu rows a device has. Shape [O, K].
+
+    Returns
+    -------
+    Plan or None
+        None where a device that must take part cannot.
+    """
     inst = problem.instance
     caps = np.where(has_row, caps, -2.0)
     if inst.common_keep:
@@ -111,6 +169,7 @@ def best_plan(problem: Problem, caps: FloatArray, has_row: BoolArray) -> Plan | 
     )
 
     def respond(nu: float) -> tuple[FloatArray, IntArray, BoolArray] | None:
+        """Keep rates, menu rows and selection at a price, shapes [K]; None where a device has no answer."""
         keep, cost = answer_costs(problem, caps, nu)
         option = np.argmin(cost, axis=0)
         least = np.take_along_axis(cost, option[None], axis=0)[0]

@@ -1,4 +1,7 @@
-"""The settings of P-SCA."""
+"""The settings of P-SCA.
+
+Their meaning: docs/psca.md, section 5.
+"""
 
 from __future__ import annotations
 
@@ -22,20 +25,21 @@ class PscaSettings:
     relax_steps, relax_tol
         Sub-problems without penalty at most, and the relative decrease below which they end (1e-9 for FDMA,
         where the relaxation is the problem).
-    binary_tol
-        Mean of 4 c (1 - c) over the binaries that counts as binary.
     max_penalties
         Number of penalties at most.
     gap
         Duality gap at which a sub-problem is solved, relative to the objective.
     search
         Exact knapsack and exchanges of points in a shared band, kicks for sub-carriers (``psca+``).
-    kicks
-        With ``search``, times that half of the sub-carriers change hands at random before a polish.
     starts
         Starting points; those after the first are random (``psca+``: 3).
     bound
         Attach a root dual bound, so that the gap is guaranteed.
+
+    Raises
+    ------
+    InputError
+        For a value out of range; all faults at once.
     """
 
     penalty_start: float = 0.05
@@ -43,11 +47,9 @@ class PscaSettings:
     penalty_steps: int = 2
     relax_steps: int = 30
     relax_tol: float = 1e-5
-    binary_tol: float = 1e-3
     max_penalties: int = 24
     gap: float = 1e-7
     search: bool = False
-    kicks: int = 4
     starts: int = 1
     bound: bool = False
 

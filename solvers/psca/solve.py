@@ -24,6 +24,7 @@ from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
+from edgealloc.solvers.ending import unsolved
 from edgealloc.solvers.psca.bound import root_bound
 from edgealloc.solvers.psca.loop import Search
 from edgealloc.solvers.psca.model import Iterate, Model
@@ -36,6 +37,7 @@ __all__ = ["PscaSettings", "solve_psca", "solve_psca_plus"]
 
 
 VARIANTS = ("bound", "cvxpy")
+_KICKS = 4  # of psca+: times that half of the sub-carriers change hands at random before a polish
 DIVE_NODES = 40  # of branch and bound, at the end of psca+ on one band
 
 
@@ -69,6 +71,8 @@ def solve_psca(
     ------
     InputError
         For an unknown variant.
+    MissingPackageError
+        For ``cvxpy`` without that package.
     """
     settings = settings or PscaSettings()
     return _run(problem, options, "psca", variant, settings, route)
@@ -78,6 +82,27 @@ def solve_psca_plus(problem: Problem, options: Options | None = None, variant: s
     """As :func:`solve_psca` from three starts, with knapsack rounding and local search: method ``psca+``.
 
     On one band (FDMA, blocks) that is not log-convex it ends with a few nodes of branch and bound.
+
+    Parameters
+    ----------
+    problem
+        Any problem.
+    options
+        Limits, seed, warm start, callback.
+    variant
+        As for :func:`solve_psca`.
+
+    Returns
+    -------
+    Result
+        As :func:`solve_psca`.
+
+    Raises
+    ------
+    InputError
+        For an unknown variant.
+    MissingPackageError
+        For ``cvxpy`` without that package.
     """
     return _run(problem, options, "psca+", variant, PscaSettings(search=True, starts=3), None)
 
@@ -90,6 +115,13 @@ def _run(
     settings: PscaSettings,
     route: Route | None,
 ) -> Result:
+    """Read the variant, choose the route, and solve under the options' clock.
+
+    Raises
+    ------
+    InputError
+        For an unknown variant.
+    """
     words = [word for word in variant.split("+") if word]
     unknown = [word for word in words if word not in VARIANTS]
     if unknown:
@@ -105,16 +137,11 @@ def _run(
 
 
 def _solve(problem: Problem, control: Control, settings: PscaSettings, route: Route, name: str) -> Result:
-    result = Result(
-        problem=problem,
-        method=name,
-        status=Status.NO_SOLUTION,
-        objective=math.inf,
-        lower_bound=-math.inf,
-        free_objective=problem.free_objective,
-        allocation=None,
-        seconds=0.0,
-    )
+    """The method from every start; the best allocation, with a root bound where one is asked for.
+
+    A start ends where its sub-problems break down, without harm to the others. ``name`` is that of the method in
+    results and snapshots.
+    """
     model = Model.of(problem)
     start = model.start()
     best: tuple[float, Allocation, Search] | None = None
@@ -144,7 +171,7 @@ def _solve(problem: Problem, control: Control, settings: PscaSettings, route: Ro
                 break
     if best is None:
         message = f"stopped: {control.reason}" if control.reason else message
-        return replace(result, message=message, seconds=control.seconds, trace=tuple(control.trace))
+        return unsolved(problem, name, control, message=message)
     value, allocation, search = best
     if settings.search and not (model.binary or problem.structure.log_convex or control.stopped()):
         value, allocation = min((value, allocation), _dive(problem, allocation, control), key=lambda pair: pair[0])
@@ -156,17 +183,14 @@ def _solve(problem: Problem, control: Control, settings: PscaSettings, route: Ro
     message = f"local solution: stationarity residual {search.residual:.1e}, integrality residual {binary:.1e}"
     if settings.bound and bound == -math.inf:
         message += "; no root bound for this problem"
+    message = message if not control.reason else f"{message}; stopped: {control.reason}"
     return replace(
-        result,
+        unsolved(problem, name, control, min(bound, value), message),
         status=Status.LOCALLY_SOLVED,
         objective=value,
-        lower_bound=min(bound, value),
         allocation=allocation,
-        seconds=control.seconds,
         iterations=len(control.trace),
-        message=message if not control.reason else f"{message}; stopped: {control.reason}",
         prices=prices,
-        trace=tuple(control.trace),
     )
 
 
@@ -224,7 +248,7 @@ def _finish(model: Model, search: Search, settings: PscaSettings) -> tuple[float
         if plan is None:
             return None
         rng = np.random.default_rng(control.options.seed)
-        for _ in range(settings.kicks if settings.search else 0):  # out of a local optimum, maybe into a better
+        for _ in range(_KICKS if settings.search else 0):  # out of a local optimum, maybe into a better
             if control.stopped():
                 break
             trial = owner.copy()

@@ -1,1 +1,4 @@
-"""The branch-and-bound engine; it knows no problem."""
+"""The branch-and-bound engine; it knows no problem.
+
+Derived: docs/branch_and_bound.md, section 1.
+"""

@@ -5,6 +5,8 @@ box. Nothing here knows what a box is. See ``examples/toy_bnb.py`` for a complet
 
 Whatever stops the search, ``lower_bound`` of the outcome is proven: it is the least of the bounds of all open
 nodes, of all closed leaves and of what the relaxation discarded on its own account.
+
+Derived: docs/branch_and_bound.md, section 1.
 """
 
 from __future__ import annotations

@@ -71,7 +71,18 @@ def row(snapshot: Snapshot) -> str:
 
 
 def report(result: Result, tree: Tree) -> str:
-    """What a search did, in a few lines."""
+    """What a search did, in a few lines.
+
+    Parameters
+    ----------
+    result, tree
+        The result, and its search tree.
+
+    Returns
+    -------
+    str
+        Status, bounds, gaps, nodes by how they ended, and seconds.
+    """
     ends = ", ".join(f"{tree.count(fate)} {fate.value}" for fate in Fate if tree.count(fate))
     lines = [
         f"{result.method} on {result.problem.instance.name}: {result.status.value}",
@@ -85,7 +96,20 @@ def report(result: Result, tree: Tree) -> str:
 
 
 def write_trace(trace: Iterable[Snapshot], path: str | Path) -> Path:
-    """Write snapshots as JSON lines, one per node; infinite numbers become null."""
+    """Write snapshots as JSON lines, one per node; infinite numbers become null.
+
+    Parameters
+    ----------
+    trace
+        Snapshots in order.
+    path
+        The file, which is written anew.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
     lines = []
     for snapshot in trace:
         fields = asdict(snapshot)

@@ -118,9 +118,22 @@ _COLOURS = {
 
 
 def draw(tree: Tree, path: str | Path) -> Path:
-    """Draw a tree to a picture file (needs matplotlib): the bound of each node, children below parents.
+    """Draw a tree to a picture file: the bound of each node, children below parents.
 
-    The height of a node is its bound, so that one sees where the bound moved; incumbents are stars.
+    The height of a node is its bound, so that one sees where the bound moved; incumbents are stars. Needs
+    matplotlib.
+
+    Parameters
+    ----------
+    tree
+        A search tree.
+    path
+        The picture; its ending says the format.
+
+    Returns
+    -------
+    Path
+        The file.
     """
     import matplotlib
 

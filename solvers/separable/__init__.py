@@ -1,1 +1,4 @@
-"""One band with variants: levels, menus, selection, blocks, other bounds."""
+"""One band with variants: levels, menus, selection, blocks, other bounds.
+
+Derived: docs/branch_and_bound.md.
+"""

@@ -13,19 +13,18 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.compiling.kernel import kernel
-from edgealloc.solvers.fdma.bandwidth import BLOCKED, device_rows, least_bandwidth
+from edgealloc.solvers.fdma.bandwidth import BLOCKED, least_bandwidth
 from edgealloc.solvers.fdma.cell import SHRINK
 from edgealloc.solvers.fdma.response import tangent
-from edgealloc.units import FloatArray
+from edgealloc.solvers.row import device_rows
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["OUT", "Choices", "IntArray"]
 
-IntArray = NDArray[np.intp]
 
 OUT = -1  # the mode of a device that is left out
 _EPS = 2.0**-52
@@ -42,7 +41,7 @@ class Choices:
     device, option
         Device and menu row (-1 without a menu) of each mode. Shape [R].
     rows, safe_rows, wide_rows
-        Kernel rows with the true, the shrunk and the enlarged budgets. Shape [R, 12].
+        Kernel rows with the true, the shrunk and the enlarged budgets. Shape [R, WIDTH].
     under
         A w_k times the underfit factor of the menu row. Shape [R].
     low, high
@@ -131,11 +130,11 @@ class Choices:
     def safe_bandwidth(self, mode: IntArray, keep: FloatArray) -> FloatArray:
         """Bandwidth in Hz that surely suffices, ``inf`` where none does; 0 for :data:`OUT`. Shape [N]."""
         out = np.zeros((4, len(mode)))
-        _safe(self.safe_rows, mode, keep, out)
+        safe_bands(self.safe_rows, mode, keep, out)
         return self.whole_blocks(out[0])
 
     def whole_blocks(self, bandwidth_hz: FloatArray) -> FloatArray:
-        """Rounded up to whole blocks where the spectrum comes in blocks."""
+        """Bandwidths in Hz, rounded up to whole blocks where the spectrum comes in blocks. Of the same shape."""
         if not self.block_hz:
             return bandwidth_hz
         count = np.ceil(bandwidth_hz / self.block_hz * (1.0 - 4.0 * _EPS))
@@ -177,6 +176,8 @@ class Choices:
 
         Convex parts give a tangent, a cubic its chord less what its Bernstein coefficients allow below it,
         and a function that is only known to fall its value at the right end.
+
+        Shapes [N].
         """
         first, last = left * left, right * right
         middle = 0.5 * (first + last)
@@ -254,7 +255,7 @@ class Choices:
 
 
 @kernel
-def _safe(rows, mode, keep, out):  # type: ignore[no-untyped-def]
+def safe_bands(rows, mode, keep, out):  # type: ignore[no-untyped-def]
     """Bandwidth, efficiency, upload and compute time of keep rates, written to ``out`` [4, N]."""
     for i in range(len(mode)):
         if mode[i] >= 0:
@@ -293,7 +294,7 @@ def _line(rows, mode, left, right, out):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _proved_short(row, wide_row, keep, target):  # type: ignore[no-untyped-def]
-    """Whether a bandwidth provably does not suffice for a keep rate."""
+    """Whether a bandwidth in Hz provably does not suffice for a keep rate; row, wide_row [C]."""
     x = _below(math.log(keep))
     value, _slope, slack = tangent(row, 0.0, 0.0, 0.0, np.zeros(5), 1.0, 0.0, x, x, x, 0.0)
     if value == -math.inf:
@@ -303,7 +304,17 @@ def _proved_short(row, wide_row, keep, target):  # type: ignore[no-untyped-def]
 
 @kernel
 def _reach(safe_rows, rows, wide_rows, mode, low, high, target, out):  # type: ignore[no-untyped-def]
-    """Kernel of :meth:`Choices.reach`: log b is convex in log s, so Newton falls to its root from the right."""
+    """Kernel of :meth:`Choices.reach`: log b is convex in log s, so Newton falls to its root from the right.
+
+    Parameters
+    ----------
+    safe_rows, rows, wide_rows
+        Rows of all modes, C columns, with shrunk, true and enlarged budgets. Shapes [R, C].
+    mode, low, high, target
+        The modes asked about, their intervals of keep rates, and bandwidths in Hz. Shapes [N].
+    out
+        Filled with ``fits`` and ``beyond``. Shape [2, N].
+    """
     for i in range(len(mode)):
         row = safe_rows[mode[i]]
         goal = math.log(target[i])

@@ -3,6 +3,8 @@
 The relaxation lets every device choose its own rate within a shared interval; the interval is what is branched
 on, until what is left of the gap comes from the devices' modes. With the interval at one rate the devices'
 pieces are exact points, so the bound is exact in the limit of small intervals as it is for free rates.
+
+Derived: docs/branch_and_bound.md, section 4.
 """
 
 from __future__ import annotations
@@ -14,12 +16,12 @@ import numpy as np
 
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.search.engine import Found
-from edgealloc.solvers.separable.choices import OUT, IntArray
+from edgealloc.solvers.separable.choices import OUT
 from edgealloc.solvers.separable.pieces import Pieces
 from edgealloc.solvers.separable.plans import Plan, plan_value
 from edgealloc.solvers.separable.prices import Priced, search_prices
 from edgealloc.solvers.separable.relaxation import DeviceBox, Separable
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["CommonRate"]
 

@@ -7,6 +7,8 @@ therefore no less than at the better of its two ends: a price search sees finite
 
 Halving a piece of width h lowers its error from O(h^2) to a quarter (a half, where a user's function is known
 to be monotone only), so pieces are halved where the answers of the price search lie and nowhere else.
+
+Derived: docs/branch_and_bound.md, section 2.
 """
 
 from __future__ import annotations
@@ -14,10 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgealloc.solvers.separable.choices import OUT, Choices, IntArray
-from edgealloc.units import FloatArray
+from edgealloc.solvers.separable.choices import OUT, Choices
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Pieces"]
 
@@ -133,16 +134,16 @@ class Pieces:
         whole = cls(**columns)
         return whole.take(np.lexsort((whole.left, whole.mode, whole.device)))
 
-    def take(self, index: IntArray | NDArray[np.bool_]) -> Pieces:
-        """A selection of pieces, in the order of ``index``."""
+    def take(self, index: IntArray | BoolArray) -> Pieces:
+        """A selection of pieces, in the order of ``index`` [n], or those of a mask [N]."""
         return Pieces(*(getattr(self, f.name)[index] for f in fields(self)))
 
     @property
-    def divisible(self) -> NDArray[np.bool_]:
+    def divisible(self) -> BoolArray:
         """Which pieces can be cut. Shape [N]."""
         return np.asarray(self.right - self.left > _NARROW * self.right)
 
-    def halved(self, choices: Choices, which: NDArray[np.bool_], at: FloatArray | None = None) -> Pieces:
+    def halved(self, choices: Choices, which: BoolArray, at: FloatArray | None = None) -> Pieces:
         """Pieces with ``which`` (shape [N]) cut in two, at ``at`` (one per cut piece) where given.
 
         Resource blocks: a piece whose ends need different numbers of blocks is cut where one number of blocks

@@ -9,11 +9,11 @@ import numpy as np
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.formulation.problem import Problem
-from edgealloc.solvers.fdma.bandwidth import COLUMNS
-from edgealloc.solvers.separable.choices import OUT, Choices, IntArray, _safe
+from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, PER_BIT, PMAX
+from edgealloc.solvers.separable.choices import OUT, Choices, safe_bands
 from edgealloc.solvers.separable.pieces import Pieces
 from edgealloc.solvers.separable.prices import Priced
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["Plan", "fill_up", "mixed_plan", "plan_allocation", "plan_of", "plan_value"]
 
@@ -64,19 +64,15 @@ def plan_allocation(choices: Choices, plan: Plan) -> Allocation | None:
     problem, inst = choices.problem, choices.problem.instance
     on = plan.mode != OUT
     out = np.zeros((4, len(plan.mode)))
-    _safe(choices.safe_rows, plan.mode, plan.keep, out)
+    safe_bands(choices.safe_rows, plan.mode, plan.keep, out)
     band, v, up, down = out
-    rows = choices.safe_rows[np.maximum(plan.mode, 0)]
-
-    def column(name: str) -> FloatArray:
-        return np.asarray(rows[:, COLUMNS.index(name)])
-
-    bits = column("payload_fixed_bits") + column("payload_lora_bits") * plan.keep
-    work = column("cycles_fixed") + column("cycles_lora") * plan.keep
+    column = choices.safe_rows[np.maximum(plan.mode, 0)].T
+    bits = column[BIT0] + column[BIT1] * plan.keep
+    work = column[CYC0] + column[CYC1] * plan.keep
     with np.errstate(divide="ignore", invalid="ignore"):
         freq = np.where(work > 0.0, np.clip(work / down, inst.freq_min_hz, inst.freq_max_hz), inst.freq_min_hz)
-        power = column("energy_per_bit_j") * bits * (np.expm1(v) / v) / up
-    power = np.minimum(power, column("power_max_w"))
+        power = column[PER_BIT] * bits * (np.expm1(v) / v) / up
+    power = np.minimum(power, column[PMAX])
     width = choices.whole_blocks(plan.band) if choices.block_hz else np.maximum(plan.band, band)
     allocation = Allocation(
         keep=np.where(on, plan.keep, 0.0),

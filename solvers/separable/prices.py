@@ -18,8 +18,7 @@ import numpy as np
 
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.compiling.kernel import kernel
-from edgealloc.solvers.separable.choices import IntArray
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["Priced", "search_prices"]
 
@@ -55,7 +54,7 @@ class Priced:
 
 
 def stability_constants(problem: Problem) -> FloatArray:
-    """(base, spread, curvature, sparsity, scale) of the pooled stability term; zeros for device pooling."""
+    """(base, spread, curvature, sparsity, scale) of the pooled stability term; zeros for device pooling. [5]."""
     if not problem.pooled:
         return np.zeros(5)
     t = problem.stability
@@ -82,7 +81,7 @@ def search_prices(
     budget_hz
         B.
     term
-        See :func:`stability_constants`.
+        See :func:`stability_constants`. Shape [5].
     guess
         (mu, Q0) to start from.
     tolerance
@@ -95,12 +94,12 @@ def search_prices(
     picks, share, found = np.zeros((4, count), dtype=np.intp), np.zeros(4), np.zeros(2)
     feasible = _search(start, cost, band, kept, budget_hz, term, guess, tolerance, enough, picks, share, found)
     mu, q = float(found[0]), float(found[1])
-    nu = _slope(term, q)
+    nu = gap_slope(term, q)
     least = np.empty(count)
     _least(start, cost, band, kept, mu, nu, least)
     if not feasible:
         return Priced(math.inf, mu, q, nu, least, picks, share)
-    gap = _value(term, q)
+    gap = gap_value(term, q)
     # every column is a sum of non-negative terms and a few negative line values: bound their sizes together
     size = gap + 2.0 * nu + mu * budget_hz * 2.0 + float(np.sum(np.abs(least))) + 2.0 * _largest(start, cost)
     bound = math.fsum((gap, -nu * q, -mu * budget_hz, math.fsum(least))) - _ROUNDING * size
@@ -112,7 +111,7 @@ def _largest(start: IntArray, cost: FloatArray) -> float:
 
 
 @kernel
-def _value(term, q):  # type: ignore[no-untyped-def]
+def gap_value(term, q):  # type: ignore[no-untyped-def]
     """gap(Q)."""
     return (
         math.sqrt((term[0] + term[1] / (term[2] + 2.0 * term[3] * (1.0 - q))) * term[4]) if term[4] > 0.0 else 0.0
@@ -120,9 +119,9 @@ def _value(term, q):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _slope(term, q):  # type: ignore[no-untyped-def]
+def gap_slope(term, q):  # type: ignore[no-untyped-def]
     """gap'(Q)."""
-    root = _value(term, q)
+    root = gap_value(term, q)
     if root == 0.0:
         return 0.0
     y = term[2] + 2.0 * term[3] * (1.0 - q)
@@ -134,7 +133,7 @@ def _tangent_point(term, nu, low, high):  # type: ignore[no-untyped-def]
     """Q0 in [low, high] with gap'(Q0) = nu, by bisection; gap' does not fall."""
     for _ in range(60):
         middle = 0.5 * (low + high)
-        if _slope(term, middle) < nu:
+        if gap_slope(term, middle) < nu:
             low = middle
         else:
             high = middle
@@ -143,6 +142,19 @@ def _tangent_point(term, nu, low, high):  # type: ignore[no-untyped-def]
 
 @kernel
 def _least(start, cost, band, kept, mu, nu, out):  # type: ignore[no-untyped-def]
+    """Least priced cost of each device.
+
+    Parameters
+    ----------
+    start
+        First column of each device, and the end. Shape [K + 1].
+    cost, band, kept
+        Columns: cost, bandwidth in Hz, kept share. Shapes [N].
+    mu, nu : numbers
+        Prices per Hz and per unit of the kept share.
+    out
+        Filled. Shape [K].
+    """
     for k in range(len(start) - 1):
         best = math.inf
         for j in range(start[k], start[k + 1]):
@@ -152,7 +164,19 @@ def _least(start, cost, band, kept, mu, nu, out):  # type: ignore[no-untyped-def
 
 @kernel(inner=True)
 def _respond(start, cost, band, kept, mu, nu, pick):  # type: ignore[no-untyped-def]
-    """Every device's best column at prices: sums of priced cost, bandwidth and kept share."""
+    """Every device's best column at prices: sums of priced cost, bandwidth (Hz) and kept share.
+
+    Parameters
+    ----------
+    start
+        First column of each device, and the end. Shape [K + 1].
+    cost, band, kept
+        Columns: cost, bandwidth in Hz, kept share. Shapes [N].
+    mu, nu : numbers
+        Prices per Hz and per unit of the kept share.
+    pick
+        Filled with the columns picked. Shape [K].
+    """
     value, used, square = 0.0, 0.0, 0.0
     for k in range(len(start) - 1):
         best, at = math.inf, start[k]
@@ -169,14 +193,17 @@ def _respond(start, cost, band, kept, mu, nu, pick):  # type: ignore[no-untyped-
 
 @kernel(inner=True)
 def _copy(source, target):  # type: ignore[no-untyped-def]
-    """target = source: numba's own assignment brings formatted messages along, seconds to compile."""
+    """Copy ``source`` to ``target``, both [N].
+
+    Numba's own assignment brings formatted messages along, seconds to compile.
+    """
     for k in range(source.size):
         target[k] = source[k]
 
 
 @kernel(inner=True)
 def _copy_both(source, target):  # type: ignore[no-untyped-def]
-    """The same for two rows."""
+    """Copy two rows, [2, N]."""
     for i in range(2):
         _copy(source[i], target[i])
 
@@ -185,7 +212,21 @@ def _copy_both(source, target):  # type: ignore[no-untyped-def]
 def _best_mu(start, cost, band, kept, budget, nu, guess, tolerance, pick):  # type: ignore[no-untyped-def]
     """Maximise over mu for fixed nu by intersecting the lines on either side of the maximum.
 
-    Returns mu, value, mixed kept share and how much the right side counts; picks in ``pick`` [2, K].
+    Parameters
+    ----------
+    start
+        First column of each device, and the end. Shape [K + 1].
+    cost, band, kept
+        Columns: cost, bandwidth in Hz, kept share. Shapes [N].
+    budget, nu, guess, tolerance : numbers
+        Bandwidth in Hz, price of the kept share, mu to start from, absolute error of the maximum.
+    pick
+        Filled with the columns picked on the left and on the right. Shape [2, K].
+
+    Returns
+    -------
+    mu, value, kept, mix
+        The price per Hz, the value there, the mixed kept share, and how much the right side counts in it.
     """
     trial = np.empty(len(start) - 1, np.intp)
     mu = guess if guess > 0.0 else 1e-3 / budget
@@ -244,7 +285,22 @@ def _best_mu(start, cost, band, kept, budget, nu, guess, tolerance, pick):  # ty
 
 @kernel
 def _search(start, cost, band, kept, budget, term, guess, tolerance, enough, picks, share, found):  # type: ignore[no-untyped-def]
-    """Kernel of :func:`search_prices`; False when no choice of columns fits the budget."""
+    """Kernel of :func:`search_prices`; False when no choice of columns fits the budget.
+
+    Parameters
+    ----------
+    start
+        First column of each device, and the end. Shape [K + 1].
+    cost, band, kept
+        Columns: cost, bandwidth in Hz, kept share. Shapes [N].
+    budget, tolerance, enough : numbers
+        Bandwidth in Hz, absolute error of the maximum, a bound at which to stop early.
+    term, guess
+        Constants of the stability term (:func:`stability_constants`); the pair (mu, Q0) to start from. Shapes [5],
+        [2].
+    picks, share, found
+        Filled: columns picked on the four sides, how much each counts, and (mu, Q0). Shapes [4, K], [4], [2].
+    """
     least = 0.0
     for k in range(len(start) - 1):
         smallest = math.inf
@@ -254,7 +310,7 @@ def _search(start, cost, band, kept, budget, term, guess, tolerance, enough, pic
     if least > budget * (1.0 + 1e-12):
         return False
     inner = 0.25 * tolerance
-    if _slope(term, 1.0) == 0.0:
+    if gap_slope(term, 1.0) == 0.0:
         mu, _best, _q, mix = _best_mu(start, cost, band, kept, budget, 0.0, guess[0], inner, picks[:2])
         share[0], share[1] = 1.0 - mix, mix
         _copy_both(picks[:2], picks[2:])
@@ -269,9 +325,9 @@ def _search(start, cost, band, kept, budget, term, guess, tolerance, enough, pic
     mix_left, mix_right = 0.0, 0.0
     two = np.empty((2, len(start) - 1), np.intp)
     for step in range(60):
-        nu = _slope(term, q)
+        nu = gap_slope(term, q)
         mu, value, square, mix = _best_mu(start, cost, band, kept, budget, nu, mu, inner, two)
-        dual = _value(term, q) - nu * q + value
+        dual = gap_value(term, q) - nu * q + value
         if dual > best:
             best = dual
             found[0], found[1] = mu, q
@@ -296,16 +352,16 @@ def _search(start, cost, band, kept, budget, term, guess, tolerance, enough, pic
             if k_left > k_right
             else nu_left
         )
-        if _slope(term, k_left) <= cross:
+        if gap_slope(term, k_left) <= cross:
             new = k_left
-        elif _slope(term, k_right) >= cross:
+        elif gap_slope(term, k_right) >= cross:
             new = k_right
         else:
             new = _tangent_point(term, cross, q_low, q_high)
         new = min(max(new, q_low), q_high)
-        at = _slope(term, new)
+        at = gap_slope(term, new)
         model = (
-            _value(term, new)
+            gap_value(term, new)
             - at * new
             + min(v_left + k_left * (at - nu_left), v_right + k_right * (at - nu_right))
         )

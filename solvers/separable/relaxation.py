@@ -5,6 +5,8 @@ them (:mod:`edgealloc.solvers.separable.prices`), each then picks one of its pie
 (:mod:`edgealloc.solvers.separable.pieces`). What the bound lacks has two sources, and the larger is attended to:
 the lines below the pieces (cut the pieces at the answers, for all nodes at once) and the convexification by prices
 (branch on the device whose answers differ most between the sides of the optimal prices).
+
+Derived: docs/branch_and_bound.md, section 3.
 """
 
 from __future__ import annotations
@@ -14,16 +16,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.search.engine import Found, Relaxation, Relaxed
-from edgealloc.solvers.separable.choices import OUT, Choices, IntArray
+from edgealloc.solvers.separable.choices import OUT, Choices
 from edgealloc.solvers.separable.pieces import Pieces
 from edgealloc.solvers.separable.plans import Plan, fill_up, mixed_plan, plan_value
 from edgealloc.solvers.separable.prices import Priced, search_prices, stability_constants
 from edgealloc.solvers.separable.rounding import exchange
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["DeviceBox", "DeviceCut", "Dropped", "Separable"]
 
@@ -54,7 +55,7 @@ class DeviceBox:
         """The part of the box that meets one more cut."""
         return replace(self, cuts=(*self.cuts, cut))
 
-    def holds(self, pieces: Pieces) -> NDArray[np.bool_]:
+    def holds(self, pieces: Pieces) -> BoolArray:
         """Which pieces meet the box, at least in part. Shape [N]."""
         keep = np.ones(len(pieces), dtype=bool)
         if self.low > 0.0 or self.high < 1.0:
@@ -69,7 +70,7 @@ class DeviceBox:
         return keep
 
 
-def _meets(left: FloatArray, right: FloatArray, low: float, high: float) -> NDArray[np.bool_]:
+def _meets(left: FloatArray, right: FloatArray, low: float, high: float) -> BoolArray:
     """Which intervals meet [low, high] in more than an end that a neighbour has too."""
     touching = (left <= high) & (right >= low)
     if low == high:
@@ -176,9 +177,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
             return []
         return [Found(plan_value(self.choices.problem, plan), plan, plan.source)]
 
-    def _line_errors(
-        self, active: Pieces, start: IntArray, priced: Priced
-    ) -> tuple[FloatArray, NDArray[np.bool_]]:
+    def _line_errors(self, active: Pieces, start: IntArray, priced: Priced) -> tuple[FloatArray, BoolArray]:
         """By how much lines may understate each device's minimum, shape [K]; and the pieces that do, shape [N]."""
         low = np.min(active.cost + priced.mu * active.band + priced.nu * active.kept, axis=1)
         true = _priced(active.safe_cost, active.safe_band, self._safe_kept(active), priced)
@@ -192,7 +191,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
         weights = self.choices.problem.instance.weights
         return np.asarray(weights[pieces.device][:, None] * np.square(pieces.safe_keep))
 
-    def _cut(self, box: DeviceBox, active: Pieces, suspect: NDArray[np.bool_]) -> None:
+    def _cut(self, box: DeviceBox, active: Pieces, suspect: BoolArray) -> None:
         """Halve the suspect pieces of a box, for all nodes."""
         which = np.zeros(len(self.pieces), dtype=bool)
         which[np.flatnonzero(box.holds(self.pieces))[suspect]] = True

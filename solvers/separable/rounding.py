@@ -1,6 +1,8 @@
 """Allocations from prices: devices pick columns that fit the spectrum, then single and paired exchanges.
 
 Columns are safe ones here: the true cost of a keep rate and a bandwidth that surely suffices for it.
+
+Derived: docs/branch_and_bound.md, section 3.
 """
 
 from __future__ import annotations
@@ -11,9 +13,8 @@ import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.compiling.order import sort_by
-from edgealloc.solvers.separable.choices import IntArray
-from edgealloc.solvers.separable.prices import _slope, _value
-from edgealloc.units import FloatArray
+from edgealloc.solvers.separable.prices import gap_slope, gap_value
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["exchange"]
 
@@ -33,7 +34,7 @@ def exchange(
     ----------
     start, columns, term
         As for :func:`~edgealloc.solvers.separable.prices.search_prices`, of safe columns; a bandwidth may be
-        ``inf``.
+        ``inf``. Shapes [K + 1], [N] each, [5].
     limit_hz
         Largest sum of bandwidths.
     prices
@@ -57,6 +58,7 @@ def exchange(
 
 @kernel(inner=True)
 def _totals(cost, band, kept, chosen):  # type: ignore[no-untyped-def]
+    """Sums of cost, bandwidth (Hz) and kept share, columns [N] each, of the chosen columns [K]."""
     own, used, square = 0.0, 0.0, 0.0
     for k in range(chosen.size):
         j = chosen[k]
@@ -68,7 +70,19 @@ def _totals(cost, band, kept, chosen):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _cut_back(start, cost, band, kept, limit, mu, nu, chosen):  # type: ignore[no-untyped-def]
-    """Smaller columns where they cost least per Hz freed, until the choice fits; False if it cannot."""
+    """Smaller columns where they cost least per Hz freed, until the choice fits; False if it cannot.
+
+    Parameters
+    ----------
+    start
+        First column of each device, and the end. Shape [K + 1].
+    cost, band, kept
+        Columns: cost, bandwidth in Hz, kept share. Shapes [N].
+    limit, mu, nu : numbers
+        Bandwidth in Hz, and the prices per Hz (not used) and per unit of the kept share.
+    chosen
+        A column per device; changed in place. Shape [K].
+    """
     for k in range(len(chosen)):
         if band[chosen[k]] == math.inf:
             for j in range(start[k], start[k + 1]):
@@ -94,17 +108,31 @@ def _cut_back(start, cost, band, kept, limit, mu, nu, chosen):  # type: ignore[n
 
 @kernel
 def _exchange(start, owner, cost, band, kept, limit, term, mu, nu, chosen, rounds):  # type: ignore[no-untyped-def]
-    """Kernel of :func:`exchange`; works on ``chosen`` in place and returns the objective."""
+    """Kernel of :func:`exchange`; works on ``chosen`` in place and returns the objective.
+
+    Parameters
+    ----------
+    start
+        First column of each device, and the end. Shape [K + 1].
+    owner, cost, band, kept
+        Columns: their device, cost, bandwidth in Hz, kept share. Shapes [N].
+    term
+        Constants of the stability term. Shape [5].
+    limit, mu, nu, rounds : numbers
+        Bandwidth in Hz, prices, and moves at most.
+    chosen
+        A column per device; changed in place. Shape [K].
+    """
     if not _cut_back(start, cost, band, kept, limit, mu, nu, chosen):
         return math.inf
     count = len(cost)
     own, used, square = _totals(cost, band, kept, chosen)
-    value = own + _value(term, square)
+    value = own + gap_value(term, square)
     more, gain = np.empty(count), np.empty(count)
     order, spare = np.empty(count, np.int64), np.empty(count, np.int64)
     top = np.empty((count, 2), np.int64)
     for _ in range(rounds):
-        slope = _slope(term, square)
+        slope = gap_slope(term, square)
         slack = limit - used
         least, first, second = -1e-15 * abs(value), -1, -1
         for j in range(count):
@@ -150,7 +178,7 @@ def _exchange(start, owner, cost, band, kept, limit, term, mu, nu, chosen, round
             old2 = chosen[owner[second]]
             chosen[owner[second]] = second
         own, used_new, square_new = _totals(cost, band, kept, chosen)
-        new = own + _value(term, square_new)
+        new = own + gap_value(term, square_new)
         if not (new < value and used_new <= limit):  # the linear stability term promised too much
             chosen[owner[first]] = old1
             if second >= 0:

@@ -238,7 +238,7 @@ def test_an_unexpected_error_exits_1(case: Path, monkeypatch: pytest.MonkeyPatch
 def test_missing_package_exits_1_with_the_remedy(
     case: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("edgealloc.report.allocation_picture.find_spec", lambda name: None)
+    monkeypatch.setattr("edgealloc.errors.find_spec", lambda name: None)
     done = run("solve", case, "--plot", tmp_path)
     assert done.exit_code == 1
     assert "edgealloc[plot]" in done.stderr

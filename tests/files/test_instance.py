@@ -239,7 +239,7 @@ def test_a_number_beyond_double_range_is_refused(make_instance):
 @pytest.mark.parametrize("kind", ["instance", "solution"])
 def test_published_schema_is_up_to_date(kind):
     """Regenerate with: python -m edgealloc.files.schema"""
-    assert read_json(PACKAGE / f"{kind}.schema.json") == json_schema(kind)
+    assert read_json(PACKAGE / "files" / f"{kind}.schema.json") == json_schema(kind)
 
 
 def test_schema_and_instance_agree_on_ranges(make_instance):

@@ -49,7 +49,7 @@ def test_one_command_runs_the_app_and_its_model_is_the_trainers(
 
     def generator(seed: int, *key: int) -> np.random.Generator:
         """The trainer's draws, but for the masks: those of the plans."""
-        if key[0] == trainer_client._MASKS:
+        if key[0] == trainer_client.MASK_DRAWS:
             return np.random.default_rng(settings[key[1]][key[2]]["mask_seed"])
         return round_generator(seed, *key)
 

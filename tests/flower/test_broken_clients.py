@@ -61,7 +61,7 @@ def test_failing_clients(probability: float) -> None:
         assert not np.array_equal(from_arrays(result.arrays)["head.weight"], START["head.weight"])
 
 
-def _nan(reply: Message) -> None:
+def reply_nan(reply: Message) -> None:
     arrays = from_arrays(reply.content.array_records[ADAPTER])
     arrays["enc.v.lora_A.weight"].flat[0] = np.nan
     reply.content[ADAPTER] = to_arrays(arrays)
@@ -94,11 +94,11 @@ def _no_samples(reply: Message) -> None:
     reply.content[METRICS] = MetricRecord({"num-examples": 0})
 
 
-def _crash(reply: Message) -> None:
+def reply_crash(reply: Message) -> None:
     raise RuntimeError("out of memory")
 
 
-def _late(reply: Message) -> None:
+def reply_late(reply: Message) -> None:
     raise Late
 
 
@@ -121,7 +121,7 @@ def _cleared(reply: Message) -> None:
 @pytest.mark.parametrize(
     ("kind", "spoil", "fate", "reason"),
     [
-        ("train", _nan, Fate.REJECTED, "enc.v.lora_A.weight: 1 of .* not finite"),
+        ("train", reply_nan, Fate.REJECTED, "enc.v.lora_A.weight: 1 of .* not finite"),
         ("train", _short, Fate.REJECTED, "enc.v.lora_A.weight: shape"),
         ("train", _nameless, Fate.REJECTED, "tensors missing"),
         ("train", _bytes, Fate.REJECTED, "cannot be read"),
@@ -129,10 +129,10 @@ def _cleared(reply: Message) -> None:
         ("train", _no_metrics, Fate.REJECTED, "no record 'metrics'"),
         ("train", _no_samples, Fate.REJECTED, "samples"),
         ("train", _cleared, Fate.REJECTED, "no record 'adapter'"),
-        ("train", _crash, Fate.FAILED, "out of memory"),
-        ("train", _late, Fate.LATE, "no reply in time"),
-        ("query", _crash, Fate.NO_STATE, "out of memory"),
-        ("query", _late, Fate.NO_STATE, "no state in time"),
+        ("train", reply_crash, Fate.FAILED, "out of memory"),
+        ("train", reply_late, Fate.LATE, "no reply in time"),
+        ("query", reply_crash, Fate.NO_STATE, "out of memory"),
+        ("query", reply_late, Fate.NO_STATE, "no state in time"),
         ("query", _nan_gain, Fate.NO_STATE, "gain"),
         ("query", _no_gain, Fate.NO_STATE, "gain"),
         ("query", _taken_name, Fate.NO_STATE, "'dev-00' too"),
@@ -159,7 +159,7 @@ def test_one_broken_client_never_poisons_a_round(kind: str, spoil: Any, fate: Fa
         del clients[broken]
         alone, *_ = run_rounds(clients)
     else:
-        clients[broken] = spoilt(client_of(1), _crash)
+        clients[broken] = spoilt(client_of(1), reply_crash)
         alone, *_ = run_rounds(clients)
     for name, value in alone.items():
         np.testing.assert_array_equal(merged[name], value)

@@ -23,7 +23,7 @@ from edgealloc.rounds.allocator import OnlineAllocator
 from edgealloc.rounds.round import plan_round
 from tests.flower.clients import SHAPE, START, SYSTEM, client_of, nodes, run_rounds, spoilt, state_of, trained
 from tests.flower.grid import LocalGrid
-from tests.flower.test_broken_clients import _crash, _late, _nan
+from tests.flower.test_broken_clients import reply_crash, reply_late, reply_nan
 
 
 def test_every_device_gets_its_own_settings_and_slices() -> None:
@@ -95,7 +95,7 @@ def _unchanged(merged: dict[str, Any]) -> bool:
 
 
 def test_rounds_without_an_allocation_leave_the_model_as_it_is() -> None:
-    nobody = {k: spoilt(client_of(k), _crash, "query") for k in range(2)}
+    nobody = {k: spoilt(client_of(k), reply_crash, "query") for k in range(2)}
     merged, strategy, _ = run_rounds(nobody)
     assert _unchanged(merged)
     assert strategy.rounds[0].plan is None
@@ -175,7 +175,7 @@ def test_frozen_a_is_not_sent() -> None:
 
 def test_an_online_allocator_rests_whom_it_waited_for_in_vain() -> None:
     clients = nodes(3)
-    clients[993] = spoilt(clients[993], _late)
+    clients[993] = spoilt(clients[993], reply_late)
     allocator = OnlineAllocator(SYSTEM, seed=3)
     _, strategy, _ = run_rounds(
         clients, rounds=3, planner=allocator.plan, on_round=lambda r: allocator.report(r.latencies)
@@ -188,7 +188,7 @@ def test_an_online_allocator_rests_whom_it_waited_for_in_vain() -> None:
 
 def test_reports_survive_json() -> None:
     clients = nodes(3)
-    clients[1000] = spoilt(clients[1000], _late)
+    clients[1000] = spoilt(clients[1000], reply_late)
     seen: list[RoundReport] = []
     _, strategy, _ = run_rounds(clients, rounds=2, on_round=seen.append)
     assert seen == strategy.rounds
@@ -199,7 +199,7 @@ def test_reports_survive_json() -> None:
 
 def test_flowers_history_gets_the_figures() -> None:
     clients = nodes(3)
-    clients[1000] = spoilt(clients[1000], _nan)
+    clients[1000] = spoilt(clients[1000], reply_nan)
     strategy = FedLoDrop(SYSTEM)
     result = strategy.start(LocalGrid(clients), to_arrays(START), num_rounds=2, timeout=1.0)
     plan = strategy.rounds[1].plan
@@ -219,9 +219,9 @@ sys.modules["flwr"] = None
 import edgealloc.rounds.system, edgealloc.models.exchange.replies
 assert "torch" not in sys.modules
 from edgealloc.errors import MissingPackageError
-for name in ("flower", "flower_client"):
+for name in ("client", "messages", "strategy"):
     try:
-        __import__("edgealloc." + name)
+        __import__("edgealloc.flower." + name)
     except MissingPackageError as error:
         assert "edgealloc[flower]" in str(error)
     else:

@@ -232,6 +232,6 @@ def test_pictures_leave_pyplot_alone(make_instance: Any, by_hand: Any) -> None:
 def test_missing_matplotlib_names_the_extra(
     make_instance: Any, by_hand: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgealloc.report.allocation_picture.find_spec", lambda name: None)
+    monkeypatch.setattr("edgealloc.errors.find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match=r"edgealloc\[plot\]"):
         plot_allocation(by_hand(make_instance()))

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.special import j0
 
 from edgealloc.errors import InputError
 from edgealloc.scenario.fading import (
     DELAY_PROFILES,
+    DelayProfile,
     delay_profile,
     doppler_hz,
+    draw_fading,
     draw_rayleigh,
-    draw_rician,
-    draw_taps,
     evolve,
-    frequency_correlation,
-    frequency_response,
     jakes_process,
     lag_correlation,
 )
@@ -36,15 +35,25 @@ def test_rician_has_unit_mean_power_and_the_spread_of_its_factor() -> None:
     # Var |h|^2 = (1 + 2 K)/(1 + K)^2 for a unit-power Rician amplitude.
     for k_db in (-10.0, 3.0, 9.0):
         k = 10 ** (k_db / 10)
-        power = np.abs(draw_rician(LINKS, k_db, np.random.default_rng(2))) ** 2
+        power = draw_fading(np.full(LINKS, k_db), np.random.default_rng(2)).power_gain()[:, 0]
         assert power.mean() == pytest.approx(1.0, abs=TOLERANCE)
         assert power.var() == pytest.approx((1 + 2 * k) / (1 + k) ** 2, rel=0.06)
 
 
 def test_rician_limits_are_rayleigh_and_no_fading() -> None:
-    amplitude = draw_rician((LINKS, 2), [-np.inf, np.inf], np.random.default_rng(3))
-    assert (np.abs(amplitude[:, 0]) ** 2 > 1.0).mean() == pytest.approx(np.exp(-1.0), abs=TOLERANCE)
-    assert np.abs(amplitude[:, 1]) == pytest.approx(np.ones(LINKS), abs=1e-12)
+    power = draw_fading(np.repeat([-np.inf, np.inf], LINKS), np.random.default_rng(3)).power_gain()[:, 0]
+    assert (power[:LINKS] > 1.0).mean() == pytest.approx(np.exp(-1.0), abs=TOLERANCE)
+    assert power[LINKS:] == pytest.approx(np.ones(LINKS), abs=1e-12)
+
+
+def rayleigh_response(
+    links: int, seed: int, subcarriers: int, profile: DelayProfile, spacing_hz: float
+) -> NDArray[np.complex128]:
+    """Amplitudes [K, M] of links without a fixed ray."""
+    state = draw_fading(np.full(links, -np.inf), np.random.default_rng(seed), subcarriers, profile, spacing_hz)
+    assert state.response is not None
+    assert not state.ray.any()
+    return np.asarray(state.taps @ state.response)
 
 
 @pytest.mark.parametrize("name", list(DELAY_PROFILES))
@@ -60,9 +69,10 @@ def test_tabled_profiles_have_unit_delay_spread(name: str) -> None:
 def test_subcarriers_have_unit_power_and_the_correlation_of_the_profile(name: str) -> None:
     profile = delay_profile(name, 300e-9)
     spacing_hz = 250e3
-    h = frequency_response(draw_taps(profile, LINKS, np.random.default_rng(4)), profile, np.arange(8) * spacing_hz)
+    h = rayleigh_response(LINKS, 4, 8, profile, spacing_hz)
     assert (np.abs(h) ** 2).mean(axis=0) == pytest.approx(np.ones(8), abs=TOLERANCE)
-    analytic = frequency_correlation(profile, np.arange(8) * spacing_hz)
+    # E[h(f + spacing) h*(f)] is the Fourier transform of the delay profile.
+    analytic = np.exp(-2j * np.pi * np.outer(np.arange(8) * spacing_hz, profile.delay_s)) @ profile.power
     measured = (h * h[:, :1].conj()).mean(axis=0)
     assert measured == pytest.approx(analytic, abs=TOLERANCE)
     # Powers of Gaussian amplitudes: Cov(|h|^2, |h'|^2) = |E h h'*|^2.
@@ -74,14 +84,14 @@ def test_subcarriers_have_unit_power_and_the_correlation_of_the_profile(name: st
 
 def test_no_delay_spread_is_flat() -> None:
     profile = delay_profile("TDL-C", 0.0)
-    h = frequency_response(draw_taps(profile, 5, np.random.default_rng(5)), profile, [0.0, 1e6, 1e9])
+    h = rayleigh_response(5, 5, 3, profile, 5e8)
     assert np.abs(h - h[:, :1]).max() < 1e-12
 
 
 def test_ar1_keeps_the_power_and_has_the_correlation_asked_for() -> None:
     rng = np.random.default_rng(6)
     profile = delay_profile("TDL-A", 1e-7)
-    before = draw_taps(profile, LINKS, rng)
+    before = draw_fading(np.full(LINKS, -np.inf), rng, 1, profile).taps
     after = evolve(before, 0.8, rng, profile.power)
     assert (np.abs(after) ** 2).mean(axis=0) == pytest.approx(profile.power, rel=0.06)
     correlation = (after * before.conj()).mean(axis=0) / profile.power
@@ -102,8 +112,8 @@ def test_jakes_process_has_the_bessel_autocorrelation() -> None:
 
 def test_same_seed_same_bits() -> None:
     profile = delay_profile("TDL-B", 1e-7)
-    first, second = (draw_taps(profile, 7, np.random.default_rng(8)) for _ in range(2))
-    assert np.array_equal(first, second)
+    first, second = (draw_fading(np.zeros(7), np.random.default_rng(8), 4, profile, 1e6) for _ in range(2))
+    assert np.array_equal(first.power_gain(), second.power_gain())
 
 
 def test_bad_options_name_the_field() -> None:

@@ -15,7 +15,7 @@ from edgealloc.certificate.prices import Certificate
 from edgealloc.data.spec import BoundSpec
 from edgealloc.solvers.certify.write import certified
 from edgealloc.verify.certificate import check_certificate
-from edgealloc.verify.diagnosis import _fits, _greatest_rate, _Task
+from edgealloc.verify.diagnosis import Task, greatest_rate, task_fits
 from edgealloc.verify.proof.cover import root_box
 from edgealloc.verify.proof.device import Device, Line, most_efficient
 from edgealloc.verify.proof.enclosures import Intervals
@@ -95,19 +95,19 @@ def test_a_single_keep_rate_is_to_be_covered_too(make_instance: Any, counting: b
 @pytest.mark.parametrize(("room", "fits"), [(1e-7, True), (1e-10, None), (-1e-10, None), (-1e-7, False)])
 def test_a_deadline_too_close_to_call_is_left_open(room: float, fits: bool | None) -> None:
     """Within the margin of the least upload time nothing is said; beyond it, on either side, it is."""
-    task = _Task(
+    task = Task(
         payload_bits=1e6, work=0.0, latency_s=1.0, energy_j=1e9, energy_static_j=0.0, power_max_w=0.1,
         freq_min_hz=1e9, freq_max_hz=1e9, capacitance=0.0, downlink_bps=math.inf, bandwidth_hz=1e6, channels=2,
         gain=np.array([1e-10, 0.7e-10]), noise_w_per_hz=4e-21,
     )  # fmt: skip
-    shortest = task.payload_bits / _greatest_rate(task, task.power_max_w)
-    assert _fits(replace(task, latency_s=shortest * (1.0 + room))) is fits
+    shortest = task.payload_bits / greatest_rate(task, task.power_max_w)
+    assert task_fits(replace(task, latency_s=shortest * (1.0 + room))) is fits
 
 
 @pytest.mark.parametrize(("room", "fits"), [(1e-6, True), (-1e-6, False)])
 def test_the_energy_of_work_that_takes_no_time(room: float, fits: bool) -> None:
     """A ten-billionth of the deadline: the time left for it is a difference of nearly equal numbers."""
-    task = _Task(
+    task = Task(
         payload_bits=1e6, work=1.0, latency_s=15.0, energy_j=1.0, energy_static_j=0.0, power_max_w=0.1,
         freq_min_hz=1e9, freq_max_hz=1e9, capacitance=1e-18, downlink_bps=math.inf, bandwidth_hz=1e6, channels=1,
         gain=np.array([1e-10]), noise_w_per_hz=4e-21,
@@ -115,4 +115,4 @@ def test_the_energy_of_work_that_takes_no_time(room: float, fits: bool) -> None:
     computing = 1e-18 * 1e9**2
     longest = 15.0 - 1e-9
     sending = longest * (1e6 * 4e-21 / 1e-10) * math.expm1(1e6 / longest * math.log(2.0) / 1e6)
-    assert _fits(replace(task, energy_j=(computing + sending) * (1.0 + room))) is fits
+    assert task_fits(replace(task, energy_j=(computing + sending) * (1.0 + room))) is fits

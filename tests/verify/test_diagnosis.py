@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from flint import arb, ctx
 
 from edgealloc.data.outcome import Diagnosis, Status
 from edgealloc.data.solution import Solution
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
+from edgealloc.verify.diagnosis import Task, greatest_rate, least_power
 from edgealloc.verify.solution import verify
 
 
-def _infeasible(instance, *findings: Diagnosis) -> Solution:
+def claim_infeasible(instance, *findings: Diagnosis) -> Solution:
     problem = Problem(instance)
     result = Result(
         problem, "by-hand", Status.INFEASIBLE, np.inf, np.inf, problem.free_objective, None, 0.0,
@@ -23,13 +28,13 @@ def _infeasible(instance, *findings: Diagnosis) -> Solution:
 
 def test_a_true_diagnosis_is_proved(make_instance):
     instance = make_instance(latency_s=4.0)  # computing alone takes 5 s at the highest frequency
-    need = _least_deadline(instance, 1)
-    report = verify(instance, _infeasible(instance, Diagnosis("dev-0001", "latency_s", 4.0, need, "")))
+    need = least_deadline(instance, 1)
+    report = verify(instance, claim_infeasible(instance, Diagnosis("dev-0001", "latency_s", 4.0, need, "")))
     assert report.ok, str(report)
     assert any("proved infeasible" in note for note in report.notes)
 
 
-def _least_deadline(instance, k: int) -> float:
+def least_deadline(instance, k: int) -> float:
     """Least deadline of a device alone: the best of many powers, at the frequency that its energy affords."""
     bits = instance.payload_fixed_bits[k] + instance.payload_lora_bits[k] * instance.keep_min[k]
     work = instance.cycles_fixed[k] + instance.cycles_lora[k] * instance.keep_min[k]
@@ -53,15 +58,15 @@ def _least_deadline(instance, k: int) -> float:
     ],
 )
 def test_a_false_diagnosis_is_rejected(make_instance, field, finding):
-    report = verify(make_instance(), _infeasible(make_instance(), finding))
+    report = verify(make_instance(), claim_infeasible(make_instance(), finding))
     assert (finding.device or "uplink", field) in {(fault.where, fault.field) for fault in report.faults}
 
 
 @pytest.mark.parametrize("share", [0.5, 1.5])
 def test_a_wrong_requirement_is_rejected(make_instance, share):
     instance = make_instance(latency_s=4.0)
-    required = 4.0 + share * (_least_deadline(instance, 1) - 4.0)
-    report = verify(instance, _infeasible(instance, Diagnosis("dev-0001", "latency_s", 4.0, required, "")))
+    required = 4.0 + share * (least_deadline(instance, 1) - 4.0)
+    report = verify(instance, claim_infeasible(instance, Diagnosis("dev-0001", "latency_s", 4.0, required, "")))
     assert [(fault.where, fault.field) for fault in report.faults] == [("dev-0001", "diagnosis.required")]
 
 
@@ -72,14 +77,76 @@ def test_too_little_spectrum_is_proved(make_instance, access):
         access, latency_s=10.0, freq_max_hz=1.1e9, payload_fixed_bits=4e6, downlink_bps=np.inf
     )
     finding = Diagnosis(None, "bandwidth_hz", instance.bandwidth_hz, 1e8, "")
-    report = verify(instance, _infeasible(instance, finding))
+    report = verify(instance, claim_infeasible(instance, finding))
     assert report.ok, str(report)
     assert any(note.startswith("proved: devices need") for note in report.notes), str(report)
 
 
 def test_infeasible_needs_a_diagnosis_and_no_selection(make_instance):
-    report = verify(make_instance(), _infeasible(make_instance()))
+    report = verify(make_instance(), claim_infeasible(make_instance()))
     assert [fault.field for fault in report.faults] == ["diagnosis"]
     free = make_instance(exclusion_penalty=1.0, latency_s=4.0)
-    report = verify(free, _infeasible(free, Diagnosis("dev-0001", "latency_s", 4.0, 9.0, "")))
+    report = verify(free, claim_infeasible(free, Diagnosis("dev-0001", "latency_s", 4.0, 9.0, "")))
     assert [fault.field for fault in report.faults] == ["status"]
+
+
+def _wide(make_instance, **changes):
+    """A device that sends few bits over a wide band: the power that it needs is far below the noise."""
+    fields = {
+        "devices": 1, "bandwidth_hz": 1e15, "gain": np.array([1e-12]), "power_max_w": 10.0, "energy_static_j": 0.0,
+        "payload_fixed_bits": 0.0, "payload_lora_bits": 2e6, "cycles_fixed": 0.0, "cycles_lora": 0.0,
+        "freq_min_hz": 1e9, "freq_max_hz": 1e9, "capacitance": 0.0, "keep_min": 0.5, "downlink_bps": np.inf,
+    }  # fmt: skip
+    instance = make_instance(**(fields | changes))
+    # without end of bandwidth: N0 ln 2 / g joules per bit
+    return instance, 1e6 * instance.noise_psd_w_per_hz * math.log(2.0) / 1e-12
+
+
+@pytest.mark.parametrize("access", ["fdma", "ofdma"])
+@pytest.mark.parametrize("room", [1e-7, 1e-5])
+def test_a_false_diagnosis_at_low_signal_to_noise_is_rejected(make_instance, access, room):
+    """Powers were differences of logarithms, and rates of numbers near 1: a wide band left no digit of them."""
+    gain = np.full((1, 3), 1e-12) * [1.0, 1.0 + 1e-14, 1.0 + 3e-14] if access == "ofdma" else np.array([1e-12])
+    instance, least = _wide(make_instance, access=access, gain=gain)
+    instance = replace(instance, energy_j=np.array([least * (1.0 + room)]))
+    found = Diagnosis("dev-0000", "energy_j", float(instance.energy_j[0]), np.inf, "")
+    assert [fault.field for fault in verify(instance, claim_infeasible(instance, found)).faults] == ["diagnosis"]
+    poor = replace(instance, energy_j=np.array([least * (1.0 - room)]))
+    found = replace(found, available=float(poor.energy_j[0]))
+    report = verify(poor, claim_infeasible(poor, found))
+    assert report.ok
+    assert any("proved infeasible alone" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("room", [1e-7, 1e-5])
+def test_a_false_diagnosis_of_little_power_is_rejected(make_instance, room):
+    """The rate of a power far below the noise, against the deadline."""
+    instance, _ = _wide(make_instance, access="ofdma", gain=np.array([[1e-12, 1.001e-12, 1e-12]]), energy_j=1e9)
+    slowest = 1e6 / (1e-9 * 1.001e-12 / instance.noise_psd_w_per_hz / math.log(2.0))
+    for factor, field in ((1.0 + room, ["diagnosis"]), (1.0 - room, [])):
+        case = replace(instance, power_max_w=np.array([1e-9]), latency_s=slowest * factor)
+        found = Diagnosis("dev-0000", "power_max_w", 1e-9, np.inf, "")
+        assert [fault.field for fault in verify(case, claim_infeasible(case, found)).faults] == field
+
+
+def test_powers_and_rates_are_rounded_outwards():
+    """Against balls of 300 bits: any number of channels, near each other or far apart, any signal to noise."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        count = int(rng.integers(1, 9))
+        spread = 10.0 ** rng.uniform(-14, 2)
+        gain = np.sort(1e-10 * np.exp(spread * rng.normal(size=count)))[::-1].copy()
+        task = Task(
+            payload_bits=1.0, work=0.0, latency_s=1.0, energy_j=1.0, energy_static_j=0.0, power_max_w=1.0,
+            freq_min_hz=1.0, freq_max_hz=1.0, capacitance=0.0, downlink_bps=math.inf, bandwidth_hz=1e6,
+            channels=count, gain=gain, noise_w_per_hz=4e-21,
+        )  # fmt: skip
+        with ctx.workprec(300):
+            noise = [arb(4e-21) * (arb(1e6) / count) / arb(g) for g in gain.tolist()]
+            level = noise[0] * (1 + arb(10.0 ** rng.uniform(-14, 9)))
+            wet = [level / n for n in noise if level > n]
+            power = sum(((r - 1) * n for r, n in zip(wet, noise, strict=False)), arb(0))
+            rate = arb(1e6) / count * sum((r.log() for r in wet), arb(0)) / arb.const_log2()
+            low, high = least_power(task, float(rate.mid())), greatest_rate(task, float(power.mid()))
+            assert arb(low) < power < arb(low) * (1 + arb("1e-11"))
+            assert rate < arb(high) < rate * (1 + arb("1e-11"))

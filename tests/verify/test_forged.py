@@ -162,11 +162,13 @@ def test_a_proof_above_a_feasible_value_is_never_believed(
     report = verify(instance, solution)
     assert report.feasible
     certificate = Certificate(instance.name, "prices", bound, bare_pieces([], []))
-    monkeypatch.setattr("edgealloc.verify.solution.check_certificate", lambda *_: Proof((), bound, 1))
+    monkeypatch.setattr("edgealloc.verify.solution.check_certificate", lambda *_, **__: Proof((), bound, 1))
     judged = with_certificate(report, instance, solution, certificate)
     assert [(fault.field, DOUBT in fault.allowed) for fault in judged.faults] == [("lower_bound", True)]
     assert not judged.ok
-    monkeypatch.setattr("edgealloc.verify.solution.check_certificate", lambda *_: Proof((), result.objective, 1))
+    monkeypatch.setattr(
+        "edgealloc.verify.solution.check_certificate", lambda *_, **__: Proof((), result.objective, 1)
+    )
     assert with_certificate(report, instance, solution, certificate).ok
     broken = replace(solution, keep=solution.keep + 0.1)  # no allocation of the instance, and so no witness
     assert not verify(instance, broken).feasible
@@ -176,6 +178,6 @@ def test_no_solver_hands_out_a_proof_above_its_own_allocation(
     make_instance: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = solve(make_instance(), "convex", rel_gap=1e-6)
-    monkeypatch.setattr("edgealloc.solvers.certify.write.check_certificate", lambda *_: Proof((), 2.0, 1))
+    monkeypatch.setattr("edgealloc.solvers.certify.write.check_certificate", lambda *_, **__: Proof((), 2.0, 1))
     with pytest.raises(EdgeallocError, match="the checker or the proof is wrong"):
         certified(result, 1e-6)

@@ -2,6 +2,8 @@
 
 Keep rates are doubles, in files and so in allocations: intervals that end at one double and begin at the next
 leave no rate out. A device that is left out has keep rate 0.
+
+What has to be covered is in docs/certificates.md, section *Prices*.
 """
 
 from __future__ import annotations
@@ -12,11 +14,10 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.certificate.prices import OUT, Certificate, Cut, Pieces
 from edgealloc.data.instance import Instance
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 
 __all__ = [
     "Box",
@@ -101,7 +102,7 @@ def _uncovered(
 
 
 def levels_of(instance: Instance, k: int) -> FloatArray | None:
-    """Keep levels of a device, None for any rate; with one rate for all, the levels that all lists share."""
+    """Keep levels [L] of a device, None for any rate; with one rate for all, the levels that all lists share."""
     if instance.keep_levels is None:
         return None
     if not (instance.common_keep and instance.exclusion_penalty is None):
@@ -125,11 +126,12 @@ class Box:
         old = self.cuts.get(cut.device, Cut(cut.device))
         options = cut.options
         if old.options is not None:
-            options = old.options if options is None else tuple(o for o in options if o in old.options)
+            held = frozenset(old.options)
+            options = old.options if options is None else tuple(o for o in options if o in held)
         new = Cut(cut.device, options, max(old.low, cut.low), min(old.high, cut.high))
         return replace(self, cuts={**self.cuts, cut.device: new})
 
-    def clip(self, spans: Spans, keep: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+    def clip(self, spans: Spans, keep: BoolArray) -> tuple[FloatArray, FloatArray, BoolArray]:
         """Pieces cut to the box: left and right ends, and which of ``keep`` have any part in it. Shapes [N]."""
         pieces = spans.pieces
         out = pieces.option == OUT
@@ -158,10 +160,10 @@ class Spans:
     """
 
     pieces: Pieces
-    goes_on: NDArray[np.bool_]
-    goes_back: NDArray[np.bool_]
-    point_next: NDArray[np.bool_]
-    point_before: NDArray[np.bool_]
+    goes_on: BoolArray
+    goes_back: BoolArray
+    point_next: BoolArray
+    point_before: BoolArray
 
     @classmethod
     def of(cls, pieces: Pieces) -> Spans:
@@ -241,7 +243,7 @@ def cuts_not_covered(instance: Instance, box: Box, cuts: list[Cut]) -> str | Non
     if not 0 <= k < instance.num_devices:
         return f"device {k}"
     old = box.cuts.get(k, Cut(k))
-    allowed = old.options if old.options is not None else tuple(options_of(instance, k))
+    allowed = [row for row in options_of(instance, k) if old.options is None or row in old.options]
     # for each option, the children that have it must cover the keep rates
     for row in allowed:
         having = [cut for cut in cuts if cut.options is None or row in cut.options]

@@ -12,6 +12,8 @@ falls (Fritsch and Carlson 1980).
 On an interval [x, y] inside one piece a cubic lies within its Bernstein coefficients, the values of its polar form
 at (x, x, x), (x, x, y), (x, y, y), (y, y, y). Between points they come by de Casteljau's rule: sums of positive
 terms, that lose no digits.
+
+Why the lines lie below is in docs/certificates.md, section *Prices*.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ class Curve:
         return cls(x, (begins, begins + h * slope / 3.0, ends - h * last / 3.0, ends))
 
     def value(self, keep: FloatArray) -> Number:
-        """u at keep rates; nothing is known outside of the points. Shape [N]."""
+        """Value of u at keep rates; nothing is known outside of the points. Shape [N]."""
         return self.bernstein(keep, keep)[0]
 
     def ends(self, left: FloatArray, right: FloatArray, squared: bool) -> tuple[Number, Number]:

@@ -1,6 +1,6 @@
 r"""One device in a certificate: how little bandwidth a keep rate can need.
 
-Written from the formulation (section 2) and docs/mathematics.md (section 4) in a number type with
+Written from docs/model.md (*What it costs*) and docs/mathematics.md (section 4) in a number type with
 proven error bounds (:mod:`edgealloc.verify.proof.enclosures`); all arrays have one entry per piece.
 
 With x = log s and the spectral efficiency v = log(1 + SNR) in nats, a device sends D(s) bits over ``b`` Hz in
@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgealloc.certificate.form import OUT, IntArray
+from edgealloc.certificate.form import OUT
 from edgealloc.certificate.prices import Planes
 from edgealloc.data.instance import Instance
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.proof.enclosures import Number
 
 __all__ = ["Device", "Line", "bandwidth_line", "blocked", "farthest", "most_efficient"]
@@ -32,7 +31,7 @@ __all__ = ["Device", "Line", "bandwidth_line", "blocked", "farthest", "most_effi
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Device:
-    """Constants of the device of each piece, as enclosures; names as in the formulation, ``c = N0 ln2 / g``."""
+    """Constants of the device of each piece, as enclosures; names as in docs/model.md, ``c = N0 ln2 / g``."""
 
     d0: Number
     d1: Number
@@ -49,7 +48,7 @@ class Device:
 
     @classmethod
     def of(cls, instance: Instance, device: IntArray, option: IntArray, kind: type[Number]) -> Device:
-        """Constants of pieces; ``option`` names the menu row where the device has a menu."""
+        """Constants of the pieces of ``device`` [N]; ``option`` [N] names the row where there is a menu."""
         d1, w1 = instance.payload_lora_bits[device], instance.cycles_lora[device]
         menus = instance.adapter_options
         if menus is not None:
@@ -106,7 +105,7 @@ class Line:
 
 
 def bandwidth_line(device: Device, planes: Planes, left: FloatArray) -> Line:
-    """The line that a tangent plane proves over all keep rates >= ``left``; 0 where there is no plane.
+    """The line that a tangent plane proves over keep rates >= ``left`` [N]; 0 where there is no plane.
 
     A plane that proves nothing (it lies outside its domain) has a base of ``-inf`` as lower end.
     """
@@ -175,11 +174,11 @@ def farthest(touch: FloatArray, most: FloatArray) -> FloatArray:
     return np.asarray(np.maximum(touch, np.nextafter(most - touch, np.inf)))
 
 
-def _log(t: Number, needed: NDArray[np.bool_], kind: type[Number]) -> Number:
+def _log(t: Number, needed: BoolArray, kind: type[Number]) -> Number:
     return t.where(needed, kind.of(np.ones(len(needed)))).log()
 
 
-def blocked(device: Device, keep: FloatArray) -> NDArray[np.bool_]:
+def blocked(device: Device, keep: FloatArray) -> BoolArray:
     """Whether a keep rate, and any larger one, is surely impossible whatever the bandwidth. Shape [N].
 
     Sending takes more than ``c D`` joules, the limit of unlimited bandwidth. Computing at ``freq_min`` must fit

@@ -4,6 +4,8 @@ The checker's formulas are written once and run in both. Intervals first: whole 
 operation rounded outwards. Sums, products, quotients and square roots of doubles are correctly rounded
 (IEEE 754), so one step of ``nextafter`` encloses them; ``exp``, ``expm1`` and ``log`` of numpy are taken to be
 accurate to 8 units in the last place. Balls where intervals come out too wide to decide.
+
+How the two are used is in docs/certificates.md, section *Arithmetic*.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import numpy as np
 from flint import arb
 from numpy.typing import NDArray
 
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 
 __all__ = ["Balls", "Intervals", "Number", "sum_below"]
 
@@ -27,7 +29,10 @@ _TINY = 1e-320  # covers the absolute error of subnormal results
 
 
 class Number(ABC):
-    """An array of enclosures of real numbers; nan and infinite ends mean that nothing is known."""
+    """An array of enclosures of real numbers; nan and infinite ends mean that nothing is known.
+
+    Any shape; operations work elementwise and broadcast as numpy's do.
+    """
 
     @classmethod
     @abstractmethod
@@ -36,11 +41,11 @@ class Number(ABC):
 
     @abstractmethod
     def lower(self) -> FloatArray:
-        """Doubles that are surely not above; ``-inf`` where nothing is known."""
+        """Doubles that are surely not above; ``-inf`` where nothing is known. Same shape."""
 
     @abstractmethod
     def upper(self) -> FloatArray:
-        """Doubles that are surely not below; ``inf`` where nothing is known."""
+        """Doubles that are surely not below; ``inf`` where nothing is known. Same shape."""
 
     @abstractmethod
     def __add__(self, other: Any) -> Self: ...
@@ -71,8 +76,8 @@ class Number(ABC):
         """Square root; nothing is known where the argument may be negative."""
 
     @abstractmethod
-    def where(self, mask: NDArray[np.bool_], other: Self) -> Self:
-        """Self where ``mask``, the other elsewhere."""
+    def where(self, mask: BoolArray, other: Self) -> Self:
+        """Self where ``mask`` (same shape), the other elsewhere."""
 
     @abstractmethod
     def take(self, index: Any) -> Self:
@@ -100,7 +105,7 @@ class Number(ABC):
     __array_ufunc__ = None  # numpy arrays leave operators with a Number to it
 
     def abs_upper(self) -> FloatArray:
-        """Doubles that are surely not below the absolute value."""
+        """Doubles that are surely not below the absolute value. Same shape."""
         return np.maximum(np.abs(self.lower()), np.abs(self.upper()))
 
 
@@ -178,7 +183,7 @@ class Intervals(Number):
         with np.errstate(invalid="ignore"):
             return Intervals(np.maximum(_down(np.sqrt(self.lo)), 0.0), _up(np.sqrt(self.hi)))
 
-    def where(self, mask: NDArray[np.bool_], other: Intervals) -> Intervals:
+    def where(self, mask: BoolArray, other: Intervals) -> Intervals:
         return Intervals(np.where(mask, self.lo, other.lo), np.where(mask, self.hi, other.hi))
 
     def take(self, index: Any) -> Intervals:
@@ -246,7 +251,7 @@ class Balls(Number):
     def sqrt(self) -> Balls:
         return self._each("sqrt")
 
-    def where(self, mask: NDArray[np.bool_], other: Balls) -> Balls:
+    def where(self, mask: BoolArray, other: Balls) -> Balls:
         return Balls(np.asarray(np.where(mask, self.values, other.values), dtype=object))
 
     def take(self, index: Any) -> Balls:
@@ -257,7 +262,7 @@ class Balls(Number):
 
 
 def sum_below(values: FloatArray) -> float:
-    """A double not above the exact sum: :func:`math.fsum` is correctly rounded."""
+    """A double not above the exact sum, any shape: :func:`math.fsum` is correctly rounded."""
     if np.any(np.isneginf(values)) or np.any(np.isnan(values)):
         return -math.inf
     if np.any(np.isposinf(values)):

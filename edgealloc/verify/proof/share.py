@@ -1,7 +1,7 @@
 """One device's part of the objective in a certificate, and the least of it with what bandwidth costs.
 
-Written from the formulation (section 3) and docs/mathematics.md (section 5) in a number type with proven error
-bounds (:mod:`edgealloc.verify.proof.enclosures`); all arrays have one entry per piece.
+Written from docs/model.md (*What is minimised*) and docs/mathematics.md (section 5) in a number type with proven
+error bounds (:mod:`edgealloc.verify.proof.enclosures`); all arrays have one entry per piece.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgealloc.certificate.form import OUT, IntArray
+from edgealloc.certificate.form import OUT
 from edgealloc.data.instance import Instance
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.proof.curve import Curve
 from edgealloc.verify.proof.device import Line
 from edgealloc.verify.proof.enclosures import Number
@@ -44,13 +43,13 @@ class Shares:
     under: Number
     weight: Number
     own: tuple[Number, ...] | None
-    out: NDArray[np.bool_]
+    out: BoolArray
     out_cost: Number
     curve: Curve | None = None
 
     @classmethod
     def of(cls, instance: Instance, device: IntArray, option: IntArray, kind: type[Number]) -> Shares:
-        """Shares of pieces."""
+        """Shares of the pieces of ``device`` [N] under the menu rows ``option`` [N]."""
         spec, factor = instance.bound, np.ones(len(device))
         for i, (k, row) in enumerate(
             zip(device.tolist(), option.tolist(), strict=True) if instance.adapter_options else ()

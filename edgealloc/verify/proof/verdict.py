@@ -1,14 +1,29 @@
-"""The verdict on a certificate."""
+"""The verdict on a certificate, and what may be spent on it.
+
+The budget goes by the file's own size: what an honest proof of that size costs, many times over, is allowed, and
+no proof below a megabyte may cost more than about ten seconds. Work is estimated before it is done.
+
+How the work is counted is in docs/certificates.md, section *Work*.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from edgealloc.certificate.prices import Certificate, Node
+from edgealloc.certificate.subcarriers import Branch, OwnerCut, SubcarrierCertificate
 from edgealloc.errors import Fault
 
-__all__ = ["BITS", "Found", "Proof"]
+__all__ = ["BITS", "Budget", "Found", "Proof", "TooMuchWork"]
 
+WORK = 6e6  # microseconds, about, that a certificate of up to a megabyte may take
+_LEAF, _PART, _POINT, _PIECE, _ROW = 4.5e3, 1.5e3, 30.0, 8.0, 100.0  # microseconds each, about
+IN_BALLS = 60.0  # times as much
+MAX_POINTS = 100_000  # planes evaluated at once, about 2 kB each
 BITS = 128  # of the balls that decide what intervals leave open
 
 
@@ -39,4 +54,69 @@ class Found:
     faults: list[Fault] = field(default_factory=list)
 
     def add(self, key: str, value: object, allowed: str) -> None:
+        """Note a fault of the certificate: which field, the value found, what is allowed."""
         self.faults.append(Fault("certificate", key, str(value), allowed))
+
+
+class TooMuchWork(Exception):
+    """The budget is spent."""
+
+
+@dataclass(slots=True, eq=False)
+class Budget:
+    """Microseconds, about, that checking may take: ``WORK``, times the square of the size in MB above 1.
+
+    A certificate that was not read from text has no size, and no limit.
+    """
+
+    limit: float
+    spent: float = 0.0
+
+    @classmethod
+    def of(cls, size: int) -> Budget:
+        """Of a certificate of so many bytes; the work of honest trees grows as leaves times pieces."""
+        return cls(WORK * max(1.0, size / 1e6) ** 2 if size else math.inf)
+
+    def spend(self, work: float) -> None:
+        """Count work before it is done.
+
+        Raises
+        ------
+        TooMuchWork
+            When the budget does not hold it.
+        """
+        self.spent += work
+        if not self.spent <= self.limit:
+            raise TooMuchWork(f"more than {self.limit:.3g} units of work")
+
+    def tree(self, certificate: Certificate | SubcarrierCertificate) -> None:
+        """Spend what the nodes cost: every one holds the cuts of all those above it."""
+        depth: list[int] = []
+        nodes: Sequence[Node | Branch] = certificate.nodes
+        for i, node in enumerate(nodes):
+            depth.append(depth[node.parent] + 1 if 0 <= node.parent < i else 0)
+            options = () if node.cut is None or isinstance(node.cut, OwnerCut) else node.cut.options or ()
+            self.spend(5.0 + depth[-1] + len(options))
+
+    def prices(self, pieces: int, cuts: int = 0, balls: bool = False) -> None:
+        """Spend what one round or leaf costs, of so many pieces and cut devices."""
+        self.spend((_LEAF + _PIECE * pieces) * (IN_BALLS if balls else 1.0) + cuts * (2.0 + 0.02 * pieces))
+
+    def leaf(self, certificate: SubcarrierCertificate, i: int, owners: int, balls: bool = False) -> None:
+        """Spend what the parts of a leaf cost before their sets are searched.
+
+        Raises
+        ------
+        TooMuchWork
+            When the budget does not hold it, or the planes are too many for the memory.
+        """
+        parts = certificate.nodes[i].parts
+        points = sum(len(np.unique(part.level_w)) * len(part.keep) for part in parts)
+        if points > MAX_POINTS:
+            raise TooMuchWork(f"{points} planes at one leaf, more than {MAX_POINTS}")
+        work = _LEAF + 20.0 * owners + _PART * len(parts) + _POINT * points
+        self.spend(work * (IN_BALLS if balls else 1.0))
+
+    def sets(self, rows: int, tried: bool, balls: bool) -> None:
+        """Spend what it costs to find from where on so many sets pay, or to have tried them at one level each."""
+        self.spend(rows * (_POINT if tried else _ROW) * (IN_BALLS if balls else 1.0))

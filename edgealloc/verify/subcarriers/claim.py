@@ -1,4 +1,7 @@
-"""What a part of a leaf has to show in an OFDMA certificate, and a device's share at keep rates and over cells."""
+"""What a part of a leaf has to show in an OFDMA certificate, and a device's share at keep rates and over cells.
+
+Derived in docs/certificates.md, section *OFDMA*.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Covers of sub-carrier certificates, decided exactly: leaves over all assignments, parts over all keep rates."""
+"""Covers of sub-carrier certificates, decided exactly: leaves over all assignments, parts over all keep rates.
+
+What has to be covered is in docs/certificates.md, section *OFDMA*.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ class Region:
         return low, min(float(instance.keep_max[k]), cut.high, self.box.high)
 
     def levels(self, instance: Instance, k: int) -> FloatArray | None:
-        """Keep levels of a device that are in the region; None where it has none at all."""
+        """Keep levels [L] of a device that are in the region; None where it may keep any rate."""
         levels = levels_of(instance, k)
         if levels is None:
             return None

@@ -19,11 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgealloc.certificate.form import IntArray
 from edgealloc.data.instance import Instance
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.proof.device import Device
 from edgealloc.verify.proof.enclosures import Number
 
@@ -48,7 +46,7 @@ class Radio:
 
     width: Number
     inverse: Number
-    dead: NDArray[np.bool_]
+    dead: BoolArray
 
     @classmethod
     def of(cls, instance: Instance, kind: type[Number]) -> Radio:
@@ -59,7 +57,7 @@ class Radio:
         return cls(width, noise * width / kind.of(np.where(dead, 1.0, instance.gain)), dead)
 
     def watt(self, level: FloatArray) -> Number:
-        """What a watt is worth at water levels, ``B_m / (omega ln 2)`` in bit/J."""
+        """What a watt is worth at water levels [L] in W, ``B_m / (omega ln 2)`` in bit/J."""
         return self.width / (self.width.of(level) * self.width.of(2.0).log())
 
     def profits(self, device: int, level: FloatArray) -> FloatArray:
@@ -88,7 +86,7 @@ class Needs:
     pull: Number
     lean: Number
     at: Number
-    unserved: NDArray[np.bool_]
+    unserved: BoolArray
 
     def floor(self, top: FloatArray) -> FloatArray:
         """Doubles not above ``value + lean (Y - at)`` for any 0 <= Y <= top. Shape [N]."""
@@ -109,7 +107,7 @@ class Needs:
 
 
 def needs(row: Device, watt: Number, keep: FloatArray) -> Needs:
-    """Planes at keep rates; one device row, worth of a watt and keep rate per point.
+    """Planes at keep rates [N]; one device row and worth of a watt per point.
 
     Where they touch is found in doubles by bisection; any place would do.
     """

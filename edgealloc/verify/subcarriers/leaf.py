@@ -14,14 +14,14 @@ import math
 
 import numpy as np
 from flint import ctx
-from numpy.typing import NDArray
 
 from edgealloc.certificate.form import OUT
 from edgealloc.certificate.subcarriers import Branch, SubcarrierCertificate
 from edgealloc.data.instance import Instance
+from edgealloc.units import FloatArray
 from edgealloc.verify.proof.enclosures import Balls, Intervals, Number, sum_below
 from edgealloc.verify.proof.share import gap_slope, gap_value, stability
-from edgealloc.verify.proof.verdict import BITS, Found, Proof
+from edgealloc.verify.proof.verdict import BITS, Budget, Found, Proof
 from edgealloc.verify.subcarriers.claim import Claim, Model
 from edgealloc.verify.subcarriers.cover import Region, check_branches, check_parts
 from edgealloc.verify.subcarriers.parts import excluded, left_open
@@ -32,7 +32,9 @@ COUNTED = 1e-9  # of a device: what a claim of infeasibility must prove more tha
 NEAR = 1e-9  # claims missed by a larger share than this are not a matter of rounding
 
 
-def check_subcarriers(instance: Instance, certificate: SubcarrierCertificate, found: Found) -> Proof:
+def check_subcarriers(
+    instance: Instance, certificate: SubcarrierCertificate, found: Found, budget: Budget, every: bool
+) -> Proof:
     """Decide whether a sub-carrier certificate proves its lower bound; ``found`` may hold faults already."""
     if instance.access != "ofdma":
         found.add("kind", certificate.kind, f"a certificate for access {instance.access}")
@@ -44,20 +46,25 @@ def check_subcarriers(instance: Instance, certificate: SubcarrierCertificate, fo
     if counting and instance.exclusion_penalty is not None:
         found.add("lower_bound", "null", "a number: with selection every device can be left out")
         return Proof(tuple(found.faults))
+    for i, region in regions.items():
+        budget.leaf(certificate, i, len(region.owners))  # of all, before the first
     proved, in_balls = math.inf, 0
     with np.errstate(all="ignore"):  # what overflows or is not a number proves nothing, and is treated so
         model, exact = Model.of(instance, Intervals, counting), None
         for i, region in regions.items():
+            if found.faults and not every:
+                break
             node = certificate.nodes[i]
-            why, value, final = _check_leaf(model, node, region, counting)
+            why, value, final = _check_leaf(model, node, region, counting, budget)
             wanted = _counted(node) if counting else certificate.lower_bound
             enough = value > wanted if counting else value >= wanted
             near = counting or value >= certificate.lower_bound - NEAR * abs(certificate.lower_bound)
             if (why or not enough) and near and not final:
                 in_balls += 1
+                budget.leaf(certificate, i, len(region.owners), balls=True)
                 with ctx.workprec(BITS):
                     exact = exact or Model.of(instance, Balls, counting)
-                    why, value, _ = _check_leaf(exact, node, region, counting)
+                    why, value, _ = _check_leaf(exact, node, region, counting, budget)
                 enough = value > wanted if counting else value >= wanted
             if why:
                 found.add(f"nodes[{i}]", why, "a proof")
@@ -76,7 +83,9 @@ def _counted(node: Branch) -> float:
     return COUNTED * max(1.0, float(np.sum(node.prices)))
 
 
-def _check_leaf(model: Model, node: Branch, region: Region, counting: bool) -> tuple[str | None, float, bool]:
+def _check_leaf(
+    model: Model, node: Branch, region: Region, counting: bool, budget: Budget
+) -> tuple[str | None, float, bool]:
     """(What of the proof does not hold, value that it proves, whether more digits are of no use)."""
     instance = model.instance
     why = check_parts(instance, region, node.parts, counting)
@@ -96,7 +105,7 @@ def _check_leaf(model: Model, node: Branch, region: Region, counting: bool) -> t
     for j, rows in enumerate(sets):
         if rows is None:
             return f"parts[{j}]: cuts that leave too many sets open", value, True
-    rest = excluded(model, claims, [rows for rows in sets if rows is not None])
+    rest = excluded(model, claims, [rows for rows in sets if rows is not None], budget)
     for j, rows in enumerate(rest):
         if len(rows):
             one = np.flatnonzero(rows[0]).tolist()
@@ -104,7 +113,7 @@ def _check_leaf(model: Model, node: Branch, region: Region, counting: bool) -> t
     return None, value, False
 
 
-def leaf_value(model: Model, node: Branch, counting: bool) -> tuple[float, NDArray[np.float64]]:
+def leaf_value(model: Model, node: Branch, counting: bool) -> tuple[float, FloatArray]:
     """(Bound that a leaf proves if its least costs are right, cost of leaving out each device [K]), from below."""
     instance, kind = model.instance, model.kind
     assert node.prices is not None

@@ -12,9 +12,10 @@ The points of many parts are evaluated at once.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
+from edgealloc.verify.proof.enclosures import Balls
+from edgealloc.verify.proof.verdict import Budget
 from edgealloc.verify.subcarriers.claim import SUM, Claim, Model, row_of, share_ends, share_values
 from edgealloc.verify.subcarriers.device import Needs, needs
 from edgealloc.verify.subcarriers.pays import pays_from
@@ -23,7 +24,7 @@ from edgealloc.verify.subcarriers.sets import open_sets
 __all__ = ["cell_values", "excluded", "left_open", "may_carry"]
 
 
-def left_open(model: Model, claims: list[Claim]) -> list[NDArray[np.bool_] | None]:
+def left_open(model: Model, claims: list[Claim]) -> list[BoolArray | None]:
     """The sets that the cuts of each claim leave open, [N, M] each; None where there are too many."""
     found = []
     for claim, (cells, plain, _) in zip(claims, cell_values(model, claims), strict=True):
@@ -74,7 +75,7 @@ def _floors(model: Model, claims: list[Claim], levels: list[FloatArray]) -> tupl
 
 
 def _plane(
-    model: Model, number: NDArray[np.intp], level: FloatArray, keep: FloatArray, first: FloatArray
+    model: Model, number: IntArray, level: FloatArray, keep: FloatArray, first: FloatArray
 ) -> tuple[Needs, FloatArray]:
     """Planes, and the 1 / t from which on the least payload alone, at full power, needs more than they say."""
     rows, watt = model.rows.take(number), model.radio.watt(level)
@@ -84,7 +85,7 @@ def _plane(
 
 
 def _cells(
-    model: Model, claim: Claim, which: NDArray[np.intp], values: FloatArray, pulls: FloatArray
+    model: Model, claim: Claim, which: IntArray, values: FloatArray, pulls: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """See :func:`cell_values`; ``values`` [U, E] and ``pulls`` [2, U, E] are planes at the edges for U levels.
 
@@ -124,13 +125,16 @@ def _worths(model: Model, claim: Claim) -> FloatArray:
     return np.concatenate((worth, claim.prices[None, :]))
 
 
-def excluded(model: Model, claims: list[Claim], sets: list[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
+def excluded(model: Model, claims: list[Claim], sets: list[BoolArray], budget: Budget) -> list[BoolArray]:
     """What of the sets that cuts leave open stays open after the water levels of ``exclude_w``, [N, M] each."""
+    balls = model.kind is Balls
+    budget.sets(sum(map(len, sets)), False, balls)
     rates = [pays_from(model, c, s) for c, s in zip(claims, sets, strict=True)]
     left = [s[np.isfinite(r)] for s, r in zip(sets, rates, strict=True)]
     rates = [r[np.isfinite(r)] for r in rates]
     tried = 0
     while live := [i for i, c in enumerate(claims) if len(left[i]) and tried < len(c.part.exclude_w)]:
+        budget.sets(sum(len(left[i]) for i in live), True, balls)
         levels = [float(claims[i].part.exclude_w[tried]) for i in live]
         stays = may_carry(
             model, [claims[i] for i in live], levels, [rates[i] for i in live], [left[i] for i in live]
@@ -142,8 +146,8 @@ def excluded(model: Model, claims: list[Claim], sets: list[NDArray[np.bool_]]) -
 
 
 def may_carry(
-    model: Model, claims: list[Claim], levels: list[float], rates: list[FloatArray], sets: list[NDArray[np.bool_]]
-) -> list[NDArray[np.bool_]]:
+    model: Model, claims: list[Claim], levels: list[float], rates: list[FloatArray], sets: list[BoolArray]
+) -> list[BoolArray]:
     """Which sets one water level per claim does not exclude from carrying the keep rates ``rates``, [N] each."""
     sizes = [len(rate) for rate in rates]
     number = np.repeat([row_of(model, claim) for claim in claims], sizes)

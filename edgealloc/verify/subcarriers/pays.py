@@ -1,11 +1,13 @@
-"""From which keep rate on would a set of sub-carriers pay? It must not be able to carry that rate."""
+"""From which keep rate on would a set of sub-carriers pay? It must not be able to carry that rate.
+
+Derived in docs/certificates.md, section *OFDMA*.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 from edgealloc.verify.subcarriers.claim import (
     SUM,
     Claim,
@@ -23,7 +25,7 @@ _GRID, _NEWTON = 48, 5
 _STEPS, _WIDER, _CLOSER = 200, 4.0, 0.125  # under a curve
 
 
-def pays_from(model: Model, claim: Claim, sets: NDArray[np.bool_]) -> FloatArray:
+def pays_from(model: Model, claim: Claim, sets: BoolArray) -> FloatArray:
     """Keep rates up to which the priced share of each set is at least what is claimed, [N]; ``inf``: all of them.
 
     A set that cannot carry it cannot carry a larger one.

@@ -1,7 +1,9 @@
-"""Search over the sets of sub-carriers of one device, in exact whole numbers: what do cuts not close?
+"""Search over the sets of sub-carriers of one device, in exact whole numbers: what the cuts do not close.
 
 A cut says that the priced share of a set is at least ``base + sum of worth over the set``. Bases and worths are
 rounded down to multiples of a power of two of the cut's own, so that their sums are exact 64-bit integers.
+
+What it decides is in docs/certificates.md, section *OFDMA*.
 """
 
 from __future__ import annotations
@@ -9,18 +11,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["MAX_OPEN", "open_sets"]
 
 MAX_OPEN = 300_000  # sets half decided at any time; a proof that needs more is no proof
+MAX_CELLS = 3_000_000  # the same times cuts, 8 bytes each
 _ROOM = 60  # bits of the sum of one cut's numbers, so that no sum of them leaves 64
 
 
-IntArray = NDArray[np.int64]
-
-
-def open_sets(base: FloatArray, worth: FloatArray, fixed: NDArray[np.int8]) -> NDArray[np.bool_] | None:
+def open_sets(base: FloatArray, worth: FloatArray, fixed: NDArray[np.int8]) -> BoolArray | None:
     """The sets that no cut puts at 0 or above.
 
     Parameters
@@ -51,7 +51,7 @@ def open_sets(base: FloatArray, worth: FloatArray, fixed: NDArray[np.int8]) -> N
     lead = int(np.argmax(bound))
     order = free[np.argsort(-np.abs(units[lead, free]), kind="stable")]
     bounds = bound[None, :]
-    taken: NDArray[np.bool_] = (fixed == 1)[None, :]
+    taken: BoolArray = (fixed == 1)[None, :]
     if bound.max() >= 0:
         return np.zeros((0, count), bool)
     for m in order.tolist():
@@ -60,7 +60,7 @@ def open_sets(base: FloatArray, worth: FloatArray, fixed: NDArray[np.int8]) -> N
         with_m = taken[stay]
         with_m[:, m] = True
         bounds, taken = np.concatenate((inside[stay], outside[go])), np.concatenate((with_m, taken[go]))
-        if len(taken) > MAX_OPEN:
+        if len(taken) > MAX_OPEN or bounds.size > MAX_CELLS:
             return None
     return taken
 

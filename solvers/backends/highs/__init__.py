@@ -1,1 +1,4 @@
-"""Mixed-integer linear programs of proven lines, by HiGHS."""
+"""Mixed-integer linear programs of proven lines, by HiGHS.
+
+Derived: docs/backends.md, HiGHS.
+"""

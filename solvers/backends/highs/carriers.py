@@ -17,7 +17,6 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.formulation.problem import Problem
@@ -28,26 +27,11 @@ from edgealloc.solvers.backends.highs.spectrum import cut_pieces
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.ofdma.allocation import allocation_of
 from edgealloc.solvers.ofdma.cell import Assignment, OfdmaCell
-from edgealloc.solvers.ofdma.kernels.device import (
-    BAND,
-    BIT0,
-    BIT1,
-    CYC0,
-    CYC1,
-    DEADLINE,
-    DOWN,
-    ENERGY,
-    EPS,
-    LN2,
-    SMIN,
-    keep_cap,
-    profit_needed,
-    profits,
-    proven_keep,
-)
-from edgealloc.solvers.separable.choices import OUT, Choices, IntArray
+from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, LN2, keep_cap, profit_needed, profits, proven_keep
+from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN, ENERGY, SMIN
+from edgealloc.solvers.separable.choices import OUT, Choices
 from edgealloc.solvers.separable.pieces import Pieces
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Carriers", "carriers"]
 
@@ -80,7 +64,7 @@ class Carriers:
     cell
         The radio as arrays; its objective is not used.
     levels
-        Water levels in W of the rows of each device. Length K.
+        Water levels in W of the rows of each device. Shape [L], K times.
     """
 
     modes: _Modes
@@ -92,15 +76,15 @@ class Carriers:
         """The modes."""
         return self.modes
 
-    def columns(self) -> tuple[FloatArray, NDArray[np.bool_]]:
-        """Binaries; none where there is no channel."""
+    def columns(self) -> tuple[FloatArray, BoolArray]:
+        """Binaries, shapes [K M]; none where there is no channel."""
         return (self._gain() > 0.0).astype(np.float64).ravel(), np.ones(self._gain().size, dtype=bool)
 
     def _gain(self) -> FloatArray:
         return self.modes.problem.instance.gain
 
     def add_rows(self, rows: Rows, first: int, ends: IntArray, pieces: Pieces) -> None:
-        """One owner for each sub-carrier; enough profit for each device at each water level."""
+        """One owner for each sub-carrier; enough profit per device and water level. ``ends``: shape [N, 2]."""
         cell = self.cell
         owns = first + np.arange(cell.devices * cell.subcarriers).reshape(cell.devices, cell.subcarriers)
         for m in range(cell.subcarriers):
@@ -110,16 +94,16 @@ class Carriers:
             own = np.flatnonzero((pieces.device == d) & (pieces.mode != OUT))
             wide = np.flatnonzero((pieces.device == d) & (pieces.mode != OUT) & pieces.divisible)
             for level in levels:
-                _profits_above(float(cell.rows[cell.start[d], BAND]), level, cell.inv_a[d], profit)
+                profits_above(float(cell.rows[cell.start[d], BAND]), level, cell.inv_a[d], profit)
                 size = float(profit.sum()) or 1.0
                 need = np.zeros((len(pieces), 2))
-                _needs(cell.rows, level, pieces.mode, pieces.left, pieces.right, own, 2.0 * size, need)
+                profits_needed(cell.rows, level, pieces.mode, pieces.left, pieces.right, own, 2.0 * size, need)
                 columns = np.concatenate((ends[own, 0], ends[wide, 1]))
                 needs = np.concatenate((need[own, 0], need[wide, 1])) / size
                 rows.add(-math.inf, 0.0, (columns, needs), (owns[d][cell.order[d]], -profit / size))
 
     def bandwidth(self) -> tuple[IntArray, IntArray, FloatArray]:
-        """The width of a sub-carrier each."""
+        """The width of a sub-carrier each, in Hz. Shapes [K M]."""
         k, m = self.cell.devices, self.cell.subcarriers
         return (
             np.arange(k * m),
@@ -143,7 +127,7 @@ class Carriers:
         return replace(self, levels=tuple(levels)) if more else self, finer
 
     def plan(self, picks: Picks, radio: FloatArray, rows: tuple[SideConstraint, ...]) -> Allocation | None:
-        """The program's owners, with its keep rates as far as these carry them."""
+        """The program's owners, shape [K M], with its keep rates as far as these carry them."""
         cell, inst = self.cell, self.modes.problem.instance
         owned = radio.reshape(cell.devices, cell.subcarriers)
         owner = np.where(owned.max(axis=0) > 0.5 / cell.devices, np.argmax(owned, axis=0), -1)
@@ -215,7 +199,7 @@ def carriers(problem: Problem) -> Carriers:
 
 
 @kernel
-def _profits_above(band, om, inv_a, out):  # type: ignore[no-untyped-def]
+def profits_above(band, om, inv_a, out):  # type: ignore[no-untyped-def]
     """Profit rates in bit/s, rounded up."""
     profits(band, om, inv_a, out)
     for m in range(inv_a.size):
@@ -225,11 +209,24 @@ def _profits_above(band, om, inv_a, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _needs(rows, om, mode, left, right, which, enough, out):  # type: ignore[no-untyped-def]
+def profits_needed(rows, om, mode, left, right, which, enough, out):  # type: ignore[no-untyped-def]
     """Ends of a line in s^2 below psi on pieces, written to ``out`` [N, 2]; no more than ``enough`` at an end.
 
-    ``enough`` is more than all sub-carriers give. Where no upload time has energy left at the right end only, the
-    left end's need stands for both, for psi grows with s.
+    Where no upload time has energy left at the right end only, the left end's need stands for both, for psi grows
+    with s.
+
+    Parameters
+    ----------
+    rows
+        Rows of all modes, C columns (:mod:`edgealloc.solvers.ofdma.kernels.device`). Shape [R, C].
+    mode, left, right
+        Mode and interval of keep rates of each piece. Shapes [N].
+    which
+        The pieces asked about. Shape [W].
+    om, enough : numbers
+        Water level in W, and more bit/s than all sub-carriers give.
+    out
+        Filled for ``which``, in bit/s. Shape [N, 2].
     """
     for i in which:
         row = rows[mode[i]]

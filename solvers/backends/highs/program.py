@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.formulation.spectrum_rows import SideConstraint
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.quiet import quiet_highs
-from edgealloc.solvers.separable.choices import OUT, Choices, IntArray
+from edgealloc.solvers.separable.choices import OUT, Choices
 from edgealloc.solvers.separable.pieces import Pieces
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Access", "Answer", "Picks", "Rows", "solve_program"]
 
@@ -31,7 +30,15 @@ SUPPORT = 1e-6  # weights below it count as zero; a guide for refinement only
 
 @dataclass(slots=True, eq=False)
 class Rows:
-    """Rows of a sparse matrix as they come: ``low <= sum value x[column] <= high``."""
+    """Rows of a sparse matrix as they come: ``low <= sum value x[column] <= high``.
+
+    Parameters
+    ----------
+    low, high
+        Sides of the rows.
+    row, column, value
+        Places and values of the entries, an array per part of a row. Shapes [P].
+    """
 
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
@@ -65,7 +72,7 @@ class Answer:
     weight
         Weights of both ends of the pieces, shape [N, 2]; None without a point.
     radio, whole
-        The columns of the access scheme, and whether those that should be are integral.
+        The columns of the access scheme, shape [R], and whether those that should be are integral.
     kept
         Q = sum_k w_k s_k^2.
     excess
@@ -85,9 +92,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picks:
-    """What a program's point picks for each device: a mode and S = s^2. Shapes [K].
+    """What a program's point picks for each device.
 
-    ``single`` says that no device mixes modes, levels, or intervals that are apart: integers would change little.
+    Parameters
+    ----------
+    mode
+        The mode of each device. Shape [K].
+    square
+        S = s^2. Shape [K].
+    single
+        Whether no device mixes modes, levels, or intervals that are apart: integers would change little.
     """
 
     mode: IntArray
@@ -96,7 +110,10 @@ class Picks:
 
     @classmethod
     def of(cls, pieces: Pieces, weight: FloatArray) -> Picks:
-        """The heaviest piece of each device; S is the mean over the intervals of its mode, or its level's."""
+        """The heaviest piece of each device; S is the mean over the intervals of its mode, or its level's.
+
+        ``weight`` are those of both ends of the pieces, shape [N, 2].
+        """
         total, square = weight.sum(axis=1), np.stack((pieces.left, pieces.right), axis=1) ** 2
         mode, mean, single = [], [], True
         for own in np.split(np.arange(len(pieces)), np.flatnonzero(np.diff(pieces.device)) + 1):
@@ -118,17 +135,17 @@ class Access(Protocol):
     def choices(self) -> Choices:
         """Modes and their costs."""
 
-    def columns(self) -> tuple[FloatArray, NDArray[np.bool_]]:
-        """Upper bounds of the own columns (lower bounds are 0), and which are integral."""
+    def columns(self) -> tuple[FloatArray, BoolArray]:
+        """Upper bounds of the own columns (lower bounds are 0), and which are integral. Shapes [R]."""
 
     def add_rows(self, rows: Rows, first: int, ends: IntArray, pieces: Pieces) -> None:
         """The own rows; ``first`` is the own first column, ``ends`` [N, 2] those of the weights."""
 
     def bandwidth(self) -> tuple[IntArray, IntArray, FloatArray]:
-        """Bandwidths in Hz as sums over own columns: (column, device, Hz per unit)."""
+        """Bandwidths in Hz as sums over own columns: (column, device, Hz per unit), of one shape [P]."""
 
     def plan(self, picks: Picks, radio: FloatArray, rows: tuple[SideConstraint, ...]) -> Allocation | None:
-        """An allocation that breaks no budget and no row, from a program's point."""
+        """An allocation that breaks no budget and no row, from a point; ``radio`` [R]: its own columns."""
 
     def refined(self, pieces: Pieces, answer: Answer, picks: Picks) -> tuple[Access, Pieces]:
         """Sharper where a program's point lies; the same objects where nothing can be sharper."""
@@ -142,10 +159,28 @@ def solve_program(
     control: Control,
     relaxed: bool,
 ) -> Answer:
-    """Build and solve one program; ``relaxed`` drops integrality.
+    """Build and solve one program.
 
-    ``touches`` are the values of Q at which tangents of the stability term stand. Columns: weights of both ends of
-    the pieces, Q, gap, a common S, those of the access scheme, then a binary for each piece with two ends.
+    Columns: weights of both ends of the pieces, Q, gap, a common S, those of the access scheme, then a binary for
+    each piece with two ends.
+
+    Parameters
+    ----------
+    access, pieces
+        What keep rates need of the radio, and N pieces.
+    user
+        Rows of the user's.
+    touches
+        Values of Q at which tangents of the stability term stand.
+    control
+        Options and clock.
+    relaxed
+        Drops integrality.
+
+    Returns
+    -------
+    Answer
+        The bound is less HiGHS' tolerances.
     """
     import highspy
 
@@ -221,6 +256,10 @@ def solve_program(
 def _add_user_rows(
     rows: Rows, user: tuple[SideConstraint, ...], access: Access, first: int, pieces: Pieces, ends: IntArray
 ) -> None:
+    """Add a user's rows in bandwidth (Hz) and selection, each divided by its size.
+
+    ``ends`` [N, 2] are the columns of the pieces' ends, ``first`` the first column of the access scheme.
+    """
     column, device, hz = access.bandwidth()
     out = np.flatnonzero(pieces.mode == OUT)
     whole = access.choices.problem.instance.bandwidth_hz
@@ -241,6 +280,7 @@ def _gap_limit(control: Control) -> float:
 
 
 def _engine(control: Control) -> Any:
+    """HiGHS with our tolerances and what is left of the time, and without output."""
     engine = quiet_highs()
     settings = {
         "threads": 1,
@@ -261,6 +301,7 @@ def _engine(control: Control) -> Any:
 def _pass(
     highspy: Any, engine: Any, rows: Rows, cost: FloatArray, upper: FloatArray, integral: IntArray | None
 ) -> None:
+    """Give HiGHS the program: costs and upper bounds [C] of its columns, its rows, and which are integral."""
     from scipy.sparse import coo_array
 
     matrix = coo_array(

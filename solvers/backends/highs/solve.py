@@ -71,6 +71,11 @@ def solve_highs(
     constraints
         Linear rows of your own on bandwidths and selection; the bound then holds for the problem with them.
 
+    Returns
+    -------
+    Result
+        ``optimal`` where the gap is closed, ``infeasible`` with our proof, else what was found and its bound.
+
     Raises
     ------
     InputError

@@ -7,15 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.formulation.spectrum_rows import SideConstraint
 from edgealloc.solvers.backends.highs.program import SUPPORT, Answer, Picks, Rows
-from edgealloc.solvers.separable.choices import OUT, Choices, IntArray
+from edgealloc.solvers.separable.choices import OUT, Choices
 from edgealloc.solvers.separable.pieces import Pieces
 from edgealloc.solvers.separable.plans import Plan, plan_allocation
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Spectrum", "cut_pieces"]
 
@@ -26,8 +25,8 @@ class Spectrum:
 
     choices: Choices
 
-    def columns(self) -> tuple[FloatArray, NDArray[np.bool_]]:
-        """As :class:`edgealloc.solvers.backends.highs.program.Access` says."""
+    def columns(self) -> tuple[FloatArray, BoolArray]:
+        """Shares of the band, then numbers of blocks if any, and which are integral. Shapes [K] or [2 K]."""
         k = self.choices.problem.instance.num_devices
         if not self.choices.block_hz:
             return np.ones(k), np.zeros(k, dtype=bool)
@@ -35,7 +34,7 @@ class Spectrum:
         return np.repeat([1.0, count], k), np.repeat([False, True], k)
 
     def add_rows(self, rows: Rows, first: int, ends: IntArray, pieces: Pieces) -> None:
-        """Bandwidth of each device, and of all."""
+        """Bandwidth of each device, and of all. ``ends``: shape [N, 2]."""
         choices = self.choices
         inst, k = choices.problem.instance, choices.problem.instance.num_devices
         share, blocks, whole = first + np.arange(k), first + k + np.arange(k), inst.bandwidth_hz
@@ -49,7 +48,7 @@ class Spectrum:
         rows.add(-math.inf, choices.budget_hz / whole, (share, 1.0))
 
     def bandwidth(self) -> tuple[IntArray, IntArray, FloatArray]:
-        """A share times the band."""
+        """A share times the band, in Hz. Shapes [K]."""
         inst = self.choices.problem.instance
         everyone = np.arange(inst.num_devices)
         return everyone, everyone, np.full(inst.num_devices, inst.bandwidth_hz)
@@ -59,7 +58,7 @@ class Spectrum:
         return self, cut_pieces(self.choices, pieces, answer, np.full(len(picks.mode), np.nan))
 
     def plan(self, picks: Picks, radio: FloatArray, rows: tuple[SideConstraint, ...]) -> Allocation | None:
-        """An allocation from the program's picks: their keep rates, or what their bandwidths carry of them."""
+        """An allocation from the picks: their keep rates, or what the shares in ``radio`` [R] carry of them."""
         choices, inst = self.choices, self.choices.problem.instance
         mode, on = picks.mode, picks.mode != OUT
         one = np.maximum(mode, 0)

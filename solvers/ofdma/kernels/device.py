@@ -16,6 +16,21 @@ from __future__ import annotations
 import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
+from edgealloc.solvers.row import (
+    BIT0,
+    BIT1,
+    CYC0,
+    CYC1,
+    DEADLINE,
+    DOWN,
+    ENERGY,
+    FMAX,
+    FMIN,
+    KAPPA,
+    PMAX,
+    SMIN,
+    WIDTH,
+)
 
 __all__ = ["cannot_carry", "keep_cap", "profit_needed", "profit_of", "profits", "proven_keep", "psi"]
 
@@ -25,47 +40,54 @@ EPS = 2.0**-53
 PSI_ROUNDING = 2.0**-43
 _TRIES = 4  # water levels at which a set is tested before its cap is computed
 
-# Columns of a device row [17]; SI units. UNDER is A w_k factor_k, SCALE is 1 / (2 n_k delta).
-DEADLINE, ENERGY, KAPPA, CYC0, CYC1, FMIN, FMAX, BIT0, BIT1, DOWN, PMAX, SMIN, SMAX, WEIGHT, UNDER, SCALE, BAND = (
-    range(17)
-)
-ROW = 17
+# The row of a mode is a device row (edgealloc.solvers.row) with these columns after it: w_k, A w_k factor_k,
+# 1 / (2 n_k delta) or 0 where data are pooled, and the width of a sub-carrier in Hz.
+WEIGHT, UNDER, SCALE, BAND = range(WIDTH, WIDTH + 4)
+MODE_WIDTH = WIDTH + 4
 
 
 @kernel(inner=True)
-def keep_at_rate(row, r, p):  # type: ignore[no-untyped-def]
-    """Largest keep rate when sending at r bit/s while drawing p watt.
+def keep_at_rate(row, r, p, least, most, unit):  # type: ignore[no-untyped-def]
+    """Largest keep rate in [least, most] when sending at r bit/s while drawing p watt.
 
-    Returns (s, 2 kappa f^3 or 0 where the clock is at its minimum, whether the deadline rather than energy binds).
-    Below keep_min the scale goes on down to an empty payload, so that caps stay comparable.
+    Returns (s, the clock f or 0 where it is at its minimum, whether the deadline or ``most`` rather than energy
+    binds). Where not even ``least`` is feasible, s falls short of it by the share of the deadline that lacks,
+    or by a lower bound of the share of energy. Newton ends with a step of 1e-15 (unit + abs(s)).
     """
     q = row[DOWN] + 1.0 / r
-    floor = -row[BIT0] / row[BIT1]
-    s = (row[DEADLINE] - row[BIT0] * q - row[CYC0] / row[FMAX]) / (row[BIT1] * q + row[CYC1] / row[FMAX])
-    if s < floor:
-        return floor, 0.0, True
-    marginal = 0.0
+    room = row[DEADLINE] - row[BIT0] * q - row[CYC0] / row[FMAX]
+    need = row[BIT1] * q + row[CYC1] / row[FMAX]
+    s = most
+    if need > 0.0:
+        s = min(room / need, most)
+    elif room < 0.0:
+        s = -np.inf
+    if not s >= least:
+        return least + min(-1e-12, (room - need * least) / row[DEADLINE]), 0.0, True
+    clock = 0.0
     for it in range(60):  # energy is convex and increasing in s: Newton from the right is monotone
         bits = row[BIT0] + row[BIT1] * s
         cycles = row[CYC0] + row[CYC1] * s
         f = cycles / (row[DEADLINE] - bits * q)
         if f > row[FMIN]:
             slope = row[KAPPA] * f * f * (3.0 * row[CYC1] + 2.0 * f * row[BIT1] * q)
-            marginal = 2.0 * row[KAPPA] * f * f * f
-        else:
+            clock = f
+        else:  # also for 0 / 0, no cycles in no time
             f = row[FMIN]
             slope = row[KAPPA] * f * f * row[CYC1]
-            marginal = 0.0
+            clock = 0.0
         excess = p * bits / r + row[KAPPA] * f * f * cycles - row[ENERGY]
         if it == 0 and excess <= 0.0:
-            return s, marginal, True
-        step = excess / (p * row[BIT1] / r + slope)
+            return s, clock, True
+        slope += p * row[BIT1] / r
+        step = excess / slope
+        if not s - step >= least:
+            lack = (excess - (s - least) * slope) / max(abs(row[ENERGY]), 1e-300)
+            return least - max(1e-12, lack), clock, False
         s -= step
-        if s < floor:
-            return floor, marginal, False
-        if step <= 1e-15 * (1.0 + abs(s)):
+        if step <= 1e-15 * (unit + abs(s)):
             break
-    return s, marginal, False
+    return s, clock, False
 
 
 @kernel
@@ -74,13 +96,15 @@ def keep_cap(row, inv_a, log2_a, used):  # type: ignore[no-untyped-def]
 
     inv_a, log2_a, used: [M], sub-carriers in the order of increasing 1/a. Returns (cap, water level; 0 if none).
     Along the water level the keep rate is quasi-concave (docs/ofdma.md): the sign of its slope brackets the top.
+    Below keep_min the scale goes on down to an empty payload, so that caps stay comparable.
     """
+    floor = -row[BIT0] / row[BIT1]
     m_all = inv_a.size
     first = 0
     while first < m_all and used[first] <= 0.0:
         first += 1
     if first == m_all or inv_a[first] == np.inf:
-        return -row[BIT0] / row[BIT1], 0.0
+        return floor, 0.0
     n, inv = 0.0, 0.0
     level_max = 0.0
     for i in range(first, m_all):
@@ -110,10 +134,11 @@ def keep_cap(row, inv_a, log2_a, used):  # type: ignore[no-untyped-def]
             lo = x
             x = 0.5 * (lo + hi)
             continue
-        s, marginal, by_deadline = keep_at_rate(row, r, p)
+        s, f, by_deadline = keep_at_rate(row, r, p, floor, np.inf, 1.0)
+        s = max(s, floor)
         if s > best:
             best, level = s, om
-        v = 1.0 if by_deadline else row[BAND] / (om * LN2) * (p + marginal) / r - 1.0
+        v = 1.0 if by_deadline else row[BAND] / (om * LN2) * (p + 2.0 * row[KAPPA] * f * f * f) / r - 1.0
         if it == 0:
             if v >= 0.0:
                 return s, om
@@ -133,7 +158,7 @@ def keep_cap(row, inv_a, log2_a, used):  # type: ignore[no-untyped-def]
             d = 0.02 * (hi - lo)
             x = min(max(x, lo + d), hi - d)
     if level == 0.0:
-        return -row[BIT0] / row[BIT1], 0.0
+        return floor, 0.0
     return best, level
 
 
@@ -147,7 +172,16 @@ def profits(band, om, inv_a, out):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _upload_time(row, target, cycles, window, t_max, t_flat, k3, e_flat):  # type: ignore[no-untyped-def]
-    """(t, t_cross): where e - t e' reaches ``target`` = bits / alpha, and where p_max t meets the energy left."""
+    """(t, t_cross): where e - t e' reaches ``target`` = bits / alpha, and where p_max t meets the energy left.
+
+    Parameters
+    ----------
+    row
+        Device row of C columns. Shape [C].
+    target, cycles, window, t_max, t_flat, k3, e_flat : numbers
+        Energy in J; cycles; what the downlink leaves of the deadline; the longest upload, and the longest with the
+        clock at its minimum, in s; kappa cycles^3; the energy left at that clock in J.
+    """
     # p_max t - e(t) is convex and increasing: Newton from the right is monotone
     t = t_max
     if t <= t_flat:

@@ -1,4 +1,7 @@
-"""Primal side: descent by moving and swapping sub-carriers between devices, at a price on the kept share."""
+"""Primal side: descent by moving and swapping sub-carriers between devices, at a price on the kept share.
+
+Derived: docs/ofdma.md, section 3.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import math
 import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
-from edgealloc.solvers.ofdma.kernels.device import SMAX, SMIN, WEIGHT, keep_cap
+from edgealloc.solvers.ofdma.kernels.device import WEIGHT, keep_cap
 from edgealloc.solvers.ofdma.kernels.share import (
     CURVE,
     KIND,
@@ -18,6 +21,7 @@ from edgealloc.solvers.ofdma.kernels.share import (
     stability,
     stability_slope,
 )
+from edgealloc.solvers.row import SMAX, SMIN
 from edgealloc.units import FloatArray
 
 __all__ = ["best_keeps", "descend", "polished_keeps", "set_cost"]
@@ -27,9 +31,29 @@ __all__ = ["best_keeps", "descend", "polished_keeps", "set_cost"]
 def set_cost(rows, obj, nu, free, levels, start, out, inv_a, log2_a, order, owner, k, penalty, work):  # type: ignore[no-untyped-def]
     """(Least priced share of device k on the sub-carriers with owner[m] == k, its mode, its keep rate).
 
-    rows [I, 17], free [I, F] as from ``free_keeps`` (padded), levels [I, J] padded with nan; the modes of device k
-    are start[k]:start[k + 1]. ``out`` [K] is the cost of leaving a device out (mode -1). A set that carries
-    nothing costs ``penalty``, less for a higher cap.
+    A set that carries nothing costs ``penalty``, less for a higher cap.
+
+    Parameters
+    ----------
+    rows, levels
+        Rows of C columns (:mod:`edgealloc.solvers.ofdma.kernels.device`) and allowed keep rates, padded with nan,
+        of the I modes. Shapes [I, C], [I, J].
+    obj
+        Objective vector (:mod:`edgealloc.solvers.ofdma.kernels.share`). Shape [8 + 5 P].
+    nu : number
+        Price of w s^2.
+    free
+        As from :func:`~edgealloc.solvers.ofdma.kernels.share.free_keeps`, padded with the last. Shape [I, F].
+    start, out
+        The modes of device k are start[k]:start[k + 1]; cost of leaving it out (mode -1). Shapes [K + 1], [K].
+    inv_a, log2_a, order
+        1/a in W, upwards, its negative binary logarithm, and which sub-carriers these are. Shapes [K, M].
+    owner
+        Owner of each sub-carrier, -1 for none. Shape [M].
+    k, penalty : numbers
+        The device, and the cost of a set that carries nothing.
+    work
+        Scratch. Shape [3, M].
     """
     n = 0
     for j in range(order.shape[1]):
@@ -56,8 +80,23 @@ def descend(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Improve an assignment through the sub-carriers first..last-1; True if something improved.
 
-    Each is moved to the device that gains most (``swap`` false) or swapped with another (``swap`` true). owner [M]
-    and cost [K] are changed; gains below ``least`` do not count.
+    Each is moved to the device that gains most (``swap`` false) or swapped with another (``swap`` true).
+
+    Parameters
+    ----------
+    rows, levels, free
+        Of the I modes, as for :func:`set_cost`. Shapes [I, C], [I, J], [I, F].
+    obj
+        Objective vector. Shape [8 + 5 P].
+    nu, penalty, least, first, last, swap : numbers
+        Price of w s^2, cost of a set that carries nothing, the gain below which nothing counts, the range
+        of sub-carriers, and whether to swap.
+    start, out
+        First mode and cost of leaving out of each device. Shapes [K + 1], [K].
+    inv_a, log2_a, order
+        Sub-carriers of each device, as for :func:`set_cost`. Shapes [K, M].
+    owner, cost
+        Owners of the sub-carriers and costs of the devices; changed in place. Shapes [M], [K].
     """
     n_dev, m_all = order.shape
     work = np.empty((3, m_all))
@@ -133,10 +172,22 @@ def _pooled_choice(rows, obj, nu, levels, caps, squares):  # type: ignore[no-unt
 
 @kernel
 def settled_keeps(rows, obj, levels, caps, scale, left, right):  # type: ignore[no-untyped-def]
-    """Keep rates [K] at the price nu = gap'(sum w s^2), by bisection; left, right [K]: s^2 at both sides of it.
+    """Keep rates [K] at the price nu = gap'(sum w s^2), by bisection.
 
     Optimal when no device has more than one level: the problem is convex in s_k^2 then, and where the answer jumps
     both sides are mixed until the price fits.
+
+    Parameters
+    ----------
+    rows, levels, caps
+        A row of C columns per device, its allowed rates, padded with nan, and the largest rate it can keep.
+        Shapes [K, C], [K, J], [K].
+    obj
+        Objective vector. Shape [8 + 5 P].
+    scale : number
+        1 / (2 n delta) of the pooled data.
+    left, right
+        Filled with s^2 at both sides of the price. Shapes [K].
     """
     n_dev = rows.shape[0]
     lo, hi = 0.0, stability_slope(1.0, obj, scale)
@@ -170,7 +221,7 @@ def settled_keeps(rows, obj, levels, caps, scale, left, right):  # type: ignore[
 
 @kernel(inner=True)
 def _kept(rows, keeps):  # type: ignore[no-untyped-def]
-    """Kept share sum_k w_k s_k^2."""
+    """Kept share sum_k w_k s_k^2 of rows [K, C] at keep rates [K]."""
     kept = 0.0
     for k in range(rows.shape[0]):
         kept += rows[k, WEIGHT] * keeps[k] * keeps[k]
@@ -228,7 +279,20 @@ def polished_keeps(rows, obj, levels, caps, scale, keeps):  # type: ignore[no-un
 
 @kernel
 def _best_levels(rows, obj, levels, caps, scale, keeps, one):  # type: ignore[no-untyped-def]
-    """Set every device to its best level in turn, in ``keeps`` [K] and ``one`` [K, 1]; True if one moved."""
+    """Set every device to its best level in turn; True if one moved.
+
+    Parameters
+    ----------
+    rows, levels, caps
+        As for :func:`settled_keeps`. Shapes [K, C], [K, J], [K].
+    obj
+        Objective vector. Shape [8 + 5 P].
+    scale : number
+        1 / (2 n delta) of the pooled data.
+    keeps, one
+        Keep rates, and the chosen level of each device (nan: none is allowed); changed in place. Shapes [K],
+        [K, 1].
+    """
     moved = False
     for k in range(rows.shape[0]):
         one[k, 0] = np.nan
@@ -251,11 +315,25 @@ def _best_levels(rows, obj, levels, caps, scale, keeps, one):  # type: ignore[no
 def best_keeps(
     rows: FloatArray, obj: FloatArray, levels: FloatArray, caps: FloatArray, scale: float
 ) -> FloatArray:
-    """Keep rates [K] with a small objective under caps that allow some rate; ``scale`` is 1 / (2 n delta).
+    """Keep rates with a small objective under caps that allow some rate.
 
     Optimal when each device has its own stability term, or shares are convex in s^2 and no device has more than
     one level. Otherwise levels are chosen by descent over single devices, and continuous rates are optimal for
     these; with curves all rates are chosen by descent.
+
+    Parameters
+    ----------
+    rows, levels, caps
+        As for :func:`settled_keeps`. Shapes [K, C], [K, J], [K].
+    obj
+        Objective vector. Shape [8 + 5 P].
+    scale
+        1 / (2 n delta) of the pooled data.
+
+    Returns
+    -------
+    array
+        Keep rates. Shape [K].
     """
     n_dev = len(rows)
     left, right = np.empty(n_dev), np.empty(n_dev)

@@ -5,6 +5,11 @@ r"""A device's part of the objective as a function of its keep rate s, and lower
 
 Two underfitting terms u are convex in s^2, and so is their share: it falls up to one keep rate and rises after it.
 A curve is cubic between its knots and may have several local minima; :func:`free_keeps` finds them all.
+
+Throughout, row [C] is a device row (:mod:`edgealloc.solvers.ofdma.kernels.device`) and obj [8 + 5 P] the objective
+vector below; nu, s and the like are numbers.
+
+Derived: docs/ofdma.md, section 2.
 """
 
 from __future__ import annotations
@@ -12,7 +17,8 @@ from __future__ import annotations
 import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
-from edgealloc.solvers.ofdma.kernels.device import EPS, SCALE, SMAX, SMIN, UNDER, WEIGHT
+from edgealloc.solvers.ofdma.kernels.device import EPS, SCALE, UNDER, WEIGHT
+from edgealloc.solvers.row import SMAX, SMIN
 
 __all__ = ["best_share", "free_keeps", "keep_at_share", "share", "share_below", "share_size", "share_slope"]
 
@@ -34,7 +40,7 @@ def stability(q, obj, scale):  # type: ignore[no-untyped-def]
 
 @kernel
 def stability_slope(q, obj, scale):  # type: ignore[no-untyped-def]
-    """Its derivative in q."""
+    """Derivative of the stability term in q."""
     value = stability(q, obj, scale)
     if value == 0.0:
         return 0.0
@@ -67,7 +73,7 @@ def _cubic(obj, piece, s):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _underfit(obj, s):  # type: ignore[no-untyped-def]
-    """u(s)."""
+    """Underfitting u(s)."""
     if obj[KIND] == 0.0:
         return 1.0 / s - 1.0
     if obj[KIND] == 1.0:
@@ -287,7 +293,7 @@ def keep_at_share(row, obj, nu, free, low, target):  # type: ignore[no-untyped-d
     """A keep rate >= low up to which, from low on, shares are at least ``target``; hardly less than the last such.
 
     Newton in s^2 where the share is convex in it: from the left its steps never pass the root. Otherwise bisection
-    before the first local minimum below the target.
+    before the first local minimum below the target; free [F] as from :func:`free_keeps`.
     """
     target += SHARE_ROUNDING * (abs(target) + share_size(row, obj, low))
     s = low

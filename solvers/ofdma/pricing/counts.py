@@ -8,6 +8,8 @@ sub-carriers a price lambda on their number sharpens a cut: with any lambda,
 
 where n is n_low if lambda > 0 and n_high if lambda < 0. For one slope b the best lambda is the price, less what it
 earns, of the last sub-carrier that belongs to the set; the best b follows from a one-dimensional concave search.
+
+Derived: docs/ofdma.md, section 2.
 """
 
 from __future__ import annotations
@@ -31,7 +33,17 @@ _GOLDEN = 0.5 * (np.sqrt(5.0) - 1.0)
 
 @kernel(inner=True)
 def _table(row, obj, nu, low, high, levels, om):  # type: ignore[no-untyped-def]
-    """Shares and profit rates needed [2, N] at keep rates of an interval that can be computed at all."""
+    """Shares and profit rates needed in bit/s, for keep rates of an interval where there are any. Shape [2, N].
+
+    Parameters
+    ----------
+    row, obj
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
+    levels
+        Allowed keep rates; empty for any. Shape [J].
+    nu, low, high, om : numbers
+        Price of w s^2, the interval, the water level in W.
+    """
     size = max(_STEPS + 1, levels.size)
     shares, needs = np.empty(size), np.empty(size)
     n = 0
@@ -54,7 +66,10 @@ def _table(row, obj, nu, low, high, levels, om):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _likely(mu, pi, fixed, n_high):  # type: ignore[no-untyped-def]
-    """The sub-carriers that may matter for sets of up to n_high: those of the least price per profit."""
+    """The sub-carriers that may matter for sets of up to n_high: those of the least price per profit. Shape [L].
+
+    mu, pi, fixed [M]: prices, profit rates in bit/s, and 0 for those that are out.
+    """
     n = 0
     key = np.empty(mu.size)
     index, spare = np.empty(mu.size, np.int64), np.empty(mu.size, np.int64)
@@ -69,7 +84,10 @@ def _likely(mu, pi, fixed, n_high):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _paid(mu, pi, likely, b, n_low, n_high):  # type: ignore[no-untyped-def]
-    """(Least sum of mu - b pi over n_low to n_high likely sub-carriers, its best lambda)."""
+    """(Least sum of mu - b pi over n_low to n_high likely sub-carriers, its best lambda).
+
+    mu, pi [M]: prices and profit rates in bit/s; likely [L] as from :func:`_likely`.
+    """
     size = likely.size
     key, values = np.empty(size), np.empty(size)
     index, spare = np.empty(size, np.int64), np.empty(size, np.int64)
@@ -94,7 +112,19 @@ def _paid(mu, pi, likely, b, n_low, n_high):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _guess(table, mu, pi, likely, b, n_low, n_high):  # type: ignore[no-untyped-def]
-    """The bound that a slope b would give, from the table."""
+    """The bound that a slope b would give, from the table.
+
+    Parameters
+    ----------
+    table
+        As from :func:`_table`. Shape [2, N].
+    mu, pi
+        Prices and profit rates (bit/s) of the sub-carriers. Shapes [M].
+    likely
+        Sub-carriers that may matter, as from :func:`_likely`. Shape [L].
+    b, n_low, n_high : numbers
+        The slope per bit/s, and how many sub-carriers a set has.
+    """
     least = np.inf
     for i in range(table.shape[1]):
         least = min(least, table[0, i] + b * table[1, i])
@@ -103,7 +133,10 @@ def _guess(table, mu, pi, likely, b, n_low, n_high):  # type: ignore[no-untyped-
 
 @kernel(inner=True)
 def _best_slope(table, mu, pi, likely, n_low, n_high):  # type: ignore[no-untyped-def]
-    """The slope b with the greatest guessed bound, by golden section in its logarithm."""
+    """The slope b with the greatest guessed bound, by golden section in its logarithm.
+
+    table [2, N] as from :func:`_table`; mu, pi [M]: prices and profit rates in bit/s; likely [L].
+    """
     if likely.size == 0 or table.shape[1] == 0:
         return 0.0
     middle = likely[min(n_low, likely.size - 1)]
@@ -135,7 +168,21 @@ def _best_slope(table, mu, pi, likely, n_low, n_high):  # type: ignore[no-untype
 
 @kernel
 def count_level(row, obj, nu, low, high, levels, inv_a, log2_a, mu, fixed, n_low, n_high, om):  # type: ignore[no-untyped-def]
-    """Water level of a set with n_low to n_high sub-carriers near the relaxed optimum. A guide only."""
+    """Water level in W of a set with n_low to n_high sub-carriers near the relaxed optimum. A guide only.
+
+    Parameters
+    ----------
+    row, obj
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
+    levels
+        Allowed keep rates; empty for any. Shape [J].
+    inv_a, log2_a
+        1/a in W, upwards, and its negative binary logarithm. Shapes [M].
+    mu, fixed
+        Prices of the sub-carriers; 1 in, 0 out, -1 open. Shapes [M].
+    nu, low, high, n_low, n_high, om : numbers
+        Price of w s^2, interval of keep rates, how many sub-carriers, the water level to start from.
+    """
     pi = np.empty(inv_a.size)
     used = np.empty(inv_a.size)
     for _ in range(4):
@@ -165,10 +212,26 @@ def count_level(row, obj, nu, low, high, levels, inv_a, log2_a, mu, fixed, n_low
 def count_cuts(  # type: ignore[no-untyped-def]
     row, obj, nu, low, high, levels, inv_a, mu, fixed, n_low, n_high, om_ref, n_level, n_slope, tol
 ):  # fmt: skip
-    """Cuts for sets of n_low to n_high sub-carriers.
+    """Cuts for sets of n_low to n_high sub-carriers (module docstring); n_level water levels times n_slope slopes.
 
-    Returns constants [L], b pi_m + lambda [L, M], and (omega, b, lambda n) [L, 3].
     Constants are lowered by the rounding of the profits and of a sum over all sub-carriers, as without counts.
+
+    Parameters
+    ----------
+    row, obj
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
+    levels
+        Allowed keep rates; empty for any. Shape [J].
+    inv_a, mu, fixed
+        1/a in W, upwards; prices; 1 in, 0 out, -1 open. Shapes [M].
+    nu, low, high, n_low, n_high, om_ref, n_level, n_slope, tol : numbers
+        Price of w s^2, interval of keep rates, how many sub-carriers, the water level in W to cut around,
+        how many levels and slopes, and the accuracy of a constant.
+
+    Returns
+    -------
+    a [L], bp [L, M], slopes [L, 3]
+        Constants, b pi_m + lambda, and (omega, b, lambda n).
     """
     size = n_level * n_slope
     a = np.empty(size)
@@ -209,6 +272,17 @@ def count_window(row, obj, nu, low, high, mu, fixed, bp, slopes, threshold):  # 
     """(First, last) keep rate around which the cuts allow a priced share of the threshold. A guide for splitting.
 
     At one keep rate a cut gives the share and b psi there, plus what it makes of the sub-carriers.
+
+    Parameters
+    ----------
+    row, obj
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
+    mu, fixed
+        Prices of the sub-carriers; 1 in, 0 out, -1 open. Shapes [M].
+    bp, slopes
+        Cuts of :func:`count_cuts`. Shapes [L, M], [L, 3].
+    nu, low, high, threshold : numbers
+        Price of w s^2, interval of keep rates, the priced share above which sets are of no interest.
     """
     rest = np.empty(len(slopes))
     for i in range(rest.size):

@@ -11,12 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, keep_cap, profit_of, psi
 from edgealloc.solvers.ofdma.pricing.cuts import cut_constant, relaxed_level
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Cover", "cover_rest"]
 
@@ -41,8 +40,8 @@ class Cover:
     """
 
     table: FloatArray
-    gain: NDArray[np.int64]
-    left: NDArray[np.int64]
+    gain: IntArray
+    left: IntArray
     paid: FloatArray
 
     @property
@@ -58,7 +57,7 @@ class Cover:
     @classmethod
     def of(  # type: ignore[no-untyped-def]
         cls, row, objective, levels, inv_a, log2_a, nu, mu, low: float, high: float, level: float,
-        tolerance: float, order: NDArray[np.int64], taken: NDArray[np.bool_], fine: bool,
+        tolerance: float, order: IntArray, taken: BoolArray, fine: bool,
     ) -> Cover:  # fmt: skip
         """The table for keep rates in [low, high], starting from a water level in W.
 
@@ -88,7 +87,21 @@ class Cover:
 
 @kernel
 def _table(row, inv_a, om, need, floor, mu, order, taken, units):  # type: ignore[no-untyped-def]
-    """``table`` and ``gain`` of :class:`Cover`. Gains are rounded up, prices down: all are lower bounds."""
+    """``table`` [N + 1, T + 1] and ``gain`` [N] of :class:`Cover`.
+
+    Gains are rounded up, prices down: all are lower bounds.
+
+    Parameters
+    ----------
+    row
+        Device row of C columns. Shape [C].
+    inv_a, mu, taken
+        1/a in W, upwards; prices; who is in every set. Shapes [M].
+    order
+        The open sub-carriers in the order of the search. Shape [N].
+    om, need, floor, units : numbers
+        Water level in W, profit rate to be covered in bit/s, least share of the part, units of the rate.
+    """
     n_open = order.size
     shrink = 1.0 - (inv_a.size + 64.0) * EPS
     unit = need / units
@@ -129,7 +142,17 @@ def _cheapest(table, gain, order, taken):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def cover_rest(table, gain, left, paid, depth, take, price):  # type: ignore[no-untyped-def]
-    """Lower bound of a part once the search has decided about rank ``depth``; fills depth + 1."""
+    """Lower bound of a part once the search has decided about rank ``depth``; fills depth + 1.
+
+    Parameters
+    ----------
+    table, gain
+        Of :class:`Cover`. Shapes [N + 1, T + 1], [N].
+    left, paid
+        Units to be covered and prices paid at each depth. Shapes [N + 1].
+    depth, take, price : numbers
+        The rank, whether its sub-carrier is taken, and its price.
+    """
     left[depth + 1], paid[depth + 1] = left[depth], paid[depth]
     if take:
         left[depth + 1] = max(0, left[depth] - gain[depth])

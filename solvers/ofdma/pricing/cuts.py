@@ -7,6 +7,8 @@ A cut (omega, b, a) says share(cap(S)) >= a - b sum_{m in S} pi_m(omega) for *ev
 because the keep rate s that S carries meets psi_omega(s) <= sum pi_m (module ofdma_device). With sub-carrier
 prices mu the priced share is at least a + sum_{m in S} (mu_m - b pi_m): separable. Restricted to an interval of s,
 the same with the minimum over the interval.
+
+Derived: docs/ofdma.md, section 2.
 """
 
 from __future__ import annotations
@@ -15,22 +17,9 @@ import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.compiling.order import sort_by
-from edgealloc.solvers.ofdma.kernels.device import (
-    BAND,
-    BIT0,
-    BIT1,
-    CYC0,
-    CYC1,
-    DEADLINE,
-    DOWN,
-    EPS,
-    LN2,
-    keep_cap,
-    profit_needed,
-    profits,
-    psi,
-)
+from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, LN2, keep_cap, profit_needed, profits, psi
 from edgealloc.solvers.ofdma.kernels.share import SHARE_ROUNDING, share, share_below, share_size, split_keep
+from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN
 
 __all__ = ["cut_constant", "keep_window", "make_cuts", "relaxed_level"]
 
@@ -47,6 +36,15 @@ def cut_constant(row, obj, nu, low, high, levels, om, b, tol):  # type: ignore[n
     On a cell [x, y] cycles and downlink time are frozen at x, which can only lower psi; psi then is a minimum of
     affine functions of s, hence concave and above its chord. The share lies above a concave function too, and the
     sum of both is least at an end of the cell.
+
+    Parameters
+    ----------
+    row, obj
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
+    levels
+        Allowed keep rates; empty for any in [low, high]. Shape [J].
+    nu, low, high, om, b, tol : numbers
+        Price of w s^2, interval of keep rates, water level in W, slope per bit/s, accuracy.
     """
     if levels.size:
         best = np.inf
@@ -103,9 +101,23 @@ def cut_constant(row, obj, nu, low, high, levels, om, b, tol):  # type: ignore[n
 def _scan(row, obj, nu, om, lo, hi, steps, mu, pi, order):  # type: ignore[no-untyped-def]
     """Best of a geometric scan of keep rates for one water level, sub-carriers bought fractionally by mu / pi.
 
-    ``steps`` is a float, for numba compiles a function once more for each whole number written in a call.
+    Parameters
+    ----------
+    row, obj
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
+    mu, pi
+        Prices and profit rates (bit/s) of the sub-carriers. Shapes [M].
+    order
+        Those with a profit, as from :func:`_by_price`. Shape [N].
+    nu, om, lo, hi, steps : numbers
+        Price of w s^2, water level in W, interval of keep rates, and how many steps: a float, for numba
+        compiles a function once more for each whole number written in a call.
 
-    Returns (value, keep rate, profit rate needed there, rank of the marginal sub-carrier in ``order``).
+    Returns
+    -------
+    value, keep, need, rank
+        Priced share, its keep rate, the profit rate needed there in bit/s, and the rank of the marginal
+        sub-carrier in ``order``.
     """
     best, s_best, need_best, rank = np.inf, lo, 0.0, 0
     ratio = (hi / lo) ** (1.0 / steps)
@@ -132,7 +144,7 @@ def _scan(row, obj, nu, om, lo, hi, steps, mu, pi, order):  # type: ignore[no-un
 
 @kernel(inner=True)
 def _by_price(mu, pi):  # type: ignore[no-untyped-def]
-    """Sub-carriers with a positive profit rate, by price per profit."""
+    """Sub-carriers with a positive profit rate, by price per profit, shape [N]; mu, pi [M]."""
     n = 0
     key = np.empty(mu.size)
     index, spare = np.empty(mu.size, np.int64), np.empty(mu.size, np.int64)
@@ -148,7 +160,19 @@ def _by_price(mu, pi):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _fine_scan(row, obj, nu, om, low, high, mu, pi, order):  # type: ignore[no-untyped-def]
-    """The scan, coarse and then fine around its best."""
+    """The scan, coarse and then fine around its best; answers as :func:`_scan`.
+
+    Parameters
+    ----------
+    row, obj
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
+    mu, pi
+        Prices and profit rates (bit/s) of the sub-carriers. Shapes [M].
+    order
+        Those with a profit, by price. Shape [N].
+    nu, om, low, high : numbers
+        Price of w s^2, water level in W, interval of keep rates.
+    """
     s = _scan(row, obj, nu, om, low, high, 40.0, mu, pi, order)[1]
     return _scan(row, obj, nu, om, max(low, s * 0.92), min(high, s * 1.09), 30.0, mu, pi, order)
 
@@ -158,6 +182,15 @@ def relaxed_level(row, obj, nu, low, high, inv_a, log2_a, mu, om):  # type: igno
     """(Water level, keep rate, number of sub-carriers) near the fractional optimum of a device's priced problem.
 
     A guide only, by fixed-point iteration: cuts are valid at any level.
+
+    Parameters
+    ----------
+    row, obj
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
+    inv_a, log2_a, mu
+        1/a in W, upwards; its negative binary logarithm; prices. Shapes [M].
+    nu, low, high, om : numbers
+        Price of w s^2, interval of keep rates, the water level in W to start from.
     """
     pi = np.empty(inv_a.size)
     used = np.zeros(inv_a.size)
@@ -197,6 +230,15 @@ def keep_window(row, obj, nu, low, high, inv_a, mu, om, threshold):  # type: ign
     """(First, last) keep rate around which the relaxed priced share at one water level reaches the threshold.
 
     A guide for splitting intervals, on a grid: what lies outside is likely to be closed by its own cuts.
+
+    Parameters
+    ----------
+    row, obj
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
+    inv_a, mu
+        1/a in W, upwards; prices. Shapes [M].
+    nu, low, high, om, threshold : numbers
+        Price of w s^2, interval of keep rates, water level in W, the priced share to reach.
     """
     pi = np.empty(inv_a.size)
     profits(row[BAND], om, inv_a, pi)
@@ -218,6 +260,18 @@ def make_cuts(row, obj, nu, low, high, levels, inv_a, mu, om_ref, n_level, ratio
     For one level the bound is piecewise smooth in b with kinks at the ratios mu_m / pi_m, so the ratios around the
     marginal sub-carrier are the natural slopes; a few wider steps serve the deeper nodes. Each constant is lowered
     by the rounding of the profits and of a sum over all sub-carriers.
+
+    Parameters
+    ----------
+    row, obj
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
+    levels
+        Allowed keep rates; empty for any in [low, high]. Shape [J].
+    inv_a, mu
+        1/a in W, upwards; prices. Shapes [M].
+    nu, low, high, om_ref, n_level, ratios, tol : numbers
+        Price of w s^2, interval of keep rates, water level in W, how many levels around it, how many
+        ratios on either side of the marginal one, accuracy of a constant.
     """
     n_b = 2 * ratios + 1 + B_STEPS.size
     a = np.empty(n_level * n_b)

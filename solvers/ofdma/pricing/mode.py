@@ -4,6 +4,8 @@ A search over sets that does not end soon is given up and its part split: by the
 or by the keep rate, the one scalar in which a share is not convex. Parts wait by their bound, lowest first. Where
 hardly a keep rate is left to split, a covering knapsack bounds what cuts do not
 (:mod:`edgealloc.solvers.ofdma.pricing.cover`).
+
+Derived: docs/ofdma.md, section 3.
 """
 
 from __future__ import annotations
@@ -15,20 +17,19 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.solvers.base import Control
-from edgealloc.solvers.ofdma.kernels.device import SMAX, SMIN, keep_cap, proven_keep
+from edgealloc.solvers.ofdma.kernels.device import keep_cap, proven_keep
 from edgealloc.solvers.ofdma.kernels.share import free_keeps, share
 from edgealloc.solvers.ofdma.pricing.counts import count_cuts, count_level, count_window
 from edgealloc.solvers.ofdma.pricing.cover import Cover
 from edgealloc.solvers.ofdma.pricing.cuts import LEVEL_STEPS, keep_window, make_cuts, relaxed_level
 from edgealloc.solvers.ofdma.pricing.sets import DEPTH, FOUND, LEAVES, NODES, open_search, run_search
-from edgealloc.units import FloatArray
+from edgealloc.solvers.row import SMAX, SMIN
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Ask", "Mode", "Priced", "price_mode"]
 
-BoolArray = NDArray[np.bool_]
 
 SETS = 10  # the last so many finds are kept
 # Work of a search, in nodes, before its interval is split: enough for most, and about what the cuts cost.
@@ -51,7 +52,7 @@ class Mode:
     ----------
     row, objective
         See :mod:`edgealloc.solvers.ofdma.kernels.device` and :mod:`edgealloc.solvers.ofdma.kernels.share`. Shapes
-        [17], [8 + 5 P].
+        [MODE_WIDTH], [8 + 5 P].
     levels
         Allowed keep rates; empty for any. Shape [J].
     inv_a, log2_a
@@ -86,7 +87,7 @@ class Ask:
     """
 
     mu: FloatArray
-    fixed: NDArray[np.int64]
+    fixed: IntArray
     nu: float
     threshold: float
     step: float
@@ -234,7 +235,7 @@ def price_mode(
     )  # fmt: skip
 
 
-def _out_of_reach(mode: Mode, fixed: NDArray[np.int64]) -> float:
+def _out_of_reach(mode: Mode, fixed: IntArray) -> float:
     """A keep rate proved too much for all sub-carriers that a device may own; ``inf`` without a proof."""
     allowed = fixed != 0
     cap, level = keep_cap(mode.row, mode.inv_a, mode.log2_a, allowed.astype(float))

@@ -3,6 +3,8 @@
 Each node adds one vector of cut bounds (:mod:`edgealloc.solvers.ofdma.pricing.cuts`). A leaf is a whole set: first
 one water level is asked whether the set can carry the keep rate that would beat the threshold, then its exact cap
 decides. Whatever is cut off lowers ``floor``, so that the floor bounds every set when the search is complete.
+
+Derived: docs/ofdma.md, section 3.
 """
 
 from __future__ import annotations
@@ -11,15 +13,10 @@ import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.compiling.order import sort_by
-from edgealloc.solvers.ofdma.kernels.device import (
-    EPS,
-    SMIN,
-    cannot_carry,
-    keep_cap,
-    proven_keep,
-)
+from edgealloc.solvers.ofdma.kernels.device import EPS, cannot_carry, keep_cap, proven_keep
 from edgealloc.solvers.ofdma.kernels.share import best_share, keep_at_share, share
 from edgealloc.solvers.ofdma.pricing.cover import cover_rest
+from edgealloc.solvers.row import SMIN
 
 __all__ = ["open_search", "run_search"]
 
@@ -108,7 +105,22 @@ def open_search(a, bp, mu, fixed, threshold):  # type: ignore[no-untyped-def]
 def _leaf(  # type: ignore[no-untyped-def]
     row, obj, nu, free, levels, inv_a, log2_a, mu, level, low, taken, threshold, whole, counts
 ):  # fmt: skip
-    """(Priced share, proven lower bound of it) of a set; (inf, bound) once it is known to exceed the threshold."""
+    """(Priced share, proven lower bound of it) of a set; (inf, bound) once it is known to exceed the threshold.
+
+    Parameters
+    ----------
+    row, obj
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
+    free, levels
+        As from :func:`~edgealloc.solvers.ofdma.kernels.share.free_keeps`; allowed keep rates, empty for any.
+        Shapes [F], [J].
+    inv_a, log2_a, mu, taken
+        1/a in W, upwards; its negative binary logarithm; prices; the set. Shapes [M].
+    nu, level, low, threshold : numbers
+        Price of w s^2, water level in W to test at, least keep rate of the part, the value to beat.
+    whole, counts
+        Scratch, and the integer state, of which CAPS is counted up. Shapes [3, M], [5].
+    """
     n = 0
     paid = 0.0
     for m in range(taken.size):
@@ -149,15 +161,38 @@ def run_search(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Search on for about ``work`` nodes among sets of n_low to n_high sub-carriers; True when it is complete.
 
-    ``bound`` [N + 1, L] (row 0: the base), ``tried`` [N + 1], ``taken`` [M], ``counts`` [5] and ``state`` [2]
-    carry the search from call to call. A set below the threshold lowers the threshold to its value less ``step``;
-    the last such sets stand in the ring ``sets`` [R, M], ``values`` [R]. ``table``, ``gain``, ``left`` and
-    ``paid`` are those of :class:`~edgealloc.solvers.ofdma.pricing.cover.Cover`, a second bound.
+    A set below the threshold lowers the threshold to its value less ``step``.
+
+    Parameters
+    ----------
+    row, obj
+        Device row of C columns and objective vector. Shapes [C], [8 + 5 P].
+    free, levels
+        As from :func:`~edgealloc.solvers.ofdma.kernels.share.free_keeps`; allowed keep rates, empty for any.
+        Shapes [F], [J].
+    inv_a, log2_a, mu
+        1/a in W, upwards; its negative binary logarithm; prices. Shapes [M].
+    worth, order, taken
+        As from :func:`open_search`; ``taken`` is the set of the present node. Shapes [M, L], [N], [M].
+    bound, tried, counts, state
+        They carry the search from call to call: cut bounds by depth (row 0: the base), branches tried by depth,
+        and the integer and the float state (DEPTH, ... and THRESHOLD, ... of this module). Shapes [N + 1, L],
+        [N + 1], [5], [2].
+    whole
+        Scratch. Shape [3, M].
+    sets, values
+        Ring of the last sets below the threshold, and their priced shares. Shapes [R, M], [R].
+    table, gain, left, paid
+        A second bound, see :class:`~edgealloc.solvers.ofdma.pricing.cover.Cover`. Shapes [N + 1, T + 1], [N],
+        [N + 1], [N + 1]; [1, 1] and [0] for the first two without one.
+    nu, level, low, n_low, n_high, step, work : numbers
+        Price of w s^2, water level in W at which sets are tested, least keep rate, how many sub-carriers
+        a set has, what a set must be better by, and the nodes of this call.
     """
     n_open, n_cut = order.size, bound.shape[1]
     depth = counts[DEPTH]
     spent = 0
-    inside = 0
+    inside = np.int64(0)
     for m in range(taken.size):
         inside += np.int64(taken[m])
     while depth >= 0:

@@ -1,1 +1,4 @@
-"""From fractional owners and levels to an allocation that keeps every budget."""
+"""From fractional owners and levels to an allocation that keeps every budget.
+
+Derived: docs/psca.md, section 5.
+"""

@@ -2,6 +2,8 @@
 
 Costs are looked up: per device and menu row a table gives the best cost of a device whose keep rate is capped, at
 the price nu of kept shares. So levels, menus, selection and any underfitting term cost the search nothing extra.
+
+Derived: docs/psca.md, section 5.
 """
 
 from __future__ import annotations
@@ -9,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from edgealloc.solvers.base import Control
-from edgealloc.solvers.psca.model import BoolArray, IntArray, Model
+from edgealloc.solvers.psca.model import Model
 from edgealloc.solvers.psca.plan import Plan, best_plan, factors, out_cost, own_cost
 from edgealloc.solvers.psca.rounding.exchange import exchange, nodes
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["caps_of_owner", "deal", "whole_columns"]
 
@@ -38,7 +40,19 @@ def caps_of_owner(model: Model, owner: IntArray) -> FloatArray:
 def deal(model: Model, owner: IntArray, control: Control) -> tuple[IntArray, Plan | None]:
     """Exchange columns until no exchange lowers the cost, first that of devices below their least keep rate.
 
-    Returns the owners and the best plan on them; None where repair failed.
+    Parameters
+    ----------
+    model
+        The problem as arrays.
+    owner
+        Owner of each column, -1 for nobody. Shape [M].
+    control
+        Stops between exchanges.
+
+    Returns
+    -------
+    owner, plan
+        The owners, shape [M], and the best plan on them; None where repair failed.
     """
     problem = model.problem
     depth, devices = model.has_row.shape

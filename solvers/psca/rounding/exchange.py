@@ -17,15 +17,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.psca.cap import set_cap
+from edgealloc.units import IntArray
 
 __all__ = ["exchange", "nodes"]
 
 
-def nodes(owner: NDArray[np.int64], n_dev: int) -> NDArray[np.int64]:
+def nodes(owner: IntArray, n_dev: int) -> IntArray:
     """Owners of the columns, nobody being device K, then of one empty column each. Shape [M + K + 1]."""
     return np.concatenate((np.where(owner >= 0, owner, n_dev), np.arange(n_dev + 1))).astype(np.int64)
 
@@ -34,8 +34,21 @@ def nodes(owner: NDArray[np.int64], n_dev: int) -> NDArray[np.int64]:
 def _cost(caps, i, j, k, has_row, ticks, table, steps, out, large):  # type: ignore[no-untyped-def]
     """Cost of device k at its largest keep rates ``caps[:, i, j]``: its best menu row, or out.
 
-    ticks [K, T] increasing keep rates, table [O, K, T] costs there, between which costs are linear or (``steps``)
-    constant. Where nothing is feasible, a large cost that falls as the largest rate rises.
+    Where nothing is feasible, a large cost that falls as the largest rate rises.
+
+    Parameters
+    ----------
+    caps
+        Largest keep rate per menu row with node i in and node j out. Shape [O, N, N].
+    has_row
+        Which menu rows a device has. Shape [O, K].
+    ticks, table
+        Increasing keep rates and the least costs there, between which costs are linear or (``steps``) constant.
+        Shapes [K, T], [O, K, T].
+    steps, out
+        Whether only the ticks are allowed; cost of leaving out, ``inf`` where a device must stay. Shapes [K].
+    i, j, k, large : numbers
+        The nodes in and out, the device, and the cost of what is infeasible.
     """
     best, most = out[k], -2.0
     last = ticks.shape[1] - 1
@@ -61,7 +74,18 @@ def _cost(caps, i, j, k, has_row, ticks, table, steps, out, large):  # type: ign
 def _refresh(rows, has_row, band, inverse, order, at, k, caps, owner, work):  # type: ignore[no-untyped-def]
     """caps[:, i, j] for every j of device k: its largest keep rates with i in and j out; at i = j as it is.
 
-    ``owner`` [M] and ``work`` [2, M] are scratch.
+    Parameters
+    ----------
+    rows, has_row
+        Device rows of C columns per menu row, and which exist. Shapes [O, K, C], [O, K].
+    inverse, order
+        1/a in W of each device and sub-carrier, and its order upwards. Shapes [K, M].
+    at, caps
+        Owners of the nodes (:func:`nodes`) and what is filled. Shapes [N], [O, N, N].
+    owner, work
+        Scratch. Shapes [M], [2, M].
+    band, k : numbers
+        Bit/s of a sub-carrier per unit of log(1 + SNR), and the device.
     """
     n_col, n = order.shape[1], at.size
     for m in range(n_col):
@@ -98,8 +122,18 @@ def _refresh(rows, has_row, band, inverse, order, at, k, caps, owner, work):  # 
 def _cycle(delta, at, longest, least, path, value, trail):  # type: ignore[no-untyped-def]
     """Best cycle found through distinct devices with a sum below -least: its length, in ``path``; 0 if none.
 
-    Of the paths with equal length and ends only the best is followed, so a cycle can be missed. ``value`` [2, N]
-    and ``trail`` [2, N, longest] are scratch: the paths of this length and of the next.
+    Of the paths with equal length and ends only the best is followed, so a cycle can be missed.
+
+    Parameters
+    ----------
+    delta, at
+        Cost of each arc and the owners of the nodes. Shapes [N, N], [N].
+    longest, least : numbers
+        Devices in a cycle at most, and the least gain.
+    path
+        Filled with the nodes of the cycle. Shape [longest].
+    value, trail
+        Scratch: the paths of this length and of the next. Shapes [2, N], [2, N, longest].
     """
     n = at.size
     best, length = -least, 0
@@ -145,14 +179,18 @@ def exchange(  # type: ignore[no-untyped-def]
 
     Parameters
     ----------
-    rows, has_row, band, inverse, order
-        Of :class:`~edgealloc.solvers.psca.model.Model`.
-    ticks, table, steps, out, large
-        Cost of a device by its largest keep rate, see :func:`_cost`; ``out`` [K] is ``inf`` where it must stay.
-    longest, limit
+    rows, has_row, inverse, order
+        Of :class:`~edgealloc.solvers.psca.model.Model` (C columns of a device row; ``inverse_w`` in W).
+        Shapes [O, K, C], [O, K], [K, M], [K, M].
+    ticks, table, steps, out
+        Cost of a device by its largest keep rate, see :func:`_cost`. Shapes [K, T], [O, K, T], [K], [K].
+    band, large, least : numbers
+        Bit/s of a sub-carrier per unit of log(1 + SNR), cost of what is infeasible, least gain.
+    longest, limit : numbers
         Devices in a cycle, and exchanges, at most.
     at, stale, caps
-        Owners [N] (:func:`nodes`), devices whose caps are out of date [K + 1], caps [O, N, N]; changed in place.
+        Owners (:func:`nodes`), devices whose caps are out of date, and the caps; changed in place. Shapes [N],
+        [K + 1], [O, N, N].
     """
     n_dev, n_col, n = order.shape[0], order.shape[1], at.size
     delta, path, to = np.empty((n, n)), np.empty(longest, np.int64), np.empty(longest, np.int64)

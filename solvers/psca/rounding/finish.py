@@ -11,6 +11,7 @@ from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.psca.model import Iterate, Model
 from edgealloc.solvers.psca.plan import Plan, best_plan
 from edgealloc.solvers.psca.rounding.points import needs_hz, share_out
+from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN, FMAX, FMIN
 from edgealloc.units import FloatArray
 
 __all__ = ["allocation_of", "band_plan"]
@@ -43,6 +44,7 @@ def _common(model: Model) -> tuple[FloatArray, Plan] | None:
     best: tuple[FloatArray, Plan] | None = None
 
     def at_rate(s: float) -> tuple[FloatArray, Plan] | None:
+        """Shares [K, 1] and plan of the best group at the keep rate s; None if no group fits."""
         need = needs_hz(model, np.full(inst.num_devices, s))
         option = np.argmin(need, axis=0)
         hz = need.min(axis=0)
@@ -108,8 +110,13 @@ def allocation_of(model: Model, share: FloatArray, plan: Plan) -> Allocation | N
 def _within(
     problem: Problem, row: FloatArray, rate: FloatArray, plan: Plan, spectrum: dict[str, FloatArray]
 ) -> Allocation | None:
+    """The allocation at the lowest clocks, keep rates shaved by up to 1e-8 until no budget is broken; else None.
+
+    ``row`` [K, C] are device rows of C columns, ``rate`` [K] the rates in bit/s, ``spectrum`` the fields of the
+    allocation that say who has which spectrum and power.
+    """
     inst, on = problem.instance, plan.selected
-    d0, d1, w0, w1, down, _energy, _kappa, _power, f_min, f_max, deadline, _top = row.T
+    d0, d1, w0, w1, down, f_min, f_max, deadline = row.T[[BIT0, BIT1, CYC0, CYC1, DOWN, FMIN, FMAX, DEADLINE]]
     fixed = np.array([levels is not None for levels in inst.keep_levels or (None,) * len(on)])
     for shave in (0.0, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8):
         keep = np.where(on & ~fixed, np.maximum(plan.keep * (1.0 - shave), inst.keep_min), plan.keep)

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgealloc.formulation.device import chosen_adapter
-from edgealloc.solvers.fdma.bandwidth import device_rows, least_bandwidth
+from edgealloc.solvers.fdma.bandwidth import least_bandwidth
 from edgealloc.solvers.fdma.cell import SHRINK
-from edgealloc.solvers.psca.model import IntArray, Iterate, Model
+from edgealloc.solvers.psca.model import Iterate, Model
 from edgealloc.solvers.psca.plan import Plan, best_plan, factors, out_cost, own_cost
-from edgealloc.units import FloatArray
+from edgealloc.solvers.row import device_rows
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["Points", "needs_hz", "share_out"]
 

@@ -1,1 +1,4 @@
-"""The convex sub-problem of one iteration."""
+"""The convex sub-problem of one iteration.
+
+Derived: docs/psca.md, sections 2 and 3.
+"""

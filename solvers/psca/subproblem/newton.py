@@ -6,6 +6,8 @@ its rate, and one number for the pooled gap (or the common keep rate): of size 2
 
 All that a sub-problem keeps from step to step lies in a few arrays (:func:`workspace`): a compiled function costs
 as much to compile as it has arrays to pass, and numbers in one array cost the same as in ten.
+
+Derived: docs/psca.md, section 3.
 """
 
 from __future__ import annotations
@@ -53,7 +55,32 @@ _LINKS = 3  # what links a device to the others: its payload's multiplier, its r
 
 
 class Workspace(NamedTuple):
-    """Arrays of a sub-problem with K devices and M columns; rows as named above."""
+    """Arrays of a sub-problem with K devices and M columns; rows as named above.
+
+    Parameters
+    ----------
+    con
+        Constraints: VALUE, SLACK, ... Shape [5, K, 11].
+    box
+        Shares: Z_LO, Z_HI, ... Shape [9, K, M].
+    col
+        Column sums: ROOM, PRICE, ... Shape [6, M].
+    one
+        Devices: LEVEL, UNDER, ... Shape [4, K].
+    way
+        Right-hand side, step and scale in y. Shape [3, K, 5].
+    grad, hess
+        Gradients of the constraints and Hessian of the Lagrangian, in y. Shapes [K, 11, 5], [K, 5, 5].
+    turned
+        Columns in closed form: LOOSE, ASKED, ANSWER. Shape [3, M, K].
+    moved
+        Scratch. Shape [2 K].
+    system, block
+        Matrices of all devices and of one, each followed by its right-hand sides. Shapes [2 K + 1, 2 K + 2],
+        [5, 9].
+    solved
+        Answers of ``block``. Shape [K, 5, 4].
+    """
 
     con: FloatArray
     box: FloatArray
@@ -70,11 +97,7 @@ class Workspace(NamedTuple):
 
 
 def workspace(devices: int, columns: int) -> Workspace:
-    """Fresh arrays.
-
-    ``system`` [2 K + 1, 2 K + 2] and ``block`` [5, 9] are the matrices of all devices and of one, each followed by
-    its right-hand sides; ``solved`` [K, 5, 4] the answers of the latter, ``moved`` [2 K] scratch.
-    """
+    """Fresh arrays, zero but for the slacks, which are 1."""
     con = np.zeros((5, devices, NUM_H))
     con[SLACK] = 1.0
     return Workspace(
@@ -100,8 +123,23 @@ def linearise(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Derivatives and right-hand sides at an iterate; returns the dual residual, f1, f2 and g2.
 
-    Filled: gradients [K, 11, 5] and Hessians [K, 5, 5] of :func:`~edgealloc.solvers.psca.device.curvature`; SIDE;
-    PROFIT, FILL, DIAG and RIGHT; RIGHT_Y. f1 and f2 belong to a common rate, g2 bends the pooled gap.
+    Filled: gradients and Hessians of :func:`~edgealloc.solvers.psca.device.curvature`; SIDE; PROFIT, FILL, DIAG
+    and RIGHT; RIGHT_Y. f1 and f2 belong to a common rate, g2 bends the pooled gap. Dimensionless, as in
+    :mod:`edgealloc.solvers.psca.device`.
+
+    Parameters
+    ----------
+    table, pool
+        Device table and stability term. Shapes [K, 19], [5].
+    inverse, lin_c, share, c_lo, c_hi
+        1/a in units of power_max; linear cost of the shares, the shares, and their box. Shapes [K, M].
+    y
+        Points of the devices. Shape [K, 5].
+    elastic, joint, target, common : numbers
+        Cost of a unit of v, whether all share one keep rate, the complementarity aimed at, and the
+        logarithm of the common rate.
+    con, box, col, one, way, grad, hess
+        Of :class:`Workspace`. Shapes [5, K, 11], [9, K, M], [6, M], [4, K], [3, K, 5], [K, 11, 5], [K, 5, 5].
     """
     n_dev, n_col = share.shape
     n_h = NUM_H if joint else NUM_H - 1
@@ -169,7 +207,7 @@ def linearise(  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _rest(loose, free, k):  # type: ignore[no-untyped-def]
-    """free + sum of loose but for k's: a difference that would cancel where k dominates."""
+    """Sum of ``free`` and ``loose`` [K] without k's: a difference that would cancel where k dominates."""
     total = free
     for i in range(loose.size):
         if i != k:
@@ -179,7 +217,7 @@ def _rest(loose, free, k):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _column(loose, free, whole, right, answer):  # type: ignore[no-untyped-def]
-    """Solve (diag(1/loose) + 1 1^T / free) answer = right for one column; returns the sum of the answer."""
+    """Solve (diag(1/loose) + 1 1^T / free) answer = right for one column, arrays [K]; returns its sum."""
     push = 0.0
     for k in range(loose.size):
         push += right[k] * loose[k]
@@ -196,7 +234,7 @@ def _column(loose, free, whole, right, answer):  # type: ignore[no-untyped-def]
 
 
 @kernel(inner=True)
-def _solve(system):  # type: ignore[no-untyped-def]
+def eliminate(system):  # type: ignore[no-untyped-def]
     """Solve for the last R columns of [matrix, right], shape [N, N + R], in place; False if that is singular.
 
     Gaussian elimination with pivots. Written out: LAPACK in a kernel takes seconds to compile, and at this size
@@ -233,6 +271,18 @@ def direction(  # type: ignore[no-untyped-def]
     """Newton step: STEP_Y, STEP, D_SEND and D_ROOM are filled, and that of a common rate is returned.
 
     It is ``inf`` if a device leaves its step without a unique answer, ``nan`` if rounding spoils the rest.
+
+    Parameters
+    ----------
+    table
+        Device table. Shape [K, 19].
+    joint, target, f1, f2, g2 : numbers
+        Whether all share one keep rate, the complementarity aimed at, and what :func:`linearise`
+        returned.
+    con, box, col, one, way, grad, hess
+        Of :class:`Workspace`. Shapes [5, K, 11], [9, K, M], [6, M], [4, K], [3, K, 5], [K, 11, 5], [K, 5, 5].
+    turned, moved, system, block, solved
+        Scratch of :class:`Workspace`. Shapes [3, M, K], [2 K], [2 K + 1, 2 K + 2], [5, 9], [K, 5, 4].
     """
     n_dev, n_col = box.shape[1], box.shape[2]
     last = 2 * n_dev
@@ -288,7 +338,7 @@ def direction(  # type: ignore[no-untyped-def]
             block[p, NUM_Y + 1] = -root if p == POWER else 0.0
             block[p, NUM_Y + 2] = side * root if p == X else 0.0
             block[p, NUM_Y + 3] = way[RIGHT_Y, k, p] * root
-        if not _solve(block):  # with pivots, for rounding can leave it indefinite
+        if not eliminate(block):  # with pivots, for rounding can leave it indefinite
             return math.inf
         for p in range(NUM_Y):
             for i in range(_LINKS + 1):
@@ -316,7 +366,7 @@ def direction(  # type: ignore[no-untyped-def]
     for p in range(right):
         for q in range(p):
             system[q, p] = system[p, q]
-    if not _solve(system):
+    if not eliminate(system):
         return math.nan
     d_common = -f1 / f2 if joint else 0.0
     total = 0.0

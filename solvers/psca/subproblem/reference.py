@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from edgealloc.errors import MissingPackageError
+from edgealloc.errors import needs
 from edgealloc.solvers.psca import device as dev
 from edgealloc.solvers.psca.subproblem.route import RouteError, Step, SubProblem
+from edgealloc.solvers.row import PMAX
 from edgealloc.units import FloatArray
 
 __all__ = ["Reference"]
@@ -43,8 +43,7 @@ class Reference:
         RouteError
             When the solver fails.
         """
-        if find_spec("cvxpy") is None:
-            raise MissingPackageError("cvxpy", "cvxpy", "the reference route of P-SCA")
+        needs("cvxpy", "cvxpy", "the reference route of P-SCA")
         on = np.flatnonzero(sub.at.active)
         key = on.tobytes() + sub.at.option.tobytes() + bytes([bool(np.isfinite(sub.upper).any())])
         if key not in self._compiled:
@@ -67,7 +66,7 @@ class _Stated:
         cp: Any = import_module("cvxpy")  # its functions are bound at run time
         model, t = sub.model, sub.table[on]
         k, m = len(on), sub.at.share.shape[1]
-        inverse = model.inverse_w[on] / model.row(sub.at.option)[on, 7][:, None]
+        inverse = model.inverse_w[on] / model.row(sub.at.option)[on, PMAX][:, None]
         x, theta, phi, v = (cp.Variable(k, name=name) for name in ("x", "theta", "phi", "v"))
         if model.problem.instance.common_keep:
             x = cp.Variable(name="x") * np.ones(k)
@@ -140,7 +139,13 @@ class _Stated:
         return cls(problem, par, variables, packed)
 
     def solve(self, sub: SubProblem, on: np.ndarray[Any, np.dtype[np.intp]], solver: str) -> Step:
-        """Fill in the parameters, solve, and read the next iterate."""
+        """Fill in the parameters, solve, and read the next iterate.
+
+        Raises
+        ------
+        RouteError
+            When the solver fails.
+        """
         t, par, var = sub.table[on], self.parameter, self.variable
         reference = np.clip(sub.at.y[on, dev.POWER], 1e-9, 0.999)
         par["x_low"].value, par["x_high"].value = t[:, dev.X_LO], t[:, dev.X_HI]

@@ -9,9 +9,10 @@ import numpy as np
 
 from edgealloc.errors import EdgeallocError
 from edgealloc.solvers.psca import device as dev
-from edgealloc.solvers.psca.model import IntArray, Iterate, Model
+from edgealloc.solvers.psca.model import Iterate, Model
 from edgealloc.solvers.psca.subproblem.step import sub_problem
-from edgealloc.units import FloatArray
+from edgealloc.solvers.row import PMAX
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["Native", "Route", "RouteError", "Step", "SubProblem"]
 
@@ -22,7 +23,21 @@ class RouteError(EdgeallocError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SubProblem:
-    """A convex sub-problem about an iterate; shapes as in :mod:`edgealloc.solvers.psca.subproblem.step`."""
+    """A convex sub-problem about an iterate.
+
+    Parameters
+    ----------
+    model, at
+        The problem as arrays, and the iterate.
+    table
+        Device table (:mod:`edgealloc.solvers.psca.device`). Shape [K, 19].
+    penalty, lower, upper
+        Linear cost of the shares and their box; ``inf`` in ``upper`` where the column sums suffice. Shapes [K, M].
+    elastic
+        Cost of a unit of what is not sent.
+    tol
+        Absolute duality gap asked for.
+    """
 
     model: Model
     at: Iterate
@@ -36,7 +51,17 @@ class SubProblem:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """Solution of a sub-problem: next iterate, objective, duality gap, dual residual, prices of the columns."""
+    """Solution of a sub-problem.
+
+    Parameters
+    ----------
+    next
+        The next iterate.
+    objective, gap, residual
+        Value of the sub-problem, its duality gap, and the largest dual residual.
+    prices
+        Prices of the columns. Shape [M].
+    """
 
     next: Iterate
     objective: float
@@ -49,7 +74,13 @@ class Route(Protocol):
     """A way to solve sub-problems."""
 
     def __call__(self, sub: SubProblem) -> Step:
-        """Solve one, or raise :class:`RouteError`."""
+        """Solve one.
+
+        Raises
+        ------
+        RouteError
+            When it cannot be solved.
+        """
         ...
 
 
@@ -57,11 +88,17 @@ class Native:
     """The compiled interior-point method of :mod:`edgealloc.solvers.psca.subproblem.step`."""
 
     def __call__(self, sub: SubProblem) -> Step:
-        """Solve one; the start is the iterate drawn into the interior."""
+        """Solve one; the start is the iterate drawn into the interior.
+
+        Raises
+        ------
+        RouteError
+            When rounding or a device without a channel breaks it.
+        """
         model, on = sub.model, np.flatnonzero(sub.at.active)
         joint = model.problem.instance.common_keep
         table = np.ascontiguousarray(sub.table[on])
-        power = model.row(sub.at.option)[on, 7][:, None]
+        power = model.row(sub.at.option)[on, PMAX][:, None]
         inverse = np.ascontiguousarray(model.inverse_w[on] / power)
         order = np.ascontiguousarray(model.order[on])
         y, share = _interior(table, inverse, order, sub.at.y[on], sub.at.share[on], sub.lower[on], sub.upper[on])

@@ -6,14 +6,13 @@ r"""One convex sub-problem of P-SCA, solved by a primal-dual interior-point meth
 The curved constraints h >= 0 have slacks s: h = s is met in the limit only, so that long steps need not stay
 inside them. Each step aims at complementarity products target, chosen by how uneven they are (Vanderbei and
 Shanno, Computational Optimization and Applications 13, 1999), and is cut short of the boundary only.
+
+Derived: docs/psca.md, section 3.
 """
 
 from __future__ import annotations
 
 import math
-
-import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.psca.device import (
@@ -56,7 +55,7 @@ from edgealloc.solvers.psca.subproblem.newton import (
     linearise,
     workspace,
 )
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["sub_problem"]
 
@@ -68,6 +67,19 @@ _SHORT = 0.99  # of the way to the boundary
 
 @kernel(inner=True)
 def _objective(table, pool, lin_c, elastic, joint, common, y, share):  # type: ignore[no-untyped-def]
+    """Objective of the sub-problem.
+
+    Parameters
+    ----------
+    table, pool
+        Device table and stability term. Shapes [K, 19], [5].
+    lin_c, share
+        Linear cost of the shares, and the shares. Shapes [K, M].
+    y
+        Points of the devices. Shape [K, 5].
+    elastic, joint, common : numbers
+        Cost of a unit of v, whether all share one keep rate, and its logarithm.
+    """
     value, kept = 0.0, 0.0
     n_dev, n_col = share.shape
     for k in range(n_dev):
@@ -88,7 +100,7 @@ def _cut(value, change, step):  # type: ignore[no-untyped-def]
 
 
 def sub_problem(
-    table: FloatArray, pool: FloatArray, inverse: FloatArray, order: NDArray[np.int64], lin_c: FloatArray,
+    table: FloatArray, pool: FloatArray, inverse: FloatArray, order: IntArray, lin_c: FloatArray,
     c_lo: FloatArray, c_hi: FloatArray, elastic: float, joint: bool, tol: float, max_steps: int,
     y: FloatArray, share: FloatArray, common: FloatArray,
 ) -> tuple[float, float, float, int, FloatArray]:  # fmt: skip
@@ -129,7 +141,29 @@ def _iterate(  # type: ignore[no-untyped-def]
     table, pool, inverse, order, lin_c, c_lo, c_hi, elastic, joint, tol, max_steps, y, share, common,
     con, box, col, one, way, grad, hess, turned, moved, system, block, solved,
 ):  # fmt: skip
-    """Kernel of :func:`sub_problem`; the arrays from ``con`` on are a fresh workspace."""
+    """Kernel of :func:`sub_problem`, whose arrays it takes, then those of a fresh workspace.
+
+    Parameters
+    ----------
+    table, pool
+        Shapes [K, 19], [5].
+    inverse, order, lin_c, c_lo, c_hi
+        Shapes [K, M].
+    elastic, joint, tol, max_steps : numbers
+        As for :func:`sub_problem`.
+    y, share, common
+        Start and result. Shapes [K, 5], [K, M], [1].
+    con, box, col, one, way, grad, hess
+        Of :class:`~edgealloc.solvers.psca.subproblem.newton.Workspace`. Shapes [5, K, 11], [9, K, M], [6, M],
+        [4, K], [3, K, 5], [K, 11, 5], [K, 5, 5].
+    turned, moved, system, block, solved
+        Its scratch. Shapes [3, M, K], [2 K], [2 K + 1, 2 K + 2], [5, 9], [K, 5, 4].
+
+    Returns
+    -------
+    objective, gap, residual, steps
+        As :func:`sub_problem`; the prices are in ``col``.
+    """
     n_dev, n_col = inverse.shape
     n_h = NUM_H if joint else NUM_H - 1
     count = n_dev * n_h + n_dev * n_col + n_col

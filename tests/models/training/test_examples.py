@@ -11,7 +11,6 @@ import pytest
 from edgealloc.models.training.examples import (
     device_sizes,
     flip_labels,
-    holdout,
     load_text,
     skewed_weights,
     split_dirichlet,
@@ -84,9 +83,6 @@ def test_splits_use_every_example_once() -> None:
     for parts in (split_iid(sizes, rng), split_dirichlet(labels, sizes, 0.2, rng)):
         assert [len(p) for p in parts] == sizes.tolist()
         np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(300))
-    rest, held = holdout(300, 40, rng)
-    assert len(held) == 40
-    np.testing.assert_array_equal(np.sort(np.concatenate([rest, held])), np.arange(300))
 
 
 def test_sizes_follow_the_weights() -> None:

@@ -19,7 +19,7 @@ from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.formulation.spectrum_rows import SideConstraint, slice_cap
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions
-from edgealloc.solvers.backends.highs.carriers import _needs, _profits_above, carriers
+from edgealloc.solvers.backends.highs.carriers import carriers, profits_above, profits_needed
 from edgealloc.solvers.backends.highs.program import solve_program
 from edgealloc.solvers.backends.highs.solve import access_of, solve_highs
 from edgealloc.solvers.base import Control, Options
@@ -38,8 +38,8 @@ def test_needs_are_lines_below_what_a_keep_rate_needs() -> None:
         level = float(cell.inv_a[1, 0] * 10.0 ** rng.uniform(0.0, 3.0))
         ends, profit = np.zeros((1, 2)), np.zeros(cell.subcarriers)
         one = (np.array([1]), np.array([left]), np.array([right]), np.array([0]))
-        _needs(cell.rows, level, *one, math.inf, ends)
-        _profits_above(cell.rows[1, BAND], level, cell.inv_a[1], profit)
+        profits_needed(cell.rows, level, *one, math.inf, ends)
+        profits_above(cell.rows[1, BAND], level, cell.inv_a[1], profit)
         assert np.all(profit >= 0.0)
         for s in np.linspace(left, right, 7):
             share = (s * s - left * left) / (right * right - left * left)

@@ -167,23 +167,11 @@ def test_status_tables_are_total(name: str) -> None:
     assert stop_of(table, "a status of next year's version") is Stop.FAILED
 
 
-@pytest.mark.parametrize(
-    ("module", "call", "extra"),
-    [
-        (cvxpy_backend, lambda p: edgealloc.solve(p, "cvxpy"), "cvxpy"),
-        (pyomo_backend, lambda p: edgealloc.solve(p, "pyomo:ipopt"), "pyomo"),
-        (scip_model, lambda p: edgealloc.solve(p, "scip"), "scip"),
-    ],
-)
-def test_a_missing_package_names_its_extra(
-    module: Any, call: Any, extra: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from edgealloc.solvers.backends import pyomo_model
-
-    for place in (module, pyomo_model):
-        monkeypatch.setattr(place, "find_spec", lambda name: None)
+@pytest.mark.parametrize(("method", "extra"), [("cvxpy", "cvxpy"), ("pyomo:ipopt", "pyomo"), ("scip", "scip")])
+def test_a_missing_package_names_its_extra(method: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgealloc.errors.find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match=rf"edgealloc\[{extra}\]"):
-        call(problem_of())
+        edgealloc.solve(problem_of(), method)
 
 
 def test_unknown_solver_names_are_refused() -> None:

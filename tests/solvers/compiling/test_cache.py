@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,6 +103,31 @@ def test_a_changed_callee_is_noticed(package: Path) -> None:
     assert run(package, CALL)[0] == "50.0"
     inner.write_text(INNER + "# a comment is no change\n")
     assert run(package, CALL) == ("30.0", "")
+
+
+def test_words_are_no_change(package: Path) -> None:
+    """A docstring is a constant of its function's code, but nothing that is compiled."""
+    assert run(package, CALL)[0] == "30.0"
+    inner = package / "edgealloc" / "solvers" / "toy_inner.py"
+    outer = package / "edgealloc" / "solvers" / "toy_outer.py"
+    inner.write_text(INNER.replace("(x):\n", '(x):\n    """x [1] and one more."""\n'))
+    outer.write_text(OUTER.replace("(x):\n", '(x):\n    """Ten times that."""\n'))
+    assert run(package, CALL) == ("30.0", "")
+    inner.write_text(INNER.replace("(x):\n", '(x):\n    """Other words."""\n'))
+    assert run(package, CALL) == ("30.0", "")
+    assert len(files(package)) == 2
+
+
+def test_a_first_constant_that_is_loaded_is_compiled_in() -> None:
+    """A function that answers with its docstring is another one when the words change."""
+
+    def piece(body: str) -> str:
+        names: dict[str, Any] = {"__name__": "toy"}
+        exec(f"def one():\n    {body}\n", names)
+        return kernel_cache._piece(names["one"])[0]
+
+    assert piece("'words'; return 'a'") == piece("'others'; return 'a'") == piece("return 'a'")
+    assert len({piece("'a'; return 'a'"), piece("'b'; return 'b'"), piece("return 'a'")}) == 3
 
 
 @pytest.mark.parametrize("damage", [b"", b"garbage", None], ids=["empty", "garbage", "truncated"])

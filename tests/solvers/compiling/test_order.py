@@ -7,7 +7,7 @@ import pytest
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.compiling.order import sort_by
-from edgealloc.solvers.psca.subproblem.newton import _solve
+from edgealloc.solvers.psca.subproblem.newton import eliminate
 
 
 @kernel
@@ -28,7 +28,7 @@ def test_sort_is_stable(size: int, sort) -> None:  # type: ignore[no-untyped-def
 
 @kernel
 def _solved(system):  # type: ignore[no-untyped-def]
-    return _solve(system)
+    return eliminate(system)
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 33])

@@ -11,17 +11,18 @@ import pytest
 from edgealloc.data.instance import Instance
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.solvers.fdma import bandwidth as bw
+from edgealloc.solvers.row import device_rows
 from tests.solvers.fdma.random_instances import random_fdma
 
 LN2 = math.log(2.0)
 
 
 def rows_of(instance: Instance) -> np.ndarray:
-    return bw.device_rows(instance, chosen_adapter(instance, np.zeros(instance.num_devices, dtype=np.intp)))
+    return device_rows(instance, chosen_adapter(instance, np.zeros(instance.num_devices, dtype=np.intp)))
 
 
 def brute_force(instance: Instance, k: int, keep: float) -> float:
-    """Least bandwidth over a fine grid of processor frequencies, from the formulation and nothing else."""
+    """Least bandwidth over a fine grid of processor frequencies, from docs/model.md and nothing else."""
     bits = instance.payload_fixed_bits[k] + instance.payload_lora_bits[k] * keep
     work = instance.cycles_fixed[k] + instance.cycles_lora[k] * keep
     freq = np.linspace(instance.freq_min_hz[k], instance.freq_max_hz[k], 20001)

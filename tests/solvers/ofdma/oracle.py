@@ -16,6 +16,8 @@ from edgealloc.data.instance import Instance
 from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.ofdma.cell import OfdmaCell
+from edgealloc.solvers.ofdma.kernels.device import UNDER
+from edgealloc.solvers.row import SMAX, SMIN
 from edgealloc.units import FloatArray
 
 __all__ = ["brute_force", "random_curve", "random_ofdma"]
@@ -122,7 +124,7 @@ def brute_force(source: Instance | Problem) -> float:
         if instance.common_keep:
             best = min(best, _least_common(problem, cell, combination, float(top.min(axis=1).max())))
             continue
-        least = np.array([0.0 if i < 0 else cell.rows[i, 11] if s is None else s for i, s in combination])
+        least = np.array([0.0 if i < 0 else cell.rows[i, SMIN] if s is None else s for i, s in combination])
         good = np.all(top >= least, axis=1)
         if good.any():
             best = min(best, _least_objective(problem, cell, combination, np.unique(top[good], axis=0)))
@@ -166,8 +168,8 @@ def _least_objective(
     low, high = np.zeros(len(weights)), np.zeros(len(weights))
     for d, (i, s) in enumerate(combination):
         if i >= 0:
-            factor[d] = cell.rows[i, 14] / (spec.underfit_weight * weights[d])
-            low[d], high[d] = (cell.rows[i, 11], cell.rows[i, 12]) if s is None else (s, s)
+            factor[d] = cell.rows[i, UNDER] / (spec.underfit_weight * weights[d])
+            low[d], high[d] = (cell.rows[i, SMIN], cell.rows[i, SMAX]) if s is None else (s, s)
     on = np.array([i >= 0 for i, _s in combination])
     high = np.minimum(np.where(on, high, 0.0), np.where(on, caps, 0.0))
     high = np.maximum(high, low)

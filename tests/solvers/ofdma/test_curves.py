@@ -14,10 +14,8 @@ from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.exact import solve_bnb
 from edgealloc.solvers.ofdma.cell import OfdmaCell
-from edgealloc.solvers.ofdma.kernels.device import (
-    SMIN,
-)
 from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps, share, share_below
+from edgealloc.solvers.row import SMAX, SMIN
 from tests.solvers.ofdma.oracle import brute_force, random_curve, random_ofdma
 from tests.solvers.ofdma.solving import EXACT, REL_GAP, accepted, solve
 
@@ -79,9 +77,9 @@ def test_shares_of_curves_are_bounded() -> None:
         cell = OfdmaCell.of(Problem(random_ofdma(rng, bound=random_curve(rng), keep_levels=None)))
         row, objective, nu = cell.rows[0], cell.objective, float(rng.choice([0.0, cell.gap_slope(0.5)]))
         free = free_keeps(row, objective, nu)
-        grid = np.linspace(row[SMIN], row[12], 801)
+        grid = np.linspace(row[SMIN], row[SMAX], 801)
         values = np.array([share(row, objective, nu, s) for s in grid])
-        for cap in rng.uniform(row[SMIN], row[12], 20):
+        for cap in rng.uniform(row[SMIN], row[SMAX], 20):
             least = best_share(row, objective, nu, free, np.empty(0), cap)[0]
             assert least <= values[grid <= cap].min() * (1.0 + 1e-14)
             assert share(row, objective, nu, best_share(row, objective, nu, free, np.empty(0), cap)[1]) == least

@@ -23,17 +23,6 @@ from tests.solvers.ofdma.oracle import random_curve, random_ofdma
 from tests.solvers.ofdma.solving import REL_GAP, accepted, compare, solve
 from tests.solvers.ofdma.test_curves import compare_curve
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled() -> None:
-    """Compile before any clock runs: half a minute the first time, nothing later."""
-    with pytest.MonkeyPatch.context() as patch:
-        for work in (1, ofdma_pricing._FIRST_WORK):
-            patch.setattr(ofdma_pricing, "_FIRST_WORK", work)
-            for seed in range(8):
-                solve(random_ofdma(np.random.default_rng([7, seed])))
-
-
 # Brute force
 
 

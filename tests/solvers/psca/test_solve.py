@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from edgealloc.api import METHODS, solve
 from edgealloc.bench.suites import SUITES
@@ -22,7 +21,6 @@ from edgealloc.formulation.result import Result
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions
 from edgealloc.solvers.base import Control, Options
-from edgealloc.solvers.psca.cap import keep_cap
 from edgealloc.solvers.psca.model import Model
 from edgealloc.solvers.psca.plan import best_plan
 from edgealloc.solvers.psca.rounding.deal import caps_of_owner, deal
@@ -64,48 +62,6 @@ def assert_monotone(result: Result) -> None:
     for _key, steps in runs:
         values = [s.objective for s in steps]
         assert all(b <= a * (1.0 + 1e-12) for a, b in itertools.pairwise(values))
-
-
-def test_cap_is_the_largest_feasible_keep_rate() -> None:
-    # against a fine grid over upload time and a search over s: the definition, not the derivation
-    rng = np.random.default_rng(4)
-    for _ in range(12):
-        n = int(rng.integers(1, 5))
-        inverse = np.sort(10.0 ** rng.uniform(-4.0, 0.0, n))
-        row = np.array([
-            rng.choice([0.0, 1e6]), 1e7, 1e10, rng.choice([0.0, 2e8]), rng.choice([0.0, 1e-8]),
-            rng.uniform(0.5, 4.0), 1e-28, rng.uniform(0.05, 0.3), 3e8, 2e9, 15.0, 1.0,
-        ])  # fmt: skip
-        band = 10.0 ** rng.uniform(4.0, 5.5)
-        found = keep_cap(row, band, inverse, np.ones(n), n)[0]
-
-        def feasible(s: float, row=row, band=band, inverse=inverse) -> bool:  # type: ignore[no-untyped-def]
-            bits, work = row[0] + row[1] * s, row[2] + row[3] * s
-            window = row[10] - bits * row[4]
-            for upload in np.linspace(0.0, window - work / row[9], 1500)[1:]:
-                clock = max(work / (window - upload) if upload < window else math.inf, row[8])
-                left = row[5] - row[6] * clock**2 * work
-                power = min(row[7], left / upload)
-                sent = band * _water_rate(inverse, power) * upload if power > 0 else 0.0
-                if clock <= row[9] * (1 + 1e-9) and sent >= bits:
-                    return True
-            return False
-
-        if found < 1e-3:
-            assert not feasible(max(found, 0.0) + 5e-3)
-        else:
-            assert feasible(found * 0.998)
-            assert found >= 1.0 or not feasible(found * 1.002)
-
-
-def _water_rate(inverse: NDArray[np.float64], power: float) -> float:
-    """Water-filling by trying every number of used columns."""
-    best = 0.0
-    for n in range(1, len(inverse) + 1):
-        level = (power + inverse[:n].sum()) / n
-        if level > inverse[n - 1]:
-            best = float(np.log(level / inverse[:n]).sum())
-    return best
 
 
 def _enumerated(problem: Problem) -> float:

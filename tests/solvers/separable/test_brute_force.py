@@ -21,7 +21,8 @@ from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve
 from edgealloc.files.instance import save_instance
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
-from edgealloc.solvers.fdma.bandwidth import device_rows, least_bandwidth
+from edgealloc.solvers.fdma.bandwidth import least_bandwidth
+from edgealloc.solvers.row import device_rows
 from edgealloc.verify.solution import verify_files
 
 OUT = -1

@@ -31,7 +31,7 @@ from edgealloc.verify.proof.enclosures import Balls, Intervals, Number
 from edgealloc.verify.subcarriers.claim import Claim, Model
 from edgealloc.verify.subcarriers.pays import pays_from
 from tests.solvers.ofdma.oracle import random_curve, random_ofdma
-from tests.verify.test_certificate import mutate, refused
+from tests.verify.spoiling import mutate, refused
 
 STEPS = UnderfitCurve(
     np.array([0.01, 0.1, 0.2, 0.3, 0.5, 0.55, 1.0]), np.array([3.0, 2.5, 1.2, 1.1, 1.0, 0.3, 0.1])

@@ -11,20 +11,29 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from edgealloc.formulation.problem import Problem
-from edgealloc.solvers.ofdma import relaxation as ofdma_relax
+from edgealloc.solvers.ofdma import node as ofdma_node
 from edgealloc.solvers.ofdma.cell import OfdmaCell
-from edgealloc.solvers.ofdma.kernels.device import (
-    SMIN,
-    keep_cap,
-    profits,
-    proven_keep,
-    psi,
-)
+from edgealloc.solvers.ofdma.kernels.device import BAND, keep_cap, profits, proven_keep, psi
 from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps, share
 from edgealloc.solvers.ofdma.pricing import mode as ofdma_pricing
 from edgealloc.solvers.ofdma.pricing.counts import count_cuts
 from edgealloc.solvers.ofdma.pricing.cover import Cover
 from edgealloc.solvers.ofdma.pricing.cuts import make_cuts
+from edgealloc.solvers.row import (
+    BIT0,
+    BIT1,
+    CYC0,
+    CYC1,
+    DEADLINE,
+    DOWN,
+    ENERGY,
+    FMAX,
+    FMIN,
+    KAPPA,
+    PMAX,
+    SMAX,
+    SMIN,
+)
 from tests.solvers.ofdma.oracle import random_curve, random_ofdma
 from tests.solvers.ofdma.solving import solve
 
@@ -89,13 +98,13 @@ def slow_bits(row: np.ndarray, inv_a: np.ndarray, time_s: float, energy_j: float
             break
         n, total = n + 1, total + float(x)
     level = (power + total) / n
-    return time_s * float(row[16]) * float(np.sum(np.log2(level / inv_a[:n])))
+    return time_s * float(row[BAND]) * float(np.sum(np.log2(level / inv_a[:n])))
 
 
 def slow_slack(row: np.ndarray, inv_a: np.ndarray, s: float) -> float:
     """Bits to spare at keep rate s, at the best upload time: dense grid, then a bounded search."""
-    deadline, energy, kappa, cyc0, cyc1, fmin, fmax, bit0, bit1, down, pmax = row[:11]
-    bits, cycles = bit0 + bit1 * s, cyc0 + cyc1 * s
+    deadline, energy, kappa, fmin, fmax, down, pmax = row[[DEADLINE, ENERGY, KAPPA, FMIN, FMAX, DOWN, PMAX]]
+    bits, cycles = row[BIT0] + row[BIT1] * s, row[CYC0] + row[CYC1] * s
     window = deadline - bits * down
     longest = window - cycles / fmax
     if longest <= 0.0:
@@ -119,8 +128,8 @@ def test_cap_against_slow_search() -> None:
         cap, level = cell.cap(mode, mask)
         k, row = cell.device[mode], cell.rows[mode]
         inv_a = cell.inv_a[k][mask[cell.order[k]]]
-        assert slow_slack(row, inv_a, cap * (1 - 1e-6)) > -1e-6 * row[8]
-        assert slow_slack(row, inv_a, cap * (1 + 1e-6)) < 1e-9 * row[8]
+        assert slow_slack(row, inv_a, cap * (1 - 1e-6)) > -1e-6 * row[BIT1]
+        assert slow_slack(row, inv_a, cap * (1 + 1e-6)) < 1e-9 * row[BIT1]
         assert cap < proven_keep(row, inv_a, cap, level) <= cap * (1 + 1e-7) + 1e-9
 
 
@@ -129,8 +138,8 @@ def test_profit_needed_is_below_every_upload_time() -> None:
     for cell, mode, mask, rng in draws(100):
         row, level = cell.rows[mode], cell.cap(mode, mask)[1] * float(rng.uniform(0.5, 2.0))
         s = float(rng.uniform(row[SMIN], 1.0))
-        deadline, energy, kappa, cyc0, cyc1, fmin, fmax, bit0, bit1, down, pmax = row[:11]
-        bits, cycles = bit0 + bit1 * s, cyc0 + cyc1 * s
+        deadline, energy, kappa, fmin, fmax, down, pmax = row[[DEADLINE, ENERGY, KAPPA, FMIN, FMAX, DOWN, PMAX]]
+        bits, cycles = row[BIT0] + row[BIT1] * s, row[CYC0] + row[CYC1] * s
         window = deadline - bits * down
         longest = window - cycles / fmax
         need = psi(row, level, s)
@@ -141,12 +150,12 @@ def test_profit_needed_is_below_every_upload_time() -> None:
         with np.errstate(divide="ignore"):
             freq = np.maximum(fmin, cycles / (window - t)) if cycles else fmin
         e = np.minimum(energy - kappa * freq**2 * cycles, pmax * t)
-        values = np.where(e > 0.0, (bits - row[16] / (level * math.log(2.0)) * e) / t, math.inf)
+        values = np.where(e > 0.0, (bits - row[BAND] / (level * math.log(2.0)) * e) / t, math.inf)
         least = float(values.min())
         if need == math.inf:
             assert least == math.inf
             continue
-        size = float((bits + row[16] / (level * math.log(2.0)) * energy) / t[np.argmin(values)])
+        size = float((bits + row[BAND] / (level * math.log(2.0)) * energy) / t[np.argmin(values)])
         assert need <= least
         assert need >= least - 1e-4 * size
 
@@ -158,14 +167,14 @@ def test_cuts_bound_every_set() -> None:
         nu = float(rng.choice([0.0, cell.gap_slope(0.3)]))
         levels = cell.levels[mode][~np.isnan(cell.levels[mode])]
         free = free_keeps(row, objective, nu)
-        high = float(row[12]) if len(levels) else free[-1]
+        high = float(row[SMAX]) if len(levels) else free[-1]
         mu = rng.uniform(0, 2e-2, cell.subcarriers) * cell.size
         level = cell.cap(mode, mask)[1]
         a, bp = make_cuts(
             row, objective, nu, row[SMIN], high, levels, cell.inv_a[k], mu, level, 5, 3, 1e-7 * cell.size
         )
         pi = np.empty(cell.subcarriers)
-        profits(row[16], level, cell.inv_a[k], pi)
+        profits(row[BAND], level, cell.inv_a[k], pi)
         assert len(a) == 5 * 11
         for _ in range(20):
             some = rng.random(cell.subcarriers) < 0.6
@@ -181,7 +190,7 @@ def test_cuts_with_counts_bound_every_set() -> None:
         nu = float(rng.choice([0.0, cell.gap_slope(0.3)]))
         levels = cell.levels[mode][~np.isnan(cell.levels[mode])]
         free = free_keeps(row, objective, nu)
-        high = float(row[12]) if len(levels) else free[-1]
+        high = float(row[SMAX]) if len(levels) else free[-1]
         mu = rng.uniform(0, 2e-2, cell.subcarriers) * cell.size
         level, m = cell.cap(mode, mask)[1], cell.subcarriers
         fixed = np.full(m, -1)
@@ -200,7 +209,7 @@ def test_cuts_with_counts_bound_every_set() -> None:
 def test_every_pricing_bound_is_below_the_enumerated_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
     """All sets of a mode at each price that the search visits, not only what its final bound rests on."""
     asked = 0
-    price = ofdma_relax.price_mode
+    price = ofdma_node.price_mode
 
     def checked(mode: Any, ask: Any, *rest: Any) -> Any:
         nonlocal asked
@@ -215,7 +224,7 @@ def test_every_pricing_bound_is_below_the_enumerated_optimum(monkeypatch: pytest
         asked += 1
         return answer
 
-    monkeypatch.setattr(ofdma_relax, "price_mode", checked)
+    monkeypatch.setattr(ofdma_node, "price_mode", checked)
     for seed in range(12):
         for work in (1, 8000):
             monkeypatch.setattr(ofdma_pricing, "_FIRST_WORK", work)

@@ -1,0 +1,131 @@
+"""Small certificates that would keep the checker busy without end: refused before the work is done."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgealloc import solve
+from edgealloc.certificate.file import AnyCertificate, certificate_from_dict
+from edgealloc.certificate.form import Cut
+from edgealloc.certificate.prices import Certificate, Node, Round
+from edgealloc.certificate.subcarriers import Branch, OwnerCut, Part, SubcarrierCertificate
+from edgealloc.data.instance import Instance
+from edgealloc.solvers.certify.write import certified
+from edgealloc.verify.certificate import check_certificate
+from edgealloc.verify.proof.verdict import Budget, TooMuchWork
+from tests.solvers.ofdma.oracle import random_ofdma
+from tests.verify.test_forged import bare_part, bare_pieces
+
+NONE = np.zeros(0)
+
+
+def rounds_without_end(instance: Instance) -> AnyCertificate:
+    """Rounds that drop nothing, each as dear as a leaf."""
+    nothing = Round(0.0, 0.5, np.zeros(0, dtype=np.intp))
+    pieces = bare_pieces([0.05, 0.05], [1.0, 1.0])
+    return Certificate(instance.name, "prices", -9.0, pieces, (Node(-1, None, 0.0, 0.5),), (nothing,) * 15_000)
+
+
+def leaves_without_end(instance: Instance) -> AnyCertificate:
+    """One node with thousands of children, each of which proves what little is claimed."""
+    ends = np.linspace(0.0, 1.0, 6_001)
+    cuts = [Cut(0, None, a, b) for a, b in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
+    nodes = (Node(), *(Node(0, cut, 0.0, 0.5) for cut in cuts))
+    return Certificate(instance.name, "prices", -9.0, bare_pieces([0.05, 0.05], [1.0, 1.0]), nodes)
+
+
+def planes_without_end(instance: Instance) -> AnyCertificate:
+    """A part of a thousand levels by a thousand cells."""
+    many = np.linspace(0.1, 1.0, 1000)
+    parts = (Part(0, 0, many, many, np.ones(1000), NONE), bare_part(1, 0.05, 1.0))
+    leaf = Branch(-1, None, np.zeros(8), 0.5, np.full(2, -9.0), parts)
+    return SubcarrierCertificate(instance.name, -99.0, (leaf,))
+
+
+def parts_without_end(instance: Instance) -> AnyCertificate:
+    """Thousands of parts that say the same."""
+    parts = (bare_part(0, 0.05, 1.0), *(bare_part(1, 0.05, 1.0),) * 9_000)
+    leaf = Branch(-1, None, np.zeros(8), 0.5, np.full(2, -9.0), parts)
+    return SubcarrierCertificate(instance.name, -99.0, (leaf,))
+
+
+def owners_without_end(instance: Instance) -> AnyCertificate:
+    """A chain of cuts: every node holds those of all above it."""
+    nodes: list[Branch] = [Branch()]
+    proof = (np.zeros(8), 0.5, np.full(2, -9.0), (bare_part(0, 0.05, 1.0), bare_part(1, 0.05, 1.0)))
+    for i in range(2_500):
+        at = max(2 * i - 1, 0)
+        nodes += [Branch(at, OwnerCut(0, i % 8, True)), Branch(at, OwnerCut(0, i % 8, False), *proof)]
+    nodes[-2] = Branch(nodes[-2].parent, nodes[-2].cut, *proof)
+    return SubcarrierCertificate(instance.name, -99.0, tuple(nodes))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [rounds_without_end, leaves_without_end, planes_without_end, parts_without_end, owners_without_end],
+)
+def test_a_small_file_has_a_small_budget(make_instance: Any, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All below a megabyte, and none evaluated at all."""
+    carriers = make in (planes_without_end, parts_without_end, owners_without_end)
+    instance = make_instance("ofdma" if carriers else "fdma", devices=2)
+    certificate = certificate_from_dict(json.loads(json.dumps(make(instance).to_file())))
+    assert 1_000 < certificate.size < 1_000_000
+    for name in ("certificate", "subcarriers.leaf"):
+        monkeypatch.setattr(f"edgealloc.verify.{name}.Model", None)
+    assert [fault.field for fault in check_certificate(instance, certificate).faults] == ["work"]
+
+
+def test_sets_left_open_are_paid_for(make_instance: Any) -> None:
+    """A short file that leaves open all sets of many sub-carriers."""
+    instance = make_instance("ofdma", devices=2, subcarriers=17)
+    parts = tuple(Part(k, 0, np.array([0.05, 1.0]), NONE, NONE, np.linspace(0.1, 1.0, 9)) for k in range(2))
+    leaf = Branch(-1, None, np.zeros(17), 0.5, np.full(2, 9.0), parts)
+    certificate = SubcarrierCertificate(instance.name, 1.0, (leaf,), size=2_000)
+    assert [fault.field for fault in check_certificate(instance, certificate).faults] == ["work"]
+
+
+def test_the_budget_goes_by_the_size() -> None:
+    """A megabyte is free to grow into; twice the size is four times the work; what has no size has no limit."""
+    small, large = Budget.of(1_000), Budget.of(2_000_000)
+    assert large.limit == 4.0 * small.limit
+    assert Budget.of(1_000_000).limit == small.limit
+    Budget.of(0).spend(1e300)
+    with pytest.raises(TooMuchWork):
+        small.spend(1.001 * small.limit)
+
+
+def test_honest_proofs_stay_far_below_their_budget() -> None:
+    """A hundredth of what is allowed: the budget is there for attacks."""
+    spent: list[Budget] = []
+
+    class Watched(Budget):
+        @classmethod
+        def of(cls, size: int) -> Budget:
+            spent.append(Budget.of(size))
+            return spent[-1]
+
+    instance = random_ofdma(np.random.default_rng(121))
+    certificate = certified(solve(instance, "bnb", rel_gap=1e-6))[1]
+    certificate = certificate_from_dict(json.loads(json.dumps(certificate.to_file())))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgealloc.verify.certificate.Budget", Watched)
+        assert not check_certificate(instance, certificate).faults
+    assert 0.0 < spent[0].spent < 0.05 * spent[0].limit
+
+
+def test_the_first_fault_ends_the_work(make_instance: Any) -> None:
+    """Unless every leaf is asked for, as the writer does for the bound that all of them prove."""
+    instance = make_instance(devices=2)
+    certificate = rounds_without_end(instance)
+    halves = (Node(), Node(0, Cut(0, None, 0.0, 0.5), 0.0, 0.5), Node(0, Cut(0, None, 0.5, 1.0), 0.0, 0.5))
+    certificate = replace(certificate, nodes=halves, rounds=(), lower_bound=9.0)
+    first, both = check_certificate(instance, certificate), check_certificate(instance, certificate, every=True)
+    assert [fault.field for fault in first.faults] == ["nodes[1]"]
+    assert [fault.field for fault in both.faults] == ["nodes[1]", "nodes[2]"]
+    assert both.lower_bound <= first.lower_bound
+    assert first.in_balls == 0  # a claim missed by far is no matter of rounding
