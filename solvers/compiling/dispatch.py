@@ -21,7 +21,7 @@ logger = logging.getLogger("edgealloc.solvers.compiling")
 
 
 def dispatcher_of(function: Callable[..., Any], parallel: bool, inner: bool) -> Any:
-    """numba's object for a kernel, with our cache and our compiler."""
+    """Numba's object for a kernel, with our cache and our compiler."""
     options: dict[str, Any] = {"no_cpython_wrapper": inner, "no_cfunc_wrapper": inner}
     if not parallel:
         options["pipeline_class"] = Compiler

@@ -46,7 +46,7 @@ class Kernel:
 
     @cached_property
     def dispatcher(self) -> Any:
-        """numba's object for the function."""
+        """Numba's object for the function."""
         with loading():
             from edgealloc.solvers.compiling.dispatch import dispatcher_of
 
