@@ -83,12 +83,12 @@ def measure(trees: dict[str, Path], runs: int) -> list[str]:
     rows = ["| first solve | state | cold s | range | cold, processor s | warm s | warm, processor s |"]
     rows.append("|---|---|---|---|---|---|---|")
     for (name, state), pairs in times.items():
-        cold, warm = zip(*pairs, strict=True)
-        walls = [one.wall for one in cold]
-        cpu, warm_cpu = (statistics.median(one.cpu for one in one_kind) for one_kind in (cold, warm))
+        colds, warms = [cold for cold, _ in pairs], [warm for _, warm in pairs]
+        walls = [one.wall for one in colds]
+        cpu, warm_cpu = (statistics.median(one.cpu for one in one_kind) for one_kind in (colds, warms))
         rows.append(
             f"| {name} | {state} | {statistics.median(walls):.1f} | {min(walls):.1f} to {max(walls):.1f} "
-            f"| {cpu:.1f} | {statistics.median(one.wall for one in warm):.2f} | {warm_cpu:.2f} |"
+            f"| {cpu:.1f} | {statistics.median(one.wall for one in warms):.2f} | {warm_cpu:.2f} |"
         )
     return rows
 

@@ -92,12 +92,14 @@ class Watch:
 
     def start(self) -> None:
         """Listen to numba's dispatchers from now on."""
-        from numba.core.dispatcher import Dispatcher
+        from numba.core import dispatcher
 
         from edgealloc.solvers.compiling import kernel, warmup
 
         warmup.prepare = lambda use: None  # the old list must not decide what is compiled
-        kernel.as_python = lambda then: nullcontext()
+        never: Any = lambda then: nullcontext()  # noqa: E731
+        kernel.as_python = never
+        Dispatcher: Any = dispatcher.Dispatcher
         compile_, template = Dispatcher.compile, Dispatcher.get_call_template
 
         def watched(this: Any, sig: Any) -> Any:

@@ -48,7 +48,7 @@ def _remembering() -> Iterator[None]:
         BaseFunction.get_call_type = resolve
 
 
-@register_pass(mutates_CFG=True, analysis_only=False)  # type: ignore[misc]
+@register_pass(mutates_CFG=True, analysis_only=False)
 class _Inference(NopythonTypeInference):  # type: ignore[misc]
     """numba's type inference, remembering."""
 
