@@ -4,7 +4,8 @@
     python -m benchmarks.first_solve --tree ../before --write    and another one beside it
 
 Cold: a fresh process with an empty cache. Warm: a fresh process with the cache that the cold one filled. Medians
-of ``--runs`` of both, trees taking turns. Run it on a quiet machine; ``--cores 2`` allows two cores.
+of ``--runs`` of both, trees taking turns. Run it on a quiet machine; ``--cores 2`` allows two cores. Processor
+seconds, of the process and its workers, suffer less from what else runs there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -19,6 +21,7 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parents[1]
 RESULT = Path(__file__).with_name("results") / "first_solve.md"
@@ -26,25 +29,39 @@ CELLS = {
     "convex, 20 devices (fdma)": ("convex", 'devices=20, access="fdma"'),
     "bnb, (6, 32) (ofdma)": ("bnb", 'devices=6, access="ofdma", subcarriers=32'),
     "psca, (6, 32) (ofdma)": ("psca", 'devices=6, access="ofdma", subcarriers=32'),
+    "edgealloc warmup": ("warmup", ""),
 }
+WARM_UP = "from edgealloc.cli.app import main; main(['warmup'])"
 SOLVE = """
 import numpy as np, edgealloc
-from edgealloc.scenario.cell import CellOptions, make_cell
+from edgealloc.scenario import CellOptions, make_cell
 instance = make_cell(CellOptions({cell}), np.random.default_rng(0)).instance
 assert edgealloc.solve(instance, "{method}").status.has_allocation
 """
 
 
-def first_solve(tree: Path, name: str, cache: str) -> float:
-    """Wall-clock seconds of a process of a checkout that solves one cell."""
+class Times(NamedTuple):
+    """Wall-clock time and processor time of a process with its workers, in s."""
+
+    wall: float
+    cpu: float
+
+
+def first_solve(tree: Path, name: str, cache: str) -> Times:
+    """A process of a checkout that solves one cell, or compiles everything."""
     method, cell = CELLS[name]
-    code = SOLVE.format(cell=cell, method=method)
+    code = SOLVE.format(cell=cell, method=method) if cell else WARM_UP
     environment = {**os.environ, "NUMBA_CACHE_DIR": cache, "PYTHONPATH": os.pathsep.join([str(tree), *_extra()])}
-    started = time.perf_counter()
+    started, used = time.perf_counter(), _cpu()
     run = subprocess.run([sys.executable, "-c", code], cwd=tree, env=environment, capture_output=True, text=True)
     if run.returncode:
         raise SystemExit(f"{tree}: {name}: {run.stderr}")
-    return time.perf_counter() - started
+    return Times(time.perf_counter() - started, _cpu() - used)
+
+
+def _cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _extra() -> list[str]:
@@ -52,20 +69,26 @@ def _extra() -> list[str]:
 
 
 def measure(trees: dict[str, Path], runs: int) -> list[str]:
-    """Rows of the table: state, cell, cold and warm medians in s, and the range of the cold ones."""
-    times: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for name in CELLS:
+    """Rows of the table: medians in s, cold and warm, and the range of the cold ones."""
+    times: dict[tuple[str, str], list[tuple[Times, Times]]] = {}
+    for name, (method, _) in CELLS.items():
         for _ in range(runs):
             for state, tree in trees.items():
+                if method == "warmup" and not (tree / "edgealloc" / "cli" / "warmup.py").exists():
+                    continue  # the checkout has no such command
                 with tempfile.TemporaryDirectory() as cache:
                     cold = first_solve(tree, name, cache)
                     times.setdefault((name, state), []).append((cold, first_solve(tree, name, cache)))
-    rows = ["| first solve | state | cold s | range | warm s |", "|---|---|---|---|---|"]
+                    print(f"{name} {state}: cold {cold}, warm {times[name, state][-1][1]}", file=sys.stderr)
+    rows = ["| first solve | state | cold s | range | cold, processor s | warm s | warm, processor s |"]
+    rows.append("|---|---|---|---|---|---|---|")
     for (name, state), pairs in times.items():
-        cold, warm = zip(*pairs, strict=True)
-        span = f"{min(cold):.1f} to {max(cold):.1f}"
+        colds, warms = [cold for cold, _ in pairs], [warm for _, warm in pairs]
+        walls = [one.wall for one in colds]
+        cpu, warm_cpu = (statistics.median(one.cpu for one in one_kind) for one_kind in (colds, warms))
         rows.append(
-            f"| {name} | {state} | {statistics.median(cold):.1f} | {span} | {statistics.median(warm):.2f} |"
+            f"| {name} | {state} | {statistics.median(walls):.1f} | {min(walls):.1f} to {max(walls):.1f} "
+            f"| {cpu:.1f} | {statistics.median(one.wall for one in warms):.2f} | {warm_cpu:.2f} |"
         )
     return rows
 
@@ -85,9 +108,13 @@ def main() -> None:
     packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "numba", "llvmlite"))
     machine = f"{platform.system()} {platform.machine()}, {cores} cores; Python {platform.python_version()}"
     text = "# The first solve\n\nWritten by `python -m benchmarks.first_solve`. Wall-clock seconds of a whole\n"
-    text += f"process, medians of {arguments.runs}. Cold: empty cache; warm: filled cache, fresh process.\n\n"
-    text += f"{machine}; {packages}.\n\n"
+    text += (
+        f"process, medians of {arguments.runs}. Cold: empty cache; warm: filled cache, fresh process. Processor\n"
+    )
+    text += "seconds are those of the process and its workers; what else the machine did changes them less.\n\n"
+    text += f"{machine}; {packages}. Load of the machine over 1, 5 and 15 minutes at the end: LOAD.\n\n"
     text += "\n".join(measure(trees, arguments.runs)) + "\n"
+    text = text.replace("LOAD", ", ".join(f"{load:.1f}" for load in os.getloadavg()))
     print(text)
     if arguments.write:
         RESULT.write_text(text, encoding="utf-8")

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +92,14 @@ class Watch:
 
     def start(self) -> None:
         """Listen to numba's dispatchers from now on."""
-        from numba.core.dispatcher import Dispatcher
+        from numba.core import dispatcher
 
-        from edgealloc.solvers.compiling import warmup
+        from edgealloc.solvers.compiling import kernel, warmup
 
         warmup.prepare = lambda use: None  # the old list must not decide what is compiled
+        never: Any = lambda then: nullcontext()  # noqa: E731
+        kernel.as_python = never
+        Dispatcher: Any = dispatcher.Dispatcher
         compile_, template = Dispatcher.compile, Dispatcher.get_call_template
 
         def watched(this: Any, sig: Any) -> Any:
@@ -127,7 +130,7 @@ def _key(dispatcher: Any, signature: Any) -> Key | None:
     if not isinstance(dispatcher._cache, KernelCache) or dispatcher.targetoptions.get("parallel"):
         return None
     function = dispatcher.py_func
-    return function.__module__.rpartition(".")[2], function.__qualname__, tuple(signature)
+    return function.__module__.removeprefix("edgealloc.solvers."), function.__qualname__, tuple(signature)
 
 
 def watched(use: str) -> tuple[set[Key], set[tuple[Key, Key]]]:

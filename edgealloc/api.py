@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -44,6 +45,8 @@ class Method:
         That name; empty for the back end's own choice.
     chosen
         Whether ``auto`` and ``compare`` choose the method on their own.
+    plain_devices
+        Up to how many devices a first solve runs as Python, sooner than compiled code is there.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Method:
     entry: str
     solver: str = ""
     chosen: bool = True
+    plain_devices: int = 0
 
     def run(self, problem: Problem, options: Options) -> Result:
         """Solve a problem, after compiling what that needs and this machine lacks.
@@ -73,18 +77,37 @@ class Method:
 
         module, function = self.entry.split(":")
         entry = getattr(import_module(module), function)
-        from edgealloc.solvers.compiling.warmup import prepare  # imports numba, as the method has done
-
-        clock = Clock()
-        prepare(f"{self.name.partition(':')[0]} {problem.instance.access}")
         named = (self.solver,) if self.solver else ()
+        clock = Clock()
         try:
-            result: Result = entry(problem, options, *named)
+            with self._ready(problem):
+                result: Result = entry(problem, options, *named)
         except (InputError, MissingPackageError, RefusedError):
             raise
         except (ArithmeticError, EdgeallocError) as error:
             result = _broken_down(problem, self.name, options, error, clock.seconds)
         return replace(result, compile_seconds=clock.compile_seconds)
+
+    def _ready(self, problem: Problem) -> AbstractContextManager[None]:
+        """In which kernels are compiled ahead, or run as Python in a small first solve of this process."""
+        use = f"{self.name.partition(':')[0]} {problem.instance.access}"
+        first = use not in _begun
+        _begun.add(use)
+
+        def compile_ahead() -> None:
+            from edgealloc.solvers.compiling.warmup import prepare  # imports numba
+
+            prepare(use)
+
+        if first and problem.instance.num_devices <= self.plain_devices:
+            from edgealloc.solvers.compiling.kernel import as_python
+
+            return as_python(then=compile_ahead)
+        compile_ahead()
+        return nullcontext()
+
+
+_begun: set[str] = set()  # uses of which a solve has begun in this process: "method access"
 
 
 def _broken_down(problem: Problem, method: str, options: Options, error: Exception, seconds: float) -> Result:
@@ -128,6 +151,7 @@ METHODS: dict[str, Method] = {
             _log_convex,
             "a log-convex problem: access fdma, underfit inverse-keep, no levels, menus or selection",
             "edgealloc.solvers.fdma.convex:solve_convex",
+            plain_devices=500,
         ),
         Method(
             "bnb",

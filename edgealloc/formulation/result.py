@@ -44,7 +44,8 @@ class Result:
     allocation
         The allocation, or None.
     seconds, nodes, iterations
-        Wall-clock time in s without compiling; branch-and-bound nodes; outer iterations.
+        Wall-clock time in s without compiling and loading compiled code; branch-and-bound nodes; outer
+        iterations.
     diagnosis
         Why the instance is infeasible; empty otherwise.
     message

@@ -33,6 +33,8 @@ from numba.core import config as numba_config
 from numba.core.dispatcher import Dispatcher as NumbaDispatcher
 from numba.misc import appdirs
 
+from edgealloc.solvers.compiling.clock import loading
+
 __all__ = ["KernelCache", "calls", "fingerprint", "folder_for_writing", "folders"]
 
 SUFFIX = ".kernel"
@@ -148,6 +150,10 @@ class KernelCache(Cache):  # type: ignore[misc]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled code for a signature, None where it has to be compiled."""
+        with loading():
+            return self._load(sig, target_context)
+
+    def _load(self, sig: Any, target_context: Any) -> Any:
         target_context.refresh()
         name = self.name(sig, target_context.codegen())
         for folder in folders():

@@ -1,17 +1,20 @@
-"""Wall-clock time with compiling taken out: what ``seconds`` and ``time_limit`` mean by time."""
+"""Wall-clock time without compiling and loading code: what ``seconds`` and ``time_limit`` mean by time."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["Clock", "compiling_begins", "compiling_ends"]
+__all__ = ["Clock", "compiling_begins", "compiling_ends", "loading"]
 
 
 class _Compiling(threading.local):
-    """How long this thread has been compiling; one compiled function asks for another, and time counts once."""
+    """How long this thread has been compiling and loading; one function asks for another, and time counts once."""
 
     done: float = 0.0
+    loaded: float = 0.0
     depth: int = 0
     since: float = 0.0
 
@@ -31,10 +34,24 @@ def compiling_ends() -> None:
     _compiling.depth -= 1
     if _compiling.depth == 0:
         _compiling.done += time.perf_counter() - _compiling.since
+        _compiling.since = 0.0
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """In which compiled code, or numba itself, is loaded; while compiling it counts as that."""
+    _compiling.depth += 1
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        _compiling.depth -= 1
+        if _compiling.depth == 0:
+            _compiling.loaded += time.perf_counter() - began
 
 
 def _compiled() -> float:
-    running = time.perf_counter() - _compiling.since if _compiling.depth else 0.0
+    running = time.perf_counter() - _compiling.since if _compiling.since else 0.0
     return _compiling.done + running
 
 
@@ -44,6 +61,7 @@ class Clock:
     def __init__(self) -> None:
         self._started = time.perf_counter()
         self._compiled = _compiled()
+        self._loaded = _compiling.loaded
 
     @property
     def compile_seconds(self) -> float:
@@ -52,5 +70,6 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock time without compiling, in s."""
-        return time.perf_counter() - self._started - self.compile_seconds
+        """Wall-clock time without compiling and loading, in s."""
+        away = self.compile_seconds + _compiling.loaded - self._loaded
+        return time.perf_counter() - self._started - away

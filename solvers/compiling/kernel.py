@@ -1,102 +1,113 @@
-"""Compiled kernels: the one place that says how numba compiles, and that tells of it and times it."""
+"""Kernels: functions of numbers and arrays that run compiled, or as Python where that is sooner done.
+
+Nothing here imports numba. A small first solve that runs as Python never does (:func:`as_python`).
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from functools import partial, update_wrapper
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property, partial, update_wrapper
 from typing import Any
 
-from numba import njit, types
-from numba.core import event
-from numba.extending import typeof_impl
+import numpy as np
 
-from edgealloc.solvers.compiling.cache import KernelCache, folder_for_writing
-from edgealloc.solvers.compiling.clock import compiling_begins, compiling_ends
+from edgealloc.solvers.compiling.clock import loading
 
-__all__ = ["KERNELS", "kernel", "tell"]
+__all__ = ["KERNELS", "Kernel", "as_python", "kernel"]
 
-logger = logging.getLogger("edgealloc.solvers.compiling")
+_PATIENCE_S = 1.0  # of a first solve as Python: loading compiled code takes about as long
 
-# Every kernel of the modules imported so far: (module, name, parallel) -> dispatcher.
-KERNELS: dict[tuple[str, str, bool], Any] = {}
+# Every kernel of the modules imported so far: (module, name, parallel) -> kernel.
+KERNELS: dict[tuple[str, str, bool], Kernel] = {}
 
 
 def kernel(function: Callable[..., Any] | None = None, *, parallel: bool = False, inner: bool = False) -> Any:
     """Compile a function of numbers and arrays when it is first called, and keep the code on disk.
 
-    Division follows numpy: by zero gives inf or nan, never an exception.
-
-    Parameters
-    ----------
-    function
-        The function; left out where the decorator has options.
-    parallel
-        Whether ``prange`` runs in threads.
-    inner
-        For kernels that only other kernels call: without the wrappers for calls from Python they compile faster.
-        Called from Python they run as Python does.
-
-    Returns
-    -------
-    callable
-        The kernel, or a decorator where no function is given.
+    Division follows numpy: by zero gives inf or nan, never an exception. ``inner`` is for kernels that only other
+    kernels call: without the wrappers for calls from Python they compile faster. Called from Python they run as
+    Python does.
     """
     if function is None:
         return partial(kernel, parallel=parallel, inner=inner)
-    options = {"no_cpython_wrapper": inner, "no_cfunc_wrapper": inner}
-    compile_it: Any = njit  # numba has types for a part of its options
-    compiled: Any = compile_it(error_model="numpy", parallel=parallel, **options)(function)
-    compiled._cache = KernelCache(compiled)
-    KERNELS[function.__module__, function.__qualname__, parallel] = compiled
-    return _Inner(compiled) if inner else compiled
+    made = KERNELS[function.__module__, function.__qualname__, parallel] = Kernel(function, parallel, inner)
+    return made
 
 
-class _Inner:
-    """A kernel for kernels. Numba would let Python call one without a wrapper, and crash."""
+class Kernel:
+    """A function that numba compiles when it is needed."""
 
-    def __init__(self, dispatcher: Any) -> None:
-        self.dispatcher = dispatcher
-        update_wrapper(self, dispatcher.py_func)
+    def __init__(self, function: Callable[..., Any], parallel: bool, inner: bool) -> None:
+        self.function, self.parallel, self.inner = function, parallel, inner
+        update_wrapper(self, function)
+
+    @cached_property
+    def dispatcher(self) -> Any:
+        """Numba's object for the function."""
+        with loading():
+            from edgealloc.solvers.compiling.dispatch import dispatcher_of
+
+            return dispatcher_of(self.function, self.parallel, self.inner)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What numba takes it for, in kernels that call it."""
+        return self.dispatcher._numba_type_
 
     def __call__(self, *args: Any) -> Any:
-        return self.dispatcher.py_func(*args)
+        """Call it: compiled, unless :func:`as_python` is on and the code is not loaded yet."""
+        if self.inner:  # numba would let Python call one without a wrapper, and crash
+            return self.function(*args)
+        if _turn.until and _turn.is_pythons() and not self._loaded:
+            return self._as_python(args)
+        return self.dispatcher(*args)
+
+    @property
+    def _loaded(self) -> bool:
+        return "dispatcher" in self.__dict__ and bool(self.dispatcher.overloads)
+
+    def _as_python(self, args: tuple[Any, ...]) -> Any:
+        """What the compiled code gives, bit for bit; that code itself where Python raises instead."""
+        before = [(arg, arg.copy()) for arg in args if isinstance(arg, np.ndarray) and arg.flags.writeable]
+        try:
+            with np.errstate(all="ignore"):
+                return self.function(*args)
+        except (ArithmeticError, ValueError):  # where compiled code goes on with inf or nan
+            for array, copy in before:
+                array[...] = copy
+            return self.dispatcher(*args)
 
 
-@typeof_impl.register(_Inner)
-def _typeof_inner(value: _Inner, _context: object) -> types.Type:
-    return types.Dispatcher(value.dispatcher)
+class _Turn(threading.local):
+    """Whether kernels run as Python on this thread, until when, and what comes then."""
+
+    until: float = 0.0
+    then: Callable[[], None] | None = None
+
+    def is_pythons(self) -> bool:
+        if time.perf_counter() < self.until:
+            return True
+        self.until, then = 0.0, self.then
+        if then is not None:
+            then()
+        return False
 
 
-_told = False
+_turn = _Turn()
 
 
-def tell(more: str = "") -> None:
-    """Say, once in a process, that kernels are being compiled; on standard error unless logging is set up."""
-    global _told
-    if _told:
-        return
-    _told = True
-    if folder_for_writing() is None:
-        logger.warning(
-            "edgealloc: compiling, and no folder for the compiled code can be written, so every process compiles "
-            "again; set NUMBA_CACHE_DIR to a folder that can be written"
-        )
-    else:
-        logger.warning("edgealloc: compiling for this machine, once%s", more)
+@contextmanager
+def as_python(then: Callable[[], None]) -> Iterator[None]:
+    """Run kernels as Python for a second at most; when that does not do, call ``then`` and go on compiled.
 
-
-class _Stopwatch(event.Listener):
-    """Takes compiling out of the clocks; events come on the thread that compiles, and nest."""
-
-    def on_start(self, event: Any) -> None:
-        compiling_begins()
-        if isinstance(event.data["dispatcher"]._cache, KernelCache):
-            tell()
-
-    def on_end(self, event: Any) -> None:
-        compiling_ends()
-
-
-_register: Any = event.register  # numba has types for a part of what it offers
-_register("numba:compile", _Stopwatch())
+    For kernels whose arithmetic is the same either way: sums in loops, ``math`` rather than ``numpy``, products
+    rather than powers. tests/solvers/compiling/test_as_python.py compares the bits.
+    """
+    _turn.until, _turn.then = time.perf_counter() + _PATIENCE_S, then
+    try:
+        yield
+    finally:
+        _turn.until, _turn.then = 0.0, None

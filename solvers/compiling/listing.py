@@ -46,7 +46,8 @@ class Entry:
             import_module(_PACKAGE + self.module)
         except ImportError:  # renamed, or its optional package is missing
             return None
-        return KERNELS.get((_PACKAGE + self.module, self.name, False))
+        kernel = KERNELS.get((_PACKAGE + self.module, self.name, False))
+        return None if kernel is None else kernel.dispatcher
 
 
 @dataclass(frozen=True, slots=True)

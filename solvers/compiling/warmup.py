@@ -21,7 +21,7 @@ from typing import Any
 
 from edgealloc.solvers.compiling.cache import calls, folder_for_writing
 from edgealloc.solvers.compiling.clock import compiling_begins, compiling_ends
-from edgealloc.solvers.compiling.kernel import tell
+from edgealloc.solvers.compiling.dispatch import tell
 from edgealloc.solvers.compiling.listing import Entry, every_entry, use_of
 
 try:

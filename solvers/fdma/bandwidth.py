@@ -16,6 +16,7 @@ transmit power) are convex constraints that bound v from above. The least bandwi
 log-convex function of x; :func:`least_bandwidth` returns it with two derivatives.
 
 Everything here is compiled and works on one device; parameters come as one row of :mod:`edgealloc.solvers.row`.
+Powers are written as products, which have the same bits where the kernels run as Python.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def energy_limited(row, bits, work, v):  # type: ignore[no-untyped-def]
     tau = math.sqrt(row[KAPPA] * work / left) * work
     a = 0.5 * e_v / left
     tau_v = tau * a
-    tau_vv = tau * (0.5 * (e_vv / left + (e_v / left) ** 2) + a * a)
+    tau_vv = tau * (0.5 * (e_vv / left + (e_v / left) * (e_v / left)) + a * a)
     return e, e_v, e_vv, tau, tau_v, tau_vv
 
 
@@ -157,8 +158,8 @@ def best_efficiency(row, keep, v_start):  # type: ignore[no-untyped-def]
     if not time_fast > 0.0:
         return BLOCKED_DEADLINE, 0.0
     floor = row[PER_BIT] * bits
-    spare_fast = row[ENERGY] - row[KAPPA] * row[FMAX] ** 2 * work
-    spare_slow = row[ENERGY] - row[KAPPA] * row[FMIN] ** 2 * work
+    spare_fast = row[ENERGY] - row[KAPPA] * (row[FMAX] * row[FMAX]) * work
+    spare_slow = row[ENERGY] - row[KAPPA] * (row[FMIN] * row[FMIN]) * work
     if not spare_slow > floor:
         return BLOCKED_ENERGY, 0.0
     power = row[PMAX]
@@ -233,9 +234,9 @@ def least_bandwidth(row, keep, v_start):  # type: ignore[no-untyped-def]
         tau = math.sqrt(row[KAPPA] * work / left) * work
         wr = w_x / work
         l_x, l_v = 1.5 * wr + 0.5 * e_x / left, 0.5 * e_v / left
-        l_xx = 1.5 * (wr - wr * wr) + 0.5 * (e_xx / left + (e_x / left) ** 2)
-        l_xv = 0.5 * (e_xv / left + e_x * e_v / left**2)
-        l_vv = 0.5 * (e_vv / left + (e_v / left) ** 2)
+        l_xx = 1.5 * (wr - wr * wr) + 0.5 * (e_xx / left + (e_x / left) * (e_x / left))
+        l_xv = 0.5 * (e_xv / left + e_x * e_v / (left * left))
+        l_vv = 0.5 * (e_vv / left + (e_v / left) * (e_v / left))
         tau_x, tau_v = tau * l_x, tau * l_v
         tau_xx, tau_xv, tau_vv = tau * (l_xx + l_x * l_x), tau * (l_xv + l_x * l_v), tau * (l_vv + l_v * l_v)
     t = window - tau
@@ -246,9 +247,9 @@ def least_bandwidth(row, keep, v_start):  # type: ignore[no-untyped-def]
     dr = d_x / bits
     b_x = dr - t_x / t
     b_v = -1.0 / v - t_v / t
-    b_xx = dr - dr * dr - t_xx / t + (t_x / t) ** 2
-    b_xv = -t_xv / t + t_x * t_v / t**2
-    b_vv = 1.0 / v**2 - t_vv / t + (t_v / t) ** 2
+    b_xx = dr - dr * dr - t_xx / t + (t_x / t) * (t_x / t)
+    b_xv = -t_xv / t + t_x * t_v / (t * t)
+    b_vv = 1.0 / (v * v) - t_vv / t + (t_v / t) * (t_v / t)
     # How v moves with x: along stationarity, or along the limit h(x, v) = 0 that holds v.
     if regime == STATIONARY:
         v1 = -b_xv / b_vv
@@ -256,7 +257,7 @@ def least_bandwidth(row, keep, v_start):  # type: ignore[no-untyped-def]
     else:
         if regime not in (POWER, POWER_FREQ_MAX):
             freq = row[FMIN] if regime == FREQ_MIN else row[FMAX]
-            heat = row[KAPPA] * freq**2 * w_x
+            heat = row[KAPPA] * (freq * freq) * w_x
             h_x, h_v, h_xx, h_xv, h_vv = e_x + heat, e_v, e_xx + heat, e_xv, e_vv
         else:
             power = row[PMAX]

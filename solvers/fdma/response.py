@@ -19,7 +19,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from numba import prange
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.fdma.bandwidth import (
@@ -48,6 +47,7 @@ _EPS = 2.0**-53
 _ROUNDING = 64.0 * _EPS  # each term below is a short chain of operations; 64 units cover it with room
 
 
+prange = range  # numba's own where numba compiles: a range that threads share
 _PARALLEL_FROM = 20_000  # devices; below, threads that wait for a busy core cost more than they save
 
 
@@ -83,8 +83,8 @@ def share(x, under, weight, nu, pool, scale):  # type: ignore[no-untyped-def]
     y = pool[3] + 2.0 * pool[4] * (1.0 - square)
     y1, y2 = -4.0 * pool[4] * square, -8.0 * pool[4] * square
     inner = pool[1] + pool[2] / y
-    inner1 = -pool[2] * y1 / y**2
-    inner2 = -pool[2] * y2 / y**2 + 2.0 * pool[2] * y1 * y1 / y**3
+    inner1 = -pool[2] * y1 / (y * y)
+    inner2 = -pool[2] * y2 / (y * y) + 2.0 * pool[2] * y1 * y1 / (y * (y * y))
     gap = weight * math.sqrt(inner * scale)
     if gap == 0.0:
         return value, first, second
@@ -279,7 +279,7 @@ def tangent(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ign
     size += pay * (2.0 + abs(log_b) + loss + reach * (loss + steep))
     if regime in (FREQ_MIN, FREQ_FIXED, POWER, POWER_FREQ_MAX):
         if regime in (FREQ_MIN, FREQ_FIXED):
-            heat = row[KAPPA] * row[FMIN] ** 2
+            heat = row[KAPPA] * (row[FMIN] * row[FMIN])
             h, h_x, h_v = e + heat * work - row[ENERGY], e_x + heat * w_x, e_v
             terms = e + heat * work + row[ENERGY]
         else:
@@ -292,7 +292,7 @@ def tangent(row, under, weight, scale, pool, mu, nu, lo, hi, x, v):  # type: ign
         size += (1.0 + reach) * lam * (terms + abs(h_x))
     bits_lo = row[BIT0] + row[BIT1] * math.exp(lo)
     work_lo = row[CYC0] + row[CYC1] * math.exp(lo)
-    spare = row[ENERGY] - row[KAPPA] * row[FMIN] ** 2 * work_lo
+    spare = row[ENERGY] - row[KAPPA] * (row[FMIN] * row[FMIN]) * work_lo
     v_max = 1.0001 * energy_shape_inverse(max(spare / (row[PER_BIT] * bits_lo), 1.0)) + 1e-9
     size += (v_max + v) * (abs(g_v) + pay * (theta * loss1 * abs(b1_v) + (1.0 - theta) * loss2 * abs(b2_v)))
     fall_v = min(-g_v * v, g_v * (v_max - v))

@@ -39,6 +39,7 @@ EPS = 2.0**-53
 # Relative rounding of psi: Newton stops at 1e-14, sums of a dozen terms follow; 2^-43 is a thousand units.
 PSI_ROUNDING = 2.0**-43
 WEAK = 0.02  # signal-to-noise ratio below which a level is counted from the least 1/a, or its digits cancel
+_TRIES = 4  # water levels at which a set is tested before its cap is computed
 
 # The row of a mode is a device row (edgealloc.solvers.row) with these columns after it: w_k, A w_k factor_k,
 # 1 / (2 n_k delta) or 0 where data are pooled, and the width of a sub-carrier in Hz.
@@ -401,7 +402,7 @@ def proven_keep(row, inv_a, cap, level):  # type: ignore[no-untyped-def]
 
 
 @kernel(inner=True)
-def cannot_carry(row, inv_a, s, level, tries):  # type: ignore[no-untyped-def]
+def cannot_carry(row, inv_a, s, level):  # type: ignore[no-untyped-def]
     """Whether a set is proved unable to carry keep rate s, by a few water levels from ``level`` on.
 
     ``inv_a`` increasing. The violation of condition (*) is concave in alpha, with slope t p(omega) - e; the next
@@ -409,7 +410,7 @@ def cannot_carry(row, inv_a, s, level, tries):  # type: ignore[no-untyped-def]
     """
     bits = row[BIT0] + row[BIT1] * s
     cycles, window = row[CYC0] + row[CYC1] * s, row[DEADLINE] - bits * row[DOWN]
-    for _ in range(tries):
+    for _ in range(_TRIES):
         need, power = _profit_and_power(row, level, bits, cycles, window)
         if need > profit_of(row[BAND], level, inv_a):
             return True

@@ -23,7 +23,6 @@ __all__ = ["open_search", "run_search"]
 DEPTH, FOUND, NODES, LEAVES, CAPS = range(5)  # integer state
 THRESHOLD, FLOOR = range(2)  # float state
 LEAF_WORK = 50  # a leaf costs about as much as so many nodes
-_TRIES = 4  # water levels at which a set is tested before its cap is computed
 
 
 @kernel
@@ -140,12 +139,12 @@ def _leaf(  # type: ignore[no-untyped-def]
         for i in range(levels.size):
             if levels[i] >= low and levels[i] < s and share(row, obj, nu, levels[i]) <= target * (1.0 + 1e-14):
                 s = levels[i]
-        if s == np.inf or cannot_carry(row, whole[0, :n], s, level, _TRIES):
+        if s == np.inf or cannot_carry(row, whole[0, :n], s, level):
             return np.inf, threshold
     else:
         start = low if share(row, obj, nu, low) > target else row[SMIN]
         s = keep_at_share(row, obj, nu, free, start, target)
-        if cannot_carry(row, whole[0, :n], s, level, _TRIES):
+        if cannot_carry(row, whole[0, :n], s, level):
             return np.inf, threshold if s > row[SMIN] else np.inf
     counts[CAPS] += 1
     cap, at = keep_cap(row, whole[0, :n], whole[1, :n], whole[2, :n])
