@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edgealloc.solvers.ofdma.kernels.device import BAND, LN2, keep_cap, profits, psi
+from edgealloc.solvers.ofdma.kernels.cap import keep_cap
+from edgealloc.solvers.ofdma.kernels.device import BAND, LN2, profits, psi
 from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps, share
 from edgealloc.solvers.ofdma.pricing.cuts import B_STEPS
 from edgealloc.solvers.ofdma.pricing.mode import Mode

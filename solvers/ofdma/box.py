@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgealloc.solvers.ofdma.cell import OfdmaCell
-from edgealloc.solvers.ofdma.kernels.device import keep_cap
+from edgealloc.solvers.ofdma.kernels.cap import keep_cap
 from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps
 from edgealloc.solvers.ofdma.master import Master, MasterPoint
 from edgealloc.solvers.ofdma.pricing.mode import Mode

@@ -16,8 +16,9 @@ import numpy as np
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
+from edgealloc.solvers.ofdma.kernels.cap import keep_cap
 from edgealloc.solvers.ofdma.kernels.curve import objective_vector
-from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, MODE_WIDTH, SCALE, UNDER, WEIGHT, keep_cap
+from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, MODE_WIDTH, SCALE, UNDER, WEIGHT
 from edgealloc.solvers.ofdma.kernels.local import best_keeps, polished_keeps
 from edgealloc.solvers.ofdma.kernels.share import CURVE, KIND, POOLED, stability, stability_slope
 from edgealloc.solvers.row import DEADLINE, ENERGY, PMAX, SMAX, SMIN, WIDTH, device_rows

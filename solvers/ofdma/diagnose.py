@@ -12,7 +12,8 @@ import numpy as np
 from edgealloc.data.outcome import Diagnosis
 from edgealloc.solvers.fdma.diagnose import round_up
 from edgealloc.solvers.ofdma.cell import OfdmaCell
-from edgealloc.solvers.ofdma.kernels.device import BAND, keep_cap, proven_keep
+from edgealloc.solvers.ofdma.kernels.cap import keep_cap
+from edgealloc.solvers.ofdma.kernels.device import BAND, proven_keep
 from edgealloc.solvers.row import DEADLINE, ENERGY, FMAX, PMAX, SMIN
 
 __all__ = ["blocked_devices", "too_little_spectrum"]

@@ -22,7 +22,7 @@ import math
 import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
-from edgealloc.solvers.ofdma.kernels.device import keep_at_rate
+from edgealloc.solvers.ofdma.kernels.cap import keep_at_rate
 from edgealloc.solvers.row import BIT0, BIT1, KAPPA, PMAX, SMAX
 
 __all__ = ["keep_cap", "set_cap"]

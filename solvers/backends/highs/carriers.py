@@ -27,7 +27,8 @@ from edgealloc.solvers.backends.highs.spectrum import cut_pieces
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.ofdma.allocation import allocation_of
 from edgealloc.solvers.ofdma.cell import Assignment, OfdmaCell
-from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, LN2, keep_cap, profit_needed, profits, proven_keep
+from edgealloc.solvers.ofdma.kernels.cap import keep_cap
+from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, LN2, profit_needed, profits, proven_keep
 from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN, ENERGY, SMIN
 from edgealloc.solvers.separable.choices import OUT, Choices
 from edgealloc.solvers.separable.pieces import Pieces

@@ -10,7 +10,8 @@ import math
 import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
-from edgealloc.solvers.ofdma.kernels.device import WEIGHT, keep_cap
+from edgealloc.solvers.ofdma.kernels.cap import keep_cap
+from edgealloc.solvers.ofdma.kernels.device import WEIGHT
 from edgealloc.solvers.ofdma.kernels.share import (
     CURVE,
     KIND,

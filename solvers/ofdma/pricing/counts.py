@@ -18,7 +18,8 @@ import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.compiling.order import sort_by
-from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, LN2, keep_cap, profits, psi
+from edgealloc.solvers.ofdma.kernels.cap import keep_cap
+from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, LN2, profits, psi
 from edgealloc.solvers.ofdma.kernels.share import share
 from edgealloc.solvers.ofdma.pricing.cuts import LEVEL_STEPS, cut_constant
 

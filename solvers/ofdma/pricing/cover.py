@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
-from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, keep_cap, profit_of, psi
+from edgealloc.solvers.ofdma.kernels.cap import keep_cap
+from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, profit_of, psi
 from edgealloc.solvers.ofdma.pricing.cuts import cut_constant, relaxed_level
 from edgealloc.units import BoolArray, FloatArray, IntArray
 

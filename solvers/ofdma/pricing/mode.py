@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from edgealloc.solvers.base import Control
-from edgealloc.solvers.ofdma.kernels.device import keep_cap, proven_keep
+from edgealloc.solvers.ofdma.kernels.cap import keep_cap
+from edgealloc.solvers.ofdma.kernels.device import proven_keep
 from edgealloc.solvers.ofdma.kernels.share import free_keeps, share
 from edgealloc.solvers.ofdma.pricing.counts import count_cuts, count_level, count_window
 from edgealloc.solvers.ofdma.pricing.cover import Cover

@@ -13,7 +13,8 @@ import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.compiling.order import sort_by
-from edgealloc.solvers.ofdma.kernels.device import EPS, cannot_carry, keep_cap, proven_keep
+from edgealloc.solvers.ofdma.kernels.cap import keep_cap
+from edgealloc.solvers.ofdma.kernels.device import EPS, cannot_carry, proven_keep
 from edgealloc.solvers.ofdma.kernels.share import best_share, keep_at_share, share
 from edgealloc.solvers.ofdma.pricing.cover import cover_rest
 from edgealloc.solvers.row import SMIN

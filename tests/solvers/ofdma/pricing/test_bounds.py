@@ -13,7 +13,8 @@ from scipy.optimize import minimize_scalar
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.ofdma import node as ofdma_node
 from edgealloc.solvers.ofdma.cell import OfdmaCell
-from edgealloc.solvers.ofdma.kernels.device import BAND, keep_cap, profits, proven_keep, psi
+from edgealloc.solvers.ofdma.kernels.cap import keep_cap
+from edgealloc.solvers.ofdma.kernels.device import BAND, profits, proven_keep, psi
 from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps, share
 from edgealloc.solvers.ofdma.pricing import mode as ofdma_pricing
 from edgealloc.solvers.ofdma.pricing.counts import count_cuts
