@@ -102,7 +102,7 @@ def _weak_water(row, inv_a, used):  # type: ignore[no-untyped-def]
     All is said relative to inv_a[0]: z of the level, d of the other sub-carriers, so that nothing cancels. The
     search is over log z.
     """
-    base = inv_a[0]
+    base, floor = inv_a[0], -row[BIT0] / row[BIT1]
     n, sunk = 0.0, 0.0  # sub-carriers under water, and the sum of their d
     z = 0.0
     for i in range(inv_a.size):
@@ -132,10 +132,12 @@ def _weak_water(row, inv_a, used):  # type: ignore[no-untyped-def]
             lo = x
             x = 0.5 * (lo + hi)
             continue
-        s, marginal, by_deadline = keep_at_rate(row, r, base * p)
+        s, f, by_deadline = keep_at_rate(row, r, base * p, floor, np.inf, 1.0)
+        s = max(s, floor)
         if s > best:
             best, excess = s, base * z
         # a rate that pays for itself: p / nats - 1 is about z / 2, and exact enough from the quotient
+        marginal = 2.0 * row[KAPPA] * f * f * f  # watts that a higher rate is worth to the clock
         rises = by_deadline or (p + marginal / base) / nats >= 1.0 + z
         if it == 0 and rises:
             break
@@ -147,7 +149,7 @@ def _weak_water(row, inv_a, used):  # type: ignore[no-untyped-def]
             break
         x = 0.5 * (lo + hi)
     if excess == 0.0:
-        return -row[BIT0] / row[BIT1], 0.0
+        return floor, 0.0
     return best, excess
 
 
