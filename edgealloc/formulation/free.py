@@ -7,24 +7,26 @@ menu the row with the least underfitting counts, and a device may be left out wh
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.objective import Objective
+from edgealloc.formulation.valleys import Spread, deepest_keep
 from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["free_minimum"]
 
-_GRID = 513  # samples of a curve's keep range before the best interval is refined
+_GRID = 513  # samples of a keep range before the best interval is refined
 _REFINE = 8  # times a common rate's interval is cut to a 32nd of itself; a curve's minimum may be a kink
 
 
 def free_minimum(objective: Objective) -> tuple[float, FloatArray]:
     """Least G without resource constraints and the keep rates that attain it (0 for a device left out).
 
-    Exact, but for curves or selection under global pooling and for selection with one common rate: there
+    Exact, measured curves of any shape too, but for curves or selection under global pooling and for selection with
+    one common rate: there
     the value is that of the convex relaxation, a hair below the minimum, so that no allocation ever beats it.
 
     Returns
@@ -86,6 +88,10 @@ class _Minimiser:
         if objective.underfit.name == "inverse-keep" and objective.pooled:
             ratio = np.divide(self.weight, 2.0 * price) if price > 0.0 else np.full_like(low, np.inf)
             keep = np.clip(np.cbrt(ratio), low, high)
+        elif objective.underfit.name == "perturbation" and objective.pooled:  # a line in s^2
+            keep = np.where(price > self.weight, low, high)
+        elif objective.underfit.name == "curve":
+            keep = deepest_keep(objective.underfit.value, self.weight, low, high, self._spread(price))
         else:
             left, right = low, high
             if not objective.underfit.log_convex:  # several minima: start from the best grid cell
@@ -102,6 +108,18 @@ class _Minimiser:
                 out += objective.stability.value(np.zeros_like(keep))
             keep = np.where(share(keep) <= out, keep, 0.0)
         return np.broadcast_to(keep, inst.samples.shape)
+
+    def _spread(self, price: float) -> Spread:
+        """Value and slope of each device's stability share in S = s^2."""
+        term = self.objective.stability
+
+        def spread(k: IntArray, square: FloatArray) -> tuple[FloatArray, FloatArray]:
+            if self.objective.pooled:
+                return price * square, np.full_like(square, price)
+            own = replace(term, scale=term.scale[k])
+            return own.value(square), own.slope(square)
+
+        return spread
 
 
 def _golden(share: Callable[[FloatArray], FloatArray], left: FloatArray, right: FloatArray) -> FloatArray:
@@ -121,9 +139,11 @@ def _golden(share: Callable[[FloatArray], FloatArray], left: FloatArray, right: 
 
 
 def _common_rate(objective: Objective, option: IntArray) -> tuple[float, FloatArray]:
-    """One rate for all: a grid over the rates, refined around its best point."""
+    """One rate for all: a grid over the rates, refined around its best point; a curve's valleys are all seen."""
     inst = objective.instance
     everybody = np.ones(inst.num_devices)
+    if objective.underfit.name == "curve" and inst.exclusion_penalty is None:
+        return _common_valley(objective, option)
     if inst.exclusion_penalty is None:
         low, high = float(inst.keep_min.max()), float(inst.keep_max.min())
     else:
@@ -134,9 +154,12 @@ def _common_rate(objective: Objective, option: IntArray) -> tuple[float, FloatAr
             return objective(keep * everybody, None, option)
         return _relaxed_selection(objective, option, keep)
 
-    # selection makes the value jump where a device's range begins or ends
-    ends = np.unique(np.clip(np.r_[inst.keep_min, inst.keep_max], low, high))
-    grid = np.union1d(np.linspace(low, high, _GRID), ends)
+    # selection makes the value jump where a device's range begins or ends, a curve may where it was measured
+    kinks = np.r_[inst.keep_min, inst.keep_max]
+    if objective.underfit.name == "curve":
+        knots = np.asarray(objective.underfit.value.x)  # type: ignore[attr-defined]
+        kinks = np.r_[kinks, (knots[:-1, None] + np.linspace(0.0, 1.0, 9) * np.diff(knots)[:, None]).ravel()]
+    grid = np.union1d(np.linspace(low, high, _GRID), np.clip(kinks, low, high))
     for _ in range(1 + _REFINE):
         values = [value(s) for s in grid]
         best = int(np.argmin(values))
@@ -144,6 +167,23 @@ def _common_rate(objective: Objective, option: IntArray) -> tuple[float, FloatAr
         left, right = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
         grid = np.union1d(np.linspace(left, right, 65), keep)
     return least, keep * everybody
+
+
+def _common_valley(objective: Objective, option: IntArray) -> tuple[float, FloatArray]:
+    """One rate for all on a curve: G is a multiple of the curve plus a convex function of s^2."""
+    inst, term = objective.instance, objective.stability
+    weight = inst.bound.underfit_weight * float(inst.weights @ chosen_adapter(inst, option).underfit_factor)
+
+    def spread(_k: IntArray, square: FloatArray) -> tuple[FloatArray, FloatArray]:
+        if objective.pooled:
+            return term.value(square), term.slope(square)
+        own = square[:, None]
+        return np.asarray(term.value(own) @ inst.weights), np.asarray(term.slope(own) @ inst.weights)
+
+    low, high = np.array([inst.keep_min.max()]), np.array([inst.keep_max.min()])
+    keep = deepest_keep(objective.underfit.value, np.array([weight]), low, high, spread)
+    everybody = np.full(inst.num_devices, keep[0])
+    return objective(everybody, None, option), everybody
 
 
 def _relaxed_selection(objective: Objective, option: IntArray, keep: float) -> float:
@@ -194,6 +234,8 @@ def _global_pooling(objective: Objective, option: IntArray) -> tuple[float, Floa
     side = 0
     for _ in range(200):  # Illinois: regula falsi that halves the weight of an end that stays
         q = low + (high - low) * excess_low / (excess_low - excess_high)
+        if not low < q < high:  # at a jump an end is as good as reached, and the other one stays far
+            q = 0.5 * (low + high)
         if not low < q < high or high - low <= 1e-15:
             break
         keep, excess = answer(q)

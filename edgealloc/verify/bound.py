@@ -1,7 +1,7 @@
 r"""The bound G and its free minimum, recomputed for the checker from docs/model.md, *What is minimised*.
 
 No code is shared with the problem model, and the free minimum is found another way: by bisection on
-derivatives in ``S = s^2`` and, under global pooling, by its Lagrangian dual.
+derivatives in ``S = s^2``, on measured curves by halving intervals, and under global pooling by its dual.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from collections.abc import Callable
 import numpy as np
 
 from edgealloc.data.instance import Instance
-from edgealloc.units import BoolArray, FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
+from edgealloc.verify.curve_minimum import curve_minimum
 from edgealloc.verify.form import total
 
 __all__ = ["bound_value", "free_bracket"]
 
-CURVE_DEVICES = 500  # free minima of curves are searched on a grid for at most so many devices
-_GRID = 513
+CURVE_DEVICES = 500  # free minima of curves are recomputed for at most so many devices
+ACCURACY = 1e-9  # relative, of the free minimum
 
 
 def bound_value(instance: Instance, keep: FloatArray, selected: BoolArray, factor: FloatArray) -> float:
@@ -80,17 +81,16 @@ def free_bracket(instance: Instance) -> tuple[float, float, float] | None:
         instance.common_keep and instance.exclusion_penalty is not None
     ):
         return None
-    accuracy = 1e-8 if curve else 1e-9
     if instance.common_keep:
-        value = _common_minimum(instance)
-        return None if value is None else (value, value, accuracy)
+        ends = _common_valley(instance) if curve else _common_minimum(instance)
+        return None if ends is None else (*ends, ACCURACY)
     if instance.bound.pooling == "device":
-        least, _ = _least_shares(instance, None)
-        value = total((_weights(instance) * least).tolist())
-        return value, value, accuracy
+        below, above, _ = _least_shares(instance, None)
+        share = _weights(instance)
+        return total((share * below).tolist()), total((share * above).tolist()), ACCURACY
     lower = _dual_maximum(instance)
     convex = not curve and instance.exclusion_penalty is None
-    return lower, lower if convex else math.inf, accuracy
+    return lower, lower if convex else math.inf, ACCURACY
 
 
 def _factors(instance: Instance) -> tuple[FloatArray, FloatArray]:
@@ -103,24 +103,19 @@ def _factors(instance: Instance) -> tuple[FloatArray, FloatArray]:
     return low, high
 
 
-def _least_shares(instance: Instance, price: float | None) -> tuple[FloatArray, FloatArray]:
-    """Least ``A f u(s) + price S`` of each device (``price`` None: + its own overfitting term), and its S."""
-    spec, (low, high) = instance.bound, _factors(instance)
-    weight, u = spec.underfit_weight * low, _underfit(instance)
+def _least_shares(instance: Instance, price: float | None) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Bracket of the least ``A f u(s) + price S`` of each device, and its S.
+
+    ``price`` None: plus its own overfitting term instead.
+    """
+    spec, weight = instance.bound, instance.bound.underfit_weight * _factors(instance)[0]
     least, most = instance.keep_min**2, instance.keep_max**2
 
     def spread(square: FloatArray) -> FloatArray:
         return _overfit(instance, square, instance.samples) if price is None else price * square
 
     if spec.underfit == "curve":
-
-        def share(keep: FloatArray) -> FloatArray:
-            # a curve may be negative, where the greatest factor is the best
-            loss = spec.underfit_weight * np.minimum(low * u(keep), high * u(keep))
-            return np.asarray(loss + spread(keep * keep))
-
-        keep = _grid_minimum(share, instance.keep_min, instance.keep_max)
-        value, square = share(keep), keep * keep
+        below, above, square = _least_on_curve(instance, price, weight)
     else:
         if spec.underfit == "perturbation" and price is not None:
             square = np.where(price > weight, least, most)
@@ -131,23 +126,31 @@ def _least_shares(instance: Instance, price: float | None) -> tuple[FloatArray, 
         else:
             square = _stationary(instance, weight, least, most)
         keep = np.clip(np.sqrt(square), instance.keep_min, instance.keep_max)
-        value = weight * u(keep) + spread(keep * keep)
+        below = above = weight * _underfit(instance)(keep) + spread(keep * keep)
     if instance.exclusion_penalty is not None:
         out = spec.underfit_weight * instance.exclusion_penalty + spread(np.zeros(instance.num_devices))
-        value, square = np.minimum(value, out), np.where(out < value, 0.0, square)
-    return value, square
+        square = np.where(out < above, 0.0, square)
+        below, above = np.minimum(below, out), np.minimum(above, out)
+    return below, above, square
 
 
-def _grid_minimum(share: Callable[[FloatArray], FloatArray], low: FloatArray, high: FloatArray) -> FloatArray:
-    """Minimiser of each device's share over [low, high]: a grid, refined twice around its best point."""
-    column, points = np.arange(len(low)), _GRID
-    left, right = low, high
-    for _ in range(3):
-        keep = np.minimum(left + np.linspace(0.0, 1.0, points)[:, None] * (right - left), high)
-        best = np.argmin(share(keep), axis=0)
-        left, right = keep[np.maximum(best - 1, 0), column], keep[np.minimum(best + 1, points - 1), column]
-        points = 65
-    return np.asarray(keep[best, column])
+def _least_on_curve(
+    instance: Instance, price: float | None, weight: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """:func:`_least_shares` on a measured curve, once for devices that do not differ in it."""
+    assert instance.bound.underfit_curve is not None
+    samples = instance.samples if price is None else np.ones(instance.num_devices)
+    table = np.stack((weight, instance.keep_min, instance.keep_max, samples))
+    kinds, which = np.unique(table, axis=1, return_inverse=True)
+
+    def convex(row: IntArray, square: FloatArray) -> tuple[FloatArray, FloatArray]:
+        if price is not None:
+            return price * square, np.full_like(square, price)
+        return _overfit(instance, square, kinds[3, row]), _overfit_slope(instance, square, kinds[3, row])
+
+    found = curve_minimum(instance.bound.underfit_curve, kinds[0], kinds[1], kinds[2], convex)
+    below, above, square = (column[which.ravel()] for column in found)
+    return below, above, square
 
 
 def _stationary(instance: Instance, weight: FloatArray, least: FloatArray, most: FloatArray) -> FloatArray:
@@ -172,7 +175,7 @@ def _dual_maximum(instance: Instance) -> float:
     for step in range(60):
         q = np.asarray(0.5 * (low + high) if step else 1.0)
         price = float(_overfit_slope(instance, q, pooled))
-        value, square = _least_shares(instance, price)
+        value, _, square = _least_shares(instance, price)
         tangent = float(_overfit(instance, q, pooled)) - price * float(q)
         best = max(best, total((share * value).tolist()) + tangent)
         if float(share @ square) >= q:
@@ -184,7 +187,30 @@ def _dual_maximum(instance: Instance) -> float:
     return best
 
 
-def _common_minimum(instance: Instance) -> float | None:
+def _common_valley(instance: Instance) -> tuple[float, float] | None:
+    """Bracket of the least G of one keep rate for all on a measured curve."""
+    low, high = instance.keep_min.max(keepdims=True), instance.keep_max.min(keepdims=True)
+    if low[0] > high[0]:
+        return None
+    share, everything = _weights(instance), np.asarray(total(instance.samples.tolist()))
+    pooled, points = instance.bound.pooling == "global", instance.bound.underfit_curve
+    assert points is not None
+
+    def convex(_row: IntArray, square: FloatArray) -> tuple[FloatArray, FloatArray]:
+        parts = []
+        for part in (_overfit, _overfit_slope):
+            own = square[:, None]
+            parts.append(
+                part(instance, square, everything) if pooled else part(instance, own, instance.samples) @ share
+            )
+        return parts[0], parts[1]
+
+    weight = instance.bound.underfit_weight * total((share * _factors(instance)[0]).tolist())
+    below, above, _ = curve_minimum(points, np.array([weight]), low, high, convex)
+    return float(below[0]), float(above[0])
+
+
+def _common_minimum(instance: Instance) -> tuple[float, float] | None:
     """Least G of one keep rate for all, on a grid that is refined around its best point."""
     low, high = float(instance.keep_min.max()), float(instance.keep_max.min())
     if low > high:
@@ -195,12 +221,11 @@ def _common_minimum(instance: Instance) -> float | None:
         keeps = np.full(instance.num_devices, keep)
         return min(bound_value(instance, keeps, everyone, factor) for factor in (least, most))
 
-    points = 1025 if instance.bound.underfit == "curve" else 65
-    best = math.inf
+    points, best = 65, math.inf
     for _ in range(6):
         grid = np.linspace(low, high, points)
         values = [value(float(s)) for s in grid]
         i = int(np.argmin(values))
         best = min(best, values[i])
-        low, high, points = float(grid[max(i - 1, 0)]), float(grid[min(i + 1, len(grid) - 1)]), 65
-    return best
+        low, high = float(grid[max(i - 1, 0)]), float(grid[min(i + 1, len(grid) - 1)])
+    return best, best

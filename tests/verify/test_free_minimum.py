@@ -1,0 +1,125 @@
+"""The least bound when nothing is scarce: of the model and of the checker, against each other and dense grids."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from edgealloc.api import solve
+from edgealloc.data.outcome import Status
+from edgealloc.data.spec import BoundSpec, UnderfitCurve
+from edgealloc.files.instance import load_instance
+from edgealloc.formulation.problem import Problem
+from edgealloc.verify.bound import free_bracket
+from edgealloc.verify.solution import verify
+from tests.places import FAULTS
+
+
+def _steep_curve(rng) -> UnderfitCurve:
+    """Falls in steps: plateaus, and drops within 1e-1 to 1e-8 of a keep rate, some of them side by side."""
+    keep, value = [0.01, 1.0], list(rng.uniform(0, 1, 2))
+    for middle in rng.uniform(0.05, 0.95, rng.integers(1, 4)):
+        near = middle + np.cumsum(10.0 ** rng.uniform(-8, -1, rng.integers(2, 5)))
+        keep += [middle, *near[near < 0.999]]
+    keep = np.unique(keep)
+    value = np.sort(rng.uniform(0, 1, len(keep)) * (rng.uniform(size=len(keep)) < 0.8))[::-1]
+    if rng.uniform() < 0.5:
+        value = np.round(value, 1)  # plateaus
+    return UnderfitCurve(keep, np.maximum(value, 0.0))
+
+
+def _random(make_instance, rng, pooling: str, common: bool, devices: int = 2):
+    bound = BoundSpec(
+        "curve", 10.0 ** rng.uniform(-3, 1), pooling, 1.0, 1.0, 10.0 ** rng.uniform(-4, 0), 0.5, 0.1,
+        underfit_curve=_steep_curve(rng),
+    )  # fmt: skip
+    low = rng.uniform(0.01, 0.3, devices)
+    return make_instance(
+        devices=devices, bound=bound, samples=10.0 ** rng.uniform(1, 5, devices), common_keep=common,
+        keep_min=low, keep_max=rng.uniform(0.6, 1.0, devices),
+    )  # fmt: skip
+
+
+def _grid(instance, low: float, high: float):
+    """Many rates between any two points of the curve."""
+    knots = instance.bound.underfit_curve.keep
+    parts = [np.linspace(a, b, 400) for a, b in itertools.pairwise(knots)]
+    return np.unique(np.clip(np.concatenate(parts), low, high))
+
+
+def _grid_minimum(instance) -> float:
+    """Least G on a grid, of devices that do not touch each other or of one common rate."""
+    problem, k = Problem(instance), instance.num_devices
+    if instance.common_keep:
+        grid = _grid(instance, float(instance.keep_min.max()), float(instance.keep_max.min()))
+        return min(problem.objective(np.full(k, s)) for s in grid)
+    least = 0.0
+    for i in range(k):
+        grid = _grid(instance, float(instance.keep_min[i]), float(instance.keep_max[i]))
+        own = problem.stability.value(np.square(grid)[:, None])[:, i]
+        least += instance.weights[i] * float(
+            np.min(instance.bound.underfit_weight * problem.underfit.value(grid) + own)
+        )
+    return least
+
+
+@pytest.mark.parametrize(("pooling", "common"), [("device", False), ("device", True), ("global", True)])
+def test_the_deepest_valley_is_found_by_both(make_instance, pooling, common):
+    rng = np.random.default_rng(2 * len(pooling) + common)
+    for _ in range(25):
+        instance = _random(make_instance, rng, pooling, common)
+        free, reached = Problem(instance).free_objective, _grid_minimum(instance)
+        low, high, accuracy = free_bracket(instance)
+        assert low <= high
+        assert high - low <= 1e-10 * high  # exact on the checker's side
+        assert high <= reached * (1.0 + 1e-12)
+        assert reached <= high * (1.0 + 1e-3)  # the grid sees the same valley
+        assert low * (1.0 - accuracy) <= free <= high * (1.0 + 1e-12)
+
+
+@pytest.mark.parametrize("select", [False, True])
+def test_pooled_curves_are_bounded_alike(make_instance, select):
+    """Dual values: the model's attains the greatest one, which the checker finds on its own."""
+    rng = np.random.default_rng(7 + select)
+    for _ in range(20):
+        instance = _random(make_instance, rng, "global", False, 3)
+        instance = instance.with_changes(exclusion_penalty=float(rng.uniform(0.2, 2)) if select else None)
+        problem = Problem(instance)
+        low, _, accuracy = free_bracket(instance)
+        assert problem.free_objective >= low * (1.0 - accuracy)
+        for _ in range(200):
+            keep = rng.uniform(instance.keep_min, instance.keep_max)
+            assert problem.free_objective <= problem.objective(keep) * (1.0 + 1e-12)
+
+
+def test_prices_at_which_all_devices_leave_together(make_instance):
+    """The dual value was taken a third of the way to the price of the jump, 3.6e-6 too low."""
+    bound = BoundSpec("perturbation", 1e6, "global", 1.0, 1.0, 1e-6, 0.5, 0.1)
+    instance = make_instance(
+        devices=3, bound=bound, samples=np.array([11038799.0, 3.0, 2.0]), keep_min=np.array([0.1, 0.3, 0.01]),
+        keep_max=np.array([1.0, 0.9, 1.0]), exclusion_penalty=1.0,
+    )  # fmt: skip
+    problem = Problem(instance)
+    low, _, _ = free_bracket(instance)
+    grid = [np.linspace(a, b, 41) for a, b in zip(instance.keep_min, instance.keep_max, strict=True)]
+    reached = min(
+        problem.objective(np.where(on, keep, 0.0), np.array(on))
+        for on in itertools.product([False, True], repeat=3)
+        for keep in itertools.product(grid[0][-2:], grid[1][-9:], grid[2][-9:])
+    )
+    assert problem.free_objective == pytest.approx(low, rel=1e-9)
+    assert problem.free_objective <= reached
+
+
+@pytest.mark.parametrize("name", ["seed344", "seed1022"])
+def test_true_optima_of_the_known_faults_are_accepted(name):
+    path = FAULTS / "instances" / f"{name}.json"
+    if not path.is_file():
+        pytest.skip(f"no {path.name} in {path.parent}; set EDGEALLOC_FAULTS to the folder of known faults")
+    instance = load_instance(path)
+    result = solve(instance, method="bnb", time_limit=60.0)
+    assert result.status is Status.OPTIMAL
+    report = verify(instance, result.solution())
+    assert report.ok, str(report)
