@@ -25,7 +25,7 @@ from edgealloc.solvers.separable.record import SeparableProof
 from edgealloc.solvers.separable.relaxation import DeviceBox, Separable
 from edgealloc.units import FloatArray
 from edgealloc.verify.certificate import Model
-from edgealloc.verify.proof.cover import Box, check_tree, root_box
+from edgealloc.verify.proof.cover import Box, check_tree, levels_of, root_box
 from edgealloc.verify.proof.enclosures import Intervals, sum_below
 
 __all__ = ["search_certificate"]
@@ -33,6 +33,7 @@ __all__ = ["search_certificate"]
 _ROUNDS = 40  # of halving
 _MOST = 20  # times as many pieces as the search had, and a hundred per device, are enough
 _BACK = (0.0, 1e-15, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
+_FAR_BACK = (1e-3, 1e-2, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99, 0.999, 0.9999)  # where no rate at all is carried
 
 
 @dataclass(slots=True, eq=False)
@@ -161,11 +162,16 @@ def _beyond(choices: Choices) -> tuple[Any, ...]:
     inst = choices.problem.instance
     low, top = inst.keep_min[choices.device], inst.keep_max[choices.device]
     left = np.where(choices.low > choices.high, low, choices.high)
+    for r, k in enumerate(choices.device.tolist()):  # between levels nothing has to be proved
+        levels = levels_of(inst, k)
+        if levels is not None:
+            above = levels[(levels >= left[r]) & (levels > choices.high[r])]
+            left[r] = float(above.min()) if len(above) else top[r]
     mode = np.flatnonzero(left < top)
-    mode = np.union1d(mode, np.flatnonzero(choices.low > choices.high)).astype(np.intp)
+    mode = np.union1d(mode, np.flatnonzero((choices.low > choices.high) | (left > choices.high))).astype(np.intp)
     left, right = left[mode], top[mode]
     touch, missing = left.copy(), np.ones(len(mode), dtype=bool)
-    for back in _BACK:
+    for back in _BACK + _FAR_BACK:
         if not missing.any():
             break
         trial = np.where(missing, left * (1.0 - back), touch)
