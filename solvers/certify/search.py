@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from edgealloc.certificate.prices import OUT, Certificate, Cut, Node, Pieces, Planes, Round
 from edgealloc.data.instance import Instance
 from edgealloc.formulation.result import Result
+from edgealloc.solvers.base import Control
+from edgealloc.solvers.certify.late import in_time
 from edgealloc.solvers.certify.planes import planes_at
 from edgealloc.solvers.separable.choices import Choices, IntArray
 from edgealloc.solvers.separable.prices import search_prices
@@ -86,13 +88,15 @@ def _merged(first: Planes, second: Planes, use_second: NDArray[np.bool_]) -> Pla
     return Planes(*(np.where(use_second, getattr(second, n), getattr(first, n)) for n in names))
 
 
-def search_certificate(result: Result) -> Certificate:
+def search_certificate(result: Result, control: Control) -> Certificate:
     """The certificate of a search that kept a record.
 
     Parameters
     ----------
     result
         Of method ``bnb`` for FDMA or resource blocks, with its proof.
+    control
+        Its clock ends the writing.
 
     Returns
     -------
@@ -102,10 +106,11 @@ def search_certificate(result: Result) -> Certificate:
     inst, claim, proof = result.problem.instance, result.lower_bound, result.proof
     assert isinstance(proof, SeparableProof)
     draft, rounds = _first_draft(proof)
-    nodes = _tree(proof)
+    nodes = _tree(proof, control)
     best: Certificate | None = None
     most = _MOST * len(draft.mode) + 100 * inst.num_devices
     for _ in range(_ROUNDS):
+        in_time(control)
         dropped = tuple(Round(*prices, np.flatnonzero(draft.round == i)) for i, prices in enumerate(rounds))
         pieces = draft.pieces()
         best = Certificate(inst.name, "prices", claim, pieces, tuple(nodes), dropped)
@@ -183,13 +188,14 @@ def _beyond(choices: Choices) -> tuple[Any, ...]:
     return mode, choices.device[mode], left, right, np.full(len(mode), -1), touch
 
 
-def _tree(proof: SeparableProof) -> list[Node]:
+def _tree(proof: SeparableProof, control: Control) -> list[Node]:
     """The boxes of the search as nodes, root first; leaves get prices, or none where bandwidths do not fit."""
     choices, visits = proof.relaxation.choices, proof.record.visits
     start = (0.2 * choices.problem.free_objective / choices.problem.instance.bandwidth_hz, 0.1)
     nodes = [Node()]
     stack: list[tuple[int, DeviceBox, Any]] = [(0, proof.relaxation.root(), start)]
     while stack:
+        in_time(control)
         number, box, guess = stack.pop()
         children, own = proof.record.visited(box)
         if any(child in visits for child in children):
