@@ -78,11 +78,24 @@ class Method:
         clock = Clock()
         prepare(f"{self.name.partition(':')[0]} {problem.instance.access}")
         named = (self.solver,) if self.solver else ()
+        callback, from_outside = options.callback, list[Exception]()
+
+        def told(snapshot: Snapshot) -> bool | None:
+            assert callback is not None
+            try:
+                return callback(snapshot)
+            except Exception as error:
+                from_outside.append(error)
+                raise
+
         try:
-            result: Result = entry(problem, options, *named)
+            asked = options if callback is None else replace(options, callback=told)
+            result: Result = entry(problem, asked, *named)
         except (InputError, MissingPackageError, RefusedError):
             raise
-        except (ArithmeticError, EdgeallocError) as error:
+        except (ArithmeticError, ValueError, LookupError, AssertionError, EdgeallocError) as error:
+            if error in from_outside:
+                raise
             result = _broken_down(problem, self.name, options, error, clock.seconds)
         return replace(result, compile_seconds=clock.compile_seconds)
 

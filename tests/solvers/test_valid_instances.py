@@ -68,7 +68,7 @@ def test_low_signal_to_noise_ratios_keep_their_digits(make_instance: Any, scale:
 def test_a_device_that_must_take_part_does_however_dear_that_is(make_instance: Any, pooling: Any) -> None:
     """The free minimum is 1e4 times below the optimum: it says nothing about what leaving out may cost."""
     bound = BoundSpec(loss_range=1e-6, lipschitz=0.0, pooling=pooling)
-    inst = make_instance("ofdma", 2, 6, bound=bound, payload_lora_bits=2e7)
+    inst = make_instance("ofdma", 2, 6, bound=bound, payload_lora_bits=2e8)
     result = solve(inst, "bnb", time_limit=SECONDS)
     assert result.objective > 1e4 * result.free_objective
     assert result.status is Status.OPTIMAL, result
@@ -142,6 +142,26 @@ def test_a_free_minimum_of_zero_is_no_divisor(make_instance: Any) -> None:
 def test_backends_end_with_a_status(name: str) -> None:
     inst, best = fault(name)
     honest(solve(inst, "highs", time_limit=5.0), best)
+
+
+def test_prices_out_of_range_end_the_search() -> None:
+    inst, best = fault("seed237")
+    for method in ("convex", "bnb"):
+        result = solve(inst, method, time_limit=3.0)
+        assert "broke down" not in result.message
+        honest(result, best)
+
+
+def test_a_proof_of_ours_keeps_the_time_limit_of_a_backend(monkeypatch: Any) -> None:
+    from edgealloc.solvers.backends import judge
+
+    asked: list[float] = []
+    own = judge.proven_infeasible
+    monkeypatch.setattr(judge, "proven_infeasible", lambda problem, left: asked.append(left) or own(problem, left))
+    inst, best = fault("seed837")
+    honest(solve(inst, "highs", time_limit=2.0), best)
+    assert asked
+    assert asked[0] <= 2.0
 
 
 def broken(problem: Problem, options: Options) -> Result:
