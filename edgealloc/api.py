@@ -78,13 +78,26 @@ class Method:
         module, function = self.entry.split(":")
         entry = getattr(import_module(module), function)
         named = (self.solver,) if self.solver else ()
+        callback, from_outside = options.callback, list[Exception]()
+
+        def told(snapshot: Snapshot) -> bool | None:
+            assert callback is not None
+            try:
+                return callback(snapshot)
+            except Exception as error:
+                from_outside.append(error)
+                raise
+
+        asked = options if callback is None else replace(options, callback=told)
         clock = Clock()
         try:
             with self._ready(problem):
-                result: Result = entry(problem, options, *named)
+                result: Result = entry(problem, asked, *named)
         except (InputError, MissingPackageError, RefusedError):
             raise
-        except (ArithmeticError, EdgeallocError) as error:
+        except (ArithmeticError, ValueError, LookupError, AssertionError, EdgeallocError) as error:
+            if error in from_outside:
+                raise
             result = _broken_down(problem, self.name, options, error, clock.seconds)
         return replace(result, compile_seconds=clock.compile_seconds)
 

@@ -98,7 +98,7 @@ def solve_command(
         )
     saved: list[Path] = []
     if certificate is not None:
-        result, saved = _certify(result, rel_gap, certificate)
+        result, saved = _certify(result, rel_gap, time_limit, certificate)
     if out is not None:
         saved.append(result.save(out))
     if plot is not None and result.status.has_allocation:
@@ -116,13 +116,13 @@ def solve_command(
     sys.exit(EXIT_CODES[result.status.value])
 
 
-def _certify(result: Result, rel_gap: float, path: Path) -> tuple[Result, list[Path]]:
+def _certify(result: Result, rel_gap: float, time_limit: float | None, path: Path) -> tuple[Result, list[Path]]:
     """The result with its bound as far as it is certified, and the file written; none when there is no proof."""
     from edgealloc.certificate.file import save_certificate
-    from edgealloc.solvers.certify.write import certified
+    from edgealloc.solvers.certify.write import WRITE_S, certified
 
     try:
-        result, proof = certified(result, rel_gap)
+        result, proof = certified(result, rel_gap, time_limit or WRITE_S)
     except EdgeallocError as error:
         click.echo(f"no certificate: {error}", err=True)
         return result, []

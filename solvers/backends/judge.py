@@ -40,6 +40,7 @@ __all__ = [
     "stop_of",
 ]
 
+LEAST_S = 0.2  # time for that proof where a limit leaves none: single devices and the sum take less
 PROOF_S = 10.0  # time for a proof of our own that a problem is infeasible
 UNASKED = "a device without gain or energy has no logarithm, and the solver was not asked"
 
@@ -219,8 +220,8 @@ def proven_free(problem: Problem) -> float:
     return problem.free_objective * (1.0 - 1e-9) if exact else -math.inf
 
 
-def proven_infeasible(problem: Problem) -> tuple[Diagnosis, ...]:
-    """Our own proof that a problem has no feasible point, with its diagnosis; empty where nothing is proved."""
+def proven_infeasible(problem: Problem, seconds: float = PROOF_S) -> tuple[Diagnosis, ...]:
+    """Our own proof within some seconds that a problem has no feasible point, with its diagnosis; or nothing."""
     if problem.instance.access == "fdma" and not problem.structure.discrete:
         return diagnose(Cell.of(problem))
     if problem.instance.exclusion_penalty is not None:
@@ -228,7 +229,7 @@ def proven_infeasible(problem: Problem) -> tuple[Diagnosis, ...]:
     from edgealloc.solvers.exact import solve_bnb
 
     try:
-        ours = solve_bnb(problem, Options(time_limit=PROOF_S))
+        ours = solve_bnb(problem, Options(time_limit=seconds))
     except EdgeallocError:  # a problem that the exact methods do not take
         return ()
     return ours.diagnosis if ours.status is Status.INFEASIBLE else ()
@@ -279,7 +280,9 @@ def conclude(problem: Problem, claim: Claim, control: Control) -> Result:
             status = Status.LOCALLY_SOLVED
         words += [_difference(claim, judged), f"bound {bound:.9g}: {reason}" if reason else "no bound"]
     else:
-        findings = proven_infeasible(problem)
+        limit = control.options.time_limit
+        left = PROOF_S if limit is None else min(max(limit - control.seconds, LEAST_S), PROOF_S)
+        findings = proven_infeasible(problem, left)
         status = Status.INFEASIBLE if findings else Status.NO_SOLUTION
         if findings:
             bound = math.inf

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from edgealloc.certificate.subcarriers import Branch, Part
-from edgealloc.solvers.base import Control, Options
+from edgealloc.solvers.base import Control
+from edgealloc.solvers.certify.late import in_time
 from edgealloc.solvers.certify.sets import OpenSets, slopes_at
 from edgealloc.solvers.ofdma.box import Region as Boxed
 from edgealloc.solvers.ofdma.cell import OfdmaCell
@@ -55,6 +56,9 @@ _EDGES = 400  # of a part at most
 _OPEN = 20_000  # sets left open, before an interval is cut in two
 
 
+_AT_ONCE = 64  # parts between two looks at the clock
+
+
 _SPLITS = 12  # times that intervals are cut
 
 
@@ -82,6 +86,7 @@ class Leaf:
     boxed: Boxed
     prices: Prices
     node: Branch
+    control: Control
     drafts: list[_Draft] = field(default_factory=list)
 
     @property
@@ -105,6 +110,7 @@ class Leaf:
         self.node = replace(self.node, prices=self.prices.mu, kept_share=self._kept_share())
         self._set_least(least, claim)
         for _ in range(_SPLITS):
+            in_time(self.control)
             self._refine()
             again = self._close()
             if all(draft.done for draft in self.drafts):
@@ -149,21 +155,22 @@ class Leaf:
         """Least costs of the devices at the prices [K]; drafts on the intervals that pricing ended with."""
         cell, prices = self.cell, self.prices
         least, small = np.where(self.boxed.out, cell.out, np.inf), _SLACK * cell.size
-        with Control(Options()) as control:
-            for i, mode in enumerate(self.boxed.modes):
-                if mode is None:
-                    continue
-                k = int(cell.device[i])
-                mu, fixed = prices.mu[cell.order[k]], self.boxed.fixed[k][cell.order[k]]
-                trace: list[tuple[float, float, int]] = []
-                limit = min(_MANY * max(cell.size, cell.dear), float(least[k]) + small)
-                ask = Ask(mu, fixed, prices.nu, limit, small, _CELLS * cell.size, _WORK)
-                answer = price_mode(mode, ask, float(prices.levels[i]), control, trace)
-                least[k] = min(least[k], answer.bound)
-                trace.sort()
-                for j, (low, high, depth) in enumerate(trace):
-                    end = float(mode.row[SMAX]) if j == len(trace) - 1 else high
-                    self.drafts.append(self._draft(i, low, end, depth))
+        for i, mode in enumerate(self.boxed.modes):
+            if mode is None:
+                continue
+            in_time(self.control)
+            k = int(cell.device[i])
+            mu, fixed = prices.mu[cell.order[k]], self.boxed.fixed[k][cell.order[k]]
+            trace: list[tuple[float, float, int]] = []
+            limit = min(_MANY * max(cell.size, cell.dear), float(least[k]) + small)
+            ask = Ask(mu, fixed, prices.nu, limit, small, _CELLS * cell.size, _WORK)
+            answer = price_mode(mode, ask, float(prices.levels[i]), self.control, trace)
+            in_time(self.control)
+            least[k] = min(least[k], answer.bound)
+            trace.sort()
+            for j, (low, high, depth) in enumerate(trace):
+                end = float(mode.row[SMAX]) if j == len(trace) - 1 else high
+                self.drafts.append(self._draft(i, low, end, depth))
         return least
 
     def _set_least(self, least: FloatArray, claim: float) -> None:
@@ -212,6 +219,7 @@ class Leaf:
         tolerance = _CELLS * self.cell.size
         active = [draft for draft in self.drafts if not draft.done and len(draft.part.keep) > 1]
         for _ in range(_REFINE):
+            in_time(self.control)
             claims = [(d, c) for d, c in self._claims(self.guess, active) if c.points is None]
             if not claims:
                 return
@@ -235,7 +243,11 @@ class Leaf:
         claims = self._claims(self.exact, drafts)
         work: list[tuple[_Draft, OpenSets]] = []
         again = []
-        for (draft, claim), sets in zip(claims, left_open(self.exact, [c for _, c in claims]), strict=True):
+        opened = []
+        for first in range(0, len(claims), _AT_ONCE):
+            in_time(self.control)
+            opened += left_open(self.exact, [claim for _, claim in claims[first : first + _AT_ONCE]])
+        for (draft, claim), sets in zip(claims, opened, strict=True):
             if sets is None or len(sets) > _OPEN:
                 again.append(draft)
             elif len(sets):
@@ -244,6 +256,7 @@ class Leaf:
                 rates = pays_from(self.exact, claim, sets)
                 work.append((draft, OpenSets(mode, self.prices.nu, order, claim, sets, rates)))
         while live := [some for _, some in work if len(some.sets)]:
+            in_time(self.control)
             levels = [some.next_level() for some in live]
             about = (
                 [some.claim for some in live],

@@ -17,6 +17,8 @@ import numpy as np
 from edgealloc.certificate.prices import OUT, Certificate, Cut, Node, Pieces, Planes, Round
 from edgealloc.data.instance import Instance
 from edgealloc.formulation.result import Result
+from edgealloc.solvers.base import Control
+from edgealloc.solvers.certify.late import in_time
 from edgealloc.solvers.certify.planes import planes_at
 from edgealloc.solvers.separable.choices import Choices
 from edgealloc.solvers.separable.prices import search_prices
@@ -24,7 +26,7 @@ from edgealloc.solvers.separable.record import SeparableProof
 from edgealloc.solvers.separable.relaxation import DeviceBox, Separable
 from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.certificate import Model
-from edgealloc.verify.proof.cover import Box, check_tree, root_box
+from edgealloc.verify.proof.cover import Box, check_tree, levels_of, root_box
 from edgealloc.verify.proof.enclosures import Intervals, sum_below
 
 __all__ = ["search_certificate"]
@@ -32,6 +34,7 @@ __all__ = ["search_certificate"]
 _ROUNDS = 40  # of halving
 _MOST = 20  # times as many pieces as the search had, and a hundred per device, are enough
 _BACK = (0.0, 1e-15, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
+_FAR_BACK = (1e-3, 1e-2, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99, 0.999, 0.9999)  # where no rate at all is carried
 
 
 @dataclass(slots=True, eq=False)
@@ -84,13 +87,15 @@ def _merged(first: Planes, second: Planes, use_second: BoolArray) -> Planes:
     return Planes(*(np.where(use_second, getattr(second, n), getattr(first, n)) for n in names))
 
 
-def search_certificate(result: Result) -> Certificate:
+def search_certificate(result: Result, control: Control) -> Certificate:
     """The certificate of a search that kept a record.
 
     Parameters
     ----------
     result
         Of method ``bnb`` for FDMA or resource blocks, with its proof.
+    control
+        Its clock ends the writing.
 
     Returns
     -------
@@ -100,10 +105,11 @@ def search_certificate(result: Result) -> Certificate:
     inst, claim, proof = result.problem.instance, result.lower_bound, result.proof
     assert isinstance(proof, SeparableProof)
     draft, rounds = _first_draft(proof)
-    nodes = _tree(proof)
+    nodes = _tree(proof, control)
     best: Certificate | None = None
     most = _MOST * len(draft.mode) + 100 * inst.num_devices
     for _ in range(_ROUNDS):
+        in_time(control)
         dropped = tuple(Round(*prices, np.flatnonzero(draft.round == i)) for i, prices in enumerate(rounds))
         pieces = draft.pieces()
         best = Certificate(inst.name, "prices", claim, pieces, tuple(nodes), dropped)
@@ -160,11 +166,16 @@ def _beyond(choices: Choices) -> tuple[Any, ...]:
     inst = choices.problem.instance
     low, top = inst.keep_min[choices.device], inst.keep_max[choices.device]
     left = np.where(choices.low > choices.high, low, choices.high)
+    for r, k in enumerate(choices.device.tolist()):  # between levels nothing has to be proved
+        levels = levels_of(inst, k)
+        if levels is not None:
+            above = levels[(levels >= left[r]) & (levels > choices.high[r])]
+            left[r] = float(above.min()) if len(above) else top[r]
     mode = np.flatnonzero(left < top)
-    mode = np.union1d(mode, np.flatnonzero(choices.low > choices.high)).astype(np.intp)
+    mode = np.union1d(mode, np.flatnonzero((choices.low > choices.high) | (left > choices.high))).astype(np.intp)
     left, right = left[mode], top[mode]
     touch, missing = left.copy(), np.ones(len(mode), dtype=bool)
-    for back in _BACK:
+    for back in _BACK + _FAR_BACK:
         if not missing.any():
             break
         trial = np.where(missing, left * (1.0 - back), touch)
@@ -176,13 +187,14 @@ def _beyond(choices: Choices) -> tuple[Any, ...]:
     return mode, choices.device[mode], left, right, np.full(len(mode), -1), touch
 
 
-def _tree(proof: SeparableProof) -> list[Node]:
+def _tree(proof: SeparableProof, control: Control) -> list[Node]:
     """The boxes of the search as nodes, root first; leaves get prices, or none where bandwidths do not fit."""
     choices, visits = proof.relaxation.choices, proof.record.visits
     start = (0.2 * choices.problem.free_objective / choices.problem.instance.bandwidth_hz, 0.1)
     nodes = [Node()]
     stack: list[tuple[int, DeviceBox, Any]] = [(0, proof.relaxation.root(), start)]
     while stack:
+        in_time(control)
         number, box, guess = stack.pop()
         children, own = proof.record.visited(box)
         if any(child in visits for child in children):

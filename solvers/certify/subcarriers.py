@@ -16,7 +16,9 @@ import numpy as np
 from edgealloc.certificate.form import OUT, Cut
 from edgealloc.certificate.subcarriers import Branch, OwnerCut, SubcarrierCertificate
 from edgealloc.formulation.result import Result
+from edgealloc.solvers.base import Control
 from edgealloc.solvers.certify.guess import Guesses
+from edgealloc.solvers.certify.late import in_time
 from edgealloc.solvers.certify.leaf import Leaf
 from edgealloc.solvers.ofdma.box import OfdmaBox
 from edgealloc.solvers.ofdma.box import Region as Boxed
@@ -32,13 +34,15 @@ from edgealloc.verify.subcarriers.leaf import leaf_value
 __all__ = ["ofdma_certificate"]
 
 
-def ofdma_certificate(result: Result) -> SubcarrierCertificate:
+def ofdma_certificate(result: Result, control: Control) -> SubcarrierCertificate:
     """The certificate of an OFDMA search.
 
     Parameters
     ----------
     result
         Of method ``bnb`` for OFDMA, with its proof.
+    control
+        Its clock ends the writing.
 
     Returns
     -------
@@ -48,19 +52,19 @@ def ofdma_certificate(result: Result) -> SubcarrierCertificate:
     instance, proof = result.problem.instance, result.proof
     assert isinstance(proof, OfdmaProof)
     counting = proof.cell.counting
-    nodes, leaves = _tree(proof)
+    nodes, leaves = _tree(proof, control)
     claim = result.lower_bound
     with np.errstate(all="ignore"):
         guess, exact = (Model.of(instance, kind, counting) for kind in (Guesses, Intervals))
         for i, (box, region, prices) in leaves.items():
-            leaf = Leaf(proof.cell, guess, exact, region, Boxed.of(proof.cell, box), prices, nodes[i])
+            leaf = Leaf(proof.cell, guess, exact, region, Boxed.of(proof.cell, box), prices, nodes[i], control)
             nodes[i] = leaf.proved(1e-3 if counting else claim)
         if not counting:
             claim = min(claim, *(leaf_value(exact, nodes[i], counting)[0] for i in leaves))
     return SubcarrierCertificate(instance.name, math.inf if counting else claim, tuple(nodes))
 
 
-def _tree(proof: OfdmaProof) -> tuple[list[Branch], dict[int, tuple[OfdmaBox, Region, Prices]]]:
+def _tree(proof: OfdmaProof, control: Control) -> tuple[list[Branch], dict[int, tuple[OfdmaBox, Region, Prices]]]:
     """Nodes, root first; box, region and prices of the leaves."""
     cell, instance = proof.cell, proof.cell.problem.instance
     zero = Prices(np.zeros(cell.subcarriers), 0.0, np.full(len(cell.device), _first_level(cell)))
@@ -68,6 +72,7 @@ def _tree(proof: OfdmaProof) -> tuple[list[Branch], dict[int, tuple[OfdmaBox, Re
     nodes, leaves = [Branch()], {}
     stack = [(0, top, Region(root_box(instance)), zero)]
     while stack:
+        in_time(control)
         number, box, region, guess = stack.pop()
         children, own = proof.record.visited(box)
         prices = own or guess

@@ -19,6 +19,7 @@ from edgealloc.data.outcome import Status
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
+from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.certify.infeasible import infeasible_certificate
 from edgealloc.solvers.certify.planes import planes_at
 from edgealloc.solvers.certify.search import search_certificate
@@ -31,7 +32,12 @@ from edgealloc.verify.solution import DOUBT
 __all__ = ["certified"]
 
 
-def certified(result: Result, rel_gap: float = 1e-4) -> tuple[Result, AnyCertificate]:
+WRITE_S = 60.0  # that writing a certificate may take unless the caller says otherwise
+
+
+def certified(
+    result: Result, rel_gap: float = 1e-4, time_limit: float | None = WRITE_S
+) -> tuple[Result, AnyCertificate]:
     """A result with the certificate of its lower bound, or of its infeasibility.
 
     Parameters
@@ -40,6 +46,8 @@ def certified(result: Result, rel_gap: float = 1e-4) -> tuple[Result, AnyCertifi
         A result of method ``convex`` or ``bnb`` that has an allocation, or is infeasible.
     rel_gap
         What the status ``optimal`` stands for.
+    time_limit
+        Wall-clock limit in s of writing, compiling not counted; None for none.
 
     Returns
     -------
@@ -49,14 +57,14 @@ def certified(result: Result, rel_gap: float = 1e-4) -> tuple[Result, AnyCertifi
     Raises
     ------
     EdgeallocError
-        When there is no bound to prove, or the method leaves no proof.
+        When there is no bound to prove, the method leaves no proof, or time is up. The result stands as it is.
     """
     infeasible = result.status is Status.INFEASIBLE
     if not infeasible and not (result.status.has_allocation and math.isfinite(result.lower_bound)):
         raise EdgeallocError(
             f"a result with status {result.status.value} has no lower bound that could be certified"
         )
-    certificate = _made(result, infeasible)
+    certificate = _made(result, infeasible, Control(Options(time_limit=time_limit)))
     proof = check_certificate(result.problem.instance, certificate, every=True)
     if proof.faults and infeasible:
         raise EdgeallocError(f"the infeasibility is too close to be certified ({proof.faults[0]})")
@@ -75,13 +83,13 @@ def certified(result: Result, rel_gap: float = 1e-4) -> tuple[Result, AnyCertifi
     return result, certificate
 
 
-def _made(result: Result, infeasible: bool) -> AnyCertificate:
+def _made(result: Result, infeasible: bool, control: Control) -> AnyCertificate:
     """The certificate that goes with a method, unchecked.
 
     Raises
     ------
     EdgeallocError
-        When the method leaves no proof.
+        When the method leaves no proof, or time is up.
     """
     instance, known = result.problem.instance, result.problem.underfit.name != "custom"
     if result.method in ("convex", "bnb") and infeasible and instance.access != "ofdma":
@@ -92,8 +100,8 @@ def _made(result: Result, infeasible: bool) -> AnyCertificate:
         if instance.access == "ofdma":
             from edgealloc.solvers.certify.subcarriers import ofdma_certificate  # its kernels load when needed
 
-            return ofdma_certificate(result)
-        return search_certificate(result)
+            return ofdma_certificate(result, control)
+        return search_certificate(result, control)
     if not known:
         raise EdgeallocError(
             "there is no certificate under an underfitting function from Python: no file holds it"

@@ -32,6 +32,7 @@ from edgealloc.units import FloatArray
 __all__ = ["solve_convex"]
 
 _MAX_ITERATIONS = 1000
+_PRICE = 700.0  # logarithm of the highest price that is a double
 
 
 def solve_convex(problem: Problem, options: Options | None = None) -> Result:
@@ -73,7 +74,7 @@ def solve_convex(problem: Problem, options: Options | None = None) -> Result:
 def _solve_prices(cell: Cell, control: Control) -> tuple[Incumbent, int]:
     """Search the prices until the gap is closed, a limit is reached, or rounding stops the search."""
     table = new_table(len(cell.low))
-    value, keep = cell.problem.free
+    keep = cell.problem.free[1]
     q_free = float(cell.weight @ np.square(keep))
     table[X] = np.log(keep)
     unpriced = cell.bandwidth_at(table[X], table[V])
@@ -90,7 +91,7 @@ def _solve_prices(cell: Cell, control: Control) -> tuple[Incumbent, int]:
     else:
         table[X] = np.minimum(table[X], np.maximum(cell.low, -1.0))
     search = _PriceSearch(cell, control, table, best)
-    mu, q = 0.2 * value / cell.bandwidth_hz, 0.5 * q_free
+    mu, q = 0.2 * cell.problem.size / cell.bandwidth_hz, 0.5 * q_free
     try:
         mu, q = search.newton(mu, q, min(1.0, 1.001 * q_free))
         search.nested(mu, min(1.0, 1.001 * q_free))
@@ -217,6 +218,7 @@ class _PriceSearch:
             if not det > 0.0:
                 break
             y, dq = (b * gain - d * over) / det, (c * over - a * gain) / det
+            _in_range(math.log(mu) + min(max(y, -4.0), 4.0))
             mu *= math.exp(min(max(y, -4.0), 4.0))
             if self.cell.problem.pooled:
                 q += min(max(dq, -0.7 * q), 0.5 * (q_high - q))
@@ -238,9 +240,9 @@ class _PriceSearch:
             # answers depend on their starting point in the last digits, so each is asked for once only
             over = functools.cache(lambda y: self.probe(math.exp(y), q).over)
             while over(low) < 0.0:
-                low -= 1.0
+                low = _in_range(low - 1.0)
             while over(high) > 0.0:
-                high += 1.0
+                high = _in_range(high + 1.0)
             start = brentq(over, low, high, xtol=1e-14, rtol=1e-15)
             return self.probe(math.exp(start), q).gain
 
@@ -248,6 +250,19 @@ class _PriceSearch:
             brentq(at_best_price, 1e-9 * q_high, q_high, xtol=1e-16, rtol=1e-15)
         else:
             at_best_price(q_high)
+
+
+def _in_range(log_price: float) -> float:
+    """A price that is a double.
+
+    Raises
+    ------
+    _Stop
+        For another: no price of spectrum clears it, for its sum never meets what there is.
+    """
+    if abs(log_price) > _PRICE:
+        raise _Stop
+    return log_price
 
 
 def _finish(

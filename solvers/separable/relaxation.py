@@ -119,7 +119,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
         """Price the devices of a box; see :class:`~edgealloc.solvers.search.engine.Relaxation`."""
         inst = self.choices.problem.instance
         self.calls += 1
-        prices = guess or (0.2 * self.choices.problem.free_objective / inst.bandwidth_hz, 0.1)
+        prices = guess or (0.2 * self.choices.problem.size / inst.bandwidth_hz, 0.1)
         bound, searched_at = -math.inf, math.inf
         found: list[Found[Plan]] = []
         while True:
@@ -127,7 +127,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
             start = np.searchsorted(active.device, np.arange(inst.num_devices + 1)) * 2
             if np.any(np.diff(start) == 0):  # nothing left for a device, but what was discarded
                 return Relaxed(self.discarded, tuple(found))
-            scale = abs(bound) if math.isfinite(bound) else self.choices.problem.free_objective
+            scale = abs(bound) if math.isfinite(bound) else self.choices.problem.size
             if best is None and math.isinf(bound) and not found:
                 found += self._cheapest(active, start)
             columns = (active.cost.ravel(), active.band.ravel(), active.kept.ravel())

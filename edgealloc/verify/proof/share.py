@@ -231,18 +231,28 @@ def stability(instance: Instance, samples: Number, kind: type[Number]) -> tuple[
     spec = instance.bound
     c, eta = kind.of(spec.loss_range), kind.of(spec.lipschitz)
     scale = 1.0 / (samples * kind.of(spec.confidence_delta) * 2.0)
-    return c * c, c * eta * eta * 24.0, kind.of(spec.curvature), kind.of(spec.sparsity_weight) * 2.0, scale
+    base, spread = c * c, c * eta * eta * 24.0
+    # a product with an exact zero is one, which its rounding outwards does not say
+    base = base if spec.loss_range else kind.of(0.0)
+    spread = spread if spec.loss_range and spec.lipschitz else kind.of(0.0)
+    return base, spread, kind.of(spec.curvature), kind.of(2.0 * spec.sparsity_weight), scale
 
 
 def gap_value(term: tuple[Number, ...], square: Number) -> Number:
     """gap(Q) = sqrt((C^2 + 24 C eta^2 / (Lam + 2 lam (1 - Q))) / (2 n delta))."""
+    if _is_zero(term[0]) and _is_zero(term[1]):
+        return square.of(np.zeros((square * term[4]).lower().shape))
     y = term[2] + term[3] * (1.0 - square)
     return ((term[0] + term[1] / y) * term[4]).sqrt()
 
 
 def gap_slope(term: tuple[Number, ...], square: Number) -> Number:
     """gap'(Q) = lam 24 C eta^2 / (2 n delta) / (y^2 gap(Q)); 0 where gap is constant."""
+    if _is_zero(term[1]) or _is_zero(term[3]):
+        return square.of(np.zeros((square * term[4]).lower().shape))
     y = term[2] + term[3] * (1.0 - square)
-    rise = term[3] * term[1] * term[4] / (y * y * gap_value(term, square) * 2.0)
-    flat = (term[3] * term[1] * term[4]).upper() == 0.0
-    return rise.where(~np.broadcast_to(flat, rise.lower().shape), rise.of(np.zeros(rise.lower().shape)))
+    return term[3] * term[1] * term[4] / (y * y * gap_value(term, square) * 2.0)
+
+
+def _is_zero(number: Number) -> bool:
+    return bool(np.all(number.lower() == 0.0) and np.all(number.upper() == 0.0))

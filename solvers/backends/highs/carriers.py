@@ -38,6 +38,7 @@ __all__ = ["Carriers", "carriers"]
 
 _FIRST = (1.0, 0.6, 0.35, 0.2)  # shares of every sub-carrier whose water levels are there from the start
 _NEW = 1e-5  # relative distance of a water level from the others
+_STEEP = 1e12  # a row's largest number over that of its sub-carriers
 _OVER = 1e-9  # a keep rate this far above its cap, relatively, is none
 
 
@@ -99,6 +100,8 @@ class Carriers:
                 size = float(profit.sum()) or 1.0
                 need = np.zeros((len(pieces), 2))
                 profits_needed(cell.rows, level, pieces.mode, pieces.left, pieces.right, own, 2.0 * size, need)
+                if np.abs(need).max(initial=0.0) > _STEEP * size:
+                    continue  # HiGHS takes no such row, and without it the program is a relaxation still
                 columns = np.concatenate((ends[own, 0], ends[wide, 1]))
                 needs = np.concatenate((need[own, 0], need[wide, 1])) / size
                 rows.add(-math.inf, 0.0, (columns, needs), (owns[d][cell.order[d]], -profit / size))

@@ -52,11 +52,13 @@ def profits(band, om, inv_a, out):  # type: ignore[no-untyped-def]
     """out[m] = pi_m(omega) in bit/s, to within 8 EPS band (2 + log y) / ln 2."""
     for m in range(inv_a.size):
         y = om / inv_a[m]
-        if om <= inv_a[0] * (1.0 + WEAK):
-            d = max((om - inv_a[m]) / inv_a[m], 0.0)
+        if y <= 1.0:
+            out[m] = 0.0
+        elif om <= inv_a[0] * (1.0 + WEAK):
+            d = (om - inv_a[m]) / inv_a[m]
             out[m] = band / LN2 * max(np.log1p(d) - d / (1.0 + d), 0.0)
         else:
-            out[m] = band / LN2 * (np.log(y) - 1.0 + 1.0 / y) if y > 1.0 else 0.0
+            out[m] = band / LN2 * (np.log(y) - 1.0 + 1.0 / y)
 
 
 @kernel(inner=True)
