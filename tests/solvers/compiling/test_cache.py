@@ -233,7 +233,8 @@ def test_a_child_forked_after_a_call_compiles_and_answers(package: Path) -> None
     code = (
         CALL
         + """
-import os
+import os, sys
+sys.stdout.flush()  # or the child prints what is still in the buffer once more
 if os.fork() == 0:
     print(outer(2), outer(2.0), flush=True)
     os._exit(0)

@@ -13,7 +13,8 @@ from edgealloc.api import solve
 from edgealloc.formulation.problem import Problem
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions
-from edgealloc.solvers.ofdma.kernels import device as ofdma
+from edgealloc.solvers.ofdma.kernels import cap as ofdma
+from edgealloc.solvers.ofdma.kernels.device import BAND, MODE_WIDTH
 from edgealloc.solvers.psca.cap import keep_cap
 from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN, ENERGY, FMAX, FMIN, KAPPA, PMAX, SMAX
 
@@ -28,7 +29,7 @@ COLUMNS = {
 
 def row_of(**columns: float) -> FloatArray:
     """A row with room for the columns that OFDMA appends."""
-    row = np.full(ofdma.MODE_WIDTH, np.nan)
+    row = np.full(MODE_WIDTH, np.nan)
     for name, value in columns.items():
         row[COLUMNS[name]] = value
     return row
@@ -63,7 +64,7 @@ def random_inverse(rng: np.random.Generator) -> FloatArray:
 
 def both_caps(row: FloatArray, inverse: FloatArray, hz: float) -> tuple[float, float, float]:
     """The caps by OFDMA's search and by P-SCA's, from 0 to the row's largest rate; best SNR at P-SCA's level."""
-    row[ofdma.BAND] = hz
+    row[BAND] = hz
     whole = np.ones(len(inverse))
     with np.errstate(divide="ignore"):
         first = ofdma.keep_cap(row, inverse, -np.log2(inverse), whole)[0]
