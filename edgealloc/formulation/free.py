@@ -26,8 +26,7 @@ _REFINE = 8  # times a common rate's interval is cut to a 32nd of itself; a curv
 def free_minimum(objective: Objective) -> tuple[float, FloatArray]:
     """Least G without resource constraints and the keep rates that attain it (0 for a device left out).
 
-    Exact, measured curves of any shape too, but for curves or selection under global pooling and for selection with
-    one common rate: there
+    Exact, but for curves or selection under global pooling and for selection with one common rate: there
     the value is that of the convex relaxation, a hair below the minimum, so that no allocation ever beats it.
 
     Returns
