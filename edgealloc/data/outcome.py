@@ -39,12 +39,13 @@ class Diagnosis:
     Parameters
     ----------
     device
-        Name of the device, or None when the shared spectrum is what lacks.
+        Name of the device, or None when the shared spectrum is what lacks, or sub-carriers for all devices.
     budget
         Field of the instance that is too small, for example ``latency_s``.
     available, required
-        The budget, and the least value of it that makes this device feasible with the other budgets as
-        they are; ``required`` is ``inf`` where no value does.
+        The budget, and the least value of it that makes this device, with all of the spectrum, feasible with
+        the other budgets as they are (without a device: that makes all of them feasible together). ``required``
+        is ``inf`` where no value does, or where enough and too little are not both proved.
     message
         The whole finding as one sentence with a remedy.
     """

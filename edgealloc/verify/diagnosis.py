@@ -23,6 +23,7 @@ from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Diagnosis
 from edgealloc.errors import Fault
 from edgealloc.units import FloatArray, dbm_to_w
+from edgealloc.verify.blocks import blocks_there
 
 __all__ = ["UNPROVED", "check_infeasible"]
 
@@ -81,6 +82,8 @@ def check_infeasible(instance: Instance, diagnosis: tuple[Diagnosis, ...]) -> tu
         if finding.device is None:
             if finding.budget == "bandwidth_hz":
                 proved |= _check_spectrum(instance, finding, faults, notes)
+            elif finding.budget == "subcarriers":
+                proved |= _check_count(instance, finding, faults, notes)
             else:
                 notes.append(f"not checked, for it names no device: {finding.message}")
         elif finding.device not in instance.device_names:
@@ -100,7 +103,8 @@ def _check_device(instance: Instance, finding: Diagnosis, faults: list[Fault], n
         faults.append(Fault(name, "diagnosis.budget", repr(budget), f"one of {sorted(_BUDGETS)}"))
         return False
     tasks = _tasks(instance, instance.device_names.index(name))
-    if not _numbers_fit(name, getattr(tasks[0], budget), finding, faults):
+    whole = float(instance.bandwidth_hz)  # a task has whole blocks of it
+    if not _numbers_fit(name, whole if budget == "bandwidth_hz" else getattr(tasks[0], budget), finding, faults):
         return False
     fits = _any_fits(tasks)
     if fits:
@@ -112,7 +116,10 @@ def _check_device(instance: Instance, finding: Diagnosis, faults: list[Fault], n
         return False
     notes.append(f"{name}: proved infeasible alone, at its least keep rate with the whole spectrum")
     if math.isfinite(finding.required):
-        more, less = (_any_fits(_with(tasks, budget, finding.required * (1 + s * 1e-6))) for s in (1, -1))
+        values = [finding.required * (1 + s * 1e-6) for s in (1, -1)]
+        if budget == "bandwidth_hz":
+            values = [_usable_hz(replace(instance, bandwidth_hz=max(v, whole))) for v in values]
+        more, less = (_any_fits(_with(tasks, budget, value)) for value in values)
         if more is False:
             faults.append(
                 Fault(name, "diagnosis.required", f"{finding.required!r} ({budget})", "more: still infeasible")
@@ -140,9 +147,19 @@ def _with(tasks: list[Task], budget: str, value: float) -> list[Task]:
 
 def _least_keep(instance: Instance, k: int) -> float:
     levels = instance.keep_levels or (None,) * instance.num_devices
-    if instance.common_keep:  # one rate for all lies above everybody's least
-        return max(_least_own(instance, i, own) for i, own in enumerate(levels))
-    return _least_own(instance, k, levels[k])
+    if not instance.common_keep:
+        return _least_own(instance, k, levels[k])
+    least = max(_least_own(instance, i, own) for i, own in enumerate(levels))  # one rate for all lies above these
+    stepped = [own.tolist() for own in levels if own is not None]
+    shared = set(stepped[0]).intersection(*stepped[1:]) if stepped else set()
+    return min((rate for rate in shared if rate >= least), default=least)
+
+
+def _usable_hz(instance: Instance) -> float:
+    """The band in Hz, or what its whole resource blocks come to."""
+    if instance.block_hz is None:
+        return float(instance.bandwidth_hz)
+    return float(blocks_there(instance) * instance.block_hz)
 
 
 def _least_own(instance: Instance, k: int, levels: FloatArray | None) -> float:
@@ -160,7 +177,7 @@ def _tasks(instance: Instance, k: int) -> list[Task]:
             payload_bits=float(instance.payload_fixed_bits[k]) + bits * keep,
             work=float(instance.cycles_fixed[k]) + cycles * keep,
             latency_s=float(instance.latency_s),
-            bandwidth_hz=float(instance.bandwidth_hz),
+            bandwidth_hz=_usable_hz(instance),
             channels=len(gain),
             gain=gain[gain > 0],
             noise_w_per_hz=float(dbm_to_w(instance.noise_psd_dbm_per_hz)),
@@ -269,22 +286,29 @@ def _check_spectrum(instance: Instance, finding: Diagnosis, faults: list[Fault],
             return True
         notes.append("the best sub-carriers would do for each device alone; overlaps are not examined")
         return False
-    band = float(instance.bandwidth_hz)
+    band = _usable_hz(instance)
     low, high = np.zeros(len(tasks)), np.full(len(tasks), band)
     for _ in range(34):
         middle = 0.5 * (low + high)
         fits = [_any_fits(_with(task, "bandwidth_hz", float(b))) for task, b in zip(tasks, middle, strict=True)]
         high = np.where([answer is True for answer in fits], middle, high)
         low = np.where([answer is False for answer in fits], middle, low)
-        least, enough = _blocks(instance, low).sum(), _blocks(instance, high).sum()
-        if least > band * (1 + MARGIN):
-            notes.append(f"proved: devices need more than {least:.6g} Hz, there are {band:.6g} Hz")
+        least, enough, there = _blocks(instance, low).sum(), _blocks(instance, high).sum(), band
+        if instance.block_hz is not None:  # numbers of blocks
+            there = blocks_there(instance)
+        if least > there * (1 + MARGIN):
+            if instance.block_hz is None:
+                notes.append(f"proved: devices need more than {least:.6g} Hz, there are {there:.6g} Hz")
+            else:
+                notes.append(f"proved: devices need at least {least:.0f} resource blocks, there are {there}")
+                least *= instance.block_hz
             if least > finding.required * (1 + 1e-6):
                 text = f"{finding.required!r} (bandwidth_hz)"
                 faults.append(Fault("uplink", "diagnosis.required", text, f"more than {least:.6g}"))
             return True
-        if enough <= band and all(_any_fits(t) for t in tasks):
-            allowed = f"a spectrum that is too small; {enough:.6g} Hz are enough"
+        if enough <= there and all(_any_fits(t) for t in tasks):
+            unit = "Hz" if instance.block_hz is None else "blocks"
+            allowed = f"a spectrum that is too small; {enough:.6g} {unit} are enough"
             faults.append(Fault("uplink", "diagnosis", "bandwidth_hz", allowed))
             return False
     notes.append("the spectrum is too close to enough to be decided in double precision")
@@ -292,10 +316,22 @@ def _check_spectrum(instance: Instance, finding: Diagnosis, faults: list[Fault],
 
 
 def _blocks(instance: Instance, bandwidth_hz: FloatArray) -> FloatArray:
-    """Bandwidth rounded up to whole resource blocks where the access scheme has them."""
+    """Bandwidths in Hz as they are, or as numbers of whole resource blocks, rounded up. Shape [K]."""
     if instance.block_hz is None:
         return bandwidth_hz
-    return np.asarray(np.ceil(bandwidth_hz / instance.block_hz * (1 - 1e-12)) * instance.block_hz)
+    return np.asarray(np.ceil(bandwidth_hz / instance.block_hz * (1 - 1e-12)))
+
+
+def _check_count(instance: Instance, finding: Diagnosis, faults: list[Fault], notes: list[str]) -> bool:
+    """More devices than sub-carriers: each has something to send, at the least keep rate too."""
+    there, devices = instance.gain.shape[1] if instance.access == "ofdma" else 0, instance.num_devices
+    stated = (finding.available, finding.required)
+    if not there or devices <= there or stated != (there, devices):
+        allowed = f"{devices} devices and {there} sub-carriers, where there are fewer sub-carriers than devices"
+        faults.append(Fault("uplink", "diagnosis", f"subcarriers, {stated}", allowed))
+        return False
+    notes.append(f"proved: each of {devices} devices needs a sub-carrier, there are {there}")
+    return True
 
 
 def _least_channels(tasks: list[Task]) -> int:

@@ -7,13 +7,16 @@ Resources cap keep rates from above only (formulation 5.1), so an instance is in
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import numpy as np
 
+from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Diagnosis
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import block_count
+from edgealloc.solvers.fdma.alone import NEAR, UNITS, Alone, lacking, round_up, together
 from edgealloc.solvers.fdma.bandwidth import (
     BLOCKED_BOTH,
     BLOCKED_DEADLINE,
@@ -28,25 +31,17 @@ from edgealloc.solvers.row import (
     BIT1,
     CYC0,
     CYC1,
-    DEADLINE,
     DOWN,
-    ENERGY,
     FMAX,
     FMIN,
     KAPPA,
     PER_BIT,
-    PMAX,
-    device_rows,
 )
-from edgealloc.units import FloatArray, IntArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
-__all__ = ["diagnose", "diagnose_problem", "round_up"]
+__all__ = ["diagnose", "diagnose_problem"]
 
 MAX_DEVICES = 20  # a diagnosis each; the rest is counted
-
-# Budget of the instance -> column of the device row, in the order in which remedies are offered.
-_REMEDIES = {"freq_max_hz": FMAX, "latency_s": DEADLINE, "energy_j": ENERGY, "power_max_w": PMAX}
-_UNITS = {"freq_max_hz": "Hz", "latency_s": "s", "energy_j": "J", "power_max_w": "W", "bandwidth_hz": "Hz"}
 
 
 def diagnose(cell: Cell) -> tuple[Diagnosis, ...]:
@@ -55,74 +50,90 @@ def diagnose(cell: Cell) -> tuple[Diagnosis, ...]:
     A device counts as blocked only if it stays so under budgets larger by 1e-12, and the spectrum as too small
     only if the *proven* least bandwidths exceed it, so that no rounding error makes an instance infeasible.
     """
-    needed = cell.bandwidth_at(cell.low, np.zeros_like(cell.low))[BANDWIDTH]
-    if float(np.sum(needed)) <= cell.bandwidth_hz * (1.0 - 1e-9):
+    enough = cell.bandwidth_at(cell.low, np.zeros_like(cell.low))[BANDWIDTH]
+    if float(np.sum(enough)) <= cell.bandwidth_hz * (1.0 - 1e-9):
         return ()
     needed = cell.relaxed_bandwidth_at(cell.low)[BANDWIDTH]
-    alone = np.flatnonzero(needed > cell.bandwidth_hz * (1.0 + 1e-9))
-    if len(alone):
-        rows = device_rows(cell.problem.instance, cell.adapter)
-        findings = [_blocked_device(cell, int(k), rows[k]) for k in alone[:MAX_DEVICES]]
-        if len(alone) > MAX_DEVICES:
-            count = len(alone) - MAX_DEVICES
-            message = f"{count} more devices are infeasible with the whole spectrum at keep_min"
-            findings.append(Diagnosis(None, "latency_s", cell.problem.instance.latency_s, math.inf, message))
-        return tuple(findings)
+    keep = np.clip(np.exp(cell.low), cell.problem.instance.keep_min, cell.problem.instance.keep_max)
+    alone = needed > cell.bandwidth_hz * (1.0 + 1e-9)
+    if alone.any():
+        return _blocked(cell.problem.instance, keep, needed, alone)
     total = cell.least_total_hz(cell.low)
     if total <= cell.bandwidth_hz:
         return ()
-    worst = np.argsort(needed)[::-1][:3]
-    names = ", ".join(f"{cell.problem.instance.device_names[k]} ({needed[k]:.4g} Hz)" for k in worst)
-    message = (
-        f"the spectrum is too small even at keep_min: all devices together need {total:.6g} Hz, there are "
-        f"{cell.bandwidth_hz:.6g} Hz; the largest needs are {names}; raise bandwidth_hz to "
-        f"{round_up(total)} or allow selection"
-    )
-    return (Diagnosis(None, "bandwidth_hz", cell.bandwidth_hz, total, message),)
+    required = float(np.sum(enough)) * (1.0 + SHRINK)
+    return (_crowded(cell.problem.instance, needed, required if total > required * (1.0 - NEAR) else math.inf),)
 
 
 def diagnose_problem(problem: Problem) -> tuple[Diagnosis, ...]:
     """Why a problem with levels, menus or resource blocks is infeasible; a finding in any case.
 
-    Its easiest continuous form, with every device at its least allowed rate in the menu row that needs the least
-    bandwidth, is diagnosed first; what is left is the rounding up to whole blocks, or levels without a common one.
+    Every device is at its least allowed rate in the menu row that needs the least bandwidth. What that leaves open
+    are levels without a common one, and calls too close for proofs in doubles.
     """
     inst = problem.instance
-    k = inst.num_devices
-    levels = inst.keep_levels or (None,) * k
-    least = np.array([low if own is None else own[0] for low, own in zip(inst.keep_min, levels, strict=True)])
-    if inst.common_keep:
-        least = np.full(k, least.max())
-    menus = inst.adapter_options or (None,) * k
-    rows = max((len(menu) for menu in menus if menu), default=1)
-    need, option = np.full(k, math.inf), np.zeros(k, dtype=np.intp)
-    for row in range(rows):
-        trial = np.array([min(row, len(menu) - 1) if menu else 0 for menu in menus], dtype=np.intp)
-        cell = _easiest(problem, least, trial)
-        band = cell.relaxed_bandwidth_at(cell.low)[BANDWIDTH]
-        better = band < need
-        need, option = np.where(better, band, need), np.where(better, trial, option)
-    findings = diagnose(_easiest(problem, least, option))
-    if findings:
-        return findings
-    if inst.common_keep and not all(own is None or float(least[0]) in own for own in levels):
+    least = _least_keeps(inst)
+    if least is None:
         message = (
-            "common_keep needs a keep level that all devices share, and none that they share fits the "
-            "spectrum; give them keep_levels in common or allow selection"
+            "common_keep needs a keep level that all devices share and may take, and there is none; give them "
+            "keep_levels in common or allow selection"
         )
         return (Diagnosis(None, "keep_levels", 0.0, math.inf, message),)
+    needed, enough = np.full((2, inst.num_devices), math.inf)
+    menus = inst.adapter_options or (None,) * inst.num_devices
+    for row in range(max((len(menu) for menu in menus if menu), default=1)):
+        trial = np.array([min(row, len(menu) - 1) if menu else 0 for menu in menus], dtype=np.intp)
+        cell = _easiest(problem, least, trial)
+        needed = np.minimum(needed, cell.relaxed_bandwidth_at(cell.low)[BANDWIDTH])
+        enough = np.minimum(enough, cell.bandwidth_at(cell.low, np.zeros_like(least))[BANDWIDTH])
+    if inst.block_hz is None:
+        there, total, required = inst.bandwidth_hz, float(np.sum(needed)), float(np.sum(enough)) * (1.0 + SHRINK)
+        alone, sure = needed > there * (1.0 + SHRINK), total > required * (1.0 - NEAR)
+        short = total > there * (1.0 + SHRINK)
+    else:
+        blocks, most = (np.ceil(need / inst.block_hz * (1.0 - SHRINK)) for need in (needed, enough))
+        there = float(block_count(inst.bandwidth_hz, inst.block_hz))
+        alone, short, sure = blocks > there, bool(np.sum(blocks) > there), bool(np.all(blocks == most))
+        required = float(np.sum(most) * inst.block_hz)
+    if alone.any():
+        return _blocked(inst, least, needed, alone)
+    if short:
+        return (_crowded(inst, needed, required if sure else math.inf),)
     message = f"the spectrum of {inst.bandwidth_hz:.6g} Hz is too small for the allowed keep rates"
-    required = math.inf
-    if inst.access == "rb" and inst.block_hz is not None:
-        blocks = np.ceil(need / inst.block_hz)
-        there = block_count(inst.bandwidth_hz, inst.block_hz)
-        required = float(np.sum(blocks) * inst.block_hz)
+    return (Diagnosis(None, "bandwidth_hz", inst.bandwidth_hz, math.inf, message),)
+
+
+def _least_keeps(inst: Instance) -> FloatArray | None:
+    """Least allowed keep rate of each device, of all together under ``common_keep``; None if they share none."""
+    levels = inst.keep_levels or (None,) * inst.num_devices
+    if not inst.common_keep:
+        return np.array([low if own is None else own[0] for low, own in zip(inst.keep_min, levels, strict=True)])
+    low, high = float(inst.keep_min.max()), float(inst.keep_max.min())
+    stepped = [own for own in levels if own is not None]
+    shared = reduce(np.intersect1d, stepped) if stepped else np.array([low])
+    shared = shared[(shared >= low) & (shared <= high)]
+    return np.full(inst.num_devices, shared[0]) if len(shared) else None
+
+
+def _crowded(inst: Instance, needed: FloatArray, required: float) -> Diagnosis:
+    """The finding when all devices fit alone, but not together."""
+    names = inst.device_names
+    worst = ", ".join(f"{names[k]} ({needed[k]:.4g} Hz)" for k in np.argsort(needed)[::-1][:3])
+    sure = math.isfinite(required)
+    remedy = f"raise bandwidth_hz to {round_up(required)} or" if sure else "raise bandwidth_hz or"
+    if inst.block_hz is None:
         message = (
-            "too few resource blocks even at the least keep rates: all devices together need "
-            f"{int(np.sum(blocks))} blocks of {inst.block_hz:.6g} Hz, there are {there}; raise bandwidth_hz to "
-            f"{round_up(required)} or allow selection"
+            f"the spectrum is too small even at keep_min: all devices together need {np.sum(needed):.6g} Hz, "
+            f"there are {inst.bandwidth_hz:.6g} Hz; the largest needs are {worst}; {remedy} allow selection"
         )
-    return (Diagnosis(None, "bandwidth_hz", inst.bandwidth_hz, required, message),)
+    else:
+        blocks = np.ceil(needed / inst.block_hz * (1.0 - SHRINK))
+        message = (
+            f"too few resource blocks even at the least keep rates: all devices together need "
+            f"{'' if sure else 'at least '}{int(np.sum(blocks))} blocks of {inst.block_hz:.6g} Hz, there are "
+            f"{block_count(inst.bandwidth_hz, inst.block_hz)}; {remedy} allow selection"
+        )
+    return Diagnosis(None, "bandwidth_hz", inst.bandwidth_hz, required, message)
 
 
 def _easiest(problem: Problem, least: FloatArray, option: IntArray) -> Cell:
@@ -140,70 +151,64 @@ def _easiest(problem: Problem, least: FloatArray, option: IntArray) -> Cell:
     return Cell.of(type(problem)(eased, problem.underfit))
 
 
-def _blocked_device(cell: Cell, k: int, row: FloatArray) -> Diagnosis:
-    """The finding for a device that is infeasible alone with the whole spectrum."""
-    inst = cell.problem.instance
-    keep = math.exp(cell.low[k])
-    band, *_rest, regime = least_bandwidth(row, keep, 0.0)
-    required = {budget: _least_budget(row, keep, budget, cell.bandwidth_hz) for budget in _REMEDIES}
-    static = float(inst.energy_static_j[k])
-    required["energy_j"] += static
-    available = {budget: float(row[column]) for budget, column in _REMEDIES.items()}
-    available["energy_j"] += static
-    bits = row[BIT0] + row[BIT1] * keep
-    work = row[CYC0] + row[CYC1] * keep
-    name = inst.device_names[k]
+def _blocked(inst: Instance, keep: FloatArray, needed: FloatArray, alone: BoolArray) -> tuple[Diagnosis, ...]:
+    """Findings for devices that are infeasible alone, and for the spectrum where the others lack that too. [K]."""
+    findings: list[Diagnosis] = []
+    index = np.flatnonzero(alone)
+    for k in index[:MAX_DEVICES]:
+        findings += _blocked_device(inst, int(k), Alone.of(inst, int(k), float(keep[k])))
+    if len(index) > MAX_DEVICES:
+        message = f"{len(index) - MAX_DEVICES} more devices are infeasible with the whole spectrum at keep_min"
+        findings.append(Diagnosis(None, "latency_s", inst.latency_s, math.inf, message))
+    rest = np.where(alone, 0.0, needed)
+    if inst.block_hz is not None:
+        rest = np.ceil(rest / inst.block_hz * (1.0 - SHRINK)) * inst.block_hz
+    if float(np.sum(rest)) > inst.bandwidth_hz * (1.0 + NEAR):
+        message = (
+            f"the spectrum is too small for the other devices too: they need {np.sum(rest):.6g} Hz at keep_min, "
+            f"there are {inst.bandwidth_hz:.6g} Hz; raise bandwidth_hz as well or allow selection"
+        )
+        findings.append(Diagnosis(None, "bandwidth_hz", inst.bandwidth_hz, math.inf, message))
+    return tuple(findings)
+
+
+def _blocked_device(inst: Instance, k: int, device: Alone) -> list[Diagnosis]:
+    """The finding for a device that is infeasible alone; one per budget where it takes several to rescue it."""
+    name, available, required = inst.device_names[k], device.available, device.required()
+    primary, what = _reason(inst, k, device)
+    remedies = {budget: value for budget, value in required.items() if math.isfinite(value)}
+    if remedies:
+        first = primary if primary in remedies else next(iter(remedies))
+        order = dict.fromkeys((first, *remedies))
+        ways = [f"raise {budget} to {round_up(remedies[budget])} {UNITS[budget]}" for budget in order]
+        message = f"{name} {what}; {', or '.join(ways)}, or select it out (selection)"
+        return [Diagnosis(name, first, available[first], remedies[first], message)]
+    names = lacking(device.fits, available) if inst.gain[k] > 0.0 else ()
+    if len(names) < 2:
+        message = f"{name} {what}; select it out (selection)"
+        return [Diagnosis(name, primary, available[primary], math.inf, message)]
+    message = f"{name} {what}; {together(names)}, or select it out (selection)"
+    return [Diagnosis(name, budget, available[budget], math.inf, message) for budget in names]
+
+
+def _reason(inst: Instance, k: int, device: Alone) -> tuple[str, str]:
+    """The budget that lacks first in the easiest menu row, and a sentence without its subject."""
     if inst.gain[k] == 0.0:
-        primary, what = "energy_j", "has no channel (gain 0) and cannot upload at any keep rate"
-    elif regime == BLOCKED_DEADLINE:
+        return "energy_j", "has no channel (gain 0) and cannot upload at any keep rate"
+    found = [least_bandwidth(row, device.keep, 0.0) for row in device.rows]
+    row, (band, *_rest, regime) = min(zip(device.rows, found, strict=True), key=lambda pair: pair[1][0])
+    bits, work = row[BIT0] + row[BIT1] * device.keep, row[CYC0] + row[CYC1] * device.keep
+    if regime == BLOCKED_DEADLINE:
         seconds = bits * row[DOWN] + work / row[FMAX]
-        primary, what = "latency_s", "cannot finish computing before the deadline at any keep rate"
-        what += f": needs {seconds:.4g} s without the upload, has {inst.latency_s:.4g} s"
-    elif regime == BLOCKED_ENERGY:
-        least = row[KAPPA] * row[FMIN] ** 2 * work + row[PER_BIT] * bits + static
-        primary, what = "energy_j", "has too little energy at any keep rate, spectrum and frequency"
-        what += f": needs more than {least:.4g} J, has {inst.energy_j[k]:.4g} J"
-    elif regime == BLOCKED_BOTH:
-        primary, what = "energy_j", "cannot afford a frequency that meets the deadline at any keep rate"
-    elif regime == BLOCKED_POWER:
-        primary, what = "power_max_w", "cannot upload in the time that is left, with any bandwidth"
-    else:
-        primary, what = "bandwidth_hz", "needs more than the whole spectrum at keep_min"
-        what += f": {band:.4g} Hz of {cell.bandwidth_hz:.4g} Hz"
-        required["bandwidth_hz"], available["bandwidth_hz"] = band, cell.bandwidth_hz
-    order = dict.fromkeys((primary, *required))
-    remedies = [
-        f"raise {budget} to {round_up(required[budget])} {_UNITS[budget]}"
-        for budget in order
-        if math.isfinite(required[budget]) and required[budget] > available[budget]
-    ]
-    remedies.append("select it out (selection)")
-    message = f"{name} {what}; {', or '.join(remedies)}"
-    return Diagnosis(name, primary, available[primary], required[primary], message)
-
-
-def round_up(value: float) -> str:
-    """Four significant digits, never below the value, so that the remedy works as printed."""
-    unit = 10.0 ** (math.floor(math.log10(value)) - 3)
-    return f"{math.ceil(value / unit) * unit:.4g}"
-
-
-def _least_budget(row: FloatArray, keep: float, budget: str, bandwidth_hz: float) -> float:
-    """Least value of one budget with which the device fits into the spectrum at keep, others unchanged."""
-    column = _REMEDIES[budget]
-
-    def fits(value: float) -> bool:
-        trial = row.copy()
-        trial[column] = value
-        return bool(least_bandwidth(trial, keep, 0.0)[0] <= bandwidth_hz * (1.0 - SHRINK))
-
-    low = max(float(row[column]), 1e-12)
-    high = 2.0 * low
-    while not fits(high):
-        if high > 1e9 * max(float(row[column]), 1e-3):
-            return math.inf
-        low, high = high, 2.0 * high
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if fits(middle) else (middle, high)
-    return high
+        what = "cannot finish computing before the deadline at any keep rate"
+        return "latency_s", f"{what}: needs {seconds:.4g} s without the upload, has {inst.latency_s:.4g} s"
+    if regime == BLOCKED_ENERGY:
+        least = row[KAPPA] * row[FMIN] ** 2 * work + row[PER_BIT] * bits + device.static_j
+        what = "has too little energy at any keep rate, spectrum and frequency"
+        return "energy_j", f"{what}: needs more than {least:.4g} J, has {inst.energy_j[k]:.4g} J"
+    if regime == BLOCKED_BOTH:
+        return "energy_j", "cannot afford a frequency that meets the deadline at any keep rate"
+    if regime == BLOCKED_POWER:
+        return "power_max_w", "cannot upload in the time that is left, with any bandwidth"
+    what = "needs more than the whole spectrum at keep_min"
+    return "bandwidth_hz", f"{what}: {band:.4g} Hz of {inst.bandwidth_hz:.4g} Hz"

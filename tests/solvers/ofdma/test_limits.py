@@ -36,8 +36,10 @@ def test_too_few_subcarriers(make_instance: Any) -> None:
     """Three devices, two sub-carriers: each fits alone, whatever the assignment one goes without."""
     result = solve(make_instance("ofdma", 3, 2))
     assert result.status is Status.INFEASIBLE
-    assert result.diagnosis[0].budget == "bandwidth_hz"
+    (finding,) = result.diagnosis
+    assert (finding.device, finding.budget, finding.available, finding.required) == (None, "subcarriers", 2.0, 3.0)
     assert "at least 1 of 3 devices" in result.message
+    assert not any(name in result.message for name in ("latency_s", "energy_j", "bandwidth_hz", "power_max_w"))
     accepted(result)
 
 
