@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["METHODS", "Method", "compare", "find_method", "load", "solve"]
 
+# What arithmetic and its assumptions raise where they fail; what the machine or its packages lack raises on.
+_BREAKDOWNS = (ArithmeticError, ValueError, LookupError, AssertionError, EdgeallocError)
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -62,7 +65,7 @@ class Method:
         """Solve a problem, after compiling what that needs and this machine lacks.
 
         A method that breaks down on a valid problem gives ``error``, or ``feasible`` with the warm start where
-        that is within all budgets.
+        that is within all budgets. What the caller's own callback raises is raised.
 
         Raises
         ------
@@ -95,7 +98,7 @@ class Method:
                 result: Result = entry(problem, asked, *named)
         except (InputError, MissingPackageError, RefusedError):
             raise
-        except (ArithmeticError, ValueError, LookupError, AssertionError, EdgeallocError) as error:
+        except _BREAKDOWNS as error:
             if error in from_outside:
                 raise
             result = _broken_down(problem, self.name, options, error, clock.seconds)

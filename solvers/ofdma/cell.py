@@ -157,7 +157,7 @@ class OfdmaCell:
             log2_a=log2,
             order=order,
             scale=float(pooled),
-            size=max(abs(problem.free_objective), 1e-300),
+            size=max(problem.size, 1e-300),
             worst=_worst(problem),
             common=inst.common_keep,
         )

@@ -11,7 +11,7 @@ import pytest
 
 from edgealloc.api import METHODS, Method, solve
 from edgealloc.data.instance import Instance
-from edgealloc.data.outcome import Status
+from edgealloc.data.outcome import Snapshot, Status
 from edgealloc.data.spec import BoundSpec
 from edgealloc.errors import EdgeallocError, InputError, RefusedError
 from edgealloc.files.instance import load_instance
@@ -174,6 +174,11 @@ def refusing(problem: Problem, options: Options) -> Result:
     raise RefusedError("not this one")
 
 
+def raising(snapshot: Snapshot) -> None:
+    """A callback that fails."""
+    raise LookupError("mine")
+
+
 def method_of(entry: str) -> Method:
     """A method named ``bnb`` of a function of this module."""
     return Method("bnb", "", lambda problem: True, "any problem", f"{__name__}:{entry}")
@@ -199,6 +204,8 @@ def test_what_the_caller_can_mend_still_raises(make_instance: Any, monkeypatch: 
         solve(inst, "convex")
     with pytest.raises(InputError):
         solve(inst, "psca:nonsense")
+    with pytest.raises(LookupError, match="mine"):
+        solve(inst, "bnb", callback=raising)
     monkeypatch.setitem(METHODS, "bnb", method_of("refusing"))
     with pytest.raises(RefusedError, match="not this one"):
         solve(inst, "bnb")

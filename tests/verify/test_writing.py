@@ -1,0 +1,77 @@
+"""Certificates are written where they once were not, in the time that is given, and never at a result's cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgealloc.api import load, solve
+from edgealloc.data.outcome import Status
+from edgealloc.data.spec import BoundSpec
+from edgealloc.errors import EdgeallocError
+from edgealloc.solvers.certify.write import certified
+from edgealloc.verify.certificate import check_certificate
+from edgealloc.verify.solution import verify
+from tests.places import FAULTS
+
+
+def proved(source: Any, **options: Any) -> None:
+    """The optimum stays one with its certificate, and the checker accepts both."""
+    result = solve(source, "bnb", time_limit=60.0, **options)
+    assert result.status is Status.OPTIMAL, result
+    after, certificate = certified(result)
+    assert after.status is Status.OPTIMAL, after.message
+    instance = result.problem.instance
+    assert not check_certificate(instance, certificate).faults
+    assert verify(instance, after.solution()).ok
+
+
+@pytest.mark.parametrize("pooling", ["global", "device"])
+@pytest.mark.parametrize(
+    ("loss_range", "lipschitz", "sparsity"), [(0.0, 1.0, 0.5), (1.0, 0.0, 0.5), (1.0, 1.0, 0.0)]
+)
+def test_a_stability_term_that_is_constant(
+    make_instance: Any, pooling: Any, loss_range: float, lipschitz: float, sparsity: float
+) -> None:
+    """Its slope is zero over zero at a loss range of 0, and rounding outwards made nothing of an exact zero."""
+    bound = BoundSpec(
+        pooling=pooling, loss_range=loss_range, lipschitz=lipschitz, sparsity_weight=sparsity, underfit_weight=0.1
+    )
+    for access, subcarriers in (("rb", 0), ("ofdma", 4)):
+        proved(make_instance(access, 2, subcarriers, bound=bound, payload_lora_bits=2e8))
+
+
+def test_levels_of_a_device_that_carries_none(make_instance: Any) -> None:
+    """The weak device carries rates below its least level only: what lies between has not to be proved."""
+    base = make_instance("fdma", 2)
+    gain = np.array([base.gain[0], base.gain[1] * 1e-5])
+    inst = base.with_changes(
+        gain=gain,
+        exclusion_penalty=1e6,
+        keep_levels=(None, np.array([0.9, 1.0])),
+        bound=BoundSpec(pooling="device"),
+    )
+    result = solve(inst, "bnb")
+    assert result.allocation is not None
+    assert result.allocation.selected.tolist() == [True, False]
+    proved(inst)
+
+
+@pytest.mark.parametrize(
+    "name", ["seed306", "seed998", "seed684", "seed864", "seed22", "seed1048", "seed522", "seed386", "seed1301"]
+)
+def test_instances_that_had_no_certificate(name: str) -> None:
+    path = FAULTS / "instances" / f"{name}.json"
+    if not path.exists():
+        pytest.skip(f"{path} is absent; set EDGEALLOC_FAULTS to the folder of instances that failed once")
+    proved(load(path))
+
+
+@pytest.mark.parametrize(("access", "subcarriers"), [("rb", 0), ("ofdma", 6)])
+def test_writing_ends_with_its_time_limit(make_instance: Any, access: Any, subcarriers: int) -> None:
+    result = solve(make_instance(access, 2, subcarriers), "bnb")
+    with pytest.raises(EdgeallocError, match="took longer than 1e-09 s; the result stands as it is"):
+        certified(result, time_limit=1e-9)
+    assert certified(result, time_limit=None)[0].status is result.status
