@@ -324,11 +324,12 @@ def _blocks(instance: Instance, bandwidth_hz: FloatArray) -> FloatArray:
 
 def _check_count(instance: Instance, finding: Diagnosis, faults: list[Fault], notes: list[str]) -> bool:
     """More devices than sub-carriers: each has something to send, at the least keep rate too."""
-    there, devices = instance.gain.shape[1] if instance.access == "ofdma" else 0, instance.num_devices
-    stated = (finding.available, finding.required)
-    if not there or devices <= there or stated != (there, devices):
+    there, devices = instance.num_subcarriers or 0, instance.num_devices
+    stated = finding.available == there and finding.required == devices
+    if not 0 < there < devices or not stated:
         allowed = f"{devices} devices and {there} sub-carriers, where there are fewer sub-carriers than devices"
-        faults.append(Fault("uplink", "diagnosis", f"subcarriers, {stated}", allowed))
+        value = f"subcarriers, {finding.available!r} and {finding.required!r}"
+        faults.append(Fault("uplink", "diagnosis", value, allowed))
         return False
     notes.append(f"proved: each of {devices} devices needs a sub-carrier, there are {there}")
     return True

@@ -90,6 +90,18 @@ def test_infeasible_needs_a_diagnosis_and_no_selection(make_instance):
     assert [fault.field for fault in report.faults] == ["status"]
 
 
+@pytest.mark.parametrize(
+    "change", [{}, {"subcarriers": 3}, {"available": 3.0}, {"required": 4.0}, {"access": "fdma"}]
+)
+def test_more_devices_than_subcarriers_is_counted(make_instance, change):
+    fields = {"access": "ofdma", "subcarriers": 2, "available": 2.0, "required": 3.0} | change
+    instance = make_instance(fields["access"], 3, fields["subcarriers"])
+    finding = Diagnosis(None, "subcarriers", fields["available"], fields["required"], "")
+    report = verify(instance, _infeasible(instance, finding))
+    assert report.ok is not bool(change)
+    assert any(note.startswith("proved: each of 3 devices") for note in report.notes) is not bool(change)
+
+
 def _wide(make_instance, **changes):
     """A device that sends few bits over a wide band: the power that it needs is far below the noise."""
     fields = {
