@@ -70,12 +70,8 @@ def keep_at_rate(row, r, p):  # type: ignore[no-untyped-def]
 
 @kernel
 def keep_cap(row, inv_a, log2_a, used):  # type: ignore[no-untyped-def]
-    """(Largest keep rate on (fractions of) sub-carriers, water level in W; 0 if none).
-
-    inv_a, log2_a, used: [M], sub-carriers in the order of increasing 1/a.
-    """
-    cap, level, _excess = water(row, inv_a, log2_a, used)
-    return cap, level
+    """(Largest keep rate on (fractions of) sub-carriers, water level in W; 0 if none); [M] by increasing 1/a."""
+    return water(row, inv_a, log2_a, used)[:2]
 
 
 @kernel
@@ -100,8 +96,7 @@ def water(row, inv_a, log2_a, used):  # type: ignore[no-untyped-def]
 def _weak_water(row, inv_a, used):  # type: ignore[no-untyped-def]
     """(Largest keep rate, water level above inv_a[0] in W) at a low signal-to-noise ratio; used[0] > 0.
 
-    All is said relative to inv_a[0]: z of the level, d of the other sub-carriers, so that nothing cancels. The
-    search is over log z.
+    All is relative to inv_a[0], so that nothing cancels: z of the level (searched by log z), d of sub-carriers.
     """
     base = inv_a[0]
     n, sunk = 0.0, 0.0  # sub-carriers under water, and the sum of their d

@@ -294,11 +294,13 @@ def test_a_route_that_fails_is_a_status() -> None:
             raise RouteError("no such luck")
 
     result = solve_psca(Problem(cell(3)), route=Fails())
-    assert result.status is Status.NO_SOLUTION
-    assert "no such luck" in result.message
+    assert result.status is Status.LOCALLY_SOLVED  # by a few nodes of branch and bound instead
+    assert result.allocation is not None
+    assert result.problem.evaluate(result.allocation).feasible
+    assert "no such luck; this one is of" in result.message
     pytest.importorskip("cvxpy")
     strange = solve_psca(Problem(cell(3)), route=Reference(solver="NONESUCH"))
-    assert strange.status is Status.NO_SOLUTION
+    assert strange.status is Status.LOCALLY_SOLVED
     assert "NONESUCH" in strange.message
 
 
