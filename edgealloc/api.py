@@ -75,7 +75,7 @@ class Method:
             Without a package that the method needs.
         RefusedError
             When the method does not take the problem.
-        """  # noqa: DOC501  (it raises again what the user's callback raised)
+        """
         from edgealloc.solvers.compiling.clock import Clock
 
         module, function = self.entry.split(":")

@@ -231,7 +231,7 @@ def _rescue(result: Result, control: Control) -> Result:
         if exact.allocation is not None:
             found.append((exact.objective, "this one is of a few nodes of branch and bound", exact.allocation))
         if exact.status is Status.INFEASIBLE:
-            remedy = f"there is none: {exact.message}"
+            remedy = f"there is none, says an exact method: {exact.message}"
     if not found:
         return replace(result, message=f"{result.message}; {remedy}")
     value, how, allocation = min(found, key=lambda each: each[0])

@@ -97,7 +97,7 @@ def test_more_devices_than_subcarriers_is_counted(make_instance, change):
     fields = {"access": "ofdma", "subcarriers": 2, "available": 2.0, "required": 3.0} | change
     instance = make_instance(fields["access"], 3, fields["subcarriers"])
     finding = Diagnosis(None, "subcarriers", fields["available"], fields["required"], "")
-    report = verify(instance, _infeasible(instance, finding))
+    report = verify(instance, claim_infeasible(instance, finding))
     assert report.ok is not bool(change)
     assert any(note.startswith("proved: each of 3 devices") for note in report.notes) is not bool(change)
 
