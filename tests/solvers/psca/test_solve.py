@@ -325,7 +325,7 @@ def test_nothing_possible_is_no_solution() -> None:
     assert result.allocation is None
     late = solve(inst.with_changes(latency_s=1e-3), "psca")
     assert late.status is Status.NO_SOLUTION
-    assert "there is none: dev-0000" in late.message
+    assert "there is none, says an exact method: dev-0000" in late.message
 
 
 def test_warm_start_limits_and_callback() -> None:
