@@ -49,7 +49,6 @@ _BOUND = BoundSpec("inverse-keep", 0.02269338, loss_range=4.348237, lipschitz=0.
 def run(folder: Path, devices: int, seed: int, console: Console) -> None:
     """Go through the tour, printing to ``console`` and writing files into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    console.print("The first run on a machine compiles the solvers: only later runs show their true seconds.\n")
     cell = make_cell(CellOptions(devices=devices), np.random.default_rng(seed))
     instance = cell.instance
     console.rule("1. a cell with its own band for everybody (FDMA)")
