@@ -187,7 +187,7 @@ def _common_valley(objective: Objective, option: IntArray) -> tuple[float, Float
 
 
 def _relaxed_selection(objective: Objective, option: IntArray, keep: FloatArray) -> FloatArray:
-    """Least G at common rates [R] over who takes part, the last device in part: devices by their factor. Shape [R].
+    """Least G at common rates over who takes part, the last device in part: devices by their factor. Shapes [R].
 
     G is then a convex function of the weight that takes part, least next to the best number of whole devices.
     """
