@@ -15,7 +15,7 @@ from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.certify.planes import planes_at
 from edgealloc.solvers.separable.choices import Choices
 from edgealloc.units import FloatArray, IntArray
-from edgealloc.verify.certificate import Model
+from edgealloc.verify.certificate import Model, budget_hz, least_of
 from edgealloc.verify.proof.cover import levels_of, options_of, root_box
 from edgealloc.verify.proof.enclosures import Intervals
 
@@ -48,8 +48,9 @@ def infeasible_certificate(problem: Problem) -> Certificate:
         better = needs > least
         least = np.where(better, needs, least)
         best = Planes(*(np.where(better, getattr(planes, n), getattr(best, n)) for n in Planes.__slots__))
-        if np.all(np.isposinf(least)):
-            break
+        each = least_of(choices.device, least, instance.num_devices)
+        if np.any(np.isposinf(each)) or each.sum() > (1.0 + 1e-9) * budget_hz(instance):
+            break  # that is a proof
     return _certificate(instance, choices, option, left, best)
 
 

@@ -111,8 +111,7 @@ def carried(row: FloatArray, noise: FloatArray, wide: float) -> tuple[float, flo
 @njit(cache=True)
 def least_band(row: FloatArray, noise: float, keep: float, band: float) -> float:
     """Least bandwidth in Hz, from above, that carries a keep rate; inf where ``band`` does not."""
-    one = np.array([noise])
-    capped = row.copy()
+    one, capped = np.full(1, noise), row.copy()
     capped[HIGH] = keep
     if not carried(capped, one, band)[0] >= keep:
         return math.inf
@@ -131,15 +130,25 @@ def least_band(row: FloatArray, noise: float, keep: float, band: float) -> float
 @njit(cache=True)
 def caps_of_sets(row: FloatArray, noise: FloatArray, wide: float) -> FloatArray:
     """Largest keep rate on every set of channels, by the set's bits. ``noise`` [M], inf for none; result [2^M]."""
-    order = np.argsort(noise)
-    caps = np.full(1 << len(noise), NEVER)
+    caps, mine = np.full(1 << len(noise), NEVER), np.zeros(len(noise))
     for code in range(1, len(caps)):
-        mine = np.array([noise[m] for m in order if code >> m & 1 and math.isfinite(noise[m])])
-        caps[code] = carried(row, mine, wide)[0]
+        count = 0
+        for m in range(len(noise)):
+            if code >> m & 1 and math.isfinite(noise[m]):
+                at = count  # kept in order
+                while at > 0 and mine[at - 1] > noise[m]:
+                    mine[at] = mine[at - 1]
+                    at -= 1
+                mine[at] = noise[m]
+                count += 1
+        caps[code] = carried(row, mine[:count], wide)[0]
     return caps
 
 
 @njit(cache=True)
 def caps_of_bands(row: FloatArray, noise: float, bands: FloatArray) -> FloatArray:
     """Largest keep rate on each bandwidth in Hz. Shape as ``bands``."""
-    return np.array([carried(row, np.array([noise]), b)[0] for b in bands])
+    caps, one = np.zeros(len(bands)), np.full(1, noise)
+    for i in range(len(bands)):
+        caps[i] = carried(row, one, bands[i])[0]
+    return caps

@@ -47,10 +47,10 @@ KINDS = ("wrong bound", "wrong answer", "raised", "rejected", "no certificate", 
 
 
 def methods_for(instance: Instance, seed: int) -> list[str]:
-    """The exact methods that take an instance, P-SCA, and of the slower ones a sample."""
-    problem = Problem(instance)
-    names = ["auto"] + ["bnb"] * METHODS["convex"].takes(problem) + ["psca"]
-    return names + ["psca+"] * (seed % 4 == 0) + ["highs"] * (seed % 16 == 1)
+    """The method that chooses itself, and of the others a sample, the slower the smaller."""
+    names = ["auto"] + ["bnb"] * (METHODS["convex"].takes(Problem(instance)) and seed % 2 == 0)
+    names += ["psca"] * (seed % 3 == 0) + ["psca+"] * (seed % 12 == 1) + ["highs"] * (seed % 24 == 2)
+    return names
 
 
 def examine(instance: Instance, seed: int) -> tuple[list[Finding], Counter[str]]:
@@ -69,7 +69,7 @@ def examine(instance: Instance, seed: int) -> tuple[list[Finding], Counter[str]]
         if used > LIMIT_S + LATE_S:
             found.append(Finding("late", method, f"{used:.1f} s of processor time for a limit of {LIMIT_S} s"))
         found += _judged(instance, answer, result, method)
-        found += _proved(instance, answer, result, method, np.random.default_rng(seed))
+        found += _proved(instance, answer, result, method, seed)
     return found, ended
 
 
@@ -129,9 +129,7 @@ def _rescued(instance: Instance, finding: Diagnosis, method: str) -> Iterator[Fi
         yield Finding("diagnosis", method, f"{told}, but less does")
 
 
-def _proved(
-    instance: Instance, answer: Answer, result: Result, method: str, rng: np.random.Generator
-) -> Iterator[Finding]:
+def _proved(instance: Instance, answer: Answer, result: Result, method: str, seed: int) -> Iterator[Finding]:
     """Whether an exact claim has a proof that the checker accepts, and no proof of more."""
     exact = result.method in ("convex", "bnb")
     if not exact or result.status not in (Status.OPTIMAL, Status.INFEASIBLE):
@@ -146,26 +144,28 @@ def _proved(
         return
     if result_proved.status is not result.status:
         yield Finding("no certificate", method, f"{result.status.value} became {result_proved.status.value}")
-    solution = result_proved.solution()
-    report = with_certificate(verify(instance, solution), instance, solution, certificate)
-    if not report.ok and result_proved.status is result.status:
-        yield Finding("rejected", method, "with its certificate: " + "; ".join(map(str, report.faults)))
-    if answer.point is not None:
-        yield from _forged(instance, answer, certificate, method, rng)
+    elif seed % 4 == 0:  # what has written the certificate has checked it too; here the whole way of the files
+        solution = result_proved.solution()
+        report = with_certificate(verify(instance, solution), instance, solution, certificate)
+        if not report.ok:
+            yield Finding("rejected", method, "with its certificate: " + "; ".join(map(str, report.faults)))
+    if answer.point is not None and seed % 3 == 1:
+        yield from _forged(instance, answer, certificate, method, seed)
 
 
 def _forged(
-    instance: Instance, answer: Answer, certificate: AnyCertificate, method: str, rng: np.random.Generator
+    instance: Instance, answer: Answer, certificate: AnyCertificate, method: str, seed: int
 ) -> Iterator[Finding]:
-    """Claims above a feasible value, with the proof as it is, and with numbers changed or nodes lost."""
+    """A claim above a feasible value must be refused: with the proof as it is, numbers changed, or a node lost."""
+    rng = np.random.default_rng(seed)
+    kind = ("as it is", "changed", "shortened")[int(rng.integers(3))]
     above = answer.value + max(1e-6 * abs(answer.value), 1e-300)
-    for kind in ("as it is", "changed", "shortened"):
-        data = certificate.to_file()
-        data["lower_bound"] = above
-        if kind == "shortened" and len(data.get("nodes", ())) > 2:
-            data["nodes"].pop()
-        if kind == "changed":
-            mutate(data, rng, most=3)
-        data["sha256"] = seal(data)
-        if not refused(instance, data):
-            yield Finding("false proof", method, f"{above!r} proved, but {answer.value!r} is reached")
+    data = certificate.to_file()
+    data["lower_bound"] = above
+    if kind == "shortened" and len(data.get("nodes", ())) > 2:
+        data["nodes"].pop()
+    if kind == "changed":
+        mutate(data, rng, most=3)
+    data["sha256"] = seal(data)
+    if not refused(instance, data):
+        yield Finding("false proof", method, f"{kind}: {above!r} proved, but {answer.value!r} is reached")

@@ -22,7 +22,7 @@ from edgealloc.units import FloatArray
 from tests.fuzz.carry import F_MAX, HIGH, NEVER, caps_of_bands, carried, flow, least_band, least_frequency
 from tests.fuzz.cell import OUT, Cell, Choice
 from tests.fuzz.exact import faults_of, value_of
-from tests.fuzz.spread import best_split, bound_below
+from tests.fuzz.spread import at_split, between, bound_below
 from tests.fuzz.weigh import bound, least_in_box
 
 EASE = 1e-11
@@ -94,10 +94,7 @@ def _searched(cell: Cell) -> Iterator[Candidate]:
             needs = _needs(cell, combination, low)
             if not math.fsum(needs) <= cell.instance.bandwidth_hz:
                 continue
-            rows = _rows(cell, combination, high)
-            value, keep, grant = best_split(
-                cell.instance.bandwidth_hz, needs, rows, cell.noise, low, high, pay, *cell.bound
-            )
+            value, keep, grant = _best_split(cell, combination, needs)
         else:
             value, keep, grant = _best_deal(cell, combination, best - absent)
         if value + absent < best:
@@ -127,6 +124,28 @@ def _needs(cell: Cell, combination: tuple[Choice, ...], keep: FloatArray) -> Flo
         least_band(cell.row(k, c.option), cell.noise[k], float(keep[k]), band) if c.option != OUT else 0.0
         for k, c in enumerate(combination)
     ])  # fmt: skip
+
+
+def _best_split(
+    cell: Cell, combination: tuple[Choice, ...], needs: FloatArray
+) -> tuple[float, FloatArray, FloatArray]:
+    """Least G found, keep rates and bandwidths in Hz: what is left of the band moves between pairs of devices."""
+    low, high = _ends(combination)
+    free = np.flatnonzero(low < high).tolist()
+    left = cell.instance.bandwidth_hz * (1.0 - 1e-15) - math.fsum(needs)
+    rows, (pay, _absent) = _rows(cell, combination, high), cell.costs(combination)
+    more = (rows, cell.noise, low, high, pay, *cell.bound)
+    shares = np.zeros(len(low))
+    shares[free] = 1.0 / max(len(free), 1)
+    best, keep = at_split(needs + left * shares, *more)
+    for _ in range(6 if len(free) > 2 else 1):
+        before = best
+        for i, j in itertools.combinations(free, 2):
+            value, s = between(i, j, shares, left, best, needs, *more)
+            best, keep = (value, s) if value < best else (best, keep)
+        if not best < before * (1.0 - 1e-13):
+            break
+    return best, keep, needs + left * shares
 
 
 def _best_deal(cell: Cell, combination: tuple[Choice, ...], enough: float) -> tuple[float, FloatArray, FloatArray]:

@@ -1,4 +1,4 @@
-"""Two searches over all devices at once, compiled: a band shared out for the least G, and a bound below all G.
+"""Two searches over all devices at once, compiled: a band split for the least G, and a bound below all G.
 
 ``rows`` [K, 13] are those of ``tests/fuzz/carry.py``, with the upper end of the keep range as the search wants it;
 ``low``, ``high`` [K] the keep ranges, (0, 0) for a device left out. The other arguments are those of
@@ -36,16 +36,21 @@ def at_split(
     cubics: FloatArray,
 ) -> tuple[float, FloatArray]:
     """Least G and keep rates where each device has its bandwidth in Hz, enough for its least keep rate."""
-    caps = high.copy()
+    caps, one = high.copy(), np.zeros(1)
     for k in range(len(low)):
         if low[k] < high[k]:
-            caps[k] = max(low[k], min(high[k], carried(rows[k], noise[k : k + 1], bands[k])[0]))
+            one[0] = noise[k]
+            caps[k] = max(low[k], min(high[k], carried(rows[k], one, bands[k])[0]))
     return least_in_box(low, caps, pay, weight, samples, spec, knots, cubics)
 
 
 @njit(cache=True)
-def best_split(
-    band: float,
+def between(
+    i: int,
+    j: int,
+    shares: FloatArray,
+    left: float,
+    best: float,
     needs: FloatArray,
     rows: FloatArray,
     noise: FloatArray,
@@ -57,54 +62,42 @@ def best_split(
     spec: FloatArray,
     knots: FloatArray,
     cubics: FloatArray,
-) -> tuple[float, FloatArray, FloatArray]:
-    """Least G found, keep rates, bandwidths: what is left beyond ``needs`` [K] moves between pairs of devices."""
-    free = np.flatnonzero(low < high)
-    left = band * (1.0 - 1e-15) - needs.sum()
-    shares = np.zeros(len(low))
-    shares[free] = 1.0 / max(len(free), 1)
-    best, keep = at_split(needs + left * shares, rows, noise, low, high, pay, weight, samples, spec, knots, cubics)
-    for _ in range(6 if len(free) > 2 else 1):
-        before = best
-        for i in free:
-            for j in free:
-                if j <= i:
-                    continue
-                both, value_at, index = shares[i] + shares[j], shares[i], 0
-                values = np.full(len(FRACTIONS), math.inf)
-                trial = shares.copy()
-                for n in range(len(FRACTIONS) + 30):
-                    if n < len(FRACTIONS):
-                        x = FRACTIONS[n]
-                    else:
-                        if n == len(FRACTIONS):
-                            index = int(np.argmin(values))
-                            a, d = FRACTIONS[max(index - 1, 0)], FRACTIONS[min(index + 1, len(FRACTIONS) - 1)]
-                            first = math.inf
-                        # a golden section, one new value a step
-                        b, c = d - GOLDEN * (d - a), a + GOLDEN * (d - a)
-                        x = c if math.isfinite(first) else b
-                    trial[i], trial[j] = both * x, both * (1.0 - x)
-                    value, s = at_split(
-                        needs + left * trial, rows, noise, low, high, pay, weight, samples, spec, knots, cubics
-                    )
-                    if value < best:
-                        best, keep, value_at = value, s, both * x
-                    if n < len(FRACTIONS):
-                        values[n] = value
-                    elif math.isfinite(first):
-                        if first < value:
-                            d = c
-                        else:
-                            a = b
-                        first = math.inf
-                    else:
-                        first = value
-                shares[j] = both - value_at
-                shares[i] = value_at
-        if not best < before * (1.0 - 1e-13):
-            break
-    return best, keep, needs + left * shares
+) -> tuple[float, FloatArray]:
+    """Splits what devices i and j have of ``left`` Hz anew, for the least G, by a grid and a golden section.
+
+    Changes ``shares`` where that is better than ``best``; the least G, and keep rates if it is.
+    """
+    both, at, keep = shares[i] + shares[j], shares[i], low
+    bands, near, index = needs.copy(), math.inf, 0
+    for k in range(len(needs)):
+        bands[k] += left * shares[k]
+    count, first = len(FRACTIONS), math.inf
+    a, b, c, d = 0.0, 0.0, 0.0, 1.0
+    for n in range(count + 30):
+        if n < count:
+            x = FRACTIONS[n]
+        else:
+            if n == count:
+                a, d = FRACTIONS[max(index - 1, 0)], FRACTIONS[min(index + 1, count - 1)]
+            b, c = d - GOLDEN * (d - a), a + GOLDEN * (d - a)
+            x = c if math.isfinite(first) else b
+        bands[i], bands[j] = needs[i] + left * (both * x), needs[j] + left * (both * (1.0 - x))
+        value, s = at_split(bands, rows, noise, low, high, pay, weight, samples, spec, knots, cubics)
+        if value < best:
+            best, keep, at = value, s, both * x
+        if n < count:
+            if value < near:
+                near, index = value, n
+        elif math.isfinite(first):
+            if first < value:
+                d = c
+            else:
+                a = b
+            first = math.inf
+        else:
+            first = value
+    shares[i], shares[j] = at, both - at
+    return best, keep
 
 
 @njit(cache=True)
@@ -115,8 +108,11 @@ def fits(s: FloatArray, caps: FloatArray, bands: FloatArray, total: float) -> bo
     than a table entry needs more than its bandwidth.
     """
     if bands.size == 0:
-        for row in caps:  # noqa: SIM110 (generators do not compile)
-            if np.all(row >= s):
+        for i in range(len(caps)):
+            enough = True
+            for k in range(len(s)):
+                enough = enough and caps[i, k] >= s[k]
+            if enough:
                 return True
         return False
     need = 0.0
@@ -124,7 +120,13 @@ def fits(s: FloatArray, caps: FloatArray, bands: FloatArray, total: float) -> bo
         if s[k] > 0.0:
             if caps[k, -1] < s[k]:
                 return False
-            below = np.searchsorted(caps[k], s[k]) - 1
+            below, above = -1, caps.shape[1] - 1  # the last entry that carries less
+            while above - below > 1:
+                middle = (below + above) // 2
+                if caps[k, middle] < s[k]:
+                    below = middle
+                else:
+                    above = middle
             need += bands[k, below] if below >= 0 else 0.0
     return need <= total
 
@@ -152,7 +154,8 @@ def bound_below(
     """
     nothing = True
     lows, highs = np.zeros((200, len(low))), np.zeros((200, len(low)))
-    lows[0], highs[0] = low, high
+    for k in range(len(low)):
+        lows[0, k], highs[0, k] = low[k], high[k]
     waiting = 1
     for _ in range(most):
         if waiting == 0:
@@ -171,8 +174,9 @@ def bound_below(
         if ratio <= 1.0 + 1e-12 or waiting + 2 > len(lows):
             return False, False
         middle = math.sqrt(a[widest] * b[widest])
-        lows[waiting], highs[waiting] = a, b
-        lows[waiting + 1], highs[waiting + 1] = a, b
+        for k in range(len(a)):
+            lows[waiting, k], highs[waiting, k] = a[k], b[k]
+            lows[waiting + 1, k], highs[waiting + 1, k] = a[k], b[k]
         highs[waiting + 1, widest], lows[waiting, widest] = middle, middle
         waiting += 2
     return False, False

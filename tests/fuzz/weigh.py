@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from numba import njit
 
 from edgealloc.units import FloatArray
@@ -26,7 +25,9 @@ def underfit(s: float, spec: FloatArray, knots: FloatArray, cubics: FloatArray) 
         return 1.0 / s - 1.0
     if spec[TERM] == 1:
         return (1.0 - s) * (1.0 + s)
-    i = min(max(np.searchsorted(knots, s, side="right") - 1, 0), len(knots) - 2)
+    i = 0
+    while i < len(knots) - 2 and knots[i + 1] <= s:
+        i += 1
     x = s - knots[i]
     return float(((cubics[0, i] * x + cubics[1, i]) * x + cubics[2, i]) * x + cubics[3, i])
 
@@ -51,13 +52,14 @@ def bound(
     cubics: FloatArray,
 ) -> float:
     """G with the stability of ``keep`` and the underfitting of ``high``: the two of a box give a lower bound."""
-    total, square = 0.0, 0.0
+    total, square, everybody = 0.0, 0.0, 0.0
     for k in range(len(keep)):
+        everybody += samples[k]
         if keep[k] > 0.0:
             total += pay[k] * underfit(high[k], spec, knots, cubics)
         square += weight[k] * keep[k] * keep[k]
     if spec[POOLED]:
-        return total + gap(square, samples.sum(), spec)
+        return total + gap(square, everybody, spec)
     for k in range(len(keep)):
         total += weight[k] * gap(keep[k] * keep[k], samples[k], spec)
     return total
@@ -79,7 +81,10 @@ def least_in_box(
     best = bound(best_s, best_s, pay, weight, samples, spec, knots, cubics)
     starts = 3 if spec[TERM] == 2 else 1
     for start in range(starts):
-        s = high * (low / np.where(high > 0.0, high, 1.0)) ** (start / 2.0)
+        s = high.copy()
+        for k in range(len(s)):
+            if high[k] > 0.0:
+                s[k] *= (low[k] / high[k]) ** (start / 2.0)
         value = math.inf
         for sweep in range(12):
             before = value
