@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from edgealloc.files.instance import load_instance
 from tests.fuzz.checks import examine
 from tests.fuzz.regimes import REGIMES, instance_of
 from tests.fuzz.relations import related
 
+KEPT = sorted((Path(__file__).parent / "kept").glob("*.json"))  # what fuzzing found, each mended
 CASES = 300
 EACH = CASES // len(REGIMES) + 1
 
@@ -23,3 +27,9 @@ def test_relations_of_larger_cells() -> None:
     for seed in range(21):
         found, _ended = related(seed)
         assert not found, (seed, found)
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
+def test_what_fuzzing_found_stays_mended(path: Path) -> None:
+    found, _ended = examine(load_instance(path), None)
+    assert not found
