@@ -223,7 +223,7 @@ class OfdmaNode:
         n = master.count
         usable = region.usable(master)
         priced = master.cost[:n] + prices.nu * master.kept[:n] + master.mask[:n] @ prices.mu
-        threshold = np.full(cell.devices, NO_SET * max(cell.size, 2e-3 * cell.worst))
+        threshold = np.full(cell.devices, NO_SET * cell.dear)  # what the master pays a device without a set
         np.minimum.at(threshold, master.device[:n][usable], priced[usable])
         least = np.full(cell.devices, np.inf)
         tolerance = max(_CUT_TOLERANCE * cell.size, 0.1 * step)

@@ -87,10 +87,25 @@ def test_cells_that_broke_a_budget_are_solved(name: str) -> None:
 
 def test_what_needs_several_subcarriers_at_once_is_found() -> None:
     inst, best = fault("seed367")
-    result = solve(inst, "bnb", time_limit=5.0)
+    result = solve(inst, "bnb", time_limit=SECONDS)
+    assert result.status is Status.OPTIMAL, result
     honest(result, best)
     assert best is not None
     assert result.objective <= best * (1.0 + 1e-9)
+
+
+@pytest.mark.parametrize("common", [False, True])
+@pytest.mark.parametrize("penalty", [1e6, 1e9])
+def test_leaving_out_may_cost_far_more_than_all_else(make_instance: Any, penalty: float, common: bool) -> None:
+    """Prices then are as large as the penalty: a set is of interest at a priced share of that size."""
+    inst = make_instance(
+        "ofdma", 3, 4, payload_fixed_bits=4e7, downlink_bps=np.inf, exclusion_penalty=penalty, common_keep=common
+    )
+    result = solve(inst, "bnb", time_limit=SECONDS)
+    assert result.status is Status.OPTIMAL, result
+    honest(result, None)
+    assert result.allocation is not None
+    assert result.allocation.selected.tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize("method", ["psca", "psca+"])
