@@ -21,7 +21,7 @@ from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps, share
 from edgealloc.solvers.ofdma.master import Master, MasterPoint
 from edgealloc.solvers.ofdma.pricing.mode import Ask, price_mode
 from edgealloc.solvers.ofdma.start import improved
-from edgealloc.solvers.search.engine import Found
+from edgealloc.solvers.search.engine import Found, cutoff_at
 from edgealloc.units import BoolArray, FloatArray
 
 _SMOOTH = 0.3  # weight of the best prices so far in the next prices
@@ -333,7 +333,7 @@ class OfdmaNode:
         if value < self.upper:
             self.upper = value
             self.found.append(Found(value, plan, source))
-            self.cutoff = min(self.cutoff, value - self.rel_gap * abs(value))
+            self.cutoff = min(self.cutoff, cutoff_at(value, self.rel_gap))
 
     def _report(self) -> None:
         bound = min(self.bound, self.upper)
