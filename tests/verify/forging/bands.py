@@ -8,45 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from edgealloc import solve
 from edgealloc.solvers.certify.write import certified
 from edgealloc.verify.proof.cover import check_tree
 from tests.verify.forging.honest import BANDS, COMMON, Data, Honest
+from tests.verify.forging.trick import Forge, Trick, nothing
 
-__all__ = ["BAND_TRICKS", "COVER", "Trick", "emptied", "missing_children", "nothing"]
-
-Forge = Callable[[Honest], Data]
-Off = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Trick:
-    """One kind of forgery.
-
-    Parameters
-    ----------
-    forge
-        Makes it from an honest proof.
-    cases
-        Names of the honest proofs that it is made from.
-    field, says
-        What the refusal names: the start of a fault's field, and words of its text.
-    off
-        Replacements in the checker without which the forgery would be accepted; empty where there is no such switch.
-    """
-
-    forge: Forge
-    cases: tuple[str, ...]
-    field: str
-    says: str
-    off: tuple[tuple[str, Any], ...] = ()
-
-
-def nothing(*_: Any, **__: Any) -> None:
-    """A check that finds nothing."""
+__all__ = ["BAND_TRICKS", "a_cap_that_fits", "a_leaf_that_says_nothing_fits"]
 
 
 def _tree_believed(instance: Any, certificate: Any, _report: Any) -> Any:
@@ -54,7 +25,6 @@ def _tree_believed(instance: Any, certificate: Any, _report: Any) -> Any:
 
 
 CHECKER = "edgealloc.verify.certificate."
-COVER = "edgealloc.verify.proof.cover."
 PIECES_OFF = ((CHECKER + "check_cover", nothing),)
 TREE_OFF = ((CHECKER + "check_tree", _tree_believed),)
 EVERY = tuple(BANDS)

@@ -10,8 +10,8 @@ import numpy as np
 
 from edgealloc.certificate.form import OUT
 from edgealloc.verify.proof.cover import options_of
-from tests.verify.forging.bands import Forge, Trick, nothing
 from tests.verify.forging.honest import CARRIERS, Data, Honest
+from tests.verify.forging.trick import Forge, Trick, nothing
 
 __all__ = ["CARRIER_TRICKS"]
 

@@ -1,4 +1,4 @@
-"""Forgers' tricks with diagnoses: a reason why nothing is feasible that is none, or numbers that are not its own."""
+"""Forgers' tricks with diagnoses: reasons why nothing is feasible that are none, or wrong numbers."""
 
 from __future__ import annotations
 
