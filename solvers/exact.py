@@ -61,13 +61,14 @@ def infeasible_alone(problem: Problem) -> tuple[Diagnosis, ...]:
     """
     inst = problem.instance.with_changes(common_keep=False, exclusion_penalty=None)
     each = Problem(inst, problem.underfit)
-    if inst.access == "ofdma":
-        from edgealloc.solvers.ofdma.cell import OfdmaCell  # its kernels load only when they are needed
-        from edgealloc.solvers.ofdma.diagnose import blocked_devices
+    with np.errstate(all="ignore"):  # what is hopeless may overflow
+        if inst.access == "ofdma":
+            from edgealloc.solvers.ofdma.cell import OfdmaCell  # its kernels load only when they are needed
+            from edgealloc.solvers.ofdma.diagnose import blocked_devices
 
-        findings = blocked_devices(OfdmaCell.of(each))
-    else:
-        findings = diagnose_problem(each)
+            findings = blocked_devices(OfdmaCell.of(each))
+        else:
+            findings = diagnose_problem(each)
     return tuple(finding for finding in findings if finding.device is not None)
 
 

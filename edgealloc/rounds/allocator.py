@@ -16,15 +16,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgealloc.api import solve
 from edgealloc.data.instance import Instance
 from edgealloc.data.spec import number_of
-from edgealloc.errors import EdgeallocError, Fault, InputError, shown
-from edgealloc.formulation.problem import Problem
+from edgealloc.errors import Fault, InputError, shown
 from edgealloc.formulation.result import Result
 from edgealloc.rounds.energy import EnergyHorizon
 from edgealloc.rounds.ranges import RANGES, id_text, kind_faults
-from edgealloc.rounds.round import TIME_LIMIT_S, round_instance, solve_able, with_limit
+from edgealloc.rounds.round import TIME_LIMIT_S, round_instance, settle, who_to_drop
 from edgealloc.rounds.solver import RoundSolver
 from edgealloc.rounds.stragglers import StragglerPolicy, Stragglers
 from edgealloc.rounds.system import DeviceState, Plan, System, plan_of
@@ -33,7 +31,6 @@ from edgealloc.units import LN2, dbm_to_w
 
 __all__ = ["OnlineAllocator", "who_to_drop"]
 
-_ADVICE_S = 10.0  # for the search for whom to drop, without a time budget
 _TIGHT = 1e-7  # gap that the made-up cell is solved to, so that every part of a method is used
 _CELLS = 6  # made-up cells, from weak to strong channels: which parts of a method are used depends on that
 _WARM_UP_S = 60.0  # time limit of a solve of it
@@ -102,8 +99,9 @@ class OnlineAllocator:
         Returns
         -------
         Plan
-            Where not everybody can be carried and the system has no exclusion penalty nobody is selected, and
-            ``plan.drop`` names devices without which there is an allocation.
+            As of :func:`~edgealloc.rounds.round.plan_round`: without whom nothing can carry, and where the others
+            cannot all be carried and the system has no exclusion penalty, with nobody selected and ``plan.drop``
+            naming devices without which there is an allocation.
 
         Raises
         ------
@@ -114,7 +112,6 @@ class OnlineAllocator:
         if faults := kind_faults(devices, DeviceState):
             raise InputError(f"round {self.system.name!r}", faults)
         number = self.round_number if round_number is None else round_number
-        self.round_number = number + 1
         resting: frozenset[str] = frozenset()
         if self.stragglers is not None:
             resting = self.stragglers.resting(number, devices)
@@ -123,31 +120,28 @@ class OnlineAllocator:
             key: replace(s, available=False) if key in resting or key in spent else s for key, s in devices.items()
         }
         instance = round_instance(self.system, present)
-        result: Result | None = None
-        message: str | None = None
-        drop: tuple[str, ...] = ()
-        without: dict[str, str] = {}
+        self.round_number = number + 1
         limit = TIME_LIMIT_S if self.rounds.time_budget_s is None else self.rounds.time_budget_s
-        if instance is not None:
+        least = _LEAST_SHARE * limit
+
+        def solved(part: Instance) -> Result:
+            return self.rounds.solve(part, max(limit - clock.seconds, least))
+
+        if instance is None:
+            plan = plan_of(None, present, self.system.latency_s, seed=self.seed, round_number=number)
+        else:
             if self.stragglers is not None:
                 instance = self.stragglers.padded(instance)
             if self.energy is not None:
                 instance = self.energy.capped(instance, number, self.rounds.solve)
-            result, without = solve_able(
-                instance, lambda part: self.rounds.solve(part, max(limit - clock.seconds, _LEAST_SHARE * limit))
-            )
-            message = with_limit(result, limit, clock.seconds)
+            settled = settle(instance, solved, limit, clock, least)
             if self.energy is not None:
-                self.energy.book(result)
-            able = set(result.problem.instance.device_names) - set(without)
-            if not result.status.has_allocation and instance.exclusion_penalty is None and able:
-                drop, message = self._advice(result, message, clock)
-        own = {"seed": self.seed, "round_number": number}
-        plan = plan_of(result, present, self.system.latency_s, **own, message=message, without=without)
+                self.energy.book(settled.result)
+            plan = settled.plan(present, self.system.latency_s, self.seed, number)
         settings = dict(plan.devices)
         for reason, keys in (("resting", resting), ("horizon budget spent", spent)):
             settings |= {key: {**settings[key], "reason": reason} for key in keys if key in settings}
-        plan = replace(plan, devices=settings, drop=plan.drop + drop, seconds=clock.seconds)
+        plan = replace(plan, devices=settings, seconds=clock.seconds)
         self._planned, self._reported = plan, False
         return plan
 
@@ -216,16 +210,6 @@ class OnlineAllocator:
             scout.plan(states | {first: far})  # and so does a round that cannot carry everybody
         return time.perf_counter() - started
 
-    def _advice(self, result: Result, said: str, clock: Clock) -> tuple[tuple[str, ...], str]:
-        """Whom to drop, and how to say it."""
-        budget = self.rounds.time_budget_s
-        left = None if budget is None else max(budget - clock.seconds, _LEAST_SHARE * budget)
-        drop = who_to_drop(result.problem.instance, left)
-        if not drop:
-            return (), f"{said}\nno part of the devices was found that can be carried"
-        names = ", ".join(drop)
-        return drop, f"{said}\nnot everybody can be carried: drop {names}, or state an exclusion_penalty"
-
 
 def _report_faults(latency_s: Mapping[str, float | None], plan: Plan | None) -> list[Fault]:
     """What in a report is no latency, or of a device that the round does not know."""
@@ -235,43 +219,12 @@ def _report_faults(latency_s: Mapping[str, float | None], plan: Plan | None) -> 
     for device, took in latency_s.items():
         if plan is not None and device not in plan.devices:
             faults.append(
-                Fault(id_text(device), "id", shown(device), f"an id that round {plan.round_number} knows")
+                Fault(id_text(device), "id", shown(device), f"one that round {plan.round_number} was planned with")
             )
         if took is not None and not 0.0 <= number_of(took) < math.inf:
             allowed = "a finite number of seconds >= 0, or None for a device that never answered"
             faults.append(Fault(id_text(device), "latency_s", shown(took), allowed))
     return faults
-
-
-def who_to_drop(instance: Instance, time_limit_s: float | None = None) -> tuple[str, ...]:
-    """Devices without which the others have an allocation.
-
-    The instance is solved with selection, at a penalty that outweighs any keep rate: as few samples as possible
-    are dropped.
-
-    Parameters
-    ----------
-    instance
-        A round that cannot carry everybody.
-    time_limit_s
-        Wall-clock limit of the search in s; None for 10 s.
-
-    Returns
-    -------
-    tuple of str
-        Names of the devices to drop; empty where no part of the devices was found that can be carried.
-    """
-    worst = float(np.max(Problem(instance).underfit.value(instance.keep_min)))
-    selecting = instance.with_changes(exclusion_penalty=10.0 * (1.0 + worst))
-    limit = _ADVICE_S if time_limit_s is None else time_limit_s
-    try:
-        result = solve(selecting, rel_gap=1e-3, time_limit=limit)
-    except EdgeallocError:  # no exact method takes it
-        result = solve(selecting, "psca", time_limit=limit)
-    if result.allocation is None or not result.allocation.selected.any():
-        return ()
-    chosen = result.allocation.selected.tolist()
-    return tuple(name for name, on in zip(instance.device_names, chosen, strict=True) if not on)
 
 
 def _made_up(

@@ -33,17 +33,14 @@ class Range:
     Parameters
     ----------
     least, most
-        Bounds in the field's unit; the upper one is allowed.
+        Bounds in the field's unit, both allowed.
     unit
         For messages.
-    positive
-        The lower bound itself is not allowed.
     """
 
     least: float
     most: float
     unit: str = ""
-    positive: bool = False
 
     def holds(self, value: float) -> bool:
         """Whether a number is in range; nan never is."""
@@ -59,28 +56,25 @@ class Range:
             return False
 
     def _inside(self, value: Any) -> Any:
-        above = value > self.least if self.positive else value >= self.least
-        return above & (value <= self.most)
+        return (value >= self.least) & (value <= self.most)
 
     def __str__(self) -> str:
-        return (
-            f"a number {'>' if self.positive else '>='} {self.least:g} and <= {self.most:g} {self.unit}".rstrip()
-        )
+        return f"a number from {self.least:g} to {self.most:g} {self.unit}".rstrip()
 
 
-# Why each upper bound is one: docs/online.md, *States that lie*.
+# Why each bound is one: docs/online.md, *States that lie*.
 RANGES: dict[str, Range] = {
     "gain": Range(0.0, 1.0),
     "samples": Range(1.0, MOST_SAMPLES),
-    "energy_j": Range(0.0, 1e9, "J", positive=True),
+    "energy_j": Range(1e-12, 1e9, "J"),
     "energy_static_j": Range(0.0, 1e9, "J"),
-    "power_max_w": Range(0.0, 1e4, "W", positive=True),
-    "freq_min_hz": Range(0.0, 1e18, "Hz", positive=True),
-    "freq_max_hz": Range(0.0, 1e18, "Hz", positive=True),
+    "power_max_w": Range(1e-12, 1e4, "W"),
+    "freq_min_hz": Range(1.0, 1e18, "Hz"),
+    "freq_max_hz": Range(1.0, 1e18, "Hz"),
     "capacitance": Range(0.0, 1e-12, "J s^2/cycle^3"),
     "cycles_fixed": Range(0.0, 1e24, "cycles"),
     "cycles_lora": Range(0.0, 1e24, "cycles"),
-    "downlink_bps": Range(0.0, 1e15, "bit/s, or none for no downlink time", positive=True),
+    "downlink_bps": Range(1e-3, 1e15, "bit/s, or none for no downlink time"),
     "keep_min": Range(1e-6, 1.0),
     "keep_max": Range(0.01, 1.0),
 }

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
+
+import numpy as np
 
 from edgealloc.api import solve
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Diagnosis, Status
-from edgealloc.errors import InputError
+from edgealloc.errors import EdgeallocError, InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.rounds.plan import Plan, plan_of
@@ -19,11 +21,10 @@ from edgealloc.rounds.system import DeviceState, System
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.compiling.clock import Clock
 
-__all__ = ["TIME_LIMIT_S", "Planner", "plan_round", "plan_valid", "round_instance", "solve_able", "with_limit"]
+__all__ = ["TIME_LIMIT_S", "Planner", "plan_round", "plan_valid", "round_instance", "settle", "who_to_drop"]
 
-TIME_LIMIT_S = (
-    30.0  # of a round, for whoever states none: twice a usual deadline, so that no state holds up a round
-)
+TIME_LIMIT_S = 30.0  # of a round for which nobody states a limit, so that no state of a device holds it up
+_ADVICE_S = 10.0  # for the search for whom to drop, without a time budget
 _LEAST_LIMIT_S = 1e-3  # a method must be told some time
 
 
@@ -65,8 +66,9 @@ def plan_round(
     Returns
     -------
     Plan
-        Limits and infeasibility do not raise; then nobody is selected, and ``message`` says why. A device that no
-        allocation can carry, not even alone, is planned without: ``drop`` and its ``reason`` say so.
+        Limits and infeasibility do not raise; then nobody is selected, and ``message`` says why. The round is
+        planned without a device that no allocation can carry even alone: ``drop``, ``message`` and its ``reason``
+        say so.
 
     Raises
     ------
@@ -85,26 +87,94 @@ def plan_round(
         left = None if time_limit_s is None else max(time_limit_s - clock.seconds, _LEAST_LIMIT_S)
         return solve(part, method, rel_gap=rel_gap, time_limit=left, seed=seed)
 
-    result, without = solve_able(instance, solved)
-    said = with_limit(result, time_limit_s, clock.seconds)
-    own = {"seed": seed, "round_number": round_number}
-    return plan_of(result, devices, system.latency_s, **own, message=said, without=without)
+    settled = settle(instance, solved, time_limit_s, clock)
+    return settled.plan(devices, system.latency_s, seed, round_number)
 
 
-def with_limit(result: Result, limit_s: float | None, seconds: float) -> str:
-    """The message of a result, and that the limit cut the round where it did.
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A round that is solved as far as it can be.
 
     Parameters
     ----------
     result
-        The round's.
-    limit_s, seconds
-        The limit of the round, or None, and what it took, in s.
+        For the devices that can be carried alone; if there are none, that of an infeasible round.
+    without
+        Those that are infeasible even alone, by name, each with the budget that it lacks.
+    drop
+        Where the others cannot all be carried: devices without which there is an allocation.
+    message
+        The result's, with the limit that cut it and with whom to drop.
     """
+
+    result: Result
+    without: Mapping[str, str]
+    drop: tuple[str, ...]
+    message: str
+
+    def plan(self, devices: Iterable[str], deadline_s: float, seed: int, round_number: int) -> Plan:
+        """The plan, for everybody who was asked.
+
+        Parameters
+        ----------
+        devices
+            Their ids.
+        deadline_s
+            The round's deadline in s.
+        seed, round_number
+            Make the masks' seeds.
+        """
+        plan = plan_of(
+            self.result,
+            devices,
+            deadline_s,
+            seed=seed,
+            round_number=round_number,
+            message=self.message,
+            without=self.without,
+        )
+        return replace(plan, drop=plan.drop + self.drop)
+
+
+def settle(
+    instance: Instance,
+    solved: Callable[[Instance], Result],
+    limit_s: float | None,
+    clock: Clock,
+    least_s: float = _LEAST_LIMIT_S,
+) -> Settled:
+    """Solve a round without whom no allocation can carry, and say whom else to drop where that is not enough.
+
+    Parameters
+    ----------
+    instance
+        The round.
+    solved
+        Solves it or a part of it.
+    limit_s, clock
+        The time limit of the round in s, or None, and what has run since it began.
+    least_s
+        What the search for whom to drop gets in any case, in s.
+
+    Returns
+    -------
+    Settled
+        The result and whom it is without.
+    """
+    result, without = _solve_able(instance, solved)
+    said, drop = result.message, tuple[str, ...]()
     unfinished = result.status in (Status.FEASIBLE, Status.LOCALLY_SOLVED, Status.NO_SOLUTION)
-    if limit_s is None or not unfinished or not ("time limit" in result.message or seconds >= limit_s):
-        return result.message
-    return f"{result.message}\nthe time limit of {limit_s:g} s cut the plan".strip()
+    if limit_s is not None and unfinished and ("time limit" in said or clock.seconds >= limit_s):
+        said = f"{said}\nthe time limit of {limit_s:g} s cut the plan".strip()
+    able = set(result.problem.instance.device_names) - set(without)
+    if able and not result.status.has_allocation and instance.exclusion_penalty is None:
+        left = _ADVICE_S if limit_s is None else min(max(limit_s - clock.seconds, least_s), _ADVICE_S)
+        drop = who_to_drop(result.problem.instance, left)
+        if drop:
+            said += f"\nnot everybody can be carried: drop {', '.join(drop)}, or state an exclusion_penalty"
+        else:
+            said += "\nno part of the devices was found that can be carried"
+    return Settled(result, without, drop, said)
 
 
 def plan_valid(
@@ -153,23 +223,10 @@ def plan_valid(
     return None, refused
 
 
-def solve_able(instance: Instance, solved: Callable[[Instance], Result]) -> tuple[Result, dict[str, str]]:
-    """Solve a round without the devices that are infeasible even alone, with all of the spectrum.
+def _solve_able(instance: Instance, solved: Callable[[Instance], Result]) -> tuple[Result, dict[str, str]]:
+    """Solve a round without the devices that are infeasible even alone; and these, each with the budget it lacks.
 
     With selection too, where the others would be planned for a sum that such a device's samples may dominate.
-
-    Parameters
-    ----------
-    instance
-        The round.
-    solved
-        Solves the round or a part of it.
-
-    Returns
-    -------
-    tuple of Result and dict
-        The result, for the devices that are left; and the others by name, each with the budget that it lacks. If
-        all are, the result is that of an infeasible round.
     """
     without: dict[str, str] = {}
     # The continuous problem's own method looks at each device alone before anything else; asking twice takes time.
@@ -208,6 +265,37 @@ def _by_device(findings: tuple[Diagnosis, ...]) -> dict[str, str]:
             budgets.setdefault(finding.device, []).append(finding.budget)
             said.setdefault(finding.device, finding.message.partition(";")[0])
     return {name: f"infeasible even alone, lacks {', '.join(budgets[name])}: {said[name]}" for name in said}
+
+
+def who_to_drop(instance: Instance, time_limit_s: float | None = None) -> tuple[str, ...]:
+    """Devices without which the others have an allocation.
+
+    The instance is solved with selection, at a penalty that outweighs any keep rate: as few samples as possible
+    are dropped.
+
+    Parameters
+    ----------
+    instance
+        A round that cannot carry everybody.
+    time_limit_s
+        Wall-clock limit of the search in s; None for 10 s.
+
+    Returns
+    -------
+    tuple of str
+        Names of the devices to drop; empty where no part of the devices was found that can be carried.
+    """
+    worst = float(np.max(Problem(instance).underfit.value(instance.keep_min)))
+    selecting = instance.with_changes(exclusion_penalty=10.0 * (1.0 + worst))
+    limit = _ADVICE_S if time_limit_s is None else time_limit_s
+    try:
+        result = solve(selecting, rel_gap=1e-3, time_limit=limit)
+    except EdgeallocError:  # no exact method takes it
+        result = solve(selecting, "psca", time_limit=limit)
+    if result.allocation is None or not result.allocation.selected.any():
+        return ()
+    chosen = result.allocation.selected.tolist()
+    return tuple(name for name, on in zip(instance.device_names, chosen, strict=True) if not on)
 
 
 def round_instance(system: System, devices: Mapping[str, DeviceState]) -> Instance | None:

@@ -43,7 +43,7 @@ def a_state(**changes: Any) -> DeviceState:
 def some_states(
     rng: np.random.Generator | None = None, count: int = 5, subcarriers: int | None = None
 ) -> dict[str, DeviceState]:
-    """Devices d0, d1, ... that differ in their samples and in their gains, which are drawn if there is a source."""
+    """Devices d0, d1, ... that differ in samples and in gains, which are drawn if there is a source."""
     size = (count,) if subcarriers is None else (count, subcarriers)
     gains = 3e-11 * (np.arange(count) + 1.0) if rng is None else 3e-11 * rng.exponential(size=size) + 1e-11
     return {

@@ -23,7 +23,7 @@ from edgealloc.rounds.energy import EnergyHorizon
 from edgealloc.rounds.policies import EnergyPolicy, EqualSplit, Rollover, VirtualQueue
 from edgealloc.rounds.solver import RoundSolver
 from edgealloc.rounds.stragglers import StragglerPolicy
-from edgealloc.rounds.system import DeviceState, Plan, System
+from edgealloc.rounds.system import Plan
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.psca.online import bound_at_prices, solve_online_psca
 from edgealloc.solvers.psca.rounds import on_spectrum

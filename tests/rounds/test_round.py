@@ -157,7 +157,7 @@ def test_mask_seeds_differ_by_round_and_device_and_fit_a_double() -> None:
     assert mask_seed_of(1, 2, "x") == mask_seed_of(1, 2, "x")
 
 
-def test_instances_are_made_in_the_order_of_thestates(count=4) -> None:
+def test_instances_are_made_in_the_order_of_the_states() -> None:
     instance = round_instance(a_system(), some_states(count=4))
     assert instance is not None
     assert instance.device_names == tuple(some_states(count=4))

@@ -1,4 +1,4 @@
-"""Replies as a malicious client would make them: each is left out by name, and the others' merge is theirs alone."""
+"""Replies as a malicious client would make them: each is left out by name, and the merge is the others' alone."""
 
 from __future__ import annotations
 
@@ -155,7 +155,10 @@ ATTACKS: dict[str, tuple[Callable[[Update], Any], str]] = {
     "liar": (piece(lambda a: first(np.nan)(a).view(Liar)), "not finite"),
     # magnitudes
     "largest number": (piece(first(np.finfo(np.float32).max)), "changes the adapter by"),
-    "all of it huge": (lambda r: replace(r, slices={n: v + 1e30 for n, v in r.slices.items()}), "changes the adapter"),
+    "all of it huge": (
+        lambda r: replace(r, slices={n: v + 1e30 for n, v in r.slices.items()}),
+        "changes the adapter",
+    ),
     "a thousand times": (lambda r: replace(r, slices={n: 1e3 * v for n, v in r.slices.items()}), "at most"),
     # masks
     "masks none": (lambda reply: replace(reply, masks=None), "masks is of type NoneType"),
@@ -227,7 +230,9 @@ def test_a_bad_reply_is_left_out_by_name_and_nothing_raises(attack: str) -> None
     rule=st.sampled_from(RULES),
     told=st.booleans(),
 )
-def test_any_crowd_of_bad_replies_changes_nothing(bad: list[str], good: set[int], rule: Aggregation, told: bool) -> None:
+def test_any_crowd_of_bad_replies_changes_nothing(
+    bad: list[str], good: set[int], rule: Aggregation, told: bool
+) -> None:
     """Up to four liars among at least five honest ones, under every rule: the merge is that of the honest."""
     honest_ones = {f"d{k}": honest(k) for k in good}
     liars = {f"bad{i}": ATTACKS[name][0](honest(9)) for i, name in enumerate(bad)}
@@ -293,7 +298,9 @@ def test_an_adapter_in_half_precision_stays_one_and_finite(correction: Any) -> N
     """70000 is a number in single precision and none in half."""
     half = {name: value.astype(np.float16) for name, value in STATE.items()}
     good = {f"d{k}": honest(k, half) for k in range(3)}
-    large = replace(honest(9, half), slices={n: first(7e4, np.float32)(v) for n, v in honest(9, half).slices.items()})
+    large = replace(
+        honest(9, half), slices={n: first(7e4, np.float32)(v) for n, v in honest(9, half).slices.items()}
+    )
     got = gather(half, {**good, "bad": large}, Aggregation(correction=correction))
     assert "not finite in float16" in got.rejected["bad"]
     same(got, gather(half, good, Aggregation(correction=correction)))
@@ -315,14 +322,18 @@ def test_a_merge_that_overflows_leaves_the_largest_change_out(correction: Any) -
 
 
 def test_the_bound_goes_by_the_others_and_by_the_adapter() -> None:
-    """Everybody may change it much; one alone, or beside one other, may change it as far as the adapter is large."""
+    """Everybody may change it much; one alone, or beside one other, as far as the adapter itself is large."""
 
     def scaled(k: int, factor: float) -> Update:
         reply = honest(k)
         return replace(reply, slices={n: np.float32(factor) * v for n, v in reply.slices.items()})
 
     assert not gather(STATE, {f"d{k}": scaled(k, 100.0) for k in range(3)}).rejected
-    for others in ({}, {"d0": honest(0)}, {"d0": replace(honest(0), slices=slice_adapter(STATE, honest(0).masks))}):
+    for others in (
+        {},
+        {"d0": honest(0)},
+        {"d0": replace(honest(0), slices=slice_adapter(STATE, honest(0).masks))},
+    ):
         assert set(gather(STATE, {**others, "bad": scaled(9, 100.0)}).rejected) == {"bad"}
         assert not gather(STATE, {**others, "d1": scaled(1, 10.0)}).rejected
     assert not gather(STATE, {"d0": honest(0), "bad": scaled(9, 100.0)}, largest_change=np.inf).rejected
