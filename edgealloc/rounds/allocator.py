@@ -22,14 +22,14 @@ from edgealloc.errors import Fault, InputError, shown
 from edgealloc.formulation.result import Result
 from edgealloc.rounds.energy import EnergyHorizon
 from edgealloc.rounds.ranges import RANGES, id_text, kind_faults
-from edgealloc.rounds.round import TIME_LIMIT_S, round_instance, settle, who_to_drop
+from edgealloc.rounds.round import TIME_LIMIT_S, round_instance, settle
 from edgealloc.rounds.solver import RoundSolver
 from edgealloc.rounds.stragglers import StragglerPolicy, Stragglers
 from edgealloc.rounds.system import DeviceState, Plan, System, plan_of
 from edgealloc.solvers.compiling.clock import Clock
 from edgealloc.units import LN2, dbm_to_w
 
-__all__ = ["OnlineAllocator", "who_to_drop"]
+__all__ = ["OnlineAllocator"]
 
 _TIGHT = 1e-7  # gap that the made-up cell is solved to, so that every part of a method is used
 _CELLS = 6  # made-up cells, from weak to strong channels: which parts of a method are used depends on that

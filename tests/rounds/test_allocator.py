@@ -17,10 +17,11 @@ from edgealloc.data.outcome import Status
 from edgealloc.data.spec import BoundSpec
 from edgealloc.errors import InputError
 from edgealloc.formulation.problem import Problem
-from edgealloc.rounds.allocator import OnlineAllocator, who_to_drop
+from edgealloc.rounds.allocator import OnlineAllocator
 from edgealloc.rounds.carried import carried
 from edgealloc.rounds.energy import EnergyHorizon
 from edgealloc.rounds.policies import EnergyPolicy, EqualSplit, Rollover, VirtualQueue
+from edgealloc.rounds.round import who_to_drop
 from edgealloc.rounds.solver import RoundSolver
 from edgealloc.rounds.stragglers import StragglerPolicy
 from edgealloc.rounds.system import Plan

@@ -49,7 +49,7 @@ def faults_of(states: Mapping[Any, Any], **changes: Any) -> set[tuple[str, str]]
 
 @pytest.mark.parametrize("field", NUMBERS)
 def test_every_field_has_a_range_and_a_liar_is_named(field: str) -> None:
-    """Too large, negative, nan, text, a truth value, an integer that no double holds: one device alone is named."""
+    """Too large, negative, nan, text, a truth value, an integer beyond all doubles: one device alone is named."""
     allowed = RANGES[field]
     lies = [*NO_NUMBERS, np.nextafter(allowed.most, np.inf)]
     lies += [np.nextafter(allowed.least, -1.0)] * (allowed.least > 0.0)
