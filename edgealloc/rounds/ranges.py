@@ -62,7 +62,7 @@ class Range:
         return f"a number from {self.least:g} to {self.most:g} {self.unit}".rstrip()
 
 
-# Why each bound is one: docs/online.md, *States that lie*.
+# Why each bound is one: docs/embedding.md, *States that lie*.
 RANGES: dict[str, Range] = {
     "gain": Range(0.0, 1.0),
     "samples": Range(1.0, MOST_SAMPLES),
