@@ -9,7 +9,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-__all__ = ["EdgeallocError", "Fault", "InputError", "MissingPackageError", "RefusedError", "StatusError", "needs"]
+__all__ = [
+    "EdgeallocError",
+    "Fault",
+    "InputError",
+    "MissingPackageError",
+    "RefusedError",
+    "StatusError",
+    "needs",
+    "shown",
+]
+
+_LONGEST = 80  # characters of a value that a message shows
 
 
 class EdgeallocError(Exception):
@@ -114,3 +125,12 @@ def needs(package: str, extra: str, purpose: str, name: str = "") -> None:
 
 class StatusError(EdgeallocError, RuntimeError):
     """Raised by :meth:`Result.raise_for_status` when a result carries no allocation."""
+
+
+def shown(value: object) -> str:
+    """A value for a message, whatever it is and whoever made it: on one line, escaped, and cut if it is long."""
+    try:
+        text = ascii(value)
+    except Exception:  # an integer of many digits, or an object of a stranger's making
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

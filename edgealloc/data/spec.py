@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +13,9 @@ from edgealloc.errors import Fault
 from edgealloc.units import FloatArray, rebuilt
 
 __all__ = ["Access", "AdapterOption", "BoundSpec", "Pooling", "Underfit", "UnderfitCurve"]
+
+
+MOST_SAMPLES = 1e9  # that a device may claim to train on: no device at the edge holds so many
 
 
 Access = Literal["fdma", "ofdma", "rb"]
@@ -103,6 +107,16 @@ def read_only(values: Any) -> FloatArray:
     array = np.array(values, dtype=np.float64)
     array.setflags(write=False)
     return array
+
+
+def number_of(value: object) -> float:
+    """A number as a float; nan for what is no number (a bool is none), or none that a double holds."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
 
 
 # What a per-device array must satisfy: (test on the array, words for the message).
