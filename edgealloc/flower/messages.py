@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.errors import MissingPackageError
+from edgealloc.errors import MissingPackageError, steers
 from edgealloc.models.exchange.replies import Masks, Update
 from edgealloc.models.exchange.wire import State, WireArray
 from edgealloc.rounds.system import DeviceState
@@ -95,7 +95,7 @@ def read_state(reply: Message) -> tuple[str, DeviceState]:
         raise ValueError(f"the reply has no record {STATE!r}")
     values: dict[str, Any] = dict(reply.content.config_records[STATE])
     name = values.pop(DEVICE, None)
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not name or steers(name):
         raise ValueError(f"the state names no device: {DEVICE} = {name!r}")
     try:
         return name, DeviceState(**values)
