@@ -20,7 +20,7 @@ from typing import Any
 from edgealloc.errors import InputError
 from edgealloc.files.disk import read_json, write_json
 
-__all__ = ["read_row", "write_row"]
+__all__ = ["read_row", "user_key", "write_row"]
 
 _SEAL = "seal"  # the row's key for its digest
 _BYTES = 32
@@ -46,13 +46,13 @@ def read_row(path: Path) -> dict[str, Any] | None:
 
 def _digest(row: Mapping[str, Any], name: str) -> str:
     text = json.dumps([name, row], sort_keys=True)
-    return hmac.new(_key(), text.encode(), "sha256").hexdigest()
+    return hmac.new(user_key(), text.encode(), "sha256").hexdigest()
 
 
 @cache
-def _key() -> bytes:
+def user_key() -> bytes:
     """The user's key, made where there is none; one for this process alone where none can be kept."""
-    path = _key_path()
+    path = _place()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{path.name}.{secrets.token_hex(6)}")
@@ -60,6 +60,9 @@ def _key() -> bytes:
             draft.touch(mode=0o600)
             draft.write_bytes(secrets.token_bytes(_BYTES))
             os.link(draft, path)  # whole, and only if nobody else was first
+        except OSError:
+            if not path.exists():  # a file system without links
+                draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
@@ -69,7 +72,7 @@ def _key() -> bytes:
     return secrets.token_bytes(_BYTES)
 
 
-def _key_path() -> Path:
+def _place() -> Path:
     from numba.misc import appdirs
 
     place: Any = appdirs.AppDirs
