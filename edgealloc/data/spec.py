@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgealloc.errors import Fault
+from edgealloc.errors import Fault, steers
 from edgealloc.units import FloatArray, rebuilt
 
 __all__ = ["Access", "AdapterOption", "BoundSpec", "Pooling", "Underfit", "UnderfitCurve"]
@@ -141,6 +141,12 @@ def check(faults: list[Fault], ok: bool | np.bool_, where: str, field_name: str,
         faults.append(Fault(where, field_name, f"{value!r}", allowed))
 
 
+def check_name(faults: list[Fault], where: str, field_name: str, name: object) -> None:
+    """Add a fault for a name that is no text, or would steer the terminals and pictures that show it."""
+    allowed = "text without line breaks, control characters and invisible marks"
+    check(faults, isinstance(name, str) and not steers(name), where, field_name, name, allowed)
+
+
 def bound_faults(spec: BoundSpec) -> list[Fault]:
     """What is wrong with the constants of a bound."""
     faults: list[Fault] = []
@@ -199,6 +205,7 @@ def menu_faults(name: str, menu: tuple[AdapterOption, ...]) -> list[Fault]:
     check(faults, len(set(labels)) == len(labels), name, "adapter_options", labels, "one row per label")
     for row in menu:
         where = f"{name}, adapter option {row.label!r}"
+        check_name(faults, where, "label", row.label)
         bits, cycles, factor = row.payload_lora_bits, row.cycles_lora, row.underfit_factor
         check(faults, np.isfinite(bits) and bits > 0, where, "payload_lora_bits", bits, "a finite number > 0")
         check(faults, np.isfinite(cycles) and cycles >= 0, where, "cycles_lora", cycles, "a finite number >= 0")

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from edgealloc.data.spec import number_of
-from edgealloc.errors import MissingPackageError, shown
+from edgealloc.errors import MissingPackageError, shown, steers
 from edgealloc.models.exchange.replies import Masks, Update
 from edgealloc.models.exchange.wire import State, WireArray
 from edgealloc.rounds.system import DeviceState
@@ -98,8 +98,8 @@ def read_state(reply: Message) -> tuple[str, DeviceState]:
         raise ValueError(f"the reply has no record {STATE!r}")
     values: dict[str, Any] = dict(reply.content.config_records[STATE])
     name = values.pop(DEVICE, None)
-    if not (isinstance(name, str) and name.isprintable() and 0 < len(name) <= _LONGEST_NAME):
-        allowed = f"1 to {_LONGEST_NAME} printable characters"
+    if not (isinstance(name, str) and not steers(name) and 0 < len(name) <= _LONGEST_NAME):
+        allowed = f"1 to {_LONGEST_NAME} characters that can be printed"
         raise ValueError(f"the state names no device: {DEVICE} = {shown(name)}, must be {allowed}")
     try:
         return name, DeviceState(**values)

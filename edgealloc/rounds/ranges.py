@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgealloc.data.spec import MOST_SAMPLES, number_of
-from edgealloc.errors import Fault, shown
+from edgealloc.errors import Fault, shown, steers
 
 if TYPE_CHECKING:
     from edgealloc.rounds.system import DeviceState, System
@@ -82,7 +82,7 @@ RANGES: dict[str, Range] = {
 
 def id_text(device: object) -> str:
     """A device's id for a message: as it is where it can be printed."""
-    return device if isinstance(device, str) and device.isprintable() else shown(device)
+    return device if isinstance(device, str) and not steers(device) else shown(device)
 
 
 def system_faults(system: System) -> list[Fault]:
@@ -99,8 +99,8 @@ def kind_faults(devices: Mapping[Any, Any], kind: type) -> list[Fault]:
     """Ids that are no names, and states that are none."""
     faults = []
     for name, state in devices.items():
-        if not (isinstance(name, str) and name.isprintable() and 0 < len(name) <= _LONGEST_ID):
-            allowed = f"1 to {_LONGEST_ID} printable characters"
+        if not (isinstance(name, str) and not steers(name) and 0 < len(name) <= _LONGEST_ID):
+            allowed = f"1 to {_LONGEST_ID} characters that can be printed"
             faults.append(Fault(id_text(name), "id", shown(name), allowed))
         if not isinstance(state, kind):
             faults.append(Fault(id_text(name), "state", f"<{type(state).__name__}>", "a DeviceState"))
