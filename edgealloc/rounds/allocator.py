@@ -211,7 +211,7 @@ class OnlineAllocator:
         return time.perf_counter() - started
 
 
-def _report_faults(latency_s: Mapping[str, float | None], plan: Plan | None) -> list[Fault]:
+def _report_faults(latency_s: object, plan: Plan | None) -> list[Fault]:
     """What in a report is no latency, or of a device that the round does not know."""
     if not isinstance(latency_s, Mapping):
         return [Fault("report", "latency_s", f"<{type(latency_s).__name__}>", "seconds by device id")]

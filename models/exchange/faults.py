@@ -113,7 +113,7 @@ def change_of(previous: State, update: Update) -> float:
 
 
 def root_mean_square(arrays: Iterable[WireArray]) -> float:
-    """Root mean square of all entries of some arrays; no square under- or overflows."""
+    """Root mean square of all entries of some arrays of any shape; no square under- or overflows."""
     kept = [np.abs(array) for array in arrays if array.size]
     peak = max((float(array.max()) for array in kept), default=0.0)
     if peak == 0.0 or not math.isfinite(peak):
