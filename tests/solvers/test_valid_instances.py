@@ -200,11 +200,18 @@ def method_of(entry: str) -> Method:
     return Method("bnb", "", lambda problem: True, "any problem", f"{__name__}:{entry}")
 
 
-def test_a_method_that_breaks_down_says_so_and_keeps_the_warm_start(make_instance: Any, monkeypatch: Any) -> None:
+def test_a_method_that_breaks_down_says_so_and_keeps_the_warm_start(
+    make_instance: Any, monkeypatch: Any, caplog: Any
+) -> None:
     inst = make_instance("fdma", 3)
     start = solve(inst).allocation
     monkeypatch.setitem(METHODS, "bnb", method_of("broken"))
+    with pytest.raises(ZeroDivisionError):  # in every test, but for those that ask for what users see
+        solve(inst, "bnb")
+    monkeypatch.delenv("EDGEALLOC_RAISE")
+    caplog.set_level("DEBUG", "edgealloc")
     result = solve(inst, "bnb")
+    assert "ZeroDivisionError" in str(caplog.records[-1].exc_text or caplog.text)
     assert (result.status, result.allocation, result.lower_bound) == (Status.ERROR, None, -math.inf)
     assert "please report" in result.message
     assert "ZeroDivisionError" in result.message
