@@ -15,9 +15,9 @@ from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.certify.planes import planes_at
 from edgealloc.solvers.separable.choices import Choices
 from edgealloc.units import FloatArray, IntArray
-from edgealloc.verify.certificate import Model
 from edgealloc.verify.proof.cover import levels_of, options_of, root_box
 from edgealloc.verify.proof.enclosures import Intervals
+from edgealloc.verify.proof.model import Model
 
 __all__ = ["infeasible_certificate"]
 
