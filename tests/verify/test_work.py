@@ -61,8 +61,8 @@ def planes_without_end(instance: Instance) -> AnyCertificate:
 def parts_without_end(instance: Instance) -> AnyCertificate:
     """Thousands of parts that say the same."""
     levels = np.array([0.1, 0.2, 0.3])
-    part = Part(1, 0, np.linspace(0.05, 1.0, 8), levels, levels, NONE)
-    parts = (bare_part(0, 0.05, 1.0), *(part,) * 7_000)
+    part = Part(1, 0, np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 1.0]), levels, levels, NONE)
+    parts = (bare_part(0, 0.05, 1.0), *(part,) * 6_900)
     leaf = Branch(-1, None, np.zeros(8), 0.5, np.full(2, -9.0), parts)
     return SubcarrierCertificate(instance.name, -99.0, (leaf,))
 
