@@ -17,11 +17,12 @@ from typing import Any
 from edgealloc.files.disk import write_json
 from edgealloc.files.instance import save_instance
 from tests.fuzz.checks import KINDS, Finding, examine
+from tests.fuzz.covers import forged
 from tests.fuzz.regimes import REGIMES, instance_of
 from tests.fuzz.relations import larger_of, related
 
 BLOCK = 40
-ALL = (*REGIMES, "relations")
+ALL = (*REGIMES, "relations", "covers")
 Row = dict[str, float]
 
 
@@ -30,6 +31,8 @@ def case(number: int) -> tuple[str, list[Finding], Counter[str]]:
     regime, seed = ALL[number % len(ALL)], number // len(ALL)
     if regime == "relations":
         return regime, *related(seed)
+    if regime == "covers":
+        return regime, *forged(seed)
     return regime, *examine(instance_of(regime, seed), seed)
 
 
@@ -50,8 +53,9 @@ def block(work: tuple[int, int, str]) -> dict[str, Any]:
 
 
 def _keep(folder: Path, regime: str, seed: int, number: int, found: list[Finding]) -> None:
-    instance = larger_of(seed) if regime == "relations" else instance_of(regime, seed)
-    save_instance(instance, folder / f"{regime}-{seed}.json")
+    if regime != "covers":
+        instance = larger_of(seed) if regime == "relations" else instance_of(regime, seed)
+        save_instance(instance, folder / f"{regime}-{seed}.json")
     told = [{"kind": f.kind, "method": f.method, "text": f.text} for f in found]
     write_json({"number": number, "findings": told}, folder / f"{regime}-{seed}.found.json")
 
