@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -99,13 +100,17 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / "state.jsonl"
     lines = state.read_text(encoding="utf-8").splitlines() if state.exists() else []
-    done = [json.loads(line) for line in lines]
+    done = [json.loads(line) for line in lines if line.endswith("}")]  # the last one may be cut off
     have = {(entry["start"], entry["stop"]) for entry in done}
     last = options.start + options.seeds
     todo = [(a, min(a + BLOCK, last), str(folder)) for a in range(options.start, last, BLOCK)]
     todo = [work for work in todo if work[:2] not in have]
     print(f"{len(todo)} blocks of {BLOCK} to do, {len(done)} done before", flush=True)
-    pool = multiprocessing.get_context("spawn").Pool(options.workers)
+    if not todo:
+        print(report(done))
+        return _failed(done)
+    pool = multiprocessing.get_context("spawn").Pool(options.workers, initializer=os.setsid)
+    # a session of their own: Ctrl-C is for this process, and stops no solve in the middle
     try:
         with state.open("a", encoding="utf-8") as file:
             for count, entry in enumerate(pool.imap_unordered(block, todo), 1):
@@ -119,9 +124,11 @@ def main() -> int:
     finally:
         pool.terminate()
     print(report(done))
-    return (
-        1 if any(key.startswith("!") for entry in done for row in entry["counts"].values() for key in row) else 0
-    )
+    return _failed(done)
+
+
+def _failed(done: list[dict[str, Any]]) -> int:
+    return int(any(key.startswith("!") for entry in done for row in entry["counts"].values() for key in row))
 
 
 if __name__ == "__main__":
