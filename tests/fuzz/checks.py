@@ -43,7 +43,8 @@ class Finding:
     text: str
 
 
-KINDS = ("wrong bound", "wrong answer", "raised", "rejected", "no certificate", "false proof", "diagnosis", "late")
+KINDS = ("wrong bound", "wrong answer", "raised", "rejected", "no certificate", "false proof", "diagnosis", "late",
+         "empty")  # fmt: skip
 
 
 def methods_for(instance: Instance, seed: int | None) -> list[str]:
@@ -74,6 +75,7 @@ def examine(instance: Instance, seed: int | None) -> tuple[list[Finding], Counte
             found.append(Finding("late", method, f"{used:.1f} s of processor time for a limit of {LIMIT_S} s"))
         found += _judged(instance, answer, result, method)
         if seed is None or seed % 2 == 0:
+            found += _accepted(instance, result, method)
             found += _proved(instance, answer, result, method, seed)
     return found, ended
 
@@ -82,9 +84,6 @@ def _judged(instance: Instance, answer: Answer, result: Result, method: str) -> 
     if result.status is Status.ERROR:
         yield Finding("raised", method, result.message)
         return
-    report = verify(instance, result.solution())
-    if not report.ok:
-        yield Finding("rejected", method, "; ".join(map(str, report.faults)))
     digits = CURVE_DIGITS if instance.bound.underfit == "curve" else DIGITS
     slack = digits * abs(answer.value) if math.isfinite(answer.value) else 0.0
     if result.lower_bound > answer.value + slack:
@@ -98,6 +97,8 @@ def _judged(instance: Instance, answer: Answer, result: Result, method: str) -> 
     if result.allocation is None:
         if instance.exclusion_penalty is not None:
             yield Finding("wrong answer", method, "nothing found, though all may be left out")
+        elif method in ("auto", "bnb") and answer.point is not None:
+            yield Finding("empty", method, f"{result.status.value}, but {answer.value!r} is reached")
         return
     broken = faults_of(instance, result.allocation)
     if broken:
@@ -109,6 +110,12 @@ def _judged(instance: Instance, answer: Answer, result: Result, method: str) -> 
         yield Finding("oracle", method, f"{exact!r} is feasible, below the oracle's bound {answer.lower!r}")
     if result.status is Status.OPTIMAL and exact > answer.value + 1.01 * GAP * abs(exact):
         yield Finding("wrong answer", method, f"optimal with {exact!r}, but {answer.value!r} is reached")
+
+
+def _accepted(instance: Instance, result: Result, method: str) -> Iterator[Finding]:
+    report = verify(instance, result.solution())
+    if not report.ok:
+        yield Finding("rejected", method, "; ".join(map(str, report.faults)))
 
 
 def _rescued(instance: Instance, finding: Diagnosis, method: str) -> Iterator[Finding]:
