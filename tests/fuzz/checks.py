@@ -97,7 +97,8 @@ def _judged(instance: Instance, answer: Answer, result: Result, method: str) -> 
     if result.allocation is None:
         if instance.exclusion_penalty is not None:
             yield Finding("wrong answer", method, "nothing found, though all may be left out")
-        elif method in ("auto", "bnb") and answer.point is not None:
+        empty = method in ("auto", "bnb") and answer.point is not None and "time limit" not in result.message
+        if empty and ask(_narrower(instance), bracket=False).point is not None:
             yield Finding("empty", method, f"{result.status.value}, but {answer.value!r} is reached")
         return
     broken = faults_of(instance, result.allocation)
@@ -110,6 +111,13 @@ def _judged(instance: Instance, answer: Answer, result: Result, method: str) -> 
         yield Finding("oracle", method, f"{exact!r} is feasible, below the oracle's bound {answer.lower!r}")
     if result.status is Status.OPTIMAL and exact > answer.value + 1.01 * GAP * abs(exact):
         yield Finding("wrong answer", method, f"optimal with {exact!r}, but {answer.value!r} is reached")
+
+
+def _narrower(instance: Instance) -> Instance:
+    """Budgets smaller by more than the margin that exact methods leave for rounding (1e-12)."""
+    less = 1.0 - 1e-10
+    changes = {name: getattr(instance, name) * less for name in ("latency_s", "energy_j", "power_max_w")}
+    return instance.with_changes(**changes)
 
 
 def _accepted(instance: Instance, result: Result, method: str) -> Iterator[Finding]:
