@@ -23,7 +23,7 @@ from edgealloc.solvers.certify.write import certified
 from edgealloc.verify.solution import verify, with_certificate
 from tests.fuzz.exact import faults_of, value_of
 from tests.fuzz.oracle import Answer, ask
-from tests.verify.spoiling import mutate, refused
+from tests.verify.spoiling import mutate, numbers_of, refused
 
 LIMIT_S = 1.5  # of each method
 LATE_S = 1.0  # by which a limit may be missed
@@ -188,7 +188,7 @@ def _forged(
     data["lower_bound"] = above
     if kind == "shortened" and len(data.get("nodes", ())) > 2:
         data["nodes"].pop()
-    if kind == "changed":
+    if kind == "changed" and numbers_of({key: data.get(key, {}) for key in ("pieces", "nodes")}):
         mutate(data, rng, most=3)
     data["sha256"] = seal(data)
     if not refused(instance, data):
