@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.variants_speed import VARIANTS
 from edgealloc.api import METHODS, solve
 from edgealloc.conformance import CASES
 from edgealloc.errors import EdgeallocError, MissingPackageError
@@ -54,6 +55,17 @@ def _variants(method: str) -> None:
             solve(case.make(), method, time_limit=case.time_limit or 20.0, rel_gap=1e-6)
 
 
+def _wide() -> None:
+    """Cells of a usual size, whose trees need what the small ones above close without."""
+    for options, change in VARIANTS.values():
+        if options.access == "ofdma":
+            problem = Problem(change(make_cell(options, np.random.default_rng(0)).instance))
+            solve(problem, time_limit=20.0, rel_gap=1e-6)
+    for seed in range(1, 6):
+        options = CellOptions(devices=6, access="ofdma", subcarriers=32)
+        solve(make_cell(options, np.random.default_rng(seed)).instance, time_limit=20.0, rel_gap=1e-6)
+
+
 def _certificate(access: str) -> None:
     from edgealloc.solvers.certify.write import certified
 
@@ -77,6 +89,7 @@ def uses() -> dict[str, Callable[[], None]]:
         if access == "fdma" or not METHODS[method].needs.startswith("a log-convex")
     }
     runs |= {f"variants {m}": lambda m=m: _variants(m) for m in ("auto", "psca", "psca+", "highs")}  # type: ignore[misc]
+    runs |= {"wide ofdma": _wide}
     runs |= {f"certificate {a}": lambda a=a: _certificate(a) for a in ACCESS}  # type: ignore[misc]
     runs |= {f"online {a}": lambda a=a: _online(a) for a in ACCESS}  # type: ignore[misc]
     return runs

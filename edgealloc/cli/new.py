@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from edgealloc.cli.options import LazyOptions, options_of
-from edgealloc.cli.shared import (
-    out_path,
-    seed_option,
-    writable,
-)
-
-if TYPE_CHECKING:
-    pass
+from edgealloc.cli.shared import out_path, refuse_overwriting, say, seed_option, writable
 
 
 def _new_options() -> list[click.Option]:
@@ -44,12 +37,13 @@ def new_command(seed: int, out: Path | None, positions: Path | None, **options: 
     from edgealloc.scenario.cell import make_cell
     from edgealloc.scenario.options import CellOptions
 
+    refuse_overwriting({}, [("--out", out), ("--positions", positions)])
     cell = make_cell(CellOptions(**options), np.random.default_rng(seed))
     if positions is not None:
         place = {"position_m": cell.position_m.tolist(), "line_of_sight": cell.line_of_sight.tolist()}
         write_json(place, positions)
     if out is None:
-        click.echo(json.dumps(dict_from_instance(cell.instance), indent=1))
+        say(json.dumps(dict_from_instance(cell.instance), indent=1))
     else:
         path = save_instance(cell.instance, out)
-        click.echo(f"{cell.instance.name}: {cell_text(cell.instance)}\nwritten       {path}", err=True)
+        say(f"{cell.instance.name}: {cell_text(cell.instance)}\nwritten       {path}", err=True)

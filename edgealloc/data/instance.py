@@ -24,6 +24,7 @@ from edgealloc.data.spec import (
     UnderfitCurve,
     bound_faults,
     check,
+    check_name,
     menu_faults,
     read_only,
 )
@@ -60,7 +61,7 @@ class Instance:
     Parameters
     ----------
     name
-        Name of the instance.
+        Name of the instance; like all names without line breaks, control characters and invisible marks.
     access
         ``fdma`` (continuous bandwidth), ``rb`` (whole resource blocks) or ``ofdma`` (sub-carriers).
     bandwidth_hz, noise_psd_dbm_per_hz
@@ -256,6 +257,7 @@ def _same(a: Any, b: Any) -> bool:
 def _scalar_faults(inst: Instance) -> list[Fault]:
     faults: list[Fault] = []
     check(faults, inst.access in ("fdma", "ofdma", "rb"), "instance", "access", inst.access, "fdma, ofdma, rb")
+    check_name(faults, "instance", "name", inst.name)
     dimensions = 2 if inst.access == "ofdma" else 1
     shape = "[K, M] (one gain per sub-carrier)" if dimensions == 2 else "[K] (one gain per device)"
     gain_ok = inst.gain.ndim == dimensions and inst.gain.size > 0
@@ -300,14 +302,12 @@ def _device_faults(inst: Instance) -> list[Fault]:
             report(~ok, key, array, allowed)
     report(inst.freq_min_hz > inst.freq_max_hz, "freq_min_hz", inst.freq_min_hz, "at most freq_max_hz")
     report(inst.keep_min > inst.keep_max, "keep_min", inst.keep_min, "at most keep_max")
-    if len(set(names)) < len(names) or not all(names):
-        seen: set[str] = set()
-        for i, name in enumerate(names):
-            if name in seen or not name:
-                faults.append(
-                    Fault(f"device {i}", "name", repr(name), "a non-empty name, different for each device")
-                )
-            seen.add(name)
+    seen: set[str] = set()
+    for i, name in enumerate(names):
+        check_name(faults, f"device {i}", "name", name)
+        if name == "" or str(name) in seen:
+            faults.append(Fault(f"device {i}", "name", repr(name), "a non-empty name, different for each device"))
+        seen.add(str(name))
     if inst.common_keep and inst.exclusion_penalty is None:
         report(
             inst.keep_min > inst.keep_max.min(), "keep_min", inst.keep_min, "at most every keep_max (common_keep)"

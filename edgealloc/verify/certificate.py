@@ -262,6 +262,7 @@ def _check_leaves(
         node = certificate.nodes[i]
         if node.price_per_hz is None or node.kept_share is None:
             if not model.crowded(box, gone):
+                proved = -math.inf
                 found.add(
                     f"nodes[{i}]", "no prices, and bandwidths that may fit", "prices, or a box where nothing fits"
                 )
@@ -302,6 +303,7 @@ def _common_in(instance: Instance, certificate: Certificate, kind: type[Number])
         if not sum_below(least) > instance.bandwidth_hz:
             text = f"{certificate.cap!r}, where at least {sum_below(least)!r} Hz are needed"
             found.add("cap", text, f"a keep rate that needs more than {instance.bandwidth_hz!r} Hz")
+            top = high  # a cap that is none bounds nothing
     everyone = np.arange(instance.num_devices)
     shares = Shares.of(instance, everyone, np.zeros_like(everyone), kind)
     at, none = np.full(instance.num_devices, touch), kind.of(0.0)

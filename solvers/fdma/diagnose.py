@@ -198,6 +198,7 @@ def _blocked_device(inst: Instance, k: int, device: Alone) -> list[Diagnosis]:
     return [Diagnosis(name, budget, available[budget], math.inf, message) for budget in names]
 
 
+@np.errstate(over="ignore")  # what is hopeless may overflow
 def _reason(inst: Instance, k: int, device: Alone) -> tuple[str, str]:
     """The budget that lacks first in the easiest menu row, and a sentence without its subject."""
     if inst.gain[k] == 0.0:
