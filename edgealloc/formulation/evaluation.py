@@ -11,7 +11,14 @@ from edgealloc.data.instance import Instance
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.device import chosen_adapter, compute_energy_j, cycles, download_s, payload_bits
 from edgealloc.formulation.objective import Objective
-from edgealloc.formulation.radio import block_count, blocks_of, fdma_rate_bps, subcarrier_hz, subcarrier_rate_bps
+from edgealloc.formulation.radio import (
+    block_count,
+    blocks_of,
+    fdma_rate_bps,
+    spare_hz,
+    subcarrier_hz,
+    subcarrier_rate_bps,
+)
 from edgealloc.units import BoolArray, FloatArray
 
 __all__ = ["Evaluation", "Violation", "evaluate", "violations"]
@@ -219,7 +226,7 @@ def _broken(inst: Instance, allocation: Allocation, use: _Use) -> list[Violation
     band = allocation.bandwidth_hz
     report(on & ~(band >= 0), "bandwidth_hz", band, np.asarray(0.0))
     report(on & ~(power >= 0), "power_w", power, np.asarray(0.0))
-    fits = used <= inst.bandwidth_hz
+    fits = spare_hz(np.where(on, band, 0.0), inst.bandwidth_hz) >= 0.0  # exactly: a rounded sum may hide an ulp
     if inst.block_hz is not None:
         # n blocks need not be a double, nor its quotient be n: the nearest double to n blocks counts
         blocks = np.where(on, blocks_of(band, inst.block_hz), 0.0)

@@ -16,7 +16,7 @@ import numpy as np
 from edgealloc.data.instance import Instance
 from edgealloc.units import LN2, FloatArray, IntArray
 
-__all__ = ["block_count", "blocks_of", "fdma_rate_bps", "subcarrier_hz", "subcarrier_rate_bps"]
+__all__ = ["block_count", "blocks_of", "fdma_rate_bps", "spare_hz", "subcarrier_hz", "subcarrier_rate_bps"]
 
 _WHOLE = Fraction(1, 2**50)  # relative: a quotient of two doubles so near below a whole number is meant to be it
 
@@ -42,6 +42,15 @@ def block_count(bandwidth_hz: float, block_hz: float) -> int:
 def blocks_of(bandwidth_hz: FloatArray, block_hz: float) -> FloatArray:
     """How many blocks bandwidths in Hz are, to the nearest whole number. Of the same shape."""
     return np.asarray(np.rint(bandwidth_hz / block_hz))
+
+
+def spare_hz(bandwidth_hz: FloatArray, total_hz: float) -> float:
+    """What bandwidths leave of ``total_hz``, in Hz and rounded once: its sign is that of the exact difference."""
+    parts = np.append(-np.asarray(bandwidth_hz), total_hz)
+    rough = float(np.sum(parts))
+    if not math.isfinite(rough):
+        return rough
+    return math.fsum(parts)
 
 
 def subcarrier_hz(instance: Instance) -> float:

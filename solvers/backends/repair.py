@@ -20,7 +20,7 @@ from edgealloc.formulation.device import (
     payload_bits,
 )
 from edgealloc.formulation.problem import Problem
-from edgealloc.formulation.radio import block_count, blocks_of, subcarrier_rate_bps
+from edgealloc.formulation.radio import block_count, blocks_of, spare_hz, subcarrier_rate_bps
 from edgealloc.solvers.fdma.response import BANDWIDTH, COMPUTE, bandwidths, new_table
 from edgealloc.solvers.row import device_rows
 from edgealloc.units import LN2, FloatArray
@@ -188,7 +188,7 @@ def _redealt(problem: Problem, point: Allocation) -> Allocation | None:
         table = new_table(inst.num_devices)
         bandwidths(rows, np.log(keep), np.zeros_like(keep), table)
         band = np.where(on, table[BANDWIDTH], 0.0)
-        fits = bool(band.sum() <= inst.bandwidth_hz)
+        fits = spare_hz(band, inst.bandwidth_hz) >= 0.0
         if inst.block_hz is not None and np.isfinite(band).all():
             blocks = np.ceil(band / inst.block_hz)
             fits = bool(blocks.sum() <= block_count(inst.bandwidth_hz, inst.block_hz))

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
-from edgealloc.formulation.radio import block_count, blocks_of
+from edgealloc.formulation.radio import block_count, blocks_of, spare_hz
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.fdma.bandwidth import BLOCKED, least_bandwidth
 from edgealloc.solvers.fdma.cell import SHRINK
@@ -112,7 +112,7 @@ class Choices:
         """Whether the spectrum holds bandwidths in Hz, shape [K]: blocks are counted, else Hz added up exactly."""
         if self.block_hz:
             return bool(np.sum(blocks_of(bandwidth_hz, self.block_hz)) * self.block_hz <= self.limit_hz)
-        return math.fsum(bandwidth_hz) <= self.budget_hz
+        return spare_hz(bandwidth_hz, self.budget_hz) >= 0.0
 
     def weight_of(self, mode: IntArray) -> FloatArray:
         """w_k of the devices of modes, 0 for :data:`OUT`. Shape [N]."""

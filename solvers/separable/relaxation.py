@@ -30,6 +30,8 @@ __all__ = ["DeviceBox", "DeviceCut", "Dropped", "Separable"]
 
 _LINES_SHARE = 0.3  # pieces are cut while their lines make up more than this share of a node's gap
 _MANY = 200  # devices from which on exchanges are tried at few nodes only
+_STALLED, _FINE = 4, 1e-10  # cuts in a row that bring nothing, and what lines then understate of the bound at most
+_LEAST_GAP = 1e-13  # relative; the sums of a bound over devices carry about as much rounding
 _EXCHANGE_COLUMNS = 200_000  # columns looked at by exchanges between two looks at the clock
 
 
@@ -100,6 +102,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
     discarded: float = math.inf
     dropped: list[Dropped] = field(default_factory=list)
     calls: int = 0
+    rounding: float = 0.0  # what lines understate by rounding: finer ones understate as much
 
     def __post_init__(self) -> None:
         self.pieces = Pieces.root(self.choices)
@@ -121,6 +124,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
         self.calls += 1
         prices = guess or (0.2 * self.choices.problem.size / inst.bandwidth_hz, 0.1)
         bound, searched_at = -math.inf, math.inf
+        finest, stalled = math.inf, 0
         found: list[Found[Plan]] = []
         while True:
             active = self.active(box)
@@ -143,9 +147,15 @@ class Separable(Relaxation[DeviceBox, Plan]):
             if math.isfinite(cutoff):
                 allowed = max(allowed, _LINES_SHARE * (cutoff - bound))
             total = float(np.sum(errors))
+            if total < 0.9 * finest:
+                finest, stalled = total, 0
+            elif stalled >= _STALLED and total <= _FINE * abs(bound):
+                self.rounding = max(self.rounding, total)
+            allowed = max(allowed, self.rounding)
             suspect &= (errors > 0.2 * allowed / inst.num_devices)[active.device] & active.divisible
             if total > allowed and suspect.any():
                 self._cut(box, active, suspect)
+                stalled += 1
                 continue
             if total < searched_at and total <= 0.3 * searched_at:  # finer lines than at the last try
                 searched_at = total
@@ -161,6 +171,9 @@ class Separable(Relaxation[DeviceBox, Plan]):
                     self._fix(priced, cutoff)
                 continue
             break
+        upper = min([math.inf if best is None else best.value, *(point.value for point in found)])
+        if upper - bound <= max(2.0 * self.rounding, _LEAST_GAP * abs(bound)):  # no branching closes that
+            return Relaxed(bound, tuple(found), (), prices)
         children, what = self._branch(box, active, start, priced, errors)
         return Relaxed(bound, tuple(found), children, prices, what)
 
@@ -353,17 +366,23 @@ class Separable(Relaxation[DeviceBox, Plan]):
                 cut = min(max(middle, low + 0.05 * (high - low)), high - 0.05 * (high - low))
                 if not low < cut < high:
                     return None
-                self._part_at(k, mode, cut)
+                if not self._part_at(k, mode, cut):  # too narrow: a cut that is no edge would part nothing
+                    if not len(edges):
+                        return None
+                    cut = float(edges[np.argmin(np.abs(edges - middle))])
         left, right = DeviceCut(k, None, 0.0, cut), DeviceCut(k, None, cut, 1.0)
         order = (left, right) if float(share[ends <= cut].sum()) >= 0.5 else (right, left)
         return tuple(box.and_also(c) for c in order), f"keep rate of {name} at {cut:.6g}"
 
-    def _part_at(self, device: int, mode: int, cut: float) -> None:
-        """Make a cut an edge of the pieces of a mode."""
+    def _part_at(self, device: int, mode: int, cut: float) -> bool:
+        """Make a cut an edge of the pieces of a mode; False where a piece is too narrow for that."""
         p = self.pieces
         which = (p.device == device) & (p.mode == mode) & (p.left < cut) & (p.right > cut)
+        if not np.all(p.divisible[which]):
+            return False
         if which.any():
             self.pieces = p.halved(self.choices, which, np.full(int(which.sum()), cut))
+        return True
 
 
 def _priced(cost: FloatArray, band: FloatArray, kept: FloatArray, priced: Priced) -> FloatArray:

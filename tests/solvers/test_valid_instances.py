@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,11 +197,18 @@ def method_of(entry: str) -> Method:
     return Method("bnb", "", lambda problem: True, "any problem", f"{__name__}:{entry}")
 
 
-def test_a_method_that_breaks_down_says_so_and_keeps_the_warm_start(make_instance: Any, monkeypatch: Any) -> None:
+def test_a_method_that_breaks_down_says_so_and_keeps_the_warm_start(
+    make_instance: Any, monkeypatch: Any, caplog: Any
+) -> None:
     inst = make_instance("fdma", 3)
     start = solve(inst).allocation
     monkeypatch.setitem(METHODS, "bnb", method_of("broken"))
+    with pytest.raises(ZeroDivisionError):  # in every test, but for those that ask for what users see
+        solve(inst, "bnb")
+    monkeypatch.delenv("EDGEALLOC_RAISE")
+    caplog.set_level("DEBUG", "edgealloc")
     result = solve(inst, "bnb")
+    assert "ZeroDivisionError" in str(caplog.records[-1].exc_text or caplog.text)
     assert (result.status, result.allocation, result.lower_bound) == (Status.ERROR, None, -math.inf)
     assert "please report" in result.message
     assert "ZeroDivisionError" in result.message
@@ -235,3 +243,19 @@ def test_levels_are_answered_as_one_by_one(make_instance: Any) -> None:
     trial = [own_cost(problem, factors(problem, 1)[0], np.array([s, 0.5, 0.5]), 0.3)[0] for s in (0.1, 0.3)]
     assert keep[0, 0] == (0.1, 0.3)[int(np.argmin(trial))]
     assert cost[0, 0] == min(trial)
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_an_ulp_of_spectrum_is_judged_as_the_checker_does(make_instance: Any, by_hand: Any, over: bool) -> None:
+    """Ten bandwidths whose rounded sum is the whole spectrum, and whose true sum is an ulp less or more."""
+    share = np.full(10, 1e4)
+    share[1:] = np.nextafter(1e4, np.inf if over else 0.0)
+    inst = make_instance("fdma", 10, bandwidth_hz=1e5, downlink_bps=np.inf)
+    assert np.sum(share) == inst.bandwidth_hz
+    by = by_hand(inst.with_changes(bandwidth_hz=2e5), 0.1, bandwidth_hz=share).allocation
+    problem = Problem(inst)
+    assert [broken.constraint for broken in problem.violations(by)] == (["bandwidth_hz"] if over else [])
+    use = problem.evaluate(by)
+    result = replace(solve(inst, "bnb", time_limit=SECONDS), allocation=by, objective=use.objective)
+    report = verify(inst, replace(result, lower_bound=-math.inf, status=Status.FEASIBLE).solution())
+    assert report.ok != over, str(report)

@@ -68,7 +68,7 @@ class Spectrum:
 
         def offer(rates: FloatArray) -> Allocation | None:
             band = choices.safe_bandwidth(mode, rates)
-            if not band.sum() <= choices.limit_hz:
+            if not choices.holds(band):
                 return None
             found = plan_allocation(choices, Plan(mode, rates, band, "H"))
             return found if found is not None and all(row.holds(inst, found) for row in rows) else None
