@@ -97,7 +97,8 @@ def _solve_prices(cell: Cell, control: Control) -> tuple[Incumbent, int]:
         search.nested(mu, min(1.0, 1.001 * q_free))
         search.take_stock()  # the prices came to rest before the equations were met to the last digits
     except _Stop:
-        pass
+        if best.answer is None:  # no price meets the spectrum where keeping more is worth nothing
+            search.take_stock()
     return best, search.iterations
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -17,11 +18,12 @@ from typing import Any
 from edgealloc.files.disk import write_json
 from edgealloc.files.instance import save_instance
 from tests.fuzz.checks import KINDS, Finding, examine
+from tests.fuzz.covers import forged
 from tests.fuzz.regimes import REGIMES, instance_of
 from tests.fuzz.relations import larger_of, related
 
 BLOCK = 40
-ALL = (*REGIMES, "relations")
+ALL = (*REGIMES, "relations", "covers")
 Row = dict[str, float]
 
 
@@ -30,6 +32,8 @@ def case(number: int) -> tuple[str, list[Finding], Counter[str]]:
     regime, seed = ALL[number % len(ALL)], number // len(ALL)
     if regime == "relations":
         return regime, *related(seed)
+    if regime == "covers":
+        return regime, *forged(seed)
     return regime, *examine(instance_of(regime, seed), seed)
 
 
@@ -39,7 +43,11 @@ def block(work: tuple[int, int, str]) -> dict[str, Any]:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for number in range(start, stop):
         before = time.process_time()
-        regime, found, ended = case(number)
+        regime, found, ended = ALL[number % len(ALL)], [], Counter[str]()
+        try:
+            regime, found, ended = case(number)
+        except Exception as error:  # a run of days does not end because of one case
+            found = [Finding("harness", "", f"{type(error).__name__}: {error}")]
         counts[regime] += Counter({"cases": 1, "seconds": 0}) + ended
         counts[regime]["seconds"] += time.process_time() - before  # type: ignore[assignment]
         for finding in found:
@@ -50,8 +58,9 @@ def block(work: tuple[int, int, str]) -> dict[str, Any]:
 
 
 def _keep(folder: Path, regime: str, seed: int, number: int, found: list[Finding]) -> None:
-    instance = larger_of(seed) if regime == "relations" else instance_of(regime, seed)
-    save_instance(instance, folder / f"{regime}-{seed}.json")
+    if regime != "covers":
+        instance = larger_of(seed) if regime == "relations" else instance_of(regime, seed)
+        save_instance(instance, folder / f"{regime}-{seed}.json")
     told = [{"kind": f.kind, "method": f.method, "text": f.text} for f in found]
     write_json({"number": number, "findings": told}, folder / f"{regime}-{seed}.found.json")
 
@@ -64,7 +73,7 @@ def report(blocks: list[dict[str, Any]]) -> str:
             for key, value in row.items():
                 total[regime][key] += value
                 total["all"][key] += value
-    kinds = [*KINDS, "relation", "oracle"]
+    kinds = [*KINDS, "relation", "oracle", "harness"]
     lines = ["| regime | cases | " + " | ".join(kinds) + " | proved | s/case |", "|---" * (len(kinds) + 4) + "|"]
     for regime in (*ALL, "all"):
         row = total[regime]
@@ -95,13 +104,17 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / "state.jsonl"
     lines = state.read_text(encoding="utf-8").splitlines() if state.exists() else []
-    done = [json.loads(line) for line in lines]
+    done = [json.loads(line) for line in lines if line.endswith("}")]  # the last one may be cut off
     have = {(entry["start"], entry["stop"]) for entry in done}
     last = options.start + options.seeds
     todo = [(a, min(a + BLOCK, last), str(folder)) for a in range(options.start, last, BLOCK)]
     todo = [work for work in todo if work[:2] not in have]
     print(f"{len(todo)} blocks of {BLOCK} to do, {len(done)} done before", flush=True)
-    pool = multiprocessing.get_context("spawn").Pool(options.workers)
+    if not todo:
+        print(report(done))
+        return _failed(done)
+    pool = multiprocessing.get_context("spawn").Pool(options.workers, initializer=os.setsid)
+    # a session of their own: Ctrl-C is for this process, and stops no solve in the middle
     try:
         with state.open("a", encoding="utf-8") as file:
             for count, entry in enumerate(pool.imap_unordered(block, todo), 1):
@@ -115,9 +128,11 @@ def main() -> int:
     finally:
         pool.terminate()
     print(report(done))
-    return (
-        1 if any(key.startswith("!") for entry in done for row in entry["counts"].values() for key in row) else 0
-    )
+    return _failed(done)
+
+
+def _failed(done: list[dict[str, Any]]) -> int:
+    return int(any(key.startswith("!") for entry in done for row in entry["counts"].values() for key in row))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pytest
 
 from edgealloc.files.instance import load_instance
 from tests.fuzz.checks import examine
+from tests.fuzz.covers import forged
 from tests.fuzz.regimes import REGIMES, instance_of
 from tests.fuzz.relations import related
 
@@ -27,6 +28,15 @@ def test_relations_of_larger_cells() -> None:
     for seed in range(21):
         found, _ended = related(seed)
         assert not found, (seed, found)
+
+
+def test_covers_with_holes() -> None:
+    refused = 0
+    for seed in range(60):
+        found, ended = forged(seed)
+        assert not found, (seed, found)
+        refused += ended["tree refused"]
+    assert 20 < refused < 110
 
 
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
