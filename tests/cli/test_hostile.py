@@ -172,6 +172,7 @@ def test_no_output_goes_onto_an_input_or_another_output(folder: Path) -> None:
         ("calibrate", "cell.json", "--store", "cell.json"),
         ("calibrate", "cell.json", "--out", "both.json", "--store", "both.json"),
         (*bench, "--check", committed),
+        ("bench", "smoke", "--out", "deep", "--check", committed, "--results", "smoke"),
         (*bench, "--results", "deep/../smoke"),
     ]
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
