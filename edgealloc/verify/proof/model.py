@@ -127,7 +127,7 @@ class Model:
     ) -> float:
         """The dual value of a leaf with those pieces in this number type that keep the rough one from a claim.
 
-        ``spend`` is told how many they are.
+        ``gone`` [N] says which pieces are not counted; ``spend`` is told how many are judged anew.
         """
         least, constant, floors = rough.dual(leaf, gone)
         lacks = claim - added(least[None, :], np.array([constant]))[0]
