@@ -92,6 +92,38 @@ def test_what_needs_several_subcarriers_at_once_is_found(faults: Path) -> None:
     assert result.objective <= best * (1.0 + 1e-9)
 
 
+def test_a_budget_that_cannot_bind_costs_no_digits(make_instance: Any) -> None:
+    """With 1e12 J to spend, what rounding may do to the energy says nothing about 1 J of sending."""
+    inst = make_instance("ofdma", 2, 6, energy_j=1e12, payload_lora_bits=3e8, downlink_bps=np.inf)
+    result = solve(inst, "bnb", time_limit=SECONDS)
+    assert result.status is Status.OPTIMAL, result
+    honest(result, None)
+    scarce = solve(inst.with_changes(energy_j=1e3), "bnb", time_limit=SECONDS)
+    assert result.objective == pytest.approx(scarce.objective, rel=1e-9)
+
+
+@pytest.mark.parametrize("method", [*METHODS])
+def test_little_power_far_away(make_instance: Any, method: str) -> None:
+    """One device, two sub-carriers, a signal-to-noise ratio of 5e-5."""
+    if method in ("cvxpy", "scip", "pyomo", "baseline"):
+        pytest.skip("not of ours, or not meant to be good")
+    inst = make_instance(
+        "ofdma",
+        1,
+        2,
+        gain=np.full((1, 2), 1e-13),
+        power_max_w=1e-6,
+        payload_lora_bits=300.0,
+        payload_fixed_bits=3.0,
+    )
+    if not METHODS[method].takes(Problem(inst)):
+        pytest.skip("not log-convex")
+    best = solve(inst, "bnb").objective
+    result = solve(inst, method, time_limit=SECONDS)
+    honest(result, best * (1.0 + 1e-4))
+    assert result.objective == pytest.approx(best, rel=2e-4)
+
+
 @pytest.mark.parametrize("common", [False, True])
 @pytest.mark.parametrize("penalty", [1e6, 1e9])
 def test_leaving_out_may_cost_far_more_than_all_else(make_instance: Any, penalty: float, common: bool) -> None:
