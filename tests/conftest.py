@@ -46,7 +46,7 @@ def faults() -> Path:
     return folder
 
 
-def _make_instance(access: Access = "fdma", devices: int = 4, subcarriers: int = 8, **changes: Any) -> Instance:
+def small_instance(access: Access = "fdma", devices: int = 4, subcarriers: int = 8, **changes: Any) -> Instance:
     """An instance with comfortable budgets: a 1 MHz cell, 10 s of computing within 15 s, uploads below 1 s."""
     rng = np.random.default_rng(devices * 100 + subcarriers)
     shape = (devices, subcarriers) if access == "ofdma" else (devices,)
@@ -80,7 +80,7 @@ def _make_instance(access: Access = "fdma", devices: int = 4, subcarriers: int =
 @pytest.fixture(scope="session")
 def make_instance() -> MakeInstance:
     """Factory of small instances: ``make_instance(access, devices, subcarriers, **changed_fields)``."""
-    return _make_instance
+    return small_instance
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,8 @@ def bench_command(
             "command line", [Fault("command line", "--results", repr(str(results)), "not that of --out")]
         )
     if check is not None:
-        refuse_overwriting({"--check": check}, [("--out", folder / f"{suite}.csv")])
+        places = [("--out", folder), *([] if results is None else [("--results", results)])]
+        refuse_overwriting({"--check": check}, [(name, place / f"{suite}.csv") for name, place in places])
         committed = read_frame(check)
     names = () if methods is None else tuple(name.strip() for name in methods.split(",") if name.strip())
     if scheduler is not None:

@@ -193,7 +193,7 @@ def bound_faults(spec: BoundSpec) -> list[Fault]:
                 "bound",
                 "underfit_curve.value",
                 curve.value.tolist(),
-                "finite, not increasing",
+                "finite, >= 0, not increasing",
             )
     return faults
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.errors import MissingPackageError
+from edgealloc.errors import MissingPackageError, printable
 from edgealloc.flower.history import Fate, Outcome, RoundReport
 from edgealloc.flower.messages import (
     ROUND,
@@ -285,7 +285,8 @@ class FedLoDrop(Strategy):
     # The steps of a round.
 
     def _note(self, node: int, fate: Fate, reason: str) -> None:
-        outcome = self._outcomes[node] = Outcome(self._names.get(node, f"node-{node}"), node, fate, reason)
+        name = self._names.get(node, f"node-{node}")
+        outcome = self._outcomes[node] = Outcome(name, node, fate, printable(reason, lines=True))
         level = logging.INFO if fate is Fate.LEFT_OUT else logging.WARNING
         log.log(level, "%s: %s: %s", outcome.device, fate.value, outcome.brief)
 

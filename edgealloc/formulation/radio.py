@@ -45,7 +45,7 @@ def blocks_of(bandwidth_hz: FloatArray, block_hz: float) -> FloatArray:
 
 
 def spare_hz(bandwidth_hz: FloatArray, total_hz: float) -> float:
-    """What bandwidths leave of ``total_hz``, in Hz and rounded once: its sign is that of the exact difference."""
+    """What bandwidths [K] leave of ``total_hz``, in Hz, rounded once: its sign is that of the exact difference."""
     parts = np.append(-np.asarray(bandwidth_hz), total_hz)
     rough = float(np.sum(parts))
     if not math.isfinite(rough):

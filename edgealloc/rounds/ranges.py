@@ -127,11 +127,15 @@ def state_faults(system: System, devices: Mapping[str, DeviceState]) -> list[Fau
     faults: list[Fault] = []
     lengths = Counter(len(s.gain) for s in devices.values() if isinstance(s.gain, tuple))
     usual = lengths.most_common(1)[0][0] if lengths else 0  # of most, not of the first: that one may lie
-    for name, state in devices.items():
-        faults += _gain_faults(system, name, state.gain, usual)
-        for low, high in (("freq_min_hz", "freq_max_hz"), ("keep_min", "keep_max")):
-            if number_of(getattr(state, low)) > number_of(getattr(state, high)):
-                faults.append(Fault(name, low, shown(getattr(state, low)), f"at most {high}"))
+    if system.access == "ofdma" or not RANGES["gain"].holds_all([s.gain for s in devices.values()]):
+        for name, state in devices.items():
+            faults += _gain_faults(system, name, state.gain, usual)
+    for low, high in (("freq_min_hz", "freq_max_hz"), ("keep_min", "keep_max")):
+        for name, state in devices.items():
+            bottom, top = getattr(state, low), getattr(state, high)
+            plain = type(bottom) is float and type(top) is float  # as nearly always: sooner compared
+            if bottom > top if plain else number_of(bottom) > number_of(top):
+                faults.append(Fault(name, low, shown(bottom), f"at most {high}"))
     for key, allowed in RANGES.items():
         if key == "gain":
             continue

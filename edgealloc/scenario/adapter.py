@@ -12,20 +12,18 @@ Operations count one multiplication and one addition as two and leave out what i
 2 forward, 2 for the gradient of its input and 2 for its own gradient per parameter and token; a frozen one
 costs 2 + 2. Derived here; ``tests/scenario/test_adapter.py`` checks it against PyTorch's own operation counter. It
 counts an input gradient in every block; training stops short of it in the first one.
-
-No torch here: a model is read through ``state_dict()`` and the ``shape`` of its tensors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 from edgealloc.data.spec import AdapterOption
 from edgealloc.errors import Fault, InputError
+from edgealloc.scenario.tensors import LoraLayer, TrainedTensors, read_adapter
 
 __all__ = [
     "ARCHITECTURES",
@@ -133,21 +131,6 @@ def architecture(name: str) -> Architecture:
     if name not in ARCHITECTURES:
         raise InputError("adapter", [Fault("model", "architecture", repr(name), ", ".join(ARCHITECTURES))])
     return ARCHITECTURES[name]
-
-
-@dataclass(frozen=True, slots=True)
-class LoraLayer:
-    """One adapted linear map: A [rank, n_in], B [n_out, rank]."""
-
-    name: str
-    n_in: int
-    n_out: int
-    rank: int
-
-    @property
-    def parameters(self) -> int:
-        """``rank (n_in + n_out)``."""
-        return self.rank * (self.n_in + self.n_out)
 
 
 def lora_layers(arch: Architecture, rank: int, targets: Iterable[str] = ()) -> tuple[LoraLayer, ...]:
@@ -286,70 +269,3 @@ def adapter_menu(
             label = f"r={rank}" if len(bit_list) == 1 else f"r={rank},{width} bit"
             rows.append(AdapterOption(label, cost.payload_lora_bits, cost.flops_lora / flops_per_cycle, factor))
     return tuple(rows)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedTensors:
-    """What a trained adapter uploads: adapted maps, and parameters of everything else that is trained."""
-
-    layers: tuple[LoraLayer, ...]
-    fixed_parameters: int
-
-    def payload_bits(self, bits: float = 16.0) -> tuple[float, float]:
-        """(payload_fixed_bits, payload_lora_bits) at ``bits`` per parameter."""
-        return bits * self.fixed_parameters, bits * float(sum(x.parameters for x in self.layers))
-
-
-def read_adapter(model: Any, adapter: str = "default") -> TrainedTensors:
-    """Shapes of the adapter in a PEFT model or state dict, without importing torch.
-
-    Trained tensors beside the adapter count as fixed: ``modules_to_save``, and in a saved adapter, which holds
-    nothing frozen, every other tensor.
-
-    Parameters
-    ----------
-    model
-        A model with ``state_dict()``, or a mapping of key -> anything with ``shape``. Both key styles are
-        read: ``...lora_A.default.weight`` (a live model) and ``...lora_A.weight`` (a saved adapter).
-    adapter
-        Name of the adapter, where the keys carry one.
-
-    Returns
-    -------
-    TrainedTensors
-        The adapted maps, A [r, n_in] and B [n_out, r], and the number of the other trained parameters.
-
-    Raises
-    ------
-    InputError
-        Where A and B do not pair up, where there is no adapter, and for LoRA tensors whose cost is not
-        ``r (n_in + n_out)`` (DoRA's magnitudes).
-    """
-    state: Mapping[str, Any] = model if isinstance(model, Mapping) else model.state_dict()
-    shapes = {key: tuple(int(n) for n in value.shape) for key, value in state.items()}
-    live = any(".base_layer." in key or ".original_module." in key for key in shapes)
-    factors: dict[str, dict[str, tuple[int, ...]]] = {}
-    fixed, faults = 0, []
-    for key, shape in shapes.items():
-        module, lora, tail = f".{key}".rpartition(".lora_")
-        if lora:
-            kind, *rest = tail.removesuffix(".weight").split(".")
-            letter = kind.removeprefix("embedding_")
-            if letter not in ("A", "B") or len(rest) > 1 or len(shape) < 2:
-                faults.append(Fault("state dict", key, f"shape {shape}", "lora_A and lora_B matrices"))
-            elif not rest or rest[0] == adapter:
-                factors.setdefault(module.removeprefix("."), {})[letter] = shape
-        elif f".modules_to_save.{adapter}." in key or not (live or ".modules_to_save." in key):
-            fixed += prod(shape)
-    layers = []
-    for module, pair in factors.items():
-        a, b = pair.get("A"), pair.get("B")
-        if a is None or b is None or a[0] != b[1]:
-            faults.append(Fault("state dict", module, f"A {a}, B {b}", "A [r, n_in] and B [n_out, r]"))
-        else:
-            layers.append(LoraLayer(module, prod(a[1:]), prod(b) // b[1], a[0]))
-    if not layers and not faults:
-        faults.append(Fault("state dict", "lora_A", f"none for adapter {adapter!r}", "at least one pair"))
-    if faults:
-        raise InputError("adapter", faults)
-    return TrainedTensors(tuple(layers), fixed)

@@ -19,14 +19,12 @@ import numpy as np
 from flint import ctx
 
 from edgealloc.certificate.file import AnyCertificate
-from edgealloc.certificate.form import OUT
 from edgealloc.certificate.prices import Certificate
 from edgealloc.data.instance import Instance
-from edgealloc.units import BoolArray, FloatArray, IntArray
-from edgealloc.verify.blocks import blocks_there
-from edgealloc.verify.proof.cover import Box, Spans, check_cover, check_tree, root_box
-from edgealloc.verify.proof.device import Device, Line, bandwidth_line, blocked
+from edgealloc.units import BoolArray, IntArray
+from edgealloc.verify.proof.cover import Box, check_cover, check_tree
 from edgealloc.verify.proof.enclosures import Balls, Intervals, Number, sum_below
+from edgealloc.verify.proof.model import AT_ONCE, Leaf, Model
 from edgealloc.verify.proof.share import Shares, gap_slope, gap_value, stability
 from edgealloc.verify.proof.verdict import BITS, Budget, Found, Proof, TooMuchWork
 from edgealloc.verify.subcarriers.leaf import check_subcarriers
@@ -85,7 +83,7 @@ def _check_prices(
         return Proof(tuple(found.faults))
     with np.errstate(all="ignore"):  # what overflows or is not a number proves nothing, and is treated so
         if certificate.kind == "common-rate":
-            budget.prices(len(certificate.pieces))
+            budget.rounds(1, len(certificate.pieces))
             return _check_common(instance, certificate)
         return _check_leaves(instance, certificate, boxes, budget, every)
 
@@ -106,173 +104,86 @@ def _check_kind(instance: Instance, certificate: Certificate, found: Found) -> N
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Model:
-    """All pieces in one number type: lines, shares and what cannot be used at all."""
-
-    instance: Instance
-    certificate: Certificate
-    device: IntArray
-    shares: Shares
-    line: Line
-    least_hz: FloatArray  # not above the bandwidth anywhere in the piece; whole blocks where there are blocks
-    stepped: BoolArray  # where that is more than the line says at the start
-    impossible: BoolArray
-    pooled: tuple[Number, ...] | None
-    kind: type[Number]
-    spans: Spans
-
-    @classmethod
-    def of(cls, instance: Instance, certificate: Certificate, kind: type[Number]) -> Model:
-        """Evaluate every piece; ``impossible`` ones need more than all bandwidth from their start on."""
-        pieces = certificate.pieces
-        inside = pieces.option != OUT
-        left = np.where(inside, pieces.left, 1.0)
-        device = Device.of(instance, pieces.device, pieces.option, kind)
-        line = bandwidth_line(device, pieces.line, left)
-        begins = line.at(left).lower()
-        least = np.maximum(begins, 0.0)
-        if pieces.start is not None:
-            least = np.maximum(least, bandwidth_line(device, pieces.start, left).at(left).lower())
-        if instance.block_hz is not None:
-            least = np.nextafter(blocks_at_least(least, instance.block_hz) * instance.block_hz, 0.0)
-        silent = instance.gain[pieces.device] == 0.0  # no rate, and something to send at any keep rate
-        impossible = (least > budget_hz(instance)) | blocked(device, left) | silent
-        # monotone: what a piece needs at its start it needs everywhere
-        zero = kind.of(np.zeros(len(inside)))
-        line = Line(line.base.where(inside, zero), line.slope.where(inside, zero), line.touch)
-        total = kind.of(instance.samples).total()
-        pooled = stability(instance, total, kind) if instance.bound.pooling == "global" else None
-        return cls(
-            instance, certificate, pieces.device, Shares.of(instance, pieces.device, pieces.option, kind), line,
-            np.where(inside, least, 0.0), inside & (least > begins), inside & impossible, pooled, kind,
-            Spans.of(pieces),
-        )  # fmt: skip
-
-    def dual(self, mu: float, q: float, box: Box, gone: BoolArray) -> tuple[FloatArray, Number, FloatArray]:
-        """Least priced share of each device [K], constant of the dual value, least share of each piece [N]."""
-        kind, instance, pieces = self.kind, self.instance, self.certificate.pieces
-        price, at = kind.of(mu), kind.of(q)
-        nu, constant = kind.of(0.0), -(price * kind.of(budget_hz(instance)))
-        if self.pooled is not None:
-            nu = gap_slope(self.pooled, at)
-            constant = constant + gap_value(self.pooled, at) - nu * at
-        left, right, inside = box.clip(self.spans, ~gone)
-        use = np.flatnonzero(inside & ~self.impossible)
-        floors = np.full(len(pieces), np.inf)
-        ends = np.where(self.shares.out, 1.0, left)[use], np.where(self.shares.out, 1.0, right)[use]
-        shares, line = self.shares.take(use), self.line.take(use)
-        floors[use] = shares.floor(*ends, nu, price, line)
-        flat = np.flatnonzero(self.stepped[use])  # there the constant may be worth more than the line
-        if len(flat):
-            level = Line(kind.of(self.least_hz[use][flat]), kind.of(np.zeros(len(flat))), line.touch[flat])
-            again = shares.take(flat).floor(ends[0][flat], ends[1][flat], nu, price, level)
-            floors[use[flat]] = np.fmax(floors[use[flat]], again)
-        floors[use] = np.where(np.isnan(floors[use]), -np.inf, floors[use])
-        return least_of(self.device, floors, instance.num_devices), constant, floors
-
-    def value(self, mu: float, q: float, box: Box, gone: BoolArray) -> float:
-        """The dual value of a box, rounded down; ``inf`` where some device has nothing left to do.
-
-        ``gone`` [N] says which pieces are not counted.
-        """
-        least, constant, _ = self.dual(mu, q, box, gone)
-        if np.any(np.isposinf(least)):
-            return math.inf
-        return sum_below(np.append(least, constant.lower()))
-
-    def forced(self, mu: float, q: float, dropped: IntArray, gone: BoolArray) -> float:
-        """The least dual value when any one of the pieces ``dropped`` (indices) is forced in, rounded down.
-
-        ``gone`` [N] says which pieces are not counted.
-        """
-        least, constant, floors = self.dual(mu, q, root_box(self.instance), gone)
-        if np.any(np.isposinf(least)) or not len(dropped):
-            return math.inf
-        whole = self.kind.of(sum_below(np.append(least, constant.lower())))
-        rest = whole - self.kind.of(least[self.device[dropped]])
-        values = (rest + self.kind.of(np.minimum(floors[dropped], 1e300))).lower()
-        return float(np.min(values))
-
-    def crowded(self, box: Box, gone: BoolArray) -> bool:
-        """Whether the least bandwidths of a box (no ``gone`` [N]) exceed what there is, or a device is stuck."""
-        _left, _right, inside = box.clip(self.spans, ~gone)
-        needs = np.where(inside & ~self.impossible, self.least_hz, np.inf)
-        least = least_of(self.device, needs, self.instance.num_devices)
-        return bool(np.any(np.isposinf(least)) or sum_below(least) > budget_hz(self.instance))
-
-
-def least_of(device: IntArray, values: FloatArray, count: int) -> FloatArray:
-    """Least value of each device's pieces, ``inf`` without any. Shape [K]."""
-    least = np.full(count, np.inf)
-    np.minimum.at(least, device, values)
-    return least
-
-
-def budget_hz(instance: Instance) -> float:
-    """Bandwidth that can be handed out: B, or the whole blocks in it, a hair more for rounding."""
-    if instance.block_hz is None:
-        return instance.bandwidth_hz
-    # allocations round n blocks to the nearest double each, so their sum, and this, may be half a unit more
-    return math.nextafter(math.nextafter(blocks_there(instance) * instance.block_hz, math.inf), math.inf)
-
-
-def blocks_at_least(bandwidth_hz: FloatArray, block_hz: float) -> FloatArray:
-    """Least whole number of blocks for a bandwidth, rounded down where it is a near thing; >= 1. Any shape."""
-    with np.errstate(invalid="ignore"):
-        count = np.ceil(bandwidth_hz / block_hz * (1.0 - 2.0**-50))
-    return np.maximum(count, 1.0)
-
-
 def _check_leaves(
     instance: Instance, certificate: Certificate, boxes: dict[int, Box], budget: Budget, every: bool
 ) -> Proof:
     """Dual values of all leaves and rounds, the worst against the claim."""
-    claim, found = certificate.lower_bound, Found()
-    for cuts in (*(0 for _ in certificate.rounds), *(len(box.cuts) for box in boxes.values())):
-        budget.prices(len(certificate.pieces), cuts)  # of all, before the first
-    model, exact = Model.of(instance, certificate, Intervals), None
-    gone = np.zeros(len(certificate.pieces), dtype=bool)
-    proved, in_balls = math.inf, 0
-
-    def decided(value: float, again: str, *args: object) -> float:
-        nonlocal exact, in_balls
-        # more digits help where intervals say nothing, or too little by a hair
-        if value >= claim or not (value == -math.inf or value >= claim - NEAR * abs(claim)):
-            return value
-        in_balls += 1
-        budget.prices(len(certificate.pieces), balls=True)
-        with ctx.workprec(BITS):
-            exact = exact or Model.of(instance, certificate, Balls)
-            return max(value, float(getattr(exact, again)(*args)))
-
+    claim, found, count = certificate.lower_bound, Found(), len(certificate.pieces)
+    budget.rounds(len(certificate.rounds), count)  # of all, before the first
+    for box in boxes.values():
+        budget.prices(count, len(box.cuts), sum(cut.options is not None for cut in box.cuts.values()))
+    model, gone = Model.of(instance, certificate, Intervals), np.zeros(count, dtype=bool)
+    proved, exact = math.inf, _Exact(model, budget, claim)
     for i, entry in enumerate(certificate.rounds):
-        value = model.forced(entry.price_per_hz, entry.kept_share, entry.pieces, gone)
-        value = decided(value, "forced", entry.price_per_hz, entry.kept_share, entry.pieces, gone)
+        args = (entry.price_per_hz, entry.kept_share, entry.pieces, gone)
+        value = model.forced(*args)
+        if exact.helps(value):
+            value = max(value, exact.forced(*args))
         if not value >= claim:
             found.add(f"rounds[{i}]", f"proves {value!r} only", f"at least lower_bound {claim!r}")
             if not every:
-                return Proof(tuple(found.faults), value, len(boxes), in_balls)
+                return Proof(tuple(found.faults), value, len(boxes), exact.used)
         proved = min(proved, value)
         gone = gone.copy()
         gone[entry.pieces] = True
+    priced: dict[int, Leaf] = {}
     for i, box in boxes.items():
+        node = certificate.nodes[i]
+        if node.price_per_hz is not None and node.kept_share is not None:
+            priced[i] = (node.price_per_hz, node.kept_share, box)
+        elif not model.crowded(box, gone):
+            proved = -math.inf
+            found.add(
+                f"nodes[{i}]", "no prices, and bandwidths that may fit", "prices, or a box where nothing fits"
+            )
+            if not every:
+                break
+    numbers, step = list(priced), max(1, AT_ONCE // max(1, count))
+    for first in range(0, len(numbers), step):
         if found.faults and not every:
             break
-        node = certificate.nodes[i]
-        if node.price_per_hz is None or node.kept_share is None:
-            if not model.crowded(box, gone):
-                proved = -math.inf
-                found.add(
-                    f"nodes[{i}]", "no prices, and bandwidths that may fit", "prices, or a box where nothing fits"
-                )
-            continue
-        args = (node.price_per_hz, node.kept_share, box, gone)
-        value = decided(model.value(*args), "value", *args)
-        if not value >= claim:
-            found.add(f"nodes[{i}]", f"proves {value!r} only", f"at least lower_bound {claim!r}")
-        proved = min(proved, value)
-    return Proof(tuple(found.faults), proved, len(boxes), in_balls)
+        some = numbers[first : first + step]
+        for i, value in zip(some, model.values([priced[i] for i in some], gone), strict=True):
+            value = max(value, exact.value(priced[i], gone)) if exact.helps(value) else value
+            proved = min(proved, value)
+            if not value >= claim:
+                found.add(f"nodes[{i}]", f"proves {value!r} only", f"at least lower_bound {claim!r}")
+                if not every:
+                    break
+    return Proof(tuple(found.faults), proved, len(boxes), exact.used)
+
+
+@dataclass(slots=True, eq=False)
+class _Exact:
+    """The model in balls, made when it is first asked for, and how often it was."""
+
+    rough: Model
+    budget: Budget
+    claim: float
+    used: int = 0
+    made: Model | None = None
+
+    def helps(self, value: float) -> bool:
+        """Whether more digits do: where intervals say nothing, or too little by a hair."""
+        return not value >= self.claim and (value == -math.inf or value >= self.claim - NEAR * abs(self.claim))
+
+    def forced(self, mu: float, q: float, dropped: IntArray, gone: BoolArray) -> float:
+        """:meth:`Model.forced` in balls."""
+        self.budget.in_balls(len(gone))
+        with ctx.workprec(BITS):
+            return self._model().forced(mu, q, dropped, gone)
+
+    def value(self, leaf: Leaf, gone: BoolArray) -> float:
+        """The dual value of a leaf in balls, of those pieces only that keep it from the claim."""
+        with ctx.workprec(BITS):
+            return self._model().nearer(self.rough, leaf, gone, self.claim, self.budget.in_balls)
+
+    def _model(self) -> Model:
+        self.used += 1
+        if self.made is None:
+            self.budget.in_balls(len(self.rough.device))
+            self.made = Model.of(self.rough.instance, self.rough.certificate, Balls)
+        return self.made
 
 
 def _check_common(instance: Instance, certificate: Certificate) -> Proof:

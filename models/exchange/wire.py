@@ -7,14 +7,14 @@ head's tensors under their own names. Needs numpy only.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgealloc.scenario.adapter import LoraLayer, read_adapter
+from edgealloc.scenario.tensors import Entry, LoraLayer, entry_of, layers_of, trained_entries
 
 WireArray = NDArray[np.floating]  # tensors of an adapter, at any precision
 State = Mapping[str, WireArray]
@@ -23,9 +23,6 @@ WIRE_DTYPES: dict[str, np.dtype[np.floating]] = {
     "float32": np.dtype("<f4"),
     "float16": np.dtype("<f2"),
 }
-
-_LORA = re.compile(r"^(?P<layer>.+)\.lora_(?P<part>[AB])(?:\.(?P<adapter>\w+))?\.weight$")
-_SAVED = re.compile(r"\.modules_to_save\.\w+\.")
 
 
 def canonical_name(key: str) -> str:
@@ -49,15 +46,16 @@ def canonical_name(key: str) -> str:
     ValueError
         For a part of PEFT that column and row masks do not describe (embedding LoRA, DoRA).
     """
-    match = _LORA.match(key)
-    if match:
-        return f"{match['layer']}.lora_{match['part']}.weight"
-    if ".lora_" in key:
+    return _maskable(entry_of(key)).name
+
+
+def _maskable(entry: Entry) -> Entry:
+    if entry.kind not in ("factor", "tokens", "other"):
         raise ValueError(
-            f"{key}: only lora_A and lora_B weights of linear layers can be masked; "
+            f"{entry.key}: only lora_A and lora_B weights of linear layers can be masked; "
             "configure LoRA without embeddings, DoRA or lora_bias"
         )
-    return _SAVED.sub(".", key)
+    return entry
 
 
 def a_name(layer: str) -> str:
@@ -134,15 +132,25 @@ class AdapterShape:
         return self.payload_fixed_bits + self.payload_lora_bits * keep
 
     @classmethod
-    def from_state(cls, state: State, *, wire_dtype: str = "float32", sends_a: bool = True) -> AdapterShape:
+    def from_state(
+        cls,
+        state: State,
+        *,
+        wire_dtype: str = "float32",
+        sends_a: bool = True,
+        adapter: str | None = None,
+        config: Any = None,
+    ) -> AdapterShape:
         """Read the inventory off a state dict in either PEFT spelling.
 
         Parameters
         ----------
         state
-            Tensors of the adapter and of the head, by name.
+            Tensors of the adapter and of the head, by name; the frozen ones of a live state dict are left out.
         wire_dtype, sends_a
             Taken over into the inventory.
+        adapter, config
+            As for :func:`canonical_state`.
 
         Returns
         -------
@@ -152,22 +160,28 @@ class AdapterShape:
         Raises
         ------
         InputError
-            If there is no adapter, or a layer's factors do not form a product B A.
+            If there is no adapter, or a layer's factors do not form a product B A; convolutions are refused, for
+            masks know only columns and rows. Also as :func:`canonical_state`.
         ValueError
             For a part of PEFT that masks do not describe (embedding LoRA, DoRA), or an unknown number format.
         """
-        named = {canonical_name(key): value for key, value in state.items()}
-        head = tuple((key, tuple(np.shape(value))) for key, value in named.items() if ".lora_" not in key)
-        return cls(read_adapter(named).layers, head, wire_dtype, sends_a)
+        entries = _maskable_entries(state, adapter, config)
+        head = tuple((name, tuple(np.shape(v))) for name, (entry, v) in entries.items() if entry.kind != "factor")
+        return cls(layers_of(entries, flat=True), head, wire_dtype, sends_a)
 
 
-def canonical_state(state: State) -> dict[str, WireArray]:
-    """Return a copy of a state dict with every key in the spelling that PEFT saves.
+def canonical_state(state: State, *, adapter: str | None = None, config: Any = None) -> dict[str, WireArray]:
+    """Return a copy of what is trained of a state dict, with every key in the spelling that PEFT saves.
 
     Parameters
     ----------
     state
         Tensors by name, in either spelling.
+    adapter
+        Name of the adapter in a live state dict; needed only where it holds several.
+    config
+        Of a live state dict whose biases may be trained: what ``adapter_config.json`` holds, or PEFT's own
+        configuration (:func:`edgealloc.scenario.read_adapter`).
 
     Returns
     -------
@@ -176,10 +190,20 @@ def canonical_state(state: State) -> dict[str, WireArray]:
 
     Raises
     ------
+    InputError
+        For several adapters of which none is named, one that is not there, and tensors of LoRA that are none of
+        those that PEFT makes.
     ValueError
         For a part of PEFT that masks do not describe (embedding LoRA, DoRA).
     """
-    return {canonical_name(key): np.array(value) for key, value in state.items()}
+    return {name: np.array(value) for name, (_, value) in _maskable_entries(state, adapter, config).items()}
+
+
+def _maskable_entries(state: State, adapter: str | None, config: Any) -> dict[str, tuple[Entry, WireArray]]:
+    entries = trained_entries(state, adapter, config)
+    for entry, _ in entries.values():
+        _maskable(entry)
+    return entries
 
 
 def pack(slices: State, wire_dtype: str = "float32") -> bytes:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgealloc.errors import needs
-from edgealloc.models.exchange.wire import State, WireArray, canonical_name
+from edgealloc.models.exchange.wire import State, WireArray, canonical_name, canonical_state
 
 if TYPE_CHECKING:
     import torch
@@ -223,11 +223,16 @@ class AdapterHandle:
         Raises
         ------
         ValueError
-            For a part of PEFT that masks do not describe (embedding LoRA, DoRA).
+            For a part of PEFT that masks do not describe (embedding LoRA, DoRA), and where two adapters train.
         """
         from peft.tuners.lora import LoraLayer as PeftLoraLayer
 
-        parameters = {canonical_name(name): p for name, p in model.named_parameters() if p.requires_grad}
+        parameters: dict[str, torch.nn.Parameter] = {}
+        for name, p in model.named_parameters():
+            if p.requires_grad:
+                if canonical_name(name) in parameters:
+                    raise ValueError(f"{name}: trained in two adapters at once; make one of them active")
+                parameters[canonical_name(name)] = p
         layers = {name: m for name, m in model.named_modules() if isinstance(m, PeftLoraLayer)}
         return cls(model, parameters, layers)
 
@@ -250,7 +255,7 @@ class AdapterHandle:
         """
         import torch
 
-        given = {canonical_name(name): value for name, value in state.items()}
+        given = canonical_state(state)
         if missing := sorted(set(self.parameters) ^ set(given)):
             raise ValueError(f"adapter and model disagree on {', '.join(missing[:5])}")
         with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,11 @@ class Guesses(Number):
     def of(cls, values: Any) -> Guesses:
         """Doubles (a scalar or an array of any shape), taken as they are."""
         return values if isinstance(values, Guesses) else cls(np.asarray(values, dtype=np.float64))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Guesses]) -> Guesses:
+        """The values of arrays, one after another."""
+        return cls(np.concatenate([np.atleast_1d(part.values) for part in parts]))
 
     def lower(self) -> FloatArray:
         """The values; ``-inf`` where nothing is known. Of their shape."""

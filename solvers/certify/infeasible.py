@@ -16,9 +16,9 @@ from edgealloc.solvers.certify.planes import planes_at
 from edgealloc.solvers.fdma.diagnose import no_level_in_common
 from edgealloc.solvers.separable.choices import Choices
 from edgealloc.units import FloatArray, IntArray
-from edgealloc.verify.certificate import Model, budget_hz, least_of
 from edgealloc.verify.proof.cover import levels_of, options_of, root_box
 from edgealloc.verify.proof.enclosures import Intervals
+from edgealloc.verify.proof.model import Model, budget_hz, least_of
 
 __all__ = ["infeasible_certificate"]
 

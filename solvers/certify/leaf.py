@@ -23,7 +23,7 @@ from edgealloc.solvers.ofdma.pricing.cuts import LEVEL_STEPS, relaxed_level
 from edgealloc.solvers.ofdma.pricing.mode import Ask, price_mode
 from edgealloc.solvers.row import SMAX
 from edgealloc.units import FloatArray
-from edgealloc.verify.subcarriers.claim import Claim, Model, share_values
+from edgealloc.verify.subcarriers.claim import Claim, Model, Places, share_values
 from edgealloc.verify.subcarriers.cover import Region
 from edgealloc.verify.subcarriers.leaf import claims_of, leaf_value
 from edgealloc.verify.subcarriers.parts import cell_values, left_open, may_carry
@@ -227,7 +227,7 @@ class Leaf:
             values = cell_values(self.guess, [claim for _, claim in claims])
             for (draft, claim), (cells, _plain, needs) in zip(claims, values, strict=True):
                 edges = claim.part.keep
-                share = share_values(self.guess, claim, edges)
+                share = share_values(Places.of(self.guess, [claim], [len(edges)]), edges)
                 upper = np.min(share + claim.part.slope[:, None] * needs, axis=1, initial=np.inf)
                 weak = np.any(cells < upper[:, None] - tolerance, axis=0) & (edges[1:] > edges[:-1] * _NARROW)
                 if weak.any() and len(edges) < _EDGES:
@@ -253,7 +253,7 @@ class Leaf:
             elif len(sets):
                 mode, order = self.boxed.modes[draft.mode], self.cell.order[claim.part.device]
                 assert mode is not None
-                rates = pays_from(self.exact, claim, sets)
+                rates = pays_from(self.exact, [claim], [sets])[0]
                 work.append((draft, OpenSets(mode, self.prices.nu, order, claim, sets, rates)))
         while live := [some for _, some in work if len(some.sets)]:
             in_time(self.control)

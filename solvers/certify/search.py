@@ -25,9 +25,9 @@ from edgealloc.solvers.separable.prices import search_prices
 from edgealloc.solvers.separable.record import SeparableProof
 from edgealloc.solvers.separable.relaxation import DeviceBox, Separable
 from edgealloc.units import BoolArray, FloatArray, IntArray
-from edgealloc.verify.certificate import Model
-from edgealloc.verify.proof.cover import Box, check_tree, levels_of, root_box
+from edgealloc.verify.proof.cover import check_tree, levels_of, root_box
 from edgealloc.verify.proof.enclosures import Intervals, sum_below
+from edgealloc.verify.proof.model import Model
 
 __all__ = ["search_certificate"]
 
@@ -252,25 +252,25 @@ def _weak(inst: Instance, certificate: Certificate) -> BoolArray:
     gone = np.zeros(len(certificate.pieces), dtype=bool)
     weak = np.zeros(len(certificate.pieces), dtype=bool)
     for entry in certificate.rounds:
-        args = (entry.price_per_hz, entry.kept_share, root_box(inst), gone)
+        args = ((entry.price_per_hz, entry.kept_share, root_box(inst)), gone)
         if model.forced(entry.price_per_hz, entry.kept_share, entry.pieces, gone) < claim:
             least, constant, floors = model.dual(*args)
-            whole = sum_below(np.append(least, constant.lower()))
+            whole = sum_below(np.append(least, constant))
             forced = whole - least[model.device] + floors
             weak[entry.pieces] |= forced[entry.pieces] < claim
             weak |= _attained(model, floors, least) & ~gone
         gone = gone.copy()
         gone[entry.pieces] = True
-    boxes: dict[int, Box] = check_tree(inst, certificate, lambda *_: None)
-    for i, box in boxes.items():
+    leaves = []
+    for i, box in check_tree(inst, certificate, lambda *_: None).items():
         node = certificate.nodes[i]
-        if node.price_per_hz is None or node.kept_share is None:
-            if not model.crowded(box, gone):
-                weak |= box.clip(model.spans, ~gone)[2] & ~model.impossible
-            continue
-        args = (node.price_per_hz, node.kept_share, box, gone)
-        if model.value(*args) < claim:
-            least, _constant, floors = model.dual(*args)
+        if node.price_per_hz is not None and node.kept_share is not None:
+            leaves.append((node.price_per_hz, node.kept_share, box))
+        elif not model.crowded(box, gone):
+            weak |= box.clip(model.spans, ~gone)[2] & ~model.impossible
+    for leaf, value in zip(leaves, model.values(leaves, gone), strict=True):
+        if value < claim:
+            least, _constant, floors = model.dual(leaf, gone)
             weak |= _attained(model, floors, least)
     return weak
 

@@ -1,4 +1,4 @@
-"""Every method keeps its time limit where one step would take longer: many devices, many sub-carriers."""
+"""Every method keeps its time limit where a single step of it takes longer: many devices or sub-carriers."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,9 @@ from edgealloc.data.instance import Instance
 from edgealloc.solvers.certify.write import certified
 from edgealloc.verify.certificate import check_certificate
 from edgealloc.verify.proof.verdict import Budget, TooMuchWork
+from edgealloc.verify.subcarriers.sets import open_sets
 from tests.solvers.ofdma.oracle import random_ofdma
+from tests.verify.forging.honest import proof_of
 from tests.verify.test_forged import bare_part, bare_pieces
 
 NONE = np.zeros(0)
@@ -32,10 +35,18 @@ def rounds_without_end(instance: Instance) -> AnyCertificate:
 
 
 def leaves_without_end(instance: Instance) -> AnyCertificate:
-    """One node with thousands of children, each of which proves what little is claimed."""
-    ends = np.linspace(0.0, 1.0, 6_001)
+    """One node with thousands of children, and thousands of pieces; each proves what little is claimed."""
+    ends = np.linspace(0.0, 1.0, 3_001)
     cuts = [Cut(0, None, a, b) for a, b in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
     nodes = (Node(), *(Node(0, cut, 0.0, 0.5) for cut in cuts))
+    pieces = bare_pieces([0.05] * 5_000, [1.0] * 5_000, [k % 2 for k in range(5_000)])
+    return Certificate(instance.name, "prices", -9.0, pieces, nodes)
+
+
+def options_without_end(instance: Instance) -> AnyCertificate:
+    """A long list of options, which every node below it holds."""
+    cut = Cut(0, tuple(range(60_000)), 0.0, 1.0)
+    nodes = (Node(), *(Node(i, cut if not i else Cut(0)) for i in range(3_000)), Node(3_000, Cut(0), 0.0, 0.5))
     return Certificate(instance.name, "prices", -9.0, bare_pieces([0.05, 0.05], [1.0, 1.0]), nodes)
 
 
@@ -49,7 +60,9 @@ def planes_without_end(instance: Instance) -> AnyCertificate:
 
 def parts_without_end(instance: Instance) -> AnyCertificate:
     """Thousands of parts that say the same."""
-    parts = (bare_part(0, 0.05, 1.0), *(bare_part(1, 0.05, 1.0),) * 9_000)
+    levels = np.array([0.1, 0.2, 0.3])
+    part = Part(1, 0, np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 1.0]), levels, levels, NONE)
+    parts = (bare_part(0, 0.05, 1.0), *(part,) * 6_900)
     leaf = Branch(-1, None, np.zeros(8), 0.5, np.full(2, -9.0), parts)
     return SubcarrierCertificate(instance.name, -99.0, (leaf,))
 
@@ -67,7 +80,14 @@ def owners_without_end(instance: Instance) -> AnyCertificate:
 
 @pytest.mark.parametrize(
     "make",
-    [rounds_without_end, leaves_without_end, planes_without_end, parts_without_end, owners_without_end],
+    [
+        rounds_without_end,
+        leaves_without_end,
+        options_without_end,
+        planes_without_end,
+        parts_without_end,
+        owners_without_end,
+    ],
 )
 def test_a_small_file_has_a_small_budget(make_instance: Any, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """All below a megabyte, and none evaluated at all."""
@@ -87,6 +107,70 @@ def test_sets_left_open_are_paid_for(make_instance: Any) -> None:
     leaf = Branch(-1, None, np.zeros(17), 0.5, np.full(2, 9.0), parts)
     certificate = SubcarrierCertificate(instance.name, 1.0, (leaf,), size=2_000)
     assert [fault.field for fault in check_certificate(instance, certificate).faults] == ["work"]
+
+
+def split(certificate: AnyCertificate, count: int) -> AnyCertificate:
+    """The same proof for many children of its last leaf, which share the keep rates of a device."""
+    nodes: list[Any] = list(certificate.nodes)
+    prices = "price_per_hz" if certificate.kind == "prices" else "prices"
+    at = max(i for i, node in enumerate(nodes) if getattr(node, prices) is not None)
+    leaf, ends = nodes[at], np.linspace(0.0, 1.0, count + 1).tolist()
+    bare = Node if isinstance(leaf, Node) else Branch
+    nodes[at] = bare(leaf.parent, leaf.cut)
+    nodes += [replace(leaf, parent=at, cut=Cut(0, None, a, b)) for a, b in itertools.pairwise(ends)]
+    changed: AnyCertificate = replace(certificate, nodes=tuple(nodes))
+    return certificate_from_dict(json.loads(json.dumps(changed.to_file())))
+
+
+@pytest.mark.parametrize(
+    ("name", "leaves"),
+    [
+        ("convex", 4_000),
+        ("levels and selection", 4_000),
+        ("two by four", 500),
+        ("curve on carriers", 500),
+        ("random", 200),
+    ],
+)
+@pytest.mark.slow
+def test_a_true_proof_of_a_megabyte_is_accepted(name: str, leaves: int) -> None:
+    """Whatever number of leaves goes into a megabyte: more than one in three of what it may cost is left."""
+    proof = proof_of(name)
+    certificate = split(certificate_from_dict(proof.data), leaves)
+    assert 500_000 < certificate.size < 1_000_000
+    spent: list[Budget] = []
+
+    class Watched(Budget):
+        @classmethod
+        def of(cls, size: int) -> Budget:
+            spent.append(Budget.of(size))
+            return spent[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgealloc.verify.certificate.Budget", Watched)
+        judged = check_certificate(proof.instance, certificate)
+    assert not judged.faults
+    assert judged.leaves >= leaves
+    assert spent[0].spent < 0.65 * spent[0].limit
+
+
+def test_a_search_over_sets_is_paid_for_step_by_step() -> None:
+    """Before each step, by the numbers that it looks at."""
+    told: list[int] = []
+    sets = open_sets(
+        np.array([-6.5, -1e9]), np.array([[1.0] * 12, [0.0] * 12]), np.full(12, -1, np.int8), told.append
+    )
+    assert sets is not None
+    assert len(told) == 12
+    assert told[0] == 2
+    assert len(sets) < sum(told) < 2 * 12 * 2**12
+
+    def enough(numbers: int) -> None:
+        if numbers > 100:
+            raise TooMuchWork
+
+    with pytest.raises(TooMuchWork):
+        open_sets(np.array([-6.5]), np.ones((1, 12)), np.full(12, -1, np.int8), enough)
 
 
 def test_the_budget_goes_by_the_size() -> None:

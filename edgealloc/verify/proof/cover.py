@@ -124,10 +124,10 @@ class Box:
         if cut.device is None:
             return replace(self, low=max(self.low, cut.low), high=min(self.high, cut.high))
         old = self.cuts.get(cut.device, Cut(cut.device))
-        options = cut.options
-        if old.options is not None:
+        options = old.options if cut.options is None else cut.options
+        if old.options is not None and cut.options is not None:
             held = frozenset(old.options)
-            options = old.options if options is None else tuple(o for o in options if o in held)
+            options = tuple(o for o in cut.options if o in held)
         new = Cut(cut.device, options, max(old.low, cut.low), min(old.high, cut.high))
         return replace(self, cuts={**self.cuts, cut.device: new})
 
@@ -137,11 +137,14 @@ class Box:
         out = pieces.option == OUT
         low, high = np.where(out, 0.0, self.low), np.full(len(pieces), self.high)
         ok = keep.copy()
-        for k, cut in self.cuts.items():
-            mine = pieces.device == k
-            low[mine], high[mine] = np.maximum(low[mine], cut.low), np.minimum(high[mine], cut.high)
-            if cut.options is not None:
-                ok &= ~mine | np.isin(pieces.option, cut.options)
+        if self.cuts:
+            lows, highs = np.full(spans.devices, -np.inf), np.full(spans.devices, np.inf)
+            for k, cut in self.cuts.items():
+                if k < spans.devices:
+                    lows[k], highs[k] = cut.low, cut.high
+                if cut.options is not None:
+                    ok &= (pieces.device != k) | np.isin(pieces.option, cut.options)
+            low, high = np.maximum(low, lows[pieces.device]), np.minimum(high, highs[pieces.device])
         left, right = np.maximum(pieces.left, low), np.minimum(pieces.right, high)
         ok &= left <= right
         # a piece that meets the box in one point is not needed where its neighbour holds that point too
@@ -164,6 +167,11 @@ class Spans:
     goes_back: BoolArray
     point_next: BoolArray
     point_before: BoolArray
+
+    @property
+    def devices(self) -> int:
+        """How many devices there may be pieces of."""
+        return int(self.pieces.device.max(initial=-1)) + 1
 
     @classmethod
     def of(cls, pieces: Pieces) -> Spans:

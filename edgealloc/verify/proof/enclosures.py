@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -58,6 +58,11 @@ class Number(ABC):
 
     @abstractmethod
     def __neg__(self) -> Self: ...
+
+    @classmethod
+    @abstractmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The elements of at least one array of at most one dimension, one after another."""
 
     @abstractmethod
     def exp(self) -> Self:
@@ -130,6 +135,12 @@ class Intervals(Number):
             return values
         exact = np.asarray(values, dtype=np.float64)
         return cls(exact, exact)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Intervals]) -> Intervals:
+        return cls(*(np.concatenate([np.atleast_1d(end) for end in ends]) for ends in (
+            [part.lo for part in parts], [part.hi for part in parts]
+        )))  # fmt: skip
 
     def lower(self) -> FloatArray:
         return np.where(np.isnan(self.lo) | np.isnan(self.hi), -np.inf, self.lo)
@@ -217,6 +228,10 @@ class Balls(Number):
         if isinstance(values, Balls):
             return values
         return cls(np.asarray(_ball(np.asarray(values, dtype=np.float64)), dtype=object))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Balls]) -> Balls:
+        return cls(np.concatenate([np.atleast_1d(part.values) for part in parts]))
 
     def lower(self) -> FloatArray:
         return np.asarray(_below(self.values))

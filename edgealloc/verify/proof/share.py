@@ -111,7 +111,7 @@ class Shares:
         return self.weight * gap_value(self.own, square), self.weight * gap_slope(self.own, square) * square * 2.0
 
     def floor(self, left: FloatArray, right: FloatArray, nu: Number, mu: Number, line: Line) -> FloatArray:
-        """Doubles not above the least of share + mu line over [left, right]. Shape [N]."""
+        """Doubles not above the least of share + mu line over [left, right]; ``nu`` and ``mu`` too. Shapes [N]."""
         if self.underfit == "inverse-keep":
             found = self._convex_floor(left, right, nu, mu, line)
         else:
@@ -122,7 +122,9 @@ class Shares:
         """All terms are convex in x: the tangent at (about) the minimiser, at the better of the two ends."""
         at, wide = left.copy(), np.flatnonzero(left < right)
         if len(wide):
-            at[wide] = self.take(wide)._minimiser(left[wide], right[wide], nu, mu, line.take(wide))
+            at[wide] = self.take(wide)._minimiser(
+                left[wide], right[wide], nu.take(wide), mu.take(wide), line.take(wide)
+            )
         value, slope = self.value_and_slope(at, nu)
         value, slope = value + mu * line.at(at), slope + mu * line.slope
         kind = type(value)

@@ -5,7 +5,9 @@ Derived in docs/certificates.md, section *OFDMA*.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from edgealloc.verify.proof.enclosures import Number
 from edgealloc.verify.proof.share import Shares
 from edgealloc.verify.subcarriers.device import Radio
 
-__all__ = ["SUM", "Claim", "Model", "row_of", "share_ends", "share_slopes", "share_values"]
+__all__ = ["SUM", "Claim", "Model", "Places", "row_of", "share_ends", "share_slopes", "share_values"]
 
 SUM = 2.0**-51  # relative error of adding up one more term, generously
 
@@ -95,36 +97,59 @@ def row_of(model: Model, claim: Claim) -> int:
     return model.number[claim.part.device, claim.part.option]
 
 
-def _shares(model: Model, claim: Claim, count: int) -> Shares:
-    return model.shares.take(np.full(count, row_of(model, claim)))
+@dataclass(frozen=True, slots=True, eq=False)
+class Places:
+    """Whose share is asked for, at places of many claims one after another.
+
+    Parameters
+    ----------
+    shares
+        Shares of the row of each place.
+    nu
+        Price of the kept share. Shape [N].
+    """
+
+    shares: Shares
+    nu: Number
+
+    @classmethod
+    def of(cls, model: Model, claims: Sequence[Claim], counts: Sequence[int]) -> Places:
+        """So many places of each claim."""
+        which = np.repeat(np.arange(len(claims)), counts)
+        rows = np.array([row_of(model, claim) for claim in claims], dtype=np.intp)
+        return cls(model.shares.take(rows[which]), model.kind.joined([claim.nu for claim in claims]).take(which))
+
+    def take(self, index: Any) -> Places:
+        """A selection of the places."""
+        return Places(self.shares.take(index), self.nu.take(index))
 
 
-def share_values(model: Model, claim: Claim, keep: FloatArray) -> FloatArray:
+def share_values(places: Places, keep: FloatArray) -> FloatArray:
     """Share at keep rates from below. Shape [N]."""
-    return _shares(model, claim, len(keep)).value(keep, claim.nu).lower()
+    return places.shares.value(keep, places.nu).lower()
 
 
-def share_slopes(model: Model, claim: Claim, keep: FloatArray) -> tuple[FloatArray, FloatArray]:
+def share_slopes(places: Places, keep: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Share at keep rates from below, and its slope in log s from above; not for curves. Shapes [N]."""
-    value, slope = _shares(model, claim, len(keep)).value_and_slope(keep, claim.nu)
+    value, slope = places.shares.value_and_slope(keep, places.nu)
     return value.lower(), slope.upper()
 
 
-def share_ends(model: Model, claim: Claim, edges: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Values at the ends of the cells of a concave function below the share, and the least share. Shapes [E - 1].
+def share_ends(places: Places, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Values at both ends of cells of a concave function below the share, and the least share. Shapes [N].
 
     The least share of closed forms, convex in s^2, also by the tangents at both ends.
     """
-    kind, shares = model.kind, _shares(model, claim, len(edges) - 1)
-    left, right = shares.concave_ends(edges[:-1], edges[1:], claim.nu)
+    shares, nu = places.shares, places.nu
+    left, right = shares.concave_ends(low, high, nu)
     least = np.minimum(left, right)
     if shares.curve is not None:
-        return left, right, np.maximum(least, shares.curve_least(edges[:-1], edges[1:], claim.nu))
-    value, slope = _shares(model, claim, len(edges)).value_and_slope(edges, claim.nu)
-    square = kind.of(edges) * kind.of(edges)
-    wide = square.take(np.s_[1:]) - square.take(np.s_[:-1])
-    for part, sign in ((np.s_[:-1], 1.0), (np.s_[1:], -1.0)):  # slope in log s is 2 s^2 times that in s^2
-        change = slope.take(part) * sign / square.take(part) * wide * 0.5
-        tangent = value.take(part).lower() + np.minimum(change.lower(), 0.0)
+        return left, right, np.maximum(least, shares.curve_least(low, high, nu))
+    begin, end = nu.of(low), nu.of(high)
+    wide = end * end - begin * begin
+    for touch, at, sign in ((low, begin, 1.0), (high, end, -1.0)):  # slope in log s is 2 s^2 times that in s^2
+        value, slope = shares.value_and_slope(touch, nu)
+        change = slope * sign / (at * at) * wide * 0.5
+        tangent = value.lower() + np.minimum(change.lower(), 0.0)
         least = np.maximum(least, np.nextafter(tangent, -np.inf))
     return left, right, least

@@ -60,10 +60,10 @@ class Radio:
         """What a watt is worth at water levels [L] in W, ``B_m / (omega ln 2)`` in bit/J."""
         return self.width / (self.width.of(level) * self.width.of(2.0).log())
 
-    def profits(self, device: int, level: FloatArray) -> FloatArray:
-        """Doubles not below pi_m(omega) in bit/s. ``level`` [L]; shape [L, M]."""
+    def profits(self, device: IntArray, level: FloatArray) -> FloatArray:
+        """Doubles not below pi_m(omega) in bit/s. ``device``, ``level`` [L]; shape [L, M]."""
         kind = type(self.width)
-        y = kind.of(level[:, None]) / self.inverse.take(np.s_[device, :])
+        y = kind.of(level[:, None]) / self.inverse.take(device)
         rate = self.width / kind.of(2.0).log() * (y.log() - 1.0 + 1.0 / y)
         # ln y - 1 + 1/y is positive below 1 too, where the profit is 0: any enclosure of it does there
         profit = np.where((y.upper() <= 1.0) | self.dead[device], 0.0, np.maximum(rate.upper(), 0.0))

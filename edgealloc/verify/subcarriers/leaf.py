@@ -11,6 +11,8 @@ device k, nor above its cost when it is left out. A claim of infeasibility count
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from flint import ctx
@@ -21,7 +23,7 @@ from edgealloc.data.instance import Instance
 from edgealloc.units import FloatArray
 from edgealloc.verify.proof.enclosures import Balls, Intervals, Number, sum_below
 from edgealloc.verify.proof.share import gap_slope, gap_value, stability
-from edgealloc.verify.proof.verdict import BITS, Budget, Found, Proof
+from edgealloc.verify.proof.verdict import BITS, Budget, Found, Proof, plane_count
 from edgealloc.verify.subcarriers.claim import Claim, Model
 from edgealloc.verify.subcarriers.cover import Region, check_branches, check_parts
 from edgealloc.verify.subcarriers.parts import excluded, left_open
@@ -29,6 +31,7 @@ from edgealloc.verify.subcarriers.parts import excluded, left_open
 __all__ = ["check_subcarriers", "claims_of", "leaf_value"]
 
 COUNTED = 1e-9  # of a device: what a claim of infeasibility must prove more than, in the scale of its prices
+AT_ONCE = 4_000  # planes and parts that are evaluated together, about 2 kB each
 NEAR = 1e-9  # claims missed by a larger share than this are not a matter of rounding
 
 
@@ -48,33 +51,101 @@ def check_subcarriers(
         return Proof(tuple(found.faults))
     for i, region in regions.items():
         budget.leaf(certificate, i, len(region.owners))  # of all, before the first
-    proved, in_balls = math.inf, 0
+    judge = _Judge(instance, certificate, counting, budget)
     with np.errstate(all="ignore"):  # what overflows or is not a number proves nothing, and is treated so
-        model, exact = Model.of(instance, Intervals, counting), None
-        for i, region in regions.items():
+        for batch in _batches(certificate, regions):
             if found.faults and not every:
                 break
-            node = certificate.nodes[i]
-            why, value, final = _check_leaf(model, node, region, counting, budget)
-            wanted = _counted(node) if counting else certificate.lower_bound
-            enough = value > wanted if counting else value >= wanted
-            near = counting or value >= certificate.lower_bound - NEAR * abs(certificate.lower_bound)
-            if (why or not enough) and near and not final:
-                in_balls += 1
-                budget.leaf(certificate, i, len(region.owners), balls=True)
-                with ctx.workprec(BITS):
-                    exact = exact or Model.of(instance, Balls, counting)
-                    why, value, _ = _check_leaf(exact, node, region, counting, budget)
-                enough = value > wanted if counting else value >= wanted
+            judge.batch({i: regions[i] for i in batch}, found)
+    if counting and not found.faults:
+        judge.proved = math.inf
+    return Proof(tuple(found.faults), judge.proved, len(regions), judge.in_balls)
+
+
+def _batches(certificate: SubcarrierCertificate, regions: dict[int, Region]) -> Iterator[list[int]]:
+    """Leaves to be evaluated together: as many as make arrays long, and hold no more than a few megabytes."""
+    batch: list[int] = []
+    size = 0
+    for i in regions:
+        mine = plane_count(certificate.nodes[i].parts)
+        if batch and size + mine > AT_ONCE:
+            yield batch
+            batch, size = [], 0
+        batch.append(i)
+        size += mine + len(certificate.nodes[i].parts)
+    yield batch
+
+
+@dataclass(slots=True, eq=False)
+class _Judge:
+    """Judges leaves: in intervals, and in balls what these miss by little."""
+
+    instance: Instance
+    certificate: SubcarrierCertificate
+    counting: bool
+    budget: Budget
+    proved: float = math.inf
+    in_balls: int = 0
+    models: dict[type[Number], Model] = field(default_factory=dict)
+
+    def batch(self, regions: dict[int, Region], found: Found) -> None:
+        """Find what the leaves prove, and the faults of those that do not prove what they have to."""
+        nodes, claim = self.certificate.nodes, self.certificate.lower_bound
+        said = self._said(Intervals, regions)
+        close = {}
+        for i, (why, value, final) in said.items():
+            near = self.counting or value >= claim - NEAR * abs(claim)
+            if near and not final and (why or not self._enough(i, value)):
+                close[i] = regions[i]
+        for i, region in close.items():  # one by one, for balls are dear
+            self.in_balls += 1
+            self.budget.leaf(self.certificate, i, len(region.owners), balls=True)
+            with ctx.workprec(BITS):
+                said |= self._said(Balls, {i: region})
+        for i, (why, value, _) in said.items():
             if why:
                 found.add(f"nodes[{i}]", why, "a proof")
-            if not enough:
-                allowed = f"more than {wanted!r} devices left out" if counting else f"at least {wanted!r}"
-                found.add(f"nodes[{i}]", f"proves {value!r} only", allowed)
-            proved = min(proved, -math.inf if why else value)
-    if counting and not found.faults:
-        proved = math.inf
-    return Proof(tuple(found.faults), proved, len(regions), in_balls)
+            if not self._enough(i, value):
+                wanted = (
+                    f"more than {_counted(nodes[i])!r} devices left out"
+                    if self.counting
+                    else f"at least {claim!r}"
+                )
+                found.add(f"nodes[{i}]", f"proves {value!r} only", wanted)
+            self.proved = min(self.proved, -math.inf if why else value)
+
+    def _enough(self, i: int, value: float) -> bool:
+        """Whether a leaf proves what it has to."""
+        return (
+            value > _counted(self.certificate.nodes[i]) if self.counting else value >= self.certificate.lower_bound
+        )
+
+    def _said(self, kind: type[Number], regions: dict[int, Region]) -> dict[int, tuple[str | None, float, bool]]:
+        """Of each leaf: what of the proof does not hold, what it proves, whether digits are of no use."""
+        if kind not in self.models:
+            self.models[kind] = Model.of(self.instance, kind, self.counting)
+        model, nodes = self.models[kind], self.certificate.nodes
+        found = {i: _stated(model, nodes[i], region, self.counting) for i, region in regions.items()}
+        claims, home = [], []
+        for i, region in regions.items():
+            if found[i][0] is None:
+                mine = claims_of(model, nodes[i], region, self.counting)
+                claims += mine
+                home += [(i, j) for j in range(len(mine))]
+        sets = left_open(model, claims, self.budget)
+        for (i, j), rows in zip(home, sets, strict=True):
+            if rows is None and found[i][0] is None:
+                found[i] = f"parts[{j}]: cuts that leave too many sets open", found[i][1], True
+        live = [n for n, (i, _) in enumerate(home) if found[i][0] is None]
+        rest = excluded(
+            model, [claims[n] for n in live], [rows for n in live if (rows := sets[n]) is not None], self.budget
+        )
+        for n, rows in zip(live, rest, strict=True):
+            (i, j), value = home[n], found[home[n][0]][1]
+            if len(rows) and found[i][0] is None:
+                one = np.flatnonzero(rows[0]).tolist()
+                found[i] = f"parts[{j}]: {len(rows)} sets that nothing excludes, one is {one}", value, False
+        return found
 
 
 def _counted(node: Branch) -> float:
@@ -83,10 +154,8 @@ def _counted(node: Branch) -> float:
     return COUNTED * max(1.0, float(np.sum(node.prices)))
 
 
-def _check_leaf(
-    model: Model, node: Branch, region: Region, counting: bool, budget: Budget
-) -> tuple[str | None, float, bool]:
-    """(What of the proof does not hold, value that it proves, whether more digits are of no use)."""
+def _stated(model: Model, node: Branch, region: Region, counting: bool) -> tuple[str | None, float, bool]:
+    """What of a leaf does not hold before its parts are looked at, what it proves, whether digits are no use."""
     instance = model.instance
     why = check_parts(instance, region, node.parts, counting)
     value, left_out = leaf_value(model, node, counting)
@@ -100,16 +169,6 @@ def _check_leaf(
         if may_go and not node.least[k] <= left_out[k]:
             text = f"least[{k}] {float(node.least[k])!r}, but left out it costs {float(left_out[k])!r}"
             return text, value, False
-    claims = claims_of(model, node, region, counting)
-    sets = left_open(model, claims)
-    for j, rows in enumerate(sets):
-        if rows is None:
-            return f"parts[{j}]: cuts that leave too many sets open", value, True
-    rest = excluded(model, claims, [rows for rows in sets if rows is not None], budget)
-    for j, rows in enumerate(rest):
-        if len(rows):
-            one = np.flatnonzero(rows[0]).tolist()
-            return f"parts[{j}]: {len(rows)} sets that nothing excludes, one is {one}", value, False
     return None, value, False
 
 

@@ -8,6 +8,8 @@ What it decides is in docs/certificates.md, section *OFDMA*.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +22,9 @@ MAX_CELLS = 3_000_000  # the same times cuts, 8 bytes each
 _ROOM = 60  # bits of the sum of one cut's numbers, so that no sum of them leaves 64
 
 
-def open_sets(base: FloatArray, worth: FloatArray, fixed: NDArray[np.int8]) -> BoolArray | None:
+def open_sets(
+    base: FloatArray, worth: FloatArray, fixed: NDArray[np.int8], spend: Callable[[int], None] = lambda _: None
+) -> BoolArray | None:
     """The sets that no cut puts at 0 or above.
 
     Parameters
@@ -29,6 +33,8 @@ def open_sets(base: FloatArray, worth: FloatArray, fixed: NDArray[np.int8]) -> B
         Cuts; not above the true numbers, less what is to be reached. Shapes [L], [L, M].
     fixed
         1 in, 0 out, -1 open. Shape [M].
+    spend
+        Told how many numbers a step is about to look at.
 
     Returns
     -------
@@ -55,6 +61,7 @@ def open_sets(base: FloatArray, worth: FloatArray, fixed: NDArray[np.int8]) -> B
     if bound.max() >= 0:
         return np.zeros((0, count), bool)
     for m in order.tolist():
+        spend(bounds.size)
         inside, outside = bounds + np.maximum(units[:, m], 0), bounds + np.maximum(-units[:, m], 0)
         stay, go = inside.max(axis=1) < 0, outside.max(axis=1) < 0
         with_m = taken[stay]

@@ -16,7 +16,7 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 from edgealloc.cli.app import main
 from edgealloc.files.instance import load_instance, save_instance
 from edgealloc.models.trials.fit import predict
-from edgealloc.models.trials.sweep import read_records
+from edgealloc.models.trials.sweep import markdown, read_records
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions
 
@@ -103,3 +103,24 @@ def test_faults_are_named_before_anything_is_trained(
     assert result.exit_code == 2
     assert words in result.output
     assert not (tmp_path / "pilot.jsonl").exists()
+
+
+def test_names_of_data_never_steer_the_terminal(case: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "a\x1b[31m\u202e|b\n"
+    odd.mkdir()
+    rows = "sentence\tlabel\n" + "\n".join(f"word {i}\t{i % 2}" for i in range(8))
+    (odd / "train.tsv").write_text(rows)
+    for words in (("--data", odd / "none.tsv"), ("--data", odd), ("--rule", "a\x1b[31m")):
+        for command in (
+            ("calibrate", case, "--store", odd / "s.jsonl"),
+            ("validate", case, "--out", odd / "seen"),
+        ):
+            done = run(*command, *words)
+            assert done.exit_code == 2, done.output
+            assert done.output.replace("\n", "").isprintable()
+    # the name of a data set is that of its folder, and stands in tables
+    record = {"data": odd.name, "rule": "exact", "dropout": 0.1, "seeds": 1, "test_loss_ci95": 0.0}
+    scores = ("train_loss", "test_loss", "test_accuracy", "best_test_loss")
+    row = markdown([record | dict.fromkeys(scores, 1.0)]).splitlines()[2]
+    assert row.isprintable()
+    assert row.replace(r"\|", "").count("|") == 10

@@ -1,31 +1,33 @@
-"""Proofs that hold, of small feasible instances of every kind: what a forger would start from."""
+"""Proofs that hold, of small feasible instances of every kind: what a forger would start from.
+
+They are kept in ``proofs/``, for to forge takes no solver; ``python -m tests.verify.forging.honest`` renews them.
+"""
 
 from __future__ import annotations
 
 import copy
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgealloc import solve
 from edgealloc.certificate.file import certificate_from_dict
 from edgealloc.certificate.form import seal
 from edgealloc.data.instance import Instance
 from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve
 from edgealloc.errors import Fault, InputError
-from edgealloc.solvers.certify.write import certified
+from edgealloc.files.instance import dict_from_instance, instance_from_dict
 from edgealloc.verify.certificate import check_certificate
-from tests.solvers.ofdma.oracle import random_ofdma
 
-__all__ = ["BANDS", "CARRIERS", "COMMON", "Honest", "faults_of", "proof_of"]
+__all__ = ["BANDS", "CARRIERS", "COMMON", "Honest", "faults_of", "made", "proof_of"]
 
 Data = dict[str, Any]
-MakeInstance = Callable[..., Instance]
 
+PROOFS = Path(__file__).parent / "proofs"
 SCARCE: Data = {"bandwidth_hz": 1e4, "energy_j": np.array([1.0, 1.1, 1.2, 3.0]), "latency_s": 16.0}
 CURVE = UnderfitCurve(np.array([0.01, 0.2, 0.5, 1.0]), np.array([3.0, 1.2, 0.4, 0.1]))
 MENU = (AdapterOption("r=4", 5e5, 1e8, 1.4), AdapterOption("r=8", 1e6, 2e8, 1.0))
@@ -59,11 +61,12 @@ CARRIERS: dict[str, Data] = {
 
 @dataclass(frozen=True, slots=True)
 class Honest:
-    """A feasible instance, what its best known allocation reaches, and the file that proves its bound."""
+    """A feasible instance, what an allocation reaches, the proof of its bound, and that full rates do not fit."""
 
     instance: Instance
     objective: float
     data: Data
+    greedy: Data | None
 
     def forged(self, bound: float | None, change: Callable[[Data], None]) -> Data:
         """A copy that claims ``bound``, changed, with the checksum made good again."""
@@ -88,18 +91,39 @@ def faults_of(instance: Instance, data: Data) -> tuple[Fault, ...]:
 
 
 @cache
-def _proof(make_instance: MakeInstance, name: str) -> Honest:
+def proof_of(name: str) -> Honest:
+    """The instance of that name with its proof, as it was written once; it is accepted."""
+    kept = json.loads((PROOFS / f"{name.replace(' ', '_')}.json").read_text())
+    instance = instance_from_dict(kept["instance"])
+    assert not faults_of(instance, kept["certificate"])
+    return Honest(instance, kept["objective"], kept["certificate"], kept["greedy"])
+
+
+def made(name: str) -> Data:
+    """What is kept of that name: instance, objective that is reached, and the two proofs."""
+    from edgealloc import solve
+    from edgealloc.solvers.certify.write import certified
+    from tests.conftest import small_instance
+    from tests.solvers.ofdma.oracle import random_ofdma
+
     changes = dict((BANDS | COMMON | CARRIERS)[name])
     seed = changes.pop("seed", None)
-    instance = make_instance(**changes) if seed is None else random_ofdma(np.random.default_rng(seed))
+    instance = small_instance(**changes) if seed is None else random_ofdma(np.random.default_rng(seed))
     convex = name in ("convex", "device pooling") or name in COMMON
     result = solve(instance, "convex" if convex else "bnb", rel_gap=1e-4)
     assert result.status.has_allocation
-    data = json.loads(json.dumps(certified(result, 1e-4)[1].to_file()))
-    assert not faults_of(instance, data)
-    return Honest(instance, result.objective, data)
+    found = {"objective": result.objective, "certificate": certified(result, 1e-4)[1].to_file(), "greedy": None}
+    if name in BANDS and instance.exclusion_penalty is None:
+        greedy = replace(instance, keep_min=instance.keep_max)
+        found["greedy"] = certified(solve(greedy, "bnb"))[1].to_file()
+    return {"instance": dict_from_instance(instance), **found}
 
 
-def proof_of(make_instance: MakeInstance, name: str) -> Honest:
-    """The instance of that name with its proof, which is made once, and accepted."""
-    return _proof(make_instance, name)
+if __name__ == "__main__":  # writes the proofs anew
+    PROOFS.mkdir(exist_ok=True)
+    for each in BANDS | COMMON | CARRIERS:
+        path = PROOFS / f"{each.replace(' ', '_')}.json"
+        path.write_text(json.dumps(made(each)) + "\n")
+    from tests.verify.forging.findings import FINDINGS, found_by_solver
+
+    FINDINGS.write_text(json.dumps(found_by_solver()) + "\n")

@@ -135,7 +135,7 @@ def test_the_rate_that_pays_is_the_first() -> None:
             for least in rng.uniform(share.min(), share.max(), 6):
                 fixed = np.full(instance.gain.shape[1], -1, np.int8)
                 claim = Claim(part, float(least), np.zeros(len(fixed)), nu, fixed, None)
-                rate = float(pays_from(model, claim, np.zeros((1, len(fixed)), bool))[0])
+                rate = float(pays_from(model, [claim], [np.zeros((1, len(fixed)), bool)])[0][0])
                 assert np.all(share[grid < rate] >= least)
                 first = grid[share < least].min(initial=math.inf)
                 assert first == math.inf if rate == math.inf else rate >= first - 1.001 * (grid[1] - grid[0])
