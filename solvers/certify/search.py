@@ -285,8 +285,8 @@ def _droppable(inst: Instance, certificate: Certificate, which: BoolArray) -> In
         return drops
     model, gone = Model.of(inst, certificate, Intervals), np.zeros(len(which), dtype=bool)
     for i, entry in enumerate(certificate.rounds):
-        least, constant, floors = model.dual(entry.price_per_hz, entry.kept_share, root_box(inst), gone)
-        forced = sum_below(np.append(least, constant.lower())) - least[model.device] + floors
+        least, constant, floors = model.dual((entry.price_per_hz, entry.kept_share, root_box(inst)), gone)
+        forced = sum_below(np.append(least, constant)) - least[model.device] + floors
         drops[which & (drops < 0) & (forced > certificate.lower_bound)] = i
         gone = gone.copy()
         gone[entry.pieces] = True
