@@ -152,7 +152,10 @@ def _used(inst: Instance, allocation: Allocation) -> _Use:
         upload = np.where(payload > 0, payload / rate, 0.0)
         compute = np.where(work > 0, work / allocation.freq_hz, 0.0)
     latency = np.where(on, download_s(inst, payload) + compute + upload, 0.0)
-    energy = compute_energy_j(inst, work, allocation.freq_hz) + power * upload + inst.energy_static_j
+    sending = np.multiply(
+        power, upload, out=np.zeros_like(upload), where=power > 0.0
+    )  # 0 W times inf s is no energy
+    energy = compute_energy_j(inst, work, allocation.freq_hz) + sending + inst.energy_static_j
     return _Use(payload, rate, power, latency, np.where(on, energy, 0.0), used)
 
 

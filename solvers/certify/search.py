@@ -115,8 +115,12 @@ def search_certificate(result: Result, control: Control) -> Certificate:
         best = Certificate(inst.name, "prices", claim, pieces, tuple(nodes), dropped)
         with np.errstate(all="ignore"):
             weak = _weak(inst, best)
+            drops = _droppable(inst, best, weak & (draft.round < 0))
         if not weak.any():
             break
+        if np.any(drops >= 0):
+            draft.round = np.where(drops >= 0, drops, draft.round)
+            continue
         before = len(draft.mode)
         draft.halved(weak)
         if len(draft.mode) == before or before > most:
@@ -269,6 +273,24 @@ def _weak(inst: Instance, certificate: Certificate) -> BoolArray:
             least, _constant, floors = model.dual(leaf, gone)
             weak |= _attained(model, floors, least)
     return weak
+
+
+def _droppable(inst: Instance, certificate: Certificate, which: BoolArray) -> IntArray:
+    """The first round whose prices rule out a piece of ``which`` [N], -1 for none and for other pieces. Shape [N].
+
+    The search has no piece between what its own margins say the whole spectrum carries and what surely exceeds it.
+    """
+    drops = np.full(len(which), -1, dtype=np.intp)
+    if not (which.any() and certificate.rounds):
+        return drops
+    model, gone = Model.of(inst, certificate, Intervals), np.zeros(len(which), dtype=bool)
+    for i, entry in enumerate(certificate.rounds):
+        least, constant, floors = model.dual((entry.price_per_hz, entry.kept_share, root_box(inst)), gone)
+        forced = sum_below(np.append(least, constant)) - least[model.device] + floors
+        drops[which & (drops < 0) & (forced > certificate.lower_bound)] = i
+        gone = gone.copy()
+        gone[entry.pieces] = True
+    return drops
 
 
 def _attained(model: Model, floors: FloatArray, least: FloatArray) -> BoolArray:
