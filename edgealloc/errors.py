@@ -5,11 +5,22 @@ Limits (time, iterations, infeasibility) never raise; they are a :class:`~edgeal
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-__all__ = ["EdgeallocError", "Fault", "InputError", "MissingPackageError", "RefusedError", "StatusError", "needs"]
+__all__ = [
+    "EdgeallocError",
+    "Fault",
+    "InputError",
+    "MissingPackageError",
+    "PlausibilityWarning",
+    "RefusedError",
+    "StatusError",
+    "did_you_mean",
+    "needs",
+]
 
 
 class EdgeallocError(Exception):
@@ -114,3 +125,14 @@ def needs(package: str, extra: str, purpose: str, name: str = "") -> None:
 
 class StatusError(EdgeallocError, RuntimeError):
     """Raised by :meth:`Result.raise_for_status` when a result carries no allocation."""
+
+
+class PlausibilityWarning(UserWarning):
+    """A value is allowed and looks like a mistake of unit; see :meth:`edgealloc.Instance.check`."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Advice for a name that is not known: the nearest that is, or all of them where none is near."""
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(names)}"

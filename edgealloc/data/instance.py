@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from edgealloc.data.entries import device_count, levels_of, menus_of
+from edgealloc.data.forms import known_fields, names_of, number, numbers
 from edgealloc.data.spec import (
-    KEEP_RATE,
-    LINK_RATE,
+    DEVICE_RULES,
     NON_NEGATIVE,
     POSITIVE,
     Access,
@@ -32,25 +33,17 @@ from edgealloc.units import FloatArray, dbm_to_w, rebuilt
 
 __all__ = ["Instance"]
 
-_DEVICE_RULES: dict[str, Rule] = {
-    "samples": POSITIVE,
-    "gain": NON_NEGATIVE,
-    "power_max_w": POSITIVE,
-    "energy_j": POSITIVE,
-    "energy_static_j": NON_NEGATIVE,
-    "payload_fixed_bits": NON_NEGATIVE,
-    "payload_lora_bits": POSITIVE,
-    "cycles_fixed": NON_NEGATIVE,
-    "cycles_lora": NON_NEGATIVE,
-    "freq_min_hz": POSITIVE,
-    "freq_max_hz": POSITIVE,
-    "capacitance": NON_NEGATIVE,
-    "downlink_bps": LINK_RATE,
-    "keep_min": KEEP_RATE,
-    "keep_max": KEEP_RATE,
+# What a single number must satisfy, and which block of the file it is in; the last two may be absent.
+_NUMBERS: Mapping[str, tuple[str, Rule]] = {
+    "bandwidth_hz": ("uplink", POSITIVE),
+    "noise_psd_dbm_per_hz": ("uplink", (lambda a: (a > -400) & (a < 100), "a number in (-400, 100)")),
+    "latency_s": ("instance", POSITIVE),
+    "block_hz": ("uplink", POSITIVE),
+    "exclusion_penalty": ("selection", NON_NEGATIVE),
 }
 
 
+@known_fields
 @dataclass(frozen=True, slots=True, eq=False)
 class Instance:
     """An allocation instance: K devices share an uplink before a round deadline.
@@ -136,26 +129,31 @@ class Instance:
 
     def __post_init__(self) -> None:
         faults: list[Fault] = []
-        gain = np.asarray(self.gain, dtype=np.float64)
-        k = gain.shape[0] if gain.ndim in (1, 2) else 0
-        for key in _DEVICE_RULES:
-            array = np.asarray(getattr(self, key), dtype=np.float64)
-            if key != "gain" and array.ndim == 0:
-                array = np.full(k, float(array))
-            object.__setattr__(self, key, read_only(array))
-            if key != "gain" and array.shape != (k,):
-                faults.append(Fault("devices", key, f"an array of shape {array.shape}", f"shape ({k},)"))
-        if not self.device_names:
+        names = () if self.device_names is None else names_of(faults, self.device_names)
+        arrays = {key: numbers(faults, key, getattr(self, key), names) for key in DEVICE_RULES}
+        k = device_count(faults, arrays, len(names))
+        if not names:
             width = max(4, len(str(max(k - 1, 0))))
             names = tuple(f"dev-{i:0{width}d}" for i in range(k))
-            object.__setattr__(self, "device_names", names)
-        if self.keep_levels is not None:
-            levels = tuple(None if v is None else read_only(np.unique(v)) for v in self.keep_levels)
-            object.__setattr__(self, "keep_levels", None if all(v is None for v in levels) else levels)
-        if self.adapter_options is not None:
-            menus = tuple(None if not v else tuple(v) for v in self.adapter_options)
-            object.__setattr__(self, "adapter_options", None if all(v is None for v in menus) else menus)
-        faults += _scalar_faults(self) + bound_faults(self.bound)
+        changes: dict[str, Any] = {"device_names": names}
+        for key, array in arrays.items():
+            if array is None:
+                continue
+            changes[key] = read_only(np.full(k, float(array)) if array.ndim == 0 and key != "gain" else array)
+            if key != "gain" and changes[key].shape != (k,):
+                faults.append(Fault("devices", key, f"an array of shape {array.shape}", f"shape ({k},)"))
+        for key, read in (("keep_levels", levels_of), ("adapter_options", menus_of)):
+            given = getattr(self, key)
+            changes[key] = None if given is None else read(faults, given, names)
+        for key, (where, (test, allowed)) in _NUMBERS.items():
+            given = getattr(self, key)
+            if given is None and key in ("block_hz", "exclusion_penalty"):
+                continue
+            changes[key] = number(given)
+            check(faults, changes[key] is not None and bool(test(changes[key])), where, key, given, allowed)
+        for key, value in changes.items():
+            object.__setattr__(self, key, value)
+        faults += _form_faults(self) + bound_faults(self.bound)
         if not faults:  # the per-device checks index by device, so shapes must be right first
             faults += _device_faults(self)
         if faults:
@@ -229,7 +227,7 @@ class Instance:
             When nobody is taken, or somebody twice.
         """
         index = np.arange(self.num_devices)[index]
-        changes: dict[str, Any] = {key: getattr(self, key)[index] for key in _DEVICE_RULES}
+        changes: dict[str, Any] = {key: getattr(self, key)[index] for key in DEVICE_RULES}
         changes["device_names"] = tuple(self.device_names[i] for i in index)
         if self.keep_levels is not None:
             changes["keep_levels"] = tuple(self.keep_levels[i] for i in index)
@@ -253,31 +251,30 @@ def _same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def _scalar_faults(inst: Instance) -> list[Fault]:
+def _form_faults(inst: Instance) -> list[Fault]:
+    """What is wrong with the form of an instance, before devices are looked at one by one."""
     faults: list[Fault] = []
-    check(faults, inst.access in ("fdma", "ofdma", "rb"), "instance", "access", inst.access, "fdma, ofdma, rb")
-    dimensions = 2 if inst.access == "ofdma" else 1
+    access: Any = inst.access
+    known = isinstance(access, str) and access in get_args(Access)
+    check(faults, known, "instance", "access", access, ", ".join(get_args(Access)))
+    check(faults, isinstance(inst.name, str), "instance", "name", inst.name, "text")
+    flag = isinstance(inst.common_keep, bool | np.bool_)
+    check(faults, flag, "instance", "common_keep", inst.common_keep, "True or False")
+    dimensions = 2 if access == "ofdma" else 1
     shape = "[K, M] (one gain per sub-carrier)" if dimensions == 2 else "[K] (one gain per device)"
-    gain_ok = inst.gain.ndim == dimensions and inst.gain.size > 0
-    check(faults, gain_ok, "devices", "gain", f"shape {inst.gain.shape}", f"shape {shape}, at least one device")
-    for key, value in {"bandwidth_hz": inst.bandwidth_hz, "latency_s": inst.latency_s}.items():
-        where = "uplink" if key == "bandwidth_hz" else "instance"
-        check(faults, np.isfinite(value) and value > 0, where, key, value, "a finite number > 0")
-    noise = inst.noise_psd_dbm_per_hz
-    check(faults, -400 < noise < 100, "uplink", "noise_psd_dbm_per_hz", noise, "a number in (-400, 100)")
-    if inst.access == "rb":
-        width = inst.block_hz
-        ok = width is not None and np.isfinite(width) and 0 < width <= inst.bandwidth_hz
+    gain = inst.gain
+    if isinstance(gain, np.ndarray) and (gain.ndim != dimensions or gain.size == 0):
+        faults.append(Fault("devices", "gain", f"shape {gain.shape}", f"shape {shape}, at least one device"))
+    if access == "rb":
+        width, band = inst.block_hz, inst.bandwidth_hz
+        ok = width is not None and (band is None or width <= band)
         check(faults, ok, "uplink", "block_hz", width, "a number in (0, bandwidth_hz] for access rb")
     elif inst.block_hz is not None:
         check(faults, False, "uplink", "block_hz", inst.block_hz, "absent unless access is rb")
-    penalty = inst.exclusion_penalty
-    ok = penalty is None or (np.isfinite(penalty) and penalty >= 0)
-    check(faults, ok, "selection", "exclusion_penalty", penalty, "a finite number >= 0")
-    k = inst.gain.shape[0] if inst.gain.ndim else 0
+    k = len(inst.samples) if isinstance(inst.samples, np.ndarray) and inst.samples.ndim else 0
     for key in ("device_names", "keep_levels", "adapter_options"):
         entry = getattr(inst, key)
-        if entry is not None and len(entry) != k:
+        if k and entry is not None and len(entry) != k:
             check(faults, False, "devices", key, f"{len(entry)} entries", f"one per device ({k})")
     return faults
 
@@ -290,7 +287,7 @@ def _device_faults(inst: Instance) -> list[Fault]:
         for i in np.flatnonzero(bad):
             faults.append(Fault(names[i], key, f"{values[i]}", allowed))
 
-    for key, (test, allowed) in _DEVICE_RULES.items():
+    for key, (test, allowed) in DEVICE_RULES.items():
         array = getattr(inst, key)
         ok = np.asarray(test(array))
         if array.ndim == 2:
@@ -325,8 +322,3 @@ def _device_faults(inst: Instance) -> list[Fault]:
         if menu is not None:
             faults += menu_faults(names[i], menu)
     return faults
-
-
-def device_fields() -> Mapping[str, str]:
-    """Names of the per-device arrays and what each allows; the file schema is checked against it."""
-    return {key: allowed for key, (_, allowed) in _DEVICE_RULES.items()}

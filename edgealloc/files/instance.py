@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgealloc.data.instance import Instance, device_fields
-from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve
+from edgealloc.data.instance import Instance
+from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve, device_fields
 from edgealloc.errors import Fault, InputError
 from edgealloc.files.disk import MAX_MB, read_json, write_json
 

@@ -12,7 +12,7 @@ import pytest
 
 import edgealloc
 from edgealloc import Instance, Problem, Result, Status
-from edgealloc.data.instance import device_fields
+from edgealloc.data.spec import device_fields
 from edgealloc.data.outcome import Snapshot
 from edgealloc.errors import EdgeallocError, InputError
 from edgealloc.solvers.fdma import response
