@@ -131,8 +131,8 @@ class PlausibilityWarning(UserWarning):
     """A value is allowed and looks like a mistake of unit; see :meth:`edgealloc.Instance.check`."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Advice for a name that is not known: the nearest that is, or all of them where none is near."""
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Advice for an unknown name: the nearest known one; where none is near ``otherwise``, or all of them."""
     names = list(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(names)}"
+    return f"did you mean {close[0]!r}?" if close else otherwise or f"known here: {', '.join(names)}"

@@ -309,7 +309,7 @@ def save_frame(frame: pd.DataFrame, folder: Path, name: str) -> list[Path]:
 
 
 def _known(methods: tuple[str, ...]) -> None:
-    from edgealloc.api import METHODS
+    from edgealloc.methods import METHODS
 
     for name in methods:
         if name != "auto" and name.partition(":")[0] not in METHODS:

@@ -6,7 +6,7 @@ together. Key names, units and meaning follow the file format ``edgealloc-instan
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args
 
@@ -14,6 +14,8 @@ import numpy as np
 
 from edgealloc.data.entries import device_count, levels_of, menus_of
 from edgealloc.data.forms import known_fields, names_of, number, numbers
+from edgealloc.data.frame import fields_from
+from edgealloc.data.plausible import Remark, remarks_on
 from edgealloc.data.spec import (
     DEVICE_RULES,
     NON_NEGATIVE,
@@ -91,6 +93,8 @@ class Instance:
         All devices share one keep rate.
     exclusion_penalty
         Not None: devices may be left out at this penalty (docs/model.md, *What is minimised*).
+    assumed
+        Fields that nobody gave and :meth:`from_frame` took typical values for; not in files, and not compared.
 
     Raises
     ------
@@ -125,6 +129,7 @@ class Instance:
     block_hz: float | None = None
     common_keep: bool = False
     exclusion_penalty: float | None = None
+    assumed: tuple[str, ...] = field(default=(), compare=False)
     _noise_w: float = field(init=False, repr=False, default=0.0)
 
     def __post_init__(self) -> None:
@@ -161,6 +166,57 @@ class Instance:
         object.__setattr__(self, "_noise_w", float(dbm_to_w(self.noise_psd_dbm_per_hz)))
 
     __reduce__ = rebuilt
+
+    @classmethod
+    def from_frame(
+        cls, frame: Any, *, gain: Any = None, gain_db: Any = None, ignore: Iterable[str] = (), **scalars: Any
+    ) -> Instance:
+        """An instance from a table of devices, channel gains and single values (docs/own_data.md).
+
+        Columns and values have the names of the fields, or those with another unit: ``power_dbm``,
+        ``bandwidth_mhz``, ``frequency_ghz``, ``energy_mj``, ``path_loss_db`` (the table is
+        :data:`edgealloc.tables.suffixes.NAMES`). A column ``name``, ``device`` or ``id`` names the devices. The
+        constants of the bound go by their names too. What is not given is typical and listed in ``assumed``.
+
+        Parameters
+        ----------
+        frame
+            A data frame, a mapping of sequences, a structured array, or the path of a .csv file; a row per device.
+        gain, gain_db
+            Channel power gain, as a ratio or in dB: shape [K], or [K, M] for OFDMA. An array, or the path of a
+            .npy, .npz, .mat or .csv file (``gains.mat:H`` for one of several arrays). Rows with names are put in
+            the order of the devices.
+        ignore
+            Columns that are none of the instance.
+        **scalars
+            What is the same for every device, ``bandwidth_hz`` or another unit of it in any case. Without
+            ``access`` it is OFDMA for gains [K, M], resource blocks with ``block_hz``, otherwise FDMA.
+
+        Returns
+        -------
+        Instance
+            Checked like any other.
+
+        Raises
+        ------
+        InputError
+            Lists every fault: unknown columns with the nearest name, what is given twice, units, values, shapes.
+        """
+        return cls(**fields_from(frame, gain, gain_db, ignore, scalars))
+
+    def check(self) -> list[Remark]:
+        """Values that are allowed and look like a mistake of unit; mostly none.
+
+        ``solve`` and ``load`` warn of them (:class:`~edgealloc.errors.PlausibilityWarning`).
+        """
+        return remarks_on(self)
+
+    def assumed_text(self) -> str:
+        """The fields in ``assumed`` with their values, in one line; constants of the bound as ``bound``."""
+        values = ((key, getattr(self, key)) for key in self.assumed)
+        return ", ".join(
+            key if isinstance(value, BoundSpec) else f"{key} {np.max(value):g}" for key, value in values
+        )
 
     @property
     def num_devices(self) -> int:
@@ -205,7 +261,7 @@ class Instance:
         InputError
             Lists every fault of the copy.
         """
-        changes.setdefault("name", self.name)
+        changes.setdefault("assumed", tuple(key for key in self.assumed if key not in changes))
         return replace(self, **changes)
 
     def take(self, index: Any) -> Instance:
@@ -238,7 +294,7 @@ class Instance:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Instance):
             return NotImplemented
-        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self) if f.compare)
 
 
 def _same(a: Any, b: Any) -> bool:

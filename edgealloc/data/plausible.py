@@ -1,11 +1,12 @@
 """Values that are allowed and look like a mistake of unit: dBm for W, ms for s, shares for counts.
 
-The limits are far from what radios, processors and adapters are. A budget counts as mistaken where every device has
-a hundred times what it could use at most; that is the one place of this room with formulas, and they are rough.
+The limits are far from what radios, processors and adapters are. A budget counts as mistaken where every device
+has a hundred times what it could use at most; only there this room has formulas, and they are rough.
 """
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgealloc.errors import PlausibilityWarning
-from edgealloc.units import BoolArray, FloatArray, dbm_to_w
+from edgealloc.units import BoolArray, FloatArray
 
 __all__ = ["Remark", "remarks_on", "warn"]
 
@@ -22,6 +23,10 @@ MOST_POWER_W = 10.0
 LEAST_BANDWIDTH_HZ = 1e3
 LEAST_CLOCK_HZ = 1e6
 LEAST_PAYLOAD_BITS = 1e3
+SILENCE = (
+    "(to silence: warnings.simplefilter('ignore', edgealloc.PlausibilityWarning), "
+    "or PYTHONWARNINGS=ignore::UserWarning)"
+)
 TIMES_THE_MOST = 100.0  # a budget as many times what could be used at most is not one
 
 
@@ -64,9 +69,7 @@ def remarks_on(instance: Any) -> list[Remark]:
             found.append(Remark(f"{name}{more}", field, float(values[index[0]]), looks_like))
 
     best = gain.max(axis=1) if gain.ndim == 2 else gain
-    devices(
-        best > 1.0, "gain", best, "amplifies: a path loss? give 1 / loss. In dB? 10**(dB/10), a loss with a minus sign"
-    )
+    devices(best > 1.0, "gain", best, "amplifies: in dB? Then 10**(dB/10). A path loss? Then 1 / loss")
     if gain.ndim == 2 and k > gain.shape[1] and instance.exclusion_penalty is None:
         looks_like = f"devices on {gain.shape[1]} sub-carriers: transposed? give gain.T, of shape [K, M]"
         found.append(Remark("devices", "gain", float(k), looks_like))
@@ -79,8 +82,8 @@ def remarks_on(instance: Any) -> list[Remark]:
     devices(clock < LEAST_CLOCK_HZ, "freq_max_hz", clock, "Hz is slower than 1 MHz: MHz or GHz?")
     payload = instance.payload_fixed_bits + instance.payload_lora_bits * instance.keep_max
     if instance.adapter_options is None:
-        small = payload < LEAST_PAYLOAD_BITS
-        devices(small, "payload_lora_bits", instance.payload_lora_bits, "bit is less than 1 kbit in all: Mbit or MB?")
+        small, looks_like = payload < LEAST_PAYLOAD_BITS, "bit is less than 1 kbit in all: Mbit or MB?"
+        devices(small, "payload_lora_bits", instance.payload_lora_bits, looks_like)
     if instance.total_samples < k:
         devices(instance.samples > 0, "samples", instance.samples, "is less than one each: shares of the data?")
     return found + _idle_budgets(instance, payload)
@@ -91,20 +94,21 @@ def _noise_looks_like(noise: float, band: float) -> str:
         return "dBm/Hz is a milliwatt: W/Hz or W? Of W/Hz it is 10*log10(value) + 30 dBm/Hz"
     if noise > NOISE_DBM_PER_HZ[1]:
         density = noise - 10.0 * np.log10(band)
-        return f"dBm/Hz is far above thermal noise (-174): the power in the whole band? Then it is {density:.4g} dBm/Hz"
+        return f"dBm/Hz is far above thermal noise (-174): in the whole band? Then it is {density:.4g} dBm/Hz"
     return "dBm/Hz is below thermal noise (-174): dBW/Hz? Then add 30"
 
 
 def _idle_budgets(instance: Any, payload: FloatArray) -> list[Remark]:
     """Energy and deadline, where all devices have many times what full speed and full power could use."""
     found = []
+    power, clock = instance.power_max_w, instance.freq_max_hz
     work = instance.cycles_fixed + instance.cycles_lora * instance.keep_max
     share = instance.bandwidth_hz / len(work)
     gain = instance.gain.mean(axis=1) if instance.gain.ndim == 2 else instance.gain
     with np.errstate(all="ignore"):  # absurd values overflow; then there is nothing to remark here
-        rate = share * np.log2(1.0 + instance.power_max_w * gain / (dbm_to_w(instance.noise_psd_dbm_per_hz) * share))
-        time_s = work / instance.freq_max_hz + payload * (1.0 / rate + 1.0 / instance.downlink_bps)
-        energy_j = instance.capacitance * instance.freq_max_hz**2 * work + instance.power_max_w * instance.latency_s
+        rate = share * np.log2(1.0 + power * gain / (instance.noise_psd_w_per_hz * share))
+        time_s = work / clock + payload * (1.0 / rate + 1.0 / instance.downlink_bps)
+        energy_j = instance.capacitance * clock**2 * work + power * instance.latency_s
         spare = instance.energy_j / (instance.energy_static_j + energy_j)
         if instance.adapter_options is None and instance.latency_s > TIMES_THE_MOST * time_s.max():
             looks_like = f"s is {instance.latency_s / time_s.max():.0f} times what any device needs: ms?"
@@ -115,18 +119,14 @@ def _idle_budgets(instance: Any, payload: FloatArray) -> list[Remark]:
     return found
 
 
-def warn(instance: Any, stacklevel: int = 2) -> None:
-    """Warn of what looks mistaken in an instance, once for all of it, as :class:`PlausibilityWarning`.
-
-    Parameters
-    ----------
-    instance
-        The instance.
-    stacklevel
-        As for :func:`warnings.warn`, counted from the caller.
-    """
+def warn(instance: Any) -> None:
+    """Warn of what looks mistaken in an instance: one :class:`PlausibilityWarning`, where edgealloc was called."""
     found = remarks_on(instance)
-    if found:
-        lines = [f"instance {instance.name!r} may hold a mistake of unit:", *(f"  - {remark}" for remark in found)]
-        lines.append("  (to silence: warnings.simplefilter('ignore', edgealloc.PlausibilityWarning))")
-        warnings.warn("\n".join(lines), PlausibilityWarning, stacklevel=stacklevel + 1)
+    if not found:
+        return
+    lines = [f"instance {instance.name!r} may hold a mistake of unit:", *(f"  - {remark}" for remark in found)]
+    lines.append(f"  {SILENCE}")
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("edgealloc."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn("\n".join(lines), PlausibilityWarning, stacklevel=level)

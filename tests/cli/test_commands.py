@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
 
 import edgealloc
-from edgealloc import api
+from edgealloc import methods
 from edgealloc.cli.app import main
 from edgealloc.cli.solve import EXIT_CODES
 from edgealloc.data.outcome import Snapshot, Status
@@ -66,7 +66,7 @@ def use_method(monkeypatch: pytest.MonkeyPatch, entry: Any) -> None:
         def run(self, problem: Problem, options: Options) -> Any:
             return entry(problem, options)
 
-    monkeypatch.setattr(api, "METHODS", {"probe": Probe()})
+    monkeypatch.setattr(methods, "METHODS", {"probe": Probe()})
 
 
 def test_readme_example_runs_as_printed(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_log_and_progress_change_nothing(case: Path) -> None:
 def test_compare_lists_every_method(case: Path) -> None:
     done = run("compare", case, "--rel-gap", "1e-6")
     assert done.exit_code == 0
-    takers = [m.name for m in api.METHODS.values() if m.chosen and m.takes(Problem(load_instance(case)))]
+    takers = [m.name for m in methods.METHODS.values() if m.chosen and m.takes(Problem(load_instance(case)))]
     assert all(name in done.stdout for name in takers)
     rows = json.loads(run("compare", case, "--methods", "convex", "--json").stdout)
     assert [row["method"] for row in rows] == ["convex"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgealloc.api import METHODS, Method, solve
+from edgealloc.api import solve
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Snapshot, Status
 from edgealloc.data.spec import BoundSpec
@@ -17,6 +17,7 @@ from edgealloc.errors import EdgeallocError, InputError, RefusedError
 from edgealloc.files.instance import load_instance
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
+from edgealloc.methods import METHODS, Method
 from edgealloc.solvers.base import Options
 from edgealloc.verify.solution import verify
 from tests.places import FAULTS
