@@ -19,6 +19,7 @@ from edgealloc.cli.new import new_command
 from edgealloc.cli.shared import (
     EXIT_BAD_INPUT,
     console,
+    plain_warnings,
 )
 from edgealloc.cli.simulate import simulate_command
 from edgealloc.cli.solve import compare_command, solve_command
@@ -49,7 +50,8 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with plain_warnings():
+                return super().invoke(ctx)
         except (MissingPackageError, StatusError) as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(1)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from edgealloc.errors import PlausibilityWarning
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,6 +23,7 @@ __all__ = [
     "console",
     "json_option",
     "out_path",
+    "plain_warnings",
     "rel_gap_option",
     "seed_option",
     "time_limit_option",
@@ -51,3 +57,21 @@ def console() -> Console:
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=200)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Values that look like a mistake of unit are told plainly, each once; other warnings as Python does."""
+    told: set[str] = set()
+    with warnings.catch_warnings():
+        otherwise = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if not issubclass(category, PlausibilityWarning):
+                otherwise(message, category, *where)
+            elif str(message) not in told:
+                told.add(str(message))
+                click.echo(f"Warning: {message}", err=True)
+
+        warnings.showwarning = show
+        yield

@@ -16,7 +16,7 @@ import numpy as np
 from edgealloc.errors import Fault, InputError, did_you_mean
 from edgealloc.units import FloatArray
 
-__all__ = ["known_fields", "names_of", "number", "numbers", "per_device"]
+__all__ = ["default_names", "known_fields", "many", "names_of", "number", "numbers", "per_device"]
 
 T = TypeVar("T")
 
@@ -60,7 +60,8 @@ def numbers(
         What the array belongs to as a whole.
     """
     array: Any = None
-    if not np.ma.is_masked(value):
+    hidden = isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value)
+    if not hidden:
         try:
             array = np.asarray(value)
         except Exception:  # ragged lists; tensors of a graph or another device: whatever is raised
@@ -75,17 +76,18 @@ def numbers(
             return _rows(faults, key, value, names)
         alone = number(value)  # of a type of its own, such as Fraction
         if alone is None:
-            masked = "an array with masked entries" if np.ma.is_masked(value) else _shown(value)
-            faults.append(Fault(where, key, masked, "a number, or an array of numbers"))
+            shown = "an array with masked entries" if hidden else _shown(value)
+            faults.append(Fault(where, key, shown, "a number, or an array of numbers"))
         return None if alone is None else np.asarray(alone)
     return _rows(faults, key, value if isinstance(value, list | tuple) else array.tolist(), names)
 
 
-def _many(row: Any) -> bool:
+def many(value: Any) -> int:
+    """How many entries a value has; 0 for one that stands alone."""
     try:
-        return not isinstance(row, str | bytes | Mapping) and len(row) >= 0
+        return 0 if isinstance(value, str | bytes | Mapping) else len(value)
     except TypeError:  # numbers, and arrays of no dimension
-        return False
+        return 0
 
 
 def _rows(faults: list[Fault], key: str, rows: Any, names: Sequence[str]) -> FloatArray | None:
@@ -93,7 +95,7 @@ def _rows(faults: list[Fault], key: str, rows: Any, names: Sequence[str]) -> Flo
     before, found, length = len(faults), [], None
     for i, row in enumerate(rows):
         where = names[i] if i < len(names) else f"device {i}"
-        if not _many(row):
+        if not many(row):
             alone = number(row)
             if alone is None:
                 faults.append(Fault(where, key, _shown(row), _REAL))
@@ -137,6 +139,12 @@ def names_of(faults: list[Fault], value: Any) -> tuple[str, ...]:
             faults.append(Fault(f"device {i}", "name", _shown(name), "text, or a whole number"))
         names.append(str(name))
     return tuple(names)
+
+
+def default_names(k: int) -> tuple[str, ...]:
+    """Names of devices that have none: ``dev-0000`` and so on."""
+    width = max(4, len(str(max(k - 1, 0))))
+    return tuple(f"dev-{i:0{width}d}" for i in range(k))
 
 
 def known_fields(cls: type[T]) -> type[T]:

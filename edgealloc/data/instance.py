@@ -13,7 +13,7 @@ from typing import Any, get_args
 import numpy as np
 
 from edgealloc.data.entries import device_count, levels_of, menus_of
-from edgealloc.data.forms import known_fields, names_of, number, numbers
+from edgealloc.data.forms import default_names, known_fields, many, names_of, number, numbers
 from edgealloc.data.frame import fields_from
 from edgealloc.data.plausible import Remark, remarks_on
 from edgealloc.data.spec import (
@@ -135,11 +135,10 @@ class Instance:
     def __post_init__(self) -> None:
         faults: list[Fault] = []
         names = () if self.device_names is None else names_of(faults, self.device_names)
-        arrays = {key: numbers(faults, key, getattr(self, key), names) for key in DEVICE_RULES}
+        rows = names or default_names(max(map(many, (getattr(self, key) for key in DEVICE_RULES))))
+        arrays = {key: numbers(faults, key, getattr(self, key), rows) for key in DEVICE_RULES}
         k = device_count(faults, arrays, len(names))
-        if not names:
-            width = max(4, len(str(max(k - 1, 0))))
-            names = tuple(f"dev-{i:0{width}d}" for i in range(k))
+        names = names or default_names(k)
         changes: dict[str, Any] = {"device_names": names}
         for key, array in arrays.items():
             if array is None:
