@@ -224,7 +224,7 @@ class Result:
         effort = f"  {self.seconds:.3g} s, {self.iterations} iterations, {self.nodes} nodes"
         lines = [head, value, proof, effort]
         if instance.assumed:
-            lines.append(f"  assumed, for nobody gave it: {instance.assumed_text()}")
+            lines.append(f"  assumed (not given): {instance.assumed_text()}")
         return "\n".join(lines)
 
 

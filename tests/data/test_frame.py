@@ -93,7 +93,7 @@ def test_typical_values_are_named_and_forgotten_when_given() -> None:
     instance = Instance.from_frame(FRAME, gain=GAIN, bandwidth_hz=1e5)
     assert set(instance.assumed) == {*TYPICAL, "bound"} - {"samples", "power_max_w", "energy_j", "freq_max_hz"}
     result = edgealloc.solve(instance)
-    assert "assumed, for nobody gave it: noise_psd_dbm_per_hz -174, latency_s 30" in repr(result)
+    assert "assumed (not given): noise_psd_dbm_per_hz -174, latency_s 30" in repr(result)
     changed = instance.with_changes(latency_s=20.0, bound=BoundSpec(underfit_weight=0.1))
     assert set(instance.assumed) - set(changed.assumed) == {"latency_s", "bound"}
     assert instance.take([0, 1]).assumed == instance.assumed
