@@ -82,7 +82,7 @@ class Options:
 
 
 def _is_seed(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 0)
 
 
 @dataclass(repr=False)  # restoring a signal handler prints the old one, and with it every array in the options

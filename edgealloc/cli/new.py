@@ -54,6 +54,7 @@ def _new_options() -> list[click.Option]:
 @click.pass_context
 def new_command(
     ctx: click.Context,
+    /,
     seed: int,
     out: Path | None,
     positions: Path | None,

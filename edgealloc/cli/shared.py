@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -66,9 +66,16 @@ def plain_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         otherwise = warnings.showwarning
 
-        def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
             if not issubclass(category, PlausibilityWarning):
-                otherwise(message, category, *where)
+                otherwise(message, category, filename, lineno, file, line)
             elif str(message) not in told:
                 told.add(str(message))
                 click.echo(f"Warning: {message}", err=True)

@@ -16,7 +16,7 @@ __all__ = ["device_count", "levels_of", "menus_of"]
 
 
 def device_count(faults: list[Fault], arrays: Mapping[str, FloatArray | None], named: int) -> int:
-    """K: by the gain if that is right, else by the other arrays or the names; a transposed gain is a fault."""
+    """K by the gain of shape [K] or [K, M], else by arrays [K] or the names; a transposed gain is a fault."""
     gain = arrays["gain"]
     others = {len(array) for key, array in arrays.items() if key != "gain" and array is not None and array.ndim}
     k = others.pop() if len(others) == 1 else named
@@ -30,7 +30,7 @@ def device_count(faults: list[Fault], arrays: Mapping[str, FloatArray | None], n
 
 
 def levels_of(faults: list[Fault], given: Any, names: tuple[str, ...]) -> tuple[FloatArray | None, ...] | None:
-    """Allowed keep rates of each device, rising and each once; None where no device has any."""
+    """Allowed keep rates of each device, shape [L], rising and each once; None where no device has any."""
     entries = per_device(faults, "keep_levels", given, "one list of keep rates (or None)") or []
     if any(number(entry) is not None for entry in entries):
         allowed = "one list per device, or None; for the same rates everywhere: [[0.25, 0.5, 1.0]] * K"

@@ -108,7 +108,8 @@ def _completed(found: dict[str, Any], name: str) -> dict[str, Any]:
     if gain.ndim == 2 and 1 in gain.shape and found.get("access") != "ofdma":
         found["gain"] = gain = gain.ravel()  # MATLAB has no vectors
     scheme = "ofdma" if gain.ndim == 2 else "rb" if found.get("block_hz") is not None else "fdma"
-    missing = {key: value for key, value in (TYPICAL | {"bound": BoundSpec()}).items() if key not in found}
+    typical = {**TYPICAL, "bound": BoundSpec()}
+    missing = {key: value for key, value in typical.items() if key not in found}
     return {"name": name, "access": scheme} | found | missing | {"assumed": tuple(missing)}
 
 

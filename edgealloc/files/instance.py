@@ -155,7 +155,7 @@ def _menu(menu: tuple[AdapterOption, ...] | None) -> list[dict[str, Any]] | None
 def _build(data: Mapping[str, Any]) -> Instance:
     """An instance from data whose structure was checked; relations are checked by the instance itself."""
     devices, uplink, bound = data["devices"], data["uplink"], data["bound"]
-    columns = {key: [d[key] for d in devices] for key in device_fields() if key != "downlink_bps"}
+    columns: dict[str, Any] = {key: [d[key] for d in devices] for key in device_fields() if key != "downlink_bps"}
     rates = (d.get("downlink_bps") for d in devices)
     columns["downlink_bps"] = [np.inf if rate is None else rate for rate in rates]
     curve = bound.get("underfit_curve")
@@ -174,7 +174,7 @@ def _build(data: Mapping[str, Any]) -> Instance:
         noise_psd_dbm_per_hz=float(uplink["noise_psd_dbm_per_hz"]),
         latency_s=float(data["latency_s"]),
         bound=spec,
-        **{key: np.array(values, dtype=np.float64) for key, values in columns.items()},
+        **columns,
         device_names=tuple(d["name"] for d in devices),
         keep_levels=tuple(d.get("keep_levels") for d in devices),
         adapter_options=tuple(None if not m else tuple(AdapterOption(**row) for row in m) for m in menus),
