@@ -15,11 +15,13 @@ LOCKED := $(call CONSTRAINED,lock.txt)
 # may bring gigabytes of CUDA libraries, and the trainer's reference numbers belong to it. `make lock TORCH=...` moves it.
 TORCH ?= $(shell sed -n 's/^torch==//p' lock.txt)
 WORKERS ?= 2
+SEEDS ?= 100000
+START ?= 0
 SMOKE := tests/data/test_instance.py tests/solvers/fdma/test_bandwidth.py tests/solvers/fdma/test_convex.py tests/solvers/search/test_engine.py
 # Workers that each start a thread per core fight for the cores, and the tests of the trainer take ten times as long.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: help demo flower test test-slow test-newest test-oldest smoke lock lint format hooks docs bench clean
+.PHONY: help demo flower test test-slow fuzz test-newest test-oldest smoke lock lint format hooks docs bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -27,6 +29,8 @@ help:
 	@echo "make flower     federated training in Flower's simulation, allocated every round"
 	@echo "make test       the default tests (minutes)"
 	@echo "make test-slow  the long tests"
+	@echo "make fuzz SEEDS=100000 START=0 WORKERS=2"
+	@echo "                hostile instances against an oracle of its own; goes on where it was stopped; out/fuzz/"
 	@echo "make test-newest, make test-oldest"
 	@echo "                the default tests with the newest versions of everything, with the oldest that we claim"
 	@echo "make smoke PYTHON=python3.13"
@@ -49,6 +53,9 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	@$(ONE_THREAD) $(BIN)/python -m pytest -m slow
+
+fuzz: $(VENV)/.test
+	@$(ONE_THREAD) $(BIN)/python -m tests.fuzz.run --seeds $(SEEDS) --start $(START) --workers $(WORKERS)
 
 # Kernels compiled by another numba are kept apart.
 test-newest:

@@ -13,7 +13,8 @@ from edgealloc.bench.preview import draw_demo
 from edgealloc.certificate.file import save_certificate
 from edgealloc.data.instance import Instance
 from edgealloc.data.spec import BoundSpec
-from edgealloc.errors import MissingPackageError
+from edgealloc.errors import MissingPackageError, printable
+from edgealloc.files.disk import make_folder
 from edgealloc.files.instance import save_instance
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
@@ -48,7 +49,7 @@ _BOUND = BoundSpec("inverse-keep", 0.02269338, loss_range=4.348237, lipschitz=0.
 
 def run(folder: Path, devices: int, seed: int, console: Console) -> None:
     """Go through the tour, printing to ``console`` and writing files into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     cell = make_cell(CellOptions(devices=devices), np.random.default_rng(seed))
     instance = cell.instance
     console.rule("1. a cell with its own band for everybody (FDMA)")
@@ -65,9 +66,7 @@ def run(folder: Path, devices: int, seed: int, console: Console) -> None:
     console.print(proof_text(coarse), markup=False, highlight=False)
     if outcome is not None:
         console.print(f"search tree   {len(outcome.tree.nodes)} nodes, depth {outcome.tree.depth}")
-        console.print(
-            "picture      ", str(draw_tree(outcome.tree, folder / "demo-tenths-tree.png")), highlight=False
-        )
+        _tell(console, "picture      ", draw_tree(outcome.tree, folder / "demo-tenths-tree.png"))
     console.rule("3. a cell that deals out sub-carriers (OFDMA)")
     options = CellOptions(devices=min(devices, 6), access="ofdma", subcarriers=32)
     cell = make_cell(options, np.random.default_rng(seed))
@@ -76,7 +75,7 @@ def run(folder: Path, devices: int, seed: int, console: Console) -> None:
     console.print("Gaps are measured against the bound that branch and bound proved.\n")
     console.print(comparison_table([exact, *(solve(cell.instance, name, seed=seed) for name in _OTHERS)]))
     console.print("\nAnd one small cell under deadlines from tight to loose:")
-    console.print("picture  ", str(draw_demo(folder)), highlight=False)
+    _tell(console, "picture  ", draw_demo(folder))
     console.rule("5. what the allocations are worth: a model trained under each")
     try:
         _train(folder, seed, console)
@@ -120,7 +119,8 @@ def _train(folder: Path, seed: int, console: Console) -> None:
             progress=lambda r: status.update(f"trained: {r['plan']}, seed {r['seed']}"),
         )
     console.print(f"\n{markdown(seen)}\n{verdict(seen)}", markup=False, highlight=False)
-    console.print("\nfiles    ", *map(str, save(seen, folder, "digits", name="demo-training")), highlight=False)
+    console.print()
+    _tell(console, "files    ", *save(seen, folder, "digits", name="demo-training"))
 
 
 def _prove(instance: Instance, folder: Path, name: str, console: Console, places: Places) -> Result:
@@ -134,6 +134,12 @@ def _prove(instance: Instance, folder: Path, name: str, console: Console, places
     result.raise_for_status()
     console.print(f"\n{verify_files(case, solution, proof)}", markup=False, highlight=False)
     pictures = draw(result, folder / name, *places)
-    console.print("\nfiles    ", *(str(path) for path in (case, solution, proof)), highlight=False)
-    console.print("pictures ", *(str(path) for path in pictures), highlight=False)
+    console.print()
+    _tell(console, "files    ", case, solution, proof)
+    _tell(console, "pictures ", *pictures)
     return result
+
+
+def _tell(console: Console, *words: object) -> None:
+    """Print a line with paths, whatever they hold."""
+    console.print(*map(printable, words), markup=False, highlight=False)

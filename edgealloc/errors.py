@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from unicodedata import category
 
 __all__ = [
     "EdgeallocError",
@@ -20,7 +21,48 @@ __all__ = [
     "StatusError",
     "did_you_mean",
     "needs",
+    "printable",
+    "shown",
+    "steers",
 ]
+
+_STEERING = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+
+_LONGEST = 200  # characters of a fault's value that are shown; the value itself stays whole
+_LONGEST_SHOWN = 80  # characters of a stranger's value that a message shows
+
+
+def printable(text: object, *, lines: bool = False) -> str:
+    r"""Text that can be shown anywhere: what is not printable stands as an escape such as ``\x1b``.
+
+    Control characters would steer the terminal, marks that turn the direction of writing would let a name look
+    like another, and half surrogates can be written in no encoding. All that edgealloc prints goes through here.
+
+    Parameters
+    ----------
+    text
+        What to show, as ``str`` says it.
+    lines
+        Whether line breaks stay: for a text of several lines that we have made.
+
+    Returns
+    -------
+    str
+        The text; the same where all of it is printable (:meth:`str.isprintable`) or a space.
+    """
+    words = str(text)
+    if words.isprintable():
+        return words
+    kept = "\n" if lines else ""
+    return "".join(c if c.isprintable() or c in kept or category(c) == "Zs" else repr(c)[1:-1] for c in words)
+
+
+def steers(text: str) -> bool:
+    """Whether a text holds what no name may: line breaks, control characters, invisible marks, half surrogates.
+
+    The categories Cc, Cf, Cs, Zl and Zp of Unicode, which include whatever turns the direction of writing.
+    """
+    return not text.isprintable() and any(category(c) in _STEERING for c in text)
 
 
 class EdgeallocError(Exception):
@@ -53,7 +95,12 @@ class Fault:
     allowed: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.field} = {self.value}; allowed: {self.allowed}"
+        where, field, value = (_cut(printable(text)) for text in (self.where, self.field, self.value))
+        return f"{where}: {field} = {value}; allowed: {printable(self.allowed)}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 class InputError(EdgeallocError, ValueError):
@@ -77,7 +124,7 @@ class InputError(EdgeallocError, ValueError):
         if hidden > 0:
             shown.append(f"  ... and {hidden} more (see .faults)")
         count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
-        super().__init__("\n".join([f"{subject} has {count}:", *shown]))
+        super().__init__("\n".join([f"{printable(subject)} has {count}:", *shown]))
 
 
 class MissingPackageError(EdgeallocError, ImportError):
@@ -136,3 +183,12 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
     names = list(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else otherwise or f"known here: {', '.join(names)}"
+
+
+def shown(value: object) -> str:
+    """A value for a message, whatever it is and whoever made it: on one line, escaped, and cut if it is long."""
+    try:
+        text = ascii(value)
+    except Exception:  # an integer of many digits, or an object of a stranger's making
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

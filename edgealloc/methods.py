@@ -244,7 +244,10 @@ def find_method(name: str) -> Method:
     family, _, solver = name.partition(":") if isinstance(name, str) else ("", "", "")
     if family not in METHODS or (solver and METHODS[family].chosen):
         known = ["auto", *METHODS]
-        raise InputError("options", [Fault("options", "method", repr(name), did_you_mean(f"{family}", known))])
+        near = did_you_mean(family, known, " ")
+        raise InputError(
+            "options", [Fault("options", "method", repr(name), f"{', '.join(known)}; {near}".rstrip("; "))]
+        )
     return replace(METHODS[family], name=name, solver=solver) if solver else METHODS[family]
 
 

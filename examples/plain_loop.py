@@ -14,7 +14,16 @@ from dataclasses import replace
 import numpy as np
 
 from edgealloc import BoundSpec
-from edgealloc.models import AdapterShape, Aggregation, Update, gather, masks_for, scatter_adapter, slice_adapter
+from edgealloc.models import (
+    AdapterShape,
+    Aggregation,
+    Masks,
+    Update,
+    gather,
+    masks_for,
+    scatter_adapter,
+    slice_adapter,
+)
 from edgealloc.rounds import DeviceState, OnlineAllocator, System
 
 IN, OUT, RANK, DEVICES = 32, 16, 4, 4
@@ -96,22 +105,23 @@ def main(rounds: int = 12, quiet: bool = False) -> list[float]:
         }
         plan = allocator.plan(now)
         replies: dict[str, Update] = {}
+        drawn: dict[str, Masks] = {}
         took: dict[str, float | None] = {}
         for device in plan.selected:
             settings = plan.for_device(device)
+            drawn[device] = masks_for(shape, settings["keep"], settings["mask_seed"])
             took[device] = settings["latency_s"]
             if number == 3 and device == "dev-1":
                 took[device] = None  # it never answers
                 continue
             k = int(device.removeprefix("dev-"))
-            masks = masks_for(shape, settings["keep"], settings["mask_seed"])
-            sent = slice_adapter(adapter, masks)
+            sent = slice_adapter(adapter, drawn[device])
             replies[device] = client(json.dumps(settings), sent, *data[k], shape)
         if number == 5 and "dev-2" in replies:
             replies["dev-2"].slices["map.lora_B.weight"][...] = np.nan  # type: ignore[index]
-        merged = gather(adapter, replies, Aggregation(fill="keepers"))
+        merged = gather(adapter, replies, Aggregation(fill="keepers"), samples=plan.samples, masks=drawn)
         adapter = merged.state
-        allocator.report(took)
+        allocator.report(took, round_number=plan.round_number)
         history.append(loss())
         if not quiet:
             kept = " ".join(f"{plan.for_device(d)['keep']:.2f}" for d in plan.selected)

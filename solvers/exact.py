@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgealloc.data.outcome import Diagnosis
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
@@ -23,7 +24,7 @@ from edgealloc.solvers.separable.plans import Plan, plan_allocation, plan_of, pl
 from edgealloc.solvers.separable.record import SeparableProof
 from edgealloc.solvers.separable.relaxation import DeviceBox, Separable
 
-__all__ = ["search", "solve_bnb"]
+__all__ = ["infeasible_alone", "search", "solve_bnb"]
 
 
 def solve_bnb(problem: Problem, options: Options | None = None) -> Result:
@@ -42,6 +43,33 @@ def solve_bnb(problem: Problem, options: Options | None = None) -> Result:
         ``optimal``; ``infeasible`` with its diagnosis; ``feasible`` or ``no_solution`` when a limit came first.
     """
     return search(problem, options)[0]
+
+
+def infeasible_alone(problem: Problem) -> tuple[Diagnosis, ...]:
+    """Devices that no allocation can carry, not even with all of the spectrum to themselves, and what they lack.
+
+    Parameters
+    ----------
+    problem
+        Any access scheme, with any variant. Whether devices may be left out, or share one keep rate, does not
+        matter here: each is judged by its own least keep rate.
+
+    Returns
+    -------
+    tuple of Diagnosis
+        Proven findings, each of a device; of many devices, those of the first.
+    """
+    inst = problem.instance.with_changes(common_keep=False, exclusion_penalty=None)
+    each = Problem(inst, problem.underfit)
+    with np.errstate(all="ignore"):  # what is hopeless may overflow
+        if inst.access == "ofdma":
+            from edgealloc.solvers.ofdma.cell import OfdmaCell  # its kernels load only when they are needed
+            from edgealloc.solvers.ofdma.diagnose import blocked_devices
+
+            findings = blocked_devices(OfdmaCell.of(each))
+        else:
+            findings = diagnose_problem(each)
+    return tuple(finding for finding in findings if finding.device is not None)
 
 
 def search(problem: Problem, options: Options | None = None) -> tuple[Result, Outcome[Any] | None]:

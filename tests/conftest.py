@@ -19,7 +19,7 @@ from edgealloc.data.outcome import Status
 from edgealloc.data.spec import Access, AdapterOption, BoundSpec
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
-from tests.places import CASES
+from tests.places import CASES, FAULTS
 
 MakeInstance = Callable[..., Instance]
 ByHand = Callable[..., Result]
@@ -31,6 +31,15 @@ def cases() -> Path:
     if not CASES.is_dir():
         pytest.skip(f"no public cases in {CASES}; set EDGEALLOC_CASES to their folder")
     return CASES
+
+
+@pytest.fixture(scope="session")
+def faults() -> Path:
+    """Folder of instances that failed once: EDGEALLOC_FAULTS, or ../shared/faults beside the checkout."""
+    folder = FAULTS / "instances"
+    if not folder.is_dir():
+        pytest.skip(f"no instances that failed once in {folder}; set EDGEALLOC_FAULTS to the folder above")
+    return folder
 
 
 def _make_instance(access: Access = "fdma", devices: int = 4, subcarriers: int = 8, **changes: Any) -> Instance:

@@ -1,7 +1,8 @@
 """The house rules that no linter knows, as facts: ``python -m tests.house`` prints them and fails on a breach.
 
 How many files a folder holds, how long files are, whether a file's name repeats its folder's, whether files import
-private names of others or each other in a circle (imports inside functions count).
+private names of others or each other in a circle (imports inside functions count), whether anything is printed or
+written but through the one function for it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ from tests.places import ROOT
 CODE = ("edgealloc", "solvers", "models")
 BESIDE = ("tests", "benchmarks", "examples")
 MOST_FILES, MOST_LINES = 13, 400  # of a folder, of a file
+DOORS = {  # what prints and writes, and the one file that may call it
+    "echo": "edgealloc/cli/shared.py",
+    "savefig": "edgealloc/report/canvas.py",
+    "to_csv": "",  # into a file, that is; as text it goes through write_file
+    "write_text": "",
+}
 
 
 def sources(root: Path, folders: Iterable[str]) -> Iterator[Path]:
@@ -68,6 +75,17 @@ def _hidden(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 
 
+def beside_the_doors(root: Path) -> list[str]:
+    """Calls that print, or write a file, but through the function that does so for all."""
+    return [
+        f"{path}:{node.lineno}: {node.func.attr}"
+        for path in sources(root, CODE)
+        for node in ast.walk(ast.parse((root / path).read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if DOORS.get(node.func.attr, str(path)) != str(path) and (node.func.attr != "to_csv" or node.args)
+    ]
+
+
 def circles() -> list[list[str]]:
     """Groups of modules that import each other, directly or around a corner."""
     graph = grimp.build_graph("edgealloc", cache_dir=None)
@@ -88,11 +106,12 @@ def main() -> int:
         *(f"{path} has {lines} lines, more than {MOST_LINES}" for path, lines in long(ROOT).items()),
         *(f"{path} repeats the name of its folder" for path in repeated(ROOT)),
         *(f"private import, {found}" for found in private(ROOT)),
+        *(f"printed or written past the one function for it, {found}" for found in beside_the_doors(ROOT)),
         *(f"these import each other: {', '.join(group)}" for group in circles()),
     ]
     print(
         "\n".join(faults)
-        or "no crowded folder, no long file, no repeated name, no private import, no import circle"
+        or "no crowded folder, no long file, no repeated name, no private import, no circle, one door for outputs"
     )
     return 1 if faults else 0
 

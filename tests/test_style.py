@@ -72,10 +72,12 @@ def test_a_breach_of_the_house_rules_is_noticed(tmp_path: Path) -> None:
         "from __future__ import annotations\nfrom solvers.room import file1"
     )
     assert (house.crowded(tmp_path), house.long(tmp_path), house.repeated(tmp_path)) == ({}, {}, [])
-    assert house.private(tmp_path) == []
+    assert house.private(tmp_path) == house.beside_the_doors(tmp_path) == []
     (tmp_path / "solvers" / "room" / "one_more.py").write_text("")
     (tmp_path / "tests" / "room" / "test_all.py").write_text("\n" * (house.MOST_LINES + 1))
-    (tmp_path / "models" / "room" / "big_room.py").write_text("")
+    (tmp_path / "models" / "room" / "big_room.py").write_text(
+        "figure.savefig(path)\nframe.to_csv(path)\nframe.to_csv(index=False)\nclick.echo(path)\npath.write_text(path)"
+    )
     (tmp_path / "tests" / "fine.py").write_text(
         "from solvers._room import (\n    file,\n)\n\ndef f():\n    from a import _b"
     )
@@ -83,3 +85,6 @@ def test_a_breach_of_the_house_rules_is_noticed(tmp_path: Path) -> None:
     assert house.long(tmp_path) == {"tests/room/test_all.py": house.MOST_LINES + 1}
     assert house.repeated(tmp_path) == ["models/room/big_room.py"]
     assert house.private(tmp_path) == ["tests/fine.py: file of solvers._room", "tests/fine.py: _b of a"]
+    file = "models/room/big_room.py"
+    found = [f"{file}:1: savefig", f"{file}:2: to_csv", f"{file}:4: echo", f"{file}:5: write_text"]
+    assert house.beside_the_doors(tmp_path) == found

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgealloc.bench.tables import LOCAL, method_label
 from edgealloc.errors import needs
+from edgealloc.files.disk import make_folder
+from edgealloc.report.canvas import caption, save_figure
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-from edgealloc.bench.tables import LOCAL, method_label
 
 __all__ = ["draw_bench", "plot_gaps", "plot_sweep", "plot_times"]
 
@@ -79,7 +81,7 @@ def plot_sweep(frame: pd.DataFrame) -> Figure:
         mine = frame.loc[frame["method"] == method, "objective"]
         notes = [f"infeasible on {mine.isna().sum()} of {len(mine)}"] if mine.isna().any() else []
         notes += [f"{above[method]} above"] if above[method] else []
-        labels.append(method_label(method) + (f" ({', '.join(notes)})" if notes else ""))
+        labels.append(caption(method_label(method)) + (f" ({', '.join(notes)})" if notes else ""))
     fig.legend(list(handles.values()), labels, loc="outside right upper", fontsize=8, frameon=False)
     return fig
 
@@ -100,7 +102,7 @@ def plot_gaps(frame: pd.DataFrame) -> Figure:
             np.maximum(gaps, 1e-3),
             100.0 * share,
             where="post",
-            label=f"{method_label(method)} ({len(gaps)})",
+            label=f"{caption(method_label(method))} ({len(gaps)})",
             **style,
         )
     axes.set_xscale("log")
@@ -121,12 +123,14 @@ def plot_times(frame: pd.DataFrame) -> Figure:
     """Median time against size, log-log, with the range over cells; of exact methods also to P-SCA's quality."""
     fig = _figure()
     axes = fig.subplots()
-    lines = [(m, "seconds", method_label(m)) for m in dict.fromkeys(frame["method"])]
+    lines = [(m, "seconds", caption(method_label(m))) for m in dict.fromkeys(frame["method"])]
     if "psca" in set(frame["method"]):
         lines += [
-            (m, "seconds_to_psca", f"{method_label(m)}: as good as P-SCA") for m, _, _ in lines if m not in LOCAL
+            (m, "seconds_to_psca", f"{caption(method_label(m))}: as good as P-SCA")
+            for m, _, _ in lines
+            if m not in LOCAL
         ]
-    for i, (method, column, label) in enumerate(lines):
+    for i, (method, column, words) in enumerate(lines):
         mine = frame[(frame["method"] == method) & frame["objective"].notna()]
         # where it never was as good, it took longer than all its seconds
         times = mine[column].fillna(mine["seconds"]).groupby(mine["x"])
@@ -134,7 +138,7 @@ def plot_times(frame: pd.DataFrame) -> Figure:
             continue
         middle, low, high = times.median(), times.min(), times.max()
         axes.errorbar(
-            middle.index, middle, yerr=[middle - low, high - middle], capsize=2, label=label, **_style(i, method)
+            middle.index, middle, yerr=[middle - low, high - middle], capsize=2, label=words, **_style(i, method)
         )
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -151,15 +155,11 @@ def plot_times(frame: pd.DataFrame) -> Figure:
 
 def draw_bench(frame: pd.DataFrame, folder: Path, name: str) -> list[Path]:
     """Write the figures that fit a frame: gaps, and a sweep or times where there is an axis."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     figures = {}
     if frame["excess_gap"].notna().any():
         figures["gaps"] = plot_gaps(frame)
     if frame["x"].notna().all():
         size = frame["x_label"].iloc[0] == "K M"
         figures["times" if size else "sweep"] = plot_times(frame) if size else plot_sweep(frame)
-    paths = []
-    for kind, figure in figures.items():
-        paths.append(folder / f"{name}-{kind}.png")
-        figure.savefig(paths[-1])
-    return paths
+    return [save_figure(figure, folder / f"{name}-{kind}.png") for kind, figure in figures.items()]

@@ -7,6 +7,8 @@ from pathlib import Path
 from edgealloc.bench.charts import plot_sweep
 from edgealloc.bench.suites import SUITES
 from edgealloc.bench.sweep import BenchOptions, cells_of, frame_of, run_cell
+from edgealloc.files.disk import make_folder
+from edgealloc.report.canvas import save_figure
 
 __all__ = ["draw_demo"]
 
@@ -24,7 +26,4 @@ def draw_demo(folder: Path) -> Path:
     suite = SUITES["demo"]()
     cells = cells_of(suite, suite.methods, BenchOptions(rel_gap=1e-6))
     figure = plot_sweep(frame_of([run_cell(cell) for cell in cells]))
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "demo-deadline.png"
-    figure.savefig(path)
-    return path
+    return save_figure(figure, make_folder(folder) / "demo-deadline.png")

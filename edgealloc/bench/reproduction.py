@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
+import io
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from edgealloc.errors import Fault, InputError
+from edgealloc.files.disk import read_file
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["differences"]
+__all__ = ["differences", "read_frame"]
 
 _SAME = ("instance_hash", "rel_gap_asked", "seed", "status", "verified")
 _CLOSE = ("objective", "free_objective")
 _RTOL, _ATOL_GAP = 1e-9, 1e-6  # another libm may round otherwise; on one machine all is the same to the bit
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """The frame of a CSV that a sweep wrote.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, or lacks a column that comparisons need.
+    """
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(io.BytesIO(read_file(path)))
+    except InputError:
+        raise
+    except ValueError as error:  # no table, wrong encoding
+        raise InputError(str(path), [Fault("file", "content", str(error).strip(), "a table as CSV")]) from None
+    missing = [name for name in ("case", "method", "excess_gap", *_SAME, *_CLOSE) if name not in frame]
+    faults = [
+        Fault("file", "column", f"{name} (missing)", "a table that `edgealloc bench` wrote") for name in missing
+    ]
+    if faults:
+        raise InputError(str(path), faults)
+    return frame
 
 
 def differences(frame: pd.DataFrame, committed: pd.DataFrame) -> list[str]:

@@ -1,14 +1,17 @@
 """The sweep behind ``edgealloc bench``: cases x methods in parallel, each finished cell on disk at once.
 
 A cell is one case solved by one method. Its row goes to a file of its own, named by a digest of what it depends
-on, so a killed sweep continues where it was and gives the frame that an uninterrupted one gives, times apart.
+on, so a killed sweep continues where it was and gives the frame that an uninterrupted one gives, times apart. A
+file that was not written here, or was changed, is no such row (:mod:`edgealloc.bench.seal`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
+import logging
 import math
 import os
 import platform
@@ -22,10 +25,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgealloc.bench.seal import read_row, write_row
 from edgealloc.bench.suites import Case, Suite
-from edgealloc.errors import EdgeallocError, Fault, InputError, needs
-from edgealloc.files.disk import read_json, write_json
+from edgealloc.errors import EdgeallocError, Fault, InputError, needs, printable
+from edgealloc.files.disk import make_folder, write_file
 from edgealloc.files.instance import instance_hash
+from edgealloc.files.lock import sole_writer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BenchOptions", "cells_of", "frame_of", "run_suite", "save_frame"]
 
+logger = logging.getLogger("edgealloc")
 PACKAGES = ("numpy", "scipy", "numba", "highspy")
 TIMES = ("seconds", "seconds_to_psca", "seconds_to_1_percent")  # columns that differ between runs
 
@@ -190,7 +196,7 @@ def run_suite(
     suite, methods
         What to run; the suite's own methods when none are given.
     folder
-        Rows go to ``folder/cells``; delete it to start anew.
+        Rows go to ``folder/cells``; delete it to start anew. Only one run may write there at a time.
     options
         Parallelism, gap and limits.
     progress
@@ -199,7 +205,7 @@ def run_suite(
     Raises
     ------
     InputError
-        For an unknown method.
+        For an unknown method, and when another run writes to the folder.
     MissingPackageError
         Without joblib or pandas.
     """
@@ -210,17 +216,22 @@ def run_suite(
     _known(methods)
     cells = cells_of(suite, methods, options)
     store = folder / "cells"
-    store.mkdir(parents=True, exist_ok=True)
-    left = [cell for cell in cells if not (store / cell.key).exists()]
-    done = len(cells) - len(left)
-    if progress is not None:
-        progress(done, len(cells))
-    for cell, row in _rows(left, options):
-        write_json(row, store / cell.key)  # whole or not at all
-        done += 1
+    with sole_writer(store):
+        there = [cell.key for cell in cells if (store / cell.key).exists()]
+        known = {key: row for key in there if (row := read_row(store / key)) is not None}
+        if len(known) < len(there):
+            logger.warning(
+                "%d of %d cells in %s are not as this user's edgealloc wrote them: solved again",
+                len(there) - len(known), len(there), printable(store),
+            )  # fmt: skip
         if progress is not None:
-            progress(done, len(cells))
-    return frame_of([read_json(store / cell.key) for cell in cells])
+            progress(len(known), len(cells))
+        for cell, row in _rows([cell for cell in cells if cell.key not in known], options):
+            write_row(row, store / cell.key)
+            known[cell.key] = row
+            if progress is not None:
+                progress(len(known), len(cells))
+    return frame_of([known[cell.key] for cell in cells])
 
 
 def _rows(cells: list[Cell], options: BenchOptions) -> Iterator[tuple[Cell, dict[str, Any]]]:
@@ -299,12 +310,12 @@ def _reached(frame: pd.DataFrame) -> pd.DataFrame:
 
 def save_frame(frame: pd.DataFrame, folder: Path, name: str) -> list[Path]:
     """Write CSV and, with pyarrow, Parquet; returns the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.csv"]
-    frame.to_csv(paths[0], index=False, lineterminator="\n")
+    make_folder(folder)
+    paths = [write_file(frame.to_csv(index=False, lineterminator="\n"), folder / f"{name}.csv")]
     if find_spec("pyarrow") is not None:
-        paths.append(folder / f"{name}.parquet")
-        frame.to_parquet(paths[1], index=False)
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        paths.append(write_file(buffer.getvalue(), folder / f"{name}.parquet"))
     return paths
 
 

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgealloc.errors import printable
+from edgealloc.report.tables import markdown_cell
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -17,6 +20,12 @@ __all__ = ["summary", "time_table", "to_latex", "to_markdown"]
 
 LABELS = {"auto": "proven optimum", "psca": "P-SCA", "psca+": "P-SCA+"}
 LOCAL = ("psca", "psca+")
+
+_LATEX = {c: f"\\{c}" for c in "%_&#${}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
 
 
 def method_label(method: str) -> str:
@@ -88,14 +97,16 @@ def time_table(frame: pd.DataFrame, exact: str = "auto") -> pd.DataFrame:
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return "-" if np.isnan(value) else f"{value:.3g}"
-    return str(value)
+    return printable(value)
 
 
 def to_markdown(table: pd.DataFrame, times: bool = True) -> str:
     """The table in Markdown; without times it is the same on every run."""
     table = table if times else table.drop(columns=[c for c in table.columns if c.endswith(" s")])
     lines = ["| " + " | ".join(table.columns) + " |", "|" + " --- |" * len(table.columns)]
-    lines += ["| " + " | ".join(_text(v) for v in row) + " |" for row in table.itertuples(index=False)]
+    lines += [
+        "| " + " | ".join(markdown_cell(_text(v)) for v in row) + " |" for row in table.itertuples(index=False)
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -103,7 +114,7 @@ def to_latex(table: pd.DataFrame) -> str:
     """The table in LaTeX (booktabs)."""
 
     def escape(text: str) -> str:
-        return text.replace("\\", r"\textbackslash ").replace("%", r"\%").replace("_", r"\_").replace("&", r"\&")
+        return "".join(_LATEX.get(c, c) for c in text)
 
     numeric = [table[c].dtype.kind in "fi" for c in table.columns]
     lines = [r"\begin{tabular}{" + "".join("r" if n else "l" for n in numeric) + "}", r"\toprule"]

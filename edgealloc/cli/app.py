@@ -1,14 +1,16 @@
 """The command line: new, solve, verify, compare, schema, demo, bench, warmup.
 
 Exit status: 0 an allocation (or: verified), 1 an unexpected error (or: not verified), 2 bad input, 3 proved
-infeasible, 4 a limit was reached before anything was found. Everything heavy is imported by the command
-that needs it.
+infeasible, 4 a limit was reached before anything was found, 141 who read standard output has stopped reading.
+Everything heavy is imported by the command that needs it.
 """
 
 from __future__ import annotations
 
+import sys
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,26 +18,28 @@ from edgealloc.cli.bench import bench_command
 from edgealloc.cli.calibrate import calibrate_command
 from edgealloc.cli.least import least_command
 from edgealloc.cli.new import new_command
-from edgealloc.cli.shared import (
-    EXIT_BAD_INPUT,
-    console,
-    plain_warnings,
-)
+from edgealloc.cli.shared import EXIT_BAD_INPUT, console, makeable, plain_warnings, say
 from edgealloc.cli.simulate import simulate_command
 from edgealloc.cli.solve import compare_command, solve_command
 from edgealloc.cli.validate import validate_command
 from edgealloc.cli.verify import schema_command, verify_command
 from edgealloc.cli.warmup import warmup_command
 from edgealloc.errors import EdgeallocError, MissingPackageError, StatusError
-
-if TYPE_CHECKING:
-    pass
+from edgealloc.report.terminal import OutputError, guarded
 
 __all__ = ["main"]
 
+EXIT_CUT_OFF = 141  # 128 + SIGPIPE, as shells count
+
 
 @click.command("demo", short_help="from a random cell to a proven, verified, drawn allocation")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("out"), show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    callback=makeable,
+    default=Path("out"),
+    show_default=True,
+)
 @click.option("--devices", type=int, default=20, show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True)
 def demo_command(out: Path, devices: int, seed: int) -> None:
@@ -48,15 +52,47 @@ def demo_command(out: Path, devices: int, seed: int) -> None:
 class _Group(click.Group):
     """Turns the errors that edgealloc raises on purpose into messages; anything else keeps its traceback."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command and end the process, whatever the standard streams are."""
+        if not extra.get("standalone_mode", True):
+            return super().main(*args, **extra)
+        with guarded():
+            sys.exit(self._status(*args, **extra | {"standalone_mode": False}))
+
+    def _status(self, *args: Any, **extra: Any) -> Any:
+        """The exit status of a command, all that it had to say being said."""
+        try:
+            try:
+                status = super().main(*args, **extra)
+            except SystemExit as asked:
+                status = asked.code
+            sys.stdout.flush()
+        except OutputError as error:
+            if error.cut_off:
+                return EXIT_CUT_OFF
+            say(f"Error: {error}", err=True)
+            return 1
+        except click.Abort:
+            say("Aborted!", err=True)
+            return 1
+        except click.ClickException as error:
+            words = StringIO()
+            error.show(words)
+            say(words.getvalue().rstrip("\n"), err=True)
+            return error.exit_code
+        return status or 0
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             with plain_warnings():
                 return super().invoke(ctx)
+        except OutputError:
+            raise
         except (MissingPackageError, StatusError) as error:
-            click.echo(f"Error: {error}", err=True)
+            say(f"Error: {error}", err=True)
             ctx.exit(1)
         except EdgeallocError as error:
-            click.echo(f"Error: {error}", err=True)
+            say(f"Error: {error}", err=True)
             ctx.exit(EXIT_BAD_INPUT)
 
 
@@ -66,7 +102,7 @@ def main() -> None:
     """Provably optimal dropout, spectrum, power and processor allocation for federated LoRA fine-tuning.
 
     Exit status: 0 allocation or verified, 1 error or not verified, 2 bad input, 3 infeasible, 4 limit reached
-    with nothing found.
+    with nothing found, 141 standard output cut off.
     """
 
 
@@ -85,3 +121,7 @@ for command in (
     warmup_command,
 ):
     main.add_command(command)
+
+
+if __name__ == "__main__":
+    main(prog_name="edgealloc")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    import pandas as pd
+from edgealloc.cli.shared import makeable, refuse_overwriting, say
 
+if TYPE_CHECKING:
     from edgealloc.bench.sweep import BenchOptions
 
 __all__ = ["bench_command"]
@@ -21,7 +20,11 @@ __all__ = ["bench_command"]
 @click.argument("suite", required=False)
 @click.option("--methods", help="names, separated by commas; those of the suite when not given")
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("out/bench"), show_default=True
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    callback=makeable,
+    default=Path("out/bench"),
+    show_default=True,
 )
 @click.option("--jobs", type=int, default=1, show_default=True, help="cells at a time; -1 for all cores")
 @click.option("--backend", default="loky", show_default=True, help="of joblib: loky, sequential, dask, ray, ...")
@@ -38,6 +41,7 @@ __all__ = ["bench_command"]
 @click.option(
     "--results",
     type=click.Path(path_type=Path, file_okay=False),
+    callback=makeable,
     help="folder that also gets the CSV, tables and figures, as benchmarks/results",
 )
 @click.option("--figures/--no-figures", default=True, show_default=True)
@@ -58,63 +62,66 @@ def bench_command(
 ) -> None:
     """Run a suite and write its frame, tables and figures; lists the suites when none is named.
 
-    Each finished cell is on disk: run the same command again to continue a sweep that was stopped.
+    Each finished cell is on disk: run the same command again to continue a sweep that was stopped. Cells that were
+    changed there, or come from another user, are solved anew.
     """
     from edgealloc.bench.charts import draw_bench
+    from edgealloc.bench.reproduction import differences, read_frame
     from edgealloc.bench.suites import SUITES
     from edgealloc.bench.sweep import BenchOptions, save_frame
     from edgealloc.bench.tables import LOCAL, summary, time_table, to_latex, to_markdown
     from edgealloc.errors import Fault, InputError
+    from edgealloc.files.disk import make_folder, write_file
 
     if suite is None:
         for name, build in SUITES.items():
             listed = build()
-            click.echo(f"{name:14} {len(listed.cases):4} cases  {listed.summary}; {', '.join(listed.methods)}")
+            say(f"{name:14} {len(listed.cases):4} cases  {listed.summary}; {', '.join(listed.methods)}")
         return
     if suite not in SUITES:
         raise InputError("bench", [Fault("bench", "suite", repr(suite), ", ".join(SUITES))])
+    folder, committed = out / suite, None
+    if results is not None and results.resolve() == folder.resolve():
+        raise InputError(
+            "command line", [Fault("command line", "--results", repr(str(results)), "not that of --out")]
+        )
+    if check is not None:
+        refuse_overwriting({"--check": check}, [("--out", folder / f"{suite}.csv")])
+        committed = read_frame(check)
     names = () if methods is None else tuple(name.strip() for name in methods.split(",") if name.strip())
     if scheduler is not None:
         backend = _connect(scheduler, jobs)
     options = BenchOptions(jobs, backend, rel_gap, time_limit, seed)
-    frame = _run(suite, names, out / suite, options, limit)
+    frame = _run(suite, names, folder, options, limit)
     tables = {suite: summary(frame)}
     if suite == "size" and {"auto", *LOCAL} <= set(frame["method"]):
         tables[f"{suite}-times"] = time_table(frame)
-    paths = save_frame(frame, out / suite, suite)
+    paths = save_frame(frame, folder, suite)
     for name, table in tables.items():
         for suffix, text in (("md", to_markdown(table)), ("tex", to_latex(table))):
-            paths.append(out / suite / f"{name}.{suffix}")
-            paths[-1].write_text(text)
-        click.echo(to_markdown(table))
+            paths.append(write_file(text, folder / f"{name}.{suffix}"))
     if figures:
-        paths += draw_bench(frame, out / suite, suite)
+        paths += draw_bench(frame, folder, suite)
     unverified = frame[
         frame["status"].isin(["optimal", "locally_solved", "feasible"]) & ~frame["verified"].astype(bool)
     ]
-    for row in unverified.itertuples():
-        click.echo(f"NOT VERIFIED: {row.method} on {row.case}", err=True)
-    for path in paths:
-        click.echo(f"written  {path}", err=True)
-    changes = [] if check is None else _changes(frame, check)
+    changes = [] if committed is None else differences(frame, committed)
     if results is not None:
-        results.mkdir(parents=True, exist_ok=True)
+        make_folder(results)
         for path in paths:
             if path.suffix != ".parquet":
-                shutil.copy(path, results)
+                write_file(path.read_bytes(), results / path.name)
+    for table in tables.values():
+        say(to_markdown(table))
+    for row in unverified.itertuples():
+        say(f"NOT VERIFIED: {row.method} on {row.case}", err=True)
+    for path in paths:
+        say(f"written  {path}", err=True)
     for line in changes:
-        click.echo(f"DIFFERS: {line}", err=True)
+        say(f"DIFFERS: {line}", err=True)
     if check is not None and not changes:
-        click.echo(f"the same as {check}, apart from times: {len(frame)} rows", err=True)
+        say(f"the same as {check}, apart from times: {len(frame)} rows", err=True)
     sys.exit(1 if len(unverified) or changes else 0)
-
-
-def _changes(frame: pd.DataFrame, check: Path) -> list[str]:
-    import pandas as pd
-
-    from edgealloc.bench.reproduction import differences
-
-    return differences(frame, pd.read_csv(check))
 
 
 def _run(suite: str, methods: tuple[str, ...], folder: Path, options: BenchOptions, limit: int | None):  # type: ignore[no-untyped-def]

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import click
 
 from edgealloc.cli.options import LazyOptions
-
-if TYPE_CHECKING:
-    pass
-from edgealloc.cli.training_options import Rates, TrainingOptions, case_argument, training_bar, training_options
+from edgealloc.cli.shared import case_argument, out_path, refuse_overwriting, say, storable, writable
+from edgealloc.cli.training_options import Rates, TrainingOptions, training_bar, training_options
 
 __all__ = ["calibrate_command"]
 
 
 @click.command("calibrate", cls=LazyOptions, more=training_options, short_help="fit the bound to pilot runs")
 @case_argument
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="write the instance with its new bound"
-)
+@click.option("--out", type=out_path, callback=writable, help="write the instance with its new bound")
 @click.option(
     "--dropouts", type=Rates(), default="0,0.1,0.2,0.3,0.5,0.7", show_default=True, help="rates of the pilot runs"
 )
@@ -33,9 +29,13 @@ __all__ = ["calibrate_command"]
 )
 @click.option("--check", help="data like --data that the constants are tried on, not fitted to")
 @click.option(
-    "--store", type=click.Path(path_type=Path, dir_okay=False), default=Path("out/pilot.jsonl"), show_default=True,
+    "--store",
+    type=out_path,
+    callback=storable,
+    default=Path("out/pilot.jsonl"),
+    show_default=True,
     help="finished pilot runs, which are not repeated",
-)  # fmt: skip
+)
 def calibrate_command(
     case: Path,
     out: Path | None,
@@ -53,6 +53,8 @@ def calibrate_command(
     from edgealloc.files.instance import load_instance, save_instance
 
     asked = TrainingOptions(**options)
+    refuse_overwriting({"CASE": case}, [("--store", store)])
+    refuse_overwriting({}, [("--out", out), ("--store", store)])  # onto CASE is what is meant: see above
     instance = load_instance(case)
     asked.start()
     import numpy as np
@@ -62,6 +64,8 @@ def calibrate_command(
     from edgealloc.models.trials.sweep import Record, markdown, summarise, sweep
 
     asked.federated()  # an unknown rule is refused before anything is trained
+
+    lines: list[str] = []  # said at the end, so that a closed standard output costs no result
 
     def pilot_runs(data: str | None) -> tuple[str, list[Record]]:
         setup = asked.setup(instance, data)
@@ -81,7 +85,7 @@ def calibrate_command(
                 device=asked.device,
                 progress=lambda r: advance(tell(r)),
             )
-        click.echo(markdown(summarise(records)))
+        lines.append(markdown(summarise(records)))
         return setup.name, records
 
     name, records = pilot_runs(asked.data)
@@ -93,23 +97,26 @@ def calibrate_command(
     }
     covered = bool(np.all((instance.keep_min >= pilot.keep[0]) & (instance.keep_max <= pilot.keep[-1])))
     found = calibrate(pilot, curve=covered, **kept) if underfit == "auto" else fit(pilot, underfit, **kept)
-    click.echo(found.report())
+    lines.append(found.report())
     if abs(found.best_keep - pilot.best_keep) > 0.1:
         hint = "" if covered else f"; for a curve, measure dropout up to {1 - instance.keep_min.min():g}"
-        click.echo(f"note: the fitted minimum is off the measured one{hint}", err=True)
+        say(f"note: the fitted minimum is off the measured one{hint}", err=True)
     if pilot.samples != int(instance.total_samples):
         sizes = f"{pilot.samples} samples, the instance {instance.total_samples:.0f}"
-        click.echo(f"note: the pilot runs have {sizes}", err=True)
+        say(f"note: the pilot runs have {sizes}", err=True)
     ends = {1.0 - rate for rate in (dropouts[0], dropouts[-1]) if rate > 0}
     if pilot.best_keep in ends:
-        click.echo("note: the best rate measured is the last one tried; try rates beyond it", err=True)
+        say("note: the best rate measured is the last one tried; try rates beyond it", err=True)
     if check is not None:
         other, tried = pilot_runs(check)
         seen = transfer(found, pilot_from_records(tried, data=other, rule=asked.rule))
-        click.echo(
+        lines.append(
             f"on {other}, not fitted: best dropout predicted {1 - seen.predicted_keep:.2f}, measured "
             f"{1 - seen.measured_keep:.2f}; loss at the predicted rate {seen.regret:+.3f} nats above the least, "
             f"correlation of losses {seen.correlation:.2f}"
         )
-    if out is not None:
-        click.echo(f"written       {save_instance(found.apply(instance), out)}")
+    try:
+        if out is not None:
+            lines.append(f"written       {save_instance(found.apply(instance), out)}")
+    finally:
+        say("\n".join(lines))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from edgealloc.cli.shared import out_path, refuse_overwriting, say, writable
+
 __all__ = ["least_command"]
 
 _FIELDS = {"bandwidth": "bandwidth_hz", "deadline": "latency_s", "energy": "energy_j"}
@@ -20,7 +22,7 @@ _FIELDS = {"bandwidth": "bandwidth_hz", "deadline": "latency_s", "energy": "ener
 @click.option("--method", default="auto", show_default=True, help="a method, or auto for the first exact one")
 @click.option("--rel-tol", type=float, default=1e-4, show_default=True, help="relative width of the bracket")
 @click.option("--time-limit", type=float, help="wall-clock limit in s; the bracket so far is kept")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="write the instance with that budget")
+@click.option("--out", type=out_path, callback=writable, help="write the instance with that budget")
 def least_command(
     case: Path,
     resource: str,
@@ -38,19 +40,23 @@ def least_command(
     from edgealloc.files.instance import save_instance
     from edgealloc.inverse import least, scaled
 
+    refuse_overwriting({"CASE": case}, [("--out", out)])
     instance, field = load(case), _FIELDS[resource]
 
     def show(low: float, high: float) -> None:
-        click.echo(f"  between {low:.9g} and {high:.9g} of the budget", err=True)
+        say(f"  between {low:.9g} and {high:.9g} of the budget", err=True)
 
     found = least(instance, field, target, method, rel_tol=rel_tol, time_limit=time_limit, callback=show)  # type: ignore[arg-type]
-    if found.message:
-        click.echo(f"note          {found.message}")
+    lines = [f"note          {found.message}"] if found.message else []
     if found.result is None:
-        click.echo(f"not reached   {found.factor_low:.9g} of the {resource} is not enough")
+        say("\n".join([*lines, f"not reached   {found.factor_low:.9g} of the {resource} is not enough"]))
         sys.exit(3)
     assert math.isfinite(found.factor)
-    click.echo(f"reached with  {found.factor:.9g} of the {resource}: bound {found.result.objective:.9g}")
-    click.echo(f"not with      {found.factor_low:.9g} of it (proven)")
-    if out is not None:
-        click.echo(f"written       {save_instance(scaled(instance, field, found.factor), out)}")  # type: ignore[arg-type]
+    lines.append(f"reached with  {found.factor:.9g} of the {resource}: bound {found.result.objective:.9g}")
+    lines.append(f"not with      {found.factor_low:.9g} of it (proven)")
+    try:
+        if out is not None:
+            path = save_instance(scaled(instance, field, found.factor), out)  # type: ignore[arg-type]
+            lines.append(f"written       {path}")
+    finally:
+        say("\n".join(lines))

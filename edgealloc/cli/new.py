@@ -10,11 +10,7 @@ import click
 from click.core import ParameterSource
 
 from edgealloc.cli.options import LazyOptions, options_of
-from edgealloc.cli.shared import (
-    out_path,
-    seed_option,
-    writable,
-)
+from edgealloc.cli.shared import out_path, refuse_overwriting, say, seed_option, writable
 
 if TYPE_CHECKING:
     from edgealloc.data.instance import Instance
@@ -77,7 +73,13 @@ def new_command(
     from edgealloc.files.disk import write_json
     from edgealloc.scenario.cell import make_cell
     from edgealloc.scenario.options import CellOptions
+    from edgealloc.tables.arrays import file_of
 
+    channel = {
+        flag: file_of(text)[0] if text else None
+        for flag, text in {"--gains": gains, "--gains-db": gains_db}.items()
+    }
+    refuse_overwriting({"--from": table, **channel}, [("--out", out), ("--positions", positions)])
     if table is not None:
         instance = _own(ctx, table, {"gain": gains, "gain_db": gains_db, "ignore": ignore}, values, options)
         _hand_out(instance, out)
@@ -99,10 +101,10 @@ def _hand_out(instance: Instance, out: Path | None) -> None:
     from edgealloc.report.tables import cell_text
 
     if out is None:
-        click.echo(json.dumps(dict_from_instance(instance), indent=1))
+        say(json.dumps(dict_from_instance(instance), indent=1))
     else:
         path = save_instance(instance, out)
-        click.echo(f"{instance.name}: {cell_text(instance)}\nwritten       {path}", err=True)
+        say(f"{instance.name}: {cell_text(instance)}\nwritten       {path}", err=True)
 
 
 def _own(
@@ -126,7 +128,7 @@ def _own(
     instance = Instance.from_frame(table, **given, **single)
     warn(instance)
     if instance.assumed:
-        click.echo(f"assumed       {instance.assumed_text()}", err=True)
+        say(f"assumed       {instance.assumed_text()}", err=True)
     return instance
 
 

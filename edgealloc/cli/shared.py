@@ -1,17 +1,18 @@
-"""What several commands share: options, the check of an output path, the console, exit codes."""
+"""What several commands share: options, the checks of output paths, what they print by, exit codes."""
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from edgealloc.errors import PlausibilityWarning
+from edgealloc.errors import Fault, InputError, PlausibilityWarning, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,10 +23,14 @@ __all__ = [
     "case_argument",
     "console",
     "json_option",
+    "makeable",
     "out_path",
     "plain_warnings",
+    "refuse_overwriting",
     "rel_gap_option",
+    "say",
     "seed_option",
+    "storable",
     "time_limit_option",
     "writable",
 ]
@@ -44,12 +49,64 @@ json_option = click.option("--json", "as_json", is_flag=True, help="print JSON i
 
 
 def writable(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
-    """Refuse an output that cannot be written before hours of work go into it."""
-    if value is not None and not value.parent.is_dir():
-        raise click.BadParameter(f"the folder {str(value.parent)!r} does not exist", ctx, param)
-    if value is not None and value.is_dir():
-        raise click.BadParameter(f"{str(value)!r} is a folder", ctx, param)
+    """Refuse a file that cannot be written before hours of work go into it."""
+    from edgealloc.files.disk import output_fault
+
+    if value is not None and (fault := output_fault(value)) is not None:
+        raise click.BadParameter(fault, ctx, param)
     return value
+
+
+def storable(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """As :func:`writable`, for a file whose folder is made if need be."""
+    if value is None or os.path.isdir(value.parent):
+        return writable(ctx, param, value)
+    makeable(ctx, param, value.parent)
+    return value
+
+
+def makeable(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Refuse a folder for outputs that cannot be made or written to, before the work."""
+    from edgealloc.files.disk import folder_fault
+
+    if value is not None and (fault := folder_fault(value)) is not None:
+        raise click.BadParameter(fault, ctx, param)
+    return value
+
+
+def refuse_overwriting(inputs: Mapping[str, Path | None], outputs: Iterable[tuple[str, Path | None]]) -> None:
+    """Make sure that no output goes where an input or another output is, by whatever spelling or link.
+
+    Parameters
+    ----------
+    inputs
+        What the command reads, by argument or option.
+    outputs
+        What it will write, with the option that asks for it.
+
+    Raises
+    ------
+    InputError
+        Lists every output that would destroy something.
+    """
+    from edgealloc.files.disk import same_file
+
+    taken = [(name, path) for name, path in inputs.items() if path is not None]
+    faults = []
+    for name, path in outputs:
+        if path is None:
+            continue
+        others = [other for other, place in taken if same_file(path, place)]
+        if others:
+            faults.append(Fault("command line", name, repr(str(path)), f"a file other than that of {others[0]}"))
+        taken.append((name, path))
+    if faults:
+        raise InputError("command line", faults)
+
+
+def say(text: object = "", *, err: bool = False) -> None:
+    """Print lines on standard output, or standard error; what is not printable as escapes."""
+    click.echo(printable(text, lines=True), file=sys.stderr if err else sys.stdout)
 
 
 def console() -> Console:
@@ -78,7 +135,7 @@ def plain_warnings() -> Iterator[None]:
                 otherwise(message, category, filename, lineno, file, line)
             elif str(message) not in told:
                 told.add(str(message))
-                click.echo(f"Warning: {message}", err=True)
+                say(f"Warning: {message}", err=True)
 
         warnings.showwarning = show
         yield

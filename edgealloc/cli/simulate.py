@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgealloc.cli.options import LazyOptions, options_of
+from edgealloc.cli.shared import json_option, out_path, refuse_overwriting, say, seed_option, writable
 
 __all__ = ["simulate_command"]
 
@@ -20,10 +21,10 @@ def _options() -> list[click.Option]:
 
 
 @click.command("simulate", cls=LazyOptions, more=_options, short_help="rounds under fading: policies compared")
-@click.option("--seed", type=int, default=0, show_default=True, help="seed of all random draws")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="write every round to this CSV file")
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="draw the rounds into this PNG file")
-@click.option("--json", "as_json", is_flag=True, help="print JSON instead of a table")
+@seed_option
+@click.option("--out", type=out_path, callback=writable, help="write every round to this CSV file")
+@click.option("--plot", type=out_path, callback=writable, help="draw the rounds into this PNG file")
+@json_option
 def simulate_command(seed: int, out: Path | None, plot: Path | None, as_json: bool, **options: Any) -> None:
     """Draw a cell, play energy policies and methods through the same rounds, and list what each costs.
 
@@ -33,32 +34,37 @@ def simulate_command(seed: int, out: Path | None, plot: Path | None, as_json: bo
 
     import numpy as np
 
+    from edgealloc.errors import needs
+    from edgealloc.files.disk import write_file
+    from edgealloc.report.canvas import save_figure
     from edgealloc.report.tables import cell_text
     from edgealloc.rounds.simulation import SimulateOptions, simulate, summary
     from edgealloc.scenario.cell import make_cell
     from edgealloc.scenario.options import CellOptions
 
-    for path in (out, plot):
-        if path is not None and not path.parent.is_dir():
-            raise click.BadParameter(f"the folder {str(path.parent)!r} does not exist")
+    refuse_overwriting({}, [("--out", out), ("--plot", plot)])
+    if plot is not None:
+        needs("matplotlib", "plot", "--plot")
     own = {f.name for f in fields(SimulateOptions)}
     settings = SimulateOptions(**{key: value for key, value in options.items() if key in own})
     rng = np.random.default_rng(seed)
     cell = make_cell(CellOptions(**{key: value for key, value in options.items() if key not in own}), rng)
     frame = simulate(settings, cell, rng)
     table = summary(frame)
-    if as_json:
-        click.echo(table.to_json(orient="records", indent=1))
-    else:
-        click.echo(f"{cell.instance.name}: {cell_text(cell.instance)}\n")
-        click.echo(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
-    if out is not None:
-        frame.to_csv(out, index=False)
-    if plot is not None:
-        from edgealloc.report.simulation_picture import plot_simulation
+    saved = []
+    try:
+        if out is not None:
+            saved.append(write_file(frame.to_csv(index=False, lineterminator="\n"), out))
+        if plot is not None:
+            from edgealloc.report.simulation_picture import plot_simulation
 
-        title = f"{cell.instance.name}: {settings.rounds} rounds, correlation {settings.correlation:g}"
-        plot_simulation(frame, title).savefig(plot)
-    for path in (out, plot):
-        if path is not None and not as_json:
-            click.echo(f"written       {path}", err=True)
+            title = f"{cell.instance.name}: {settings.rounds} rounds, correlation {settings.correlation:g}"
+            saved.append(save_figure(plot_simulation(frame, title), plot))
+    finally:
+        if as_json:
+            say(table.to_json(orient="records", indent=1))
+        else:
+            say(f"{cell.instance.name}: {cell_text(cell.instance)}\n")
+            say(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+            for path in saved:
+                say(f"written       {path}", err=True)

@@ -13,13 +13,16 @@ from edgealloc.cli.shared import (
     case_argument,
     console,
     json_option,
+    makeable,
     out_path,
+    refuse_overwriting,
     rel_gap_option,
+    say,
     seed_option,
     time_limit_option,
     writable,
 )
-from edgealloc.errors import EdgeallocError, Fault, InputError
+from edgealloc.errors import EdgeallocError, Fault, InputError, needs
 
 if TYPE_CHECKING:
     from edgealloc.formulation.result import Result
@@ -45,7 +48,12 @@ EXIT_CODES = {
 @click.option("--warm-start", type=click.Path(path_type=Path), help="solution file to start from")
 @click.option("--out", type=out_path, callback=writable, help="write the solution to this file")
 @click.option("--certificate", type=out_path, callback=writable, help="write the proof of the bound to this file")
-@click.option("--plot", type=click.Path(path_type=Path, file_okay=False), help="write pictures into this folder")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, file_okay=False),
+    callback=makeable,
+    help="write pictures into this folder",
+)
 @click.option("--positions", type=click.Path(path_type=Path), help="positions from `new`, for the map of the cell")
 @click.option("--log", is_flag=True, help="one line per iteration on standard error")
 @json_option
@@ -69,11 +77,19 @@ def solve_command(
     """
     from edgealloc.api import load, solve
     from edgealloc.files.solution import dict_from_solution
+    from edgealloc.report.draw import PICTURES, draw
     from edgealloc.report.progress import Progress
     from edgealloc.report.tables import allocation_table, proof_text
 
     if positions is not None and plot is None:
         raise click.UsageError("--positions is for the map that --plot draws; give --plot too")
+    pictures = [] if plot is None else [("--plot", plot / f"{name}.png") for name in PICTURES]
+    refuse_overwriting(
+        {"CASE": case, "--warm-start": warm_start, "--positions": positions},
+        [("--out", out), ("--certificate", certificate), *pictures],
+    )
+    if plot is not None:
+        needs("matplotlib", "plot", "--plot")
     instance = load(case)
     place = () if positions is None else _read_positions(positions)
     start = None
@@ -97,22 +113,22 @@ def solve_command(
             log=log,
         )
     saved: list[Path] = []
-    if certificate is not None:
-        result, saved = _certify(result, rel_gap, time_limit, certificate)
-    if out is not None:
-        saved.append(result.save(out))
-    if plot is not None and result.status.has_allocation:
-        from edgealloc.report.draw import draw
-
-        saved += draw(result, plot, *place)
-    if as_json:
-        click.echo(json.dumps(dict_from_solution(result.solution()), indent=1))
-    else:
-        if result.status.has_allocation:
-            console().print(allocation_table(result))
-        click.echo(proof_text(result))
-        for path in saved:
-            click.echo(f"written       {path}")
+    try:
+        if certificate is not None:
+            result, saved = _certify(result, rel_gap, time_limit, certificate)
+        if out is not None:
+            saved.append(result.save(out))
+        if plot is not None and result.status.has_allocation:
+            saved += draw(result, plot, *place)
+    finally:  # what was found is shown even where it cannot be written
+        if as_json:
+            say(json.dumps(dict_from_solution(result.solution()), indent=1))
+        else:
+            if result.status.has_allocation:
+                console().print(allocation_table(result))
+            say(proof_text(result))
+            for path in saved:
+                say(f"written       {path}")
     sys.exit(EXIT_CODES[result.status.value])
 
 
@@ -124,7 +140,7 @@ def _certify(result: Result, rel_gap: float, time_limit: float | None, path: Pat
     try:
         result, proof = certified(result, rel_gap, time_limit or WRITE_S)
     except EdgeallocError as error:
-        click.echo(f"no certificate: {error}", err=True)
+        say(f"no certificate: {error}", err=True)
         return result, []
     return result, [save_certificate(proof, path)]
 
@@ -163,7 +179,7 @@ def compare_command(
         results = compare(instance, names, rel_gap=rel_gap, time_limit=time_limit, seed=seed)
     if as_json:
         rows = [dict_from_solution(result.solution()) for result in results]
-        click.echo(json.dumps([{k: v for k, v in row.items() if k != "devices"} for row in rows], indent=1))
+        say(json.dumps([{k: v for k, v in row.items() if k != "devices"} for row in rows], indent=1))
     else:
         console().print(comparison_table(results))
     # the most successful method decides: an instance is infeasible only if no method found an allocation

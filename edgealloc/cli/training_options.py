@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgealloc.cli.options import options_of
-from edgealloc.errors import Fault, InputError
+from edgealloc.cli.shared import say
+from edgealloc.errors import Fault, InputError, printable
 
 if TYPE_CHECKING:
     from edgealloc.data.instance import Instance
@@ -157,15 +158,12 @@ def training_bar(title: str, total: int, store: Path) -> Iterator[Callable[[str]
     console = Console(stderr=True)  # in a file or a pipe the bar would leave blank lines
     try:
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task(title, total=total)
+            task = progress.add_task(printable(title), total=total)
 
             def advance(words: str) -> None:
-                progress.update(task, advance=1, description=f"{title}: {words}")
+                progress.update(task, advance=1, description=printable(f"{title}: {words}"))
 
             yield advance
     except KeyboardInterrupt:
-        click.echo(f"stopped; finished runs are in {store}, and the same command goes on from there", err=True)
+        say(f"stopped; finished runs are in {store}, and the same command goes on from there", err=True)
         sys.exit(EXIT_INTERRUPTED)
-
-
-case_argument = click.argument("case", type=click.Path(path_type=Path))

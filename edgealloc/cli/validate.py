@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from edgealloc.cli.options import LazyOptions
-
-if TYPE_CHECKING:
-    pass
-from edgealloc.cli.training_options import TrainingOptions, case_argument, training_bar, training_options
+from edgealloc.cli.shared import case_argument, makeable, refuse_overwriting, say
+from edgealloc.cli.training_options import TrainingOptions, training_bar, training_options
 
 __all__ = ["validate_command"]
 
@@ -31,7 +29,11 @@ __all__ = ["validate_command"]
     "--slack", type=float, default=0.0, show_default=True, help="slack of the calibration, for the figure"
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("out/validation"), show_default=True
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    callback=makeable,
+    default=Path("out/validation"),
+    show_default=True,
 )
 def validate_command(
     case: Path, methods: str | None, rel_gap: float, time_limit: float, slack: float, out: Path, **options: Any
@@ -45,16 +47,18 @@ def validate_command(
     from edgealloc.files.instance import load_instance
 
     asked = TrainingOptions(**options)
+    store = out / "runs.jsonl"
+    refuse_overwriting({"CASE": case}, [("--out", store)])
     instance = load_instance(case)
     asked.start()
     from edgealloc.models.trials.cell import DEFAULT_PLANS, plans_for, save, verdict
     from edgealloc.models.trials.validate import markdown, validate
+    from edgealloc.report.canvas import caption
 
     training = asked.federated()
     setup = asked.setup(instance, asked.data)
     names = DEFAULT_PLANS if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
-    plans = plans_for(instance, names, rel_gap=rel_gap, time_limit=time_limit, tell=click.echo)
-    store = out / "runs.jsonl"
+    plans = plans_for(instance, names, rel_gap=rel_gap, time_limit=time_limit, tell=say)
     with training_bar(f"training, {setup.name}", len(plans) * asked.seeds, store) as advance:
         seen = validate(
             plans,
@@ -66,6 +70,10 @@ def validate_command(
             device=asked.device,
             progress=lambda r: advance(f"{r['plan']}, seed {r['seed']}: loss {r['test_loss']:.3f}"),
         )
-    click.echo(f"\n{markdown(seen)}\n{verdict(seen)}")
-    for path in save(seen, out, f"{instance.name}, {setup.name}, {asked.rule}", slack):
-        click.echo(f"written       {path}")
+    paths = []
+    try:
+        paths = save(seen, out, f"{caption(instance.name)}, {caption(setup.name)}, {asked.rule}", slack)
+    finally:
+        say(f"\n{markdown(seen)}\n{verdict(seen)}")
+        for path in paths:
+            say(f"written       {path}")

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from edgealloc.cli.shared import (
-    EXIT_INVALID,
-    case_argument,
-    json_option,
-)
-
-if TYPE_CHECKING:
-    pass
+from edgealloc.cli.shared import EXIT_INVALID, case_argument, json_option, say
 
 
 @click.command("verify", short_help="check a solution file against its instance, with no solver")
@@ -36,9 +30,12 @@ def verify_command(
     if as_json:
         from dataclasses import asdict
 
-        click.echo(json.dumps({"ok": report.ok, **asdict(report)}, indent=1))
+        row = {"ok": report.ok, **asdict(report)}
+        if report.objective is not None and not math.isfinite(report.objective):
+            row["objective"] = None  # JSON knows no infinity
+        say(json.dumps(row, indent=1, allow_nan=False))
     else:
-        click.echo(str(report))
+        say(str(report))
     sys.exit(0 if report.ok else EXIT_INVALID)
 
 
@@ -48,4 +45,4 @@ def schema_command(kind: Any) -> None:
     """Print the JSON Schema of instance or solution files."""
     from edgealloc.files.schema import json_schema
 
-    click.echo(json.dumps(json_schema(kind), indent=1))
+    say(json.dumps(json_schema(kind), indent=1))

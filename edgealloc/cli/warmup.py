@@ -6,6 +6,8 @@ import time
 
 import click
 
+from edgealloc.cli.shared import say
+
 __all__ = ["warmup_command"]
 
 
@@ -23,7 +25,7 @@ def warmup_command() -> None:
 
     folder = folder_for_writing()
     if folder is None:
-        click.echo("Error: no folder for compiled code can be written; name one by NUMBA_CACHE_DIR", err=True)
+        say("Error: no folder for compiled code can be written; name one by NUMBA_CACHE_DIR", err=True)
         raise click.exceptions.Exit(1)
     started = time.perf_counter()
     columns = (TextColumn("compiling"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -31,5 +33,5 @@ def warmup_command() -> None:
         task = bar.add_task("", total=None)
         compiled, listed = warm_up(lambda done, total: bar.update(task, completed=done, total=total))
     seconds = time.perf_counter() - started
-    click.echo(f"compiled      {compiled} of {listed} kernels in {seconds:.1f} s; the others were there")
-    click.echo(f"kept in       {folder}")
+    say(f"compiled      {compiled} of {listed} kernels in {seconds:.1f} s; the others were there")
+    say(f"kept in       {folder}")

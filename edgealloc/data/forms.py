@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from edgealloc.errors import Fault, InputError, did_you_mean
+from edgealloc.errors import Fault, InputError, did_you_mean, shown
 from edgealloc.units import FloatArray
 
 __all__ = ["default_names", "known_fields", "many", "names_of", "number", "numbers", "per_device"]
@@ -34,11 +34,6 @@ def number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError, OverflowError, RuntimeError):  # lists; whatever a tensor says
         return None
-
-
-def _shown(value: Any) -> str:
-    text = f"{value!r}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def numbers(
@@ -76,8 +71,8 @@ def numbers(
             return _rows(faults, key, value, names)
         alone = number(value)  # of a type of its own, such as Fraction
         if alone is None:
-            shown = "an array with masked entries" if hidden else _shown(value)
-            faults.append(Fault(where, key, shown, "a number, or an array of numbers"))
+            given = "an array with masked entries" if hidden else shown(value)
+            faults.append(Fault(where, key, given, "a number, or an array of numbers"))
         return None if alone is None else np.asarray(alone)
     return _rows(faults, key, value if isinstance(value, list | tuple) else array.tolist(), names)
 
@@ -98,14 +93,14 @@ def _rows(faults: list[Fault], key: str, rows: Any, names: Sequence[str]) -> Flo
         if not many(row):
             alone = number(row)
             if alone is None:
-                faults.append(Fault(where, key, _shown(row), _REAL))
+                faults.append(Fault(where, key, shown(row), _REAL))
             elif length is not None:
                 faults.append(Fault(where, key, "one number", f"a list of {length}, as other devices have"))
             found.append([alone])
             continue
         entries = [number(entry) for entry in row]
         faults += [
-            Fault(where, f"{key}[{m}]", _shown(entry), _REAL)
+            Fault(where, f"{key}[{m}]", shown(entry), _REAL)
             for m, (entry, read) in enumerate(zip(row, entries, strict=True))
             if read is None
         ]
@@ -124,7 +119,7 @@ def _rows(faults: list[Fault], key: str, rows: Any, names: Sequence[str]) -> Flo
 def per_device(faults: list[Fault], key: str, value: Any, one: str) -> list[Any] | None:
     """A sequence with an entry for each device as a list, or None and a fault for what has no such order."""
     if isinstance(value, str | bytes | Mapping | set | frozenset) or not isinstance(value, Iterable):
-        faults.append(Fault("devices", key, _shown(value), f"a sequence, {one} per device"))
+        faults.append(Fault("devices", key, shown(value), f"a sequence, {one} per device"))
         return None
     return list(value)
 
@@ -136,7 +131,7 @@ def names_of(faults: list[Fault], value: Any) -> tuple[str, ...]:
     for i, name in enumerate(given or ()):
         whole = isinstance(name, int | np.integer) and not isinstance(name, bool)
         if not isinstance(name, str) and not whole:
-            faults.append(Fault(f"device {i}", "name", _shown(name), "text, or a whole number"))
+            faults.append(Fault(f"device {i}", "name", shown(name), "text, or a whole number"))
         names.append(str(name))
     return tuple(names)
 

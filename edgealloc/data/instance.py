@@ -27,6 +27,7 @@ from edgealloc.data.spec import (
     UnderfitCurve,
     bound_faults,
     check,
+    check_name,
     menu_faults,
     read_only,
 )
@@ -55,7 +56,7 @@ class Instance:
     Parameters
     ----------
     name
-        Name of the instance.
+        Name of the instance; like all names without line breaks, control characters and invisible marks.
     access
         ``fdma`` (continuous bandwidth), ``rb`` (whole resource blocks) or ``ofdma`` (sub-carriers).
     bandwidth_hz, noise_psd_dbm_per_hz
@@ -312,7 +313,7 @@ def _form_faults(inst: Instance) -> list[Fault]:
     access: Any = inst.access
     known = isinstance(access, str) and access in get_args(Access)
     check(faults, known, "instance", "access", access, ", ".join(get_args(Access)))
-    check(faults, isinstance(inst.name, str), "instance", "name", inst.name, "text")
+    check_name(faults, "instance", "name", inst.name)
     flag = isinstance(inst.common_keep, bool | np.bool_)
     check(faults, flag, "instance", "common_keep", inst.common_keep, "True or False")
     dimensions = 2 if access == "ofdma" else 1
@@ -352,14 +353,12 @@ def _device_faults(inst: Instance) -> list[Fault]:
             report(~ok, key, array, allowed)
     report(inst.freq_min_hz > inst.freq_max_hz, "freq_min_hz", inst.freq_min_hz, "at most freq_max_hz")
     report(inst.keep_min > inst.keep_max, "keep_min", inst.keep_min, "at most keep_max")
-    if len(set(names)) < len(names) or not all(names):
-        seen: set[str] = set()
-        for i, name in enumerate(names):
-            if name in seen or not name:
-                faults.append(
-                    Fault(f"device {i}", "name", repr(name), "a non-empty name, different for each device")
-                )
-            seen.add(name)
+    seen: set[str] = set()
+    for i, name in enumerate(names):
+        check_name(faults, f"device {i}", "name", name)
+        if name == "" or str(name) in seen:
+            faults.append(Fault(f"device {i}", "name", repr(name), "a non-empty name, different for each device"))
+        seen.add(str(name))
     if inst.common_keep and inst.exclusion_penalty is None:
         report(
             inst.keep_min > inst.keep_max.min(), "keep_min", inst.keep_min, "at most every keep_max (common_keep)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -9,10 +10,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from edgealloc.data.forms import known_fields, number, numbers
-from edgealloc.errors import Fault, InputError
+from edgealloc.errors import Fault, InputError, steers
 from edgealloc.units import FloatArray, rebuilt
 
 __all__ = ["Access", "AdapterOption", "BoundSpec", "Pooling", "Underfit", "UnderfitCurve"]
+
+
+MOST_SAMPLES = 1e9  # that a device may claim to train on: no device at the edge holds so many
 
 
 Access = Literal["fdma", "ofdma", "rb"]
@@ -133,6 +137,16 @@ def read_only(values: Any) -> FloatArray:
     return array
 
 
+def number_of(value: object) -> float:
+    """A number as a float; nan for what is no number (a bool is none), or none that a double holds."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
+
+
 # What a number or an array of numbers must satisfy: (test on it, words for the message).
 Rule = tuple[Callable[[Any], Any], str]
 
@@ -189,6 +203,12 @@ def check(faults: list[Fault], ok: bool | np.bool_, where: str, field_name: str,
     """Add a fault unless all is well."""
     if not ok:
         faults.append(Fault(where, field_name, f"{value!r}", allowed))
+
+
+def check_name(faults: list[Fault], where: str, field_name: str, name: object) -> None:
+    """Add a fault for a name that is no text, or would steer the terminals and pictures that show it."""
+    allowed = "text without line breaks, control characters and invisible marks"
+    check(faults, isinstance(name, str) and not steers(name), where, field_name, name, allowed)
 
 
 def range_faults(where: str, holder: Any, rules: Mapping[str, Rule]) -> list[Fault]:
@@ -251,6 +271,7 @@ def menu_faults(name: str, menu: tuple[AdapterOption, ...]) -> list[Fault]:
     check(faults, len(set(labels)) == len(labels), name, "adapter_options", labels, "one row per label")
     for row in menu:
         where = f"{name}, adapter option {row.label!r}"
+        check_name(faults, where, "label", row.label)
         check(faults, row.label != "", where, "label", row.label, "a name")
         faults += range_faults(where, row, _ROW_RULES)
     return faults

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -233,9 +234,10 @@ def _faults_beside(data: Mapping[str, Any], paths: list[tuple[str | int, ...]]) 
         return faults
     stand_in = sound[0]
     # Every device keeps its place, so that faults which name a position name the right one.
-    padded = [device if i not in bad else stand_in | {"name": f"\0{i}"} for i, device in enumerate(devices)]
+    mark = uuid.uuid4().hex  # in no name of the file
+    padded = [device if i not in bad else stand_in | {"name": f"{mark}{i}"} for i, device in enumerate(devices)]
     try:
         _build(rest | {"access": access, "devices": padded})
     except InputError as error:
-        return [fault for fault in error.faults if not fault.where.startswith("\0")]
+        return [fault for fault in error.faults if not fault.where.startswith(mark)]
     return []

@@ -43,6 +43,8 @@ class Outcome:
         Its share in the merged adapter; 0 unless it answered.
     metrics
         What it reported with its update, for example its loss.
+    note
+        What of its update was not believed although it was used: another number of samples than the plan has.
     """
 
     device: str
@@ -51,6 +53,7 @@ class Outcome:
     reason: str = ""
     weight: float = 0.0
     metrics: Mapping[str, float] | None = None
+    note: str = ""
 
     @property
     def brief(self) -> str:
@@ -87,12 +90,13 @@ class RoundReport:
 
         None for those who trained in vain or not at all.
 
-        A client that measures its own latency says so in a metric ``latency_s``; without, it counts as in time.
+        A client that measures its own latency says so in a metric ``latency_s``; without, or with a negative one,
+        it counts as in time.
         """
         lost = {Fate.FAILED, Fate.LATE, Fate.REJECTED}
         found: dict[str, float | None] = {o.device: None for o in self.outcomes if o.fate in lost}
         for o in self.outcomes:
-            if o.metrics is not None and "latency_s" in o.metrics:
+            if o.metrics is not None and o.metrics.get("latency_s", -1.0) >= 0.0:
                 found[o.device] = o.metrics["latency_s"]
         return found
 

@@ -12,12 +12,14 @@ How it is used is in docs/flower.md.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from edgealloc.errors import MissingPackageError
+from edgealloc.data.spec import number_of
+from edgealloc.errors import MissingPackageError, shown, steers
 from edgealloc.models.exchange.replies import Masks, Update
 from edgealloc.models.exchange.wire import State, WireArray
 from edgealloc.rounds.system import DeviceState
@@ -28,6 +30,7 @@ except ImportError as error:
     raise MissingPackageError("flwr", "flower", "the Flower strategy and client") from error
 
 STATE, SETTINGS, ADAPTER, METRICS = "state", "settings", "adapter", "metrics"
+_LONGEST_NAME = 256
 ROUND, DEVICE, DIGEST, SAMPLES = "server-round", "device", "mask_digest", "num-examples"
 
 
@@ -95,8 +98,9 @@ def read_state(reply: Message) -> tuple[str, DeviceState]:
         raise ValueError(f"the reply has no record {STATE!r}")
     values: dict[str, Any] = dict(reply.content.config_records[STATE])
     name = values.pop(DEVICE, None)
-    if not isinstance(name, str) or not name:
-        raise ValueError(f"the state names no device: {DEVICE} = {name!r}")
+    if not (isinstance(name, str) and not steers(name) and 0 < len(name) <= _LONGEST_NAME):
+        allowed = f"1 to {_LONGEST_NAME} characters that can be printed"
+        raise ValueError(f"the state names no device: {DEVICE} = {shown(name)}, must be {allowed}")
     try:
         return name, DeviceState(**values)
     except TypeError as error:  # a field is missing or unknown
@@ -104,9 +108,9 @@ def read_state(reply: Message) -> tuple[str, DeviceState]:
 
 
 def read_update(reply: Message, masks: Masks) -> tuple[Update, dict[str, float]]:
-    """Update of the device with these masks, and its other metrics, from a reply to TRAIN.
+    """Update of the device with these masks, and its other finite metrics, from a reply to TRAIN.
 
-    The numbers themselves are judged by :func:`edgealloc.models.exchange.replies.gather`.
+    The numbers of the update are judged by :func:`edgealloc.models.exchange.replies.gather`.
 
     Raises
     ------
@@ -118,20 +122,18 @@ def read_update(reply: Message, masks: Masks) -> tuple[Update, dict[str, float]]
         if name not in records:
             raise ValueError(f"the reply has no record {name!r}")
     metrics = dict(content.metric_records[METRICS])
-    samples = metrics.pop(SAMPLES, None)
-    if not isinstance(samples, int | float):
+    if SAMPLES not in metrics:
         raise ValueError(f"the metrics hold no number {SAMPLES!r}")
+    samples: Any = metrics.pop(SAMPLES)
     said = content.config_records.get(SETTINGS, ConfigRecord()).get(DIGEST)
     if said != mask_digest(masks):
         raise ValueError("trained with other masks than the server drew: are models and versions the same?")
     try:
-        arrays = from_arrays(content.array_records[ADAPTER])
-        slices = {name: value.astype(np.float32) for name, value in arrays.items()}
+        slices = from_arrays(content.array_records[ADAPTER])
     except Exception as error:  # bytes of a client: whatever they do to the reader, the round goes on
         raise ValueError(f"the arrays cannot be read: {error}") from error
-    return Update(slices, masks, float(samples)), {
-        key: float(value) for key, value in metrics.items() if isinstance(value, int | float)
-    }
+    numbers = {key: number_of(value) for key, value in metrics.items()}
+    return Update(slices, masks, samples), {key: value for key, value in numbers.items() if math.isfinite(value)}
 
 
 def settings_message(number: int, node: int, settings: Mapping[str, Any], masks: Masks, slices: State) -> Message:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from edgealloc.errors import InputError, MissingPackageError
+from edgealloc.errors import MissingPackageError
 from edgealloc.flower.history import Fate, Outcome, RoundReport
 from edgealloc.flower.messages import (
     ROUND,
@@ -32,6 +32,7 @@ from edgealloc.flower.messages import (
 )
 from edgealloc.models.exchange.dropout import Method
 from edgealloc.models.exchange.replies import (
+    LARGEST_CHANGE,
     AdapterShape,
     Aggregation,
     Masks,
@@ -42,7 +43,7 @@ from edgealloc.models.exchange.replies import (
     slice_adapter,
 )
 from edgealloc.models.exchange.wire import WireArray
-from edgealloc.rounds.round import plan_round
+from edgealloc.rounds.round import Planner, plan_round, plan_valid
 from edgealloc.rounds.system import DeviceState, Plan, System
 
 try:
@@ -59,22 +60,15 @@ log = logging.getLogger(__name__)
 _POLL_S = 0.2  # between two looks for nodes
 
 
-class Planner(Protocol):
-    """Makes a round's plan from the states of those who answered: ``partial(plan_round, system)``, or your own."""
-
-    def __call__(self, devices: Mapping[str, DeviceState], /, *, round_number: int) -> Plan:
-        """Return the plan; raise InputError that names the devices whose state is not valid."""
-        ...
-
-
 class FedLoDrop(Strategy):
     """Federated LoRA with dropout under an allocation that is made anew every round.
 
     Parameters
     ----------
     planner
-        The system, planned for by :func:`edgealloc.rounds.round.plan_round`; or what makes a plan of states, for
-        example ``partial(plan_round, system, seed=1, time_limit_s=0.1)`` or an online allocator's ``plan``.
+        The system, planned for by :func:`edgealloc.rounds.round.plan_round` within its 30 s; or what makes a plan
+        of states, for example ``partial(plan_round, system, seed=1, time_limit_s=0.1)`` or an online allocator's
+        ``plan``.
     aggregation
         How updates are merged. ``exact`` is not possible: it changes base weights, which are not sent.
     masks
@@ -87,6 +81,8 @@ class FedLoDrop(Strategy):
         How long a node may take to state how it stands, in s. The first time it includes the client's start-up.
     on_round
         Called with the report of every round, for example to tell an online allocator who was late.
+    largest_change
+        How far an update may move the adapter, as for :func:`edgealloc.models.exchange.replies.gather`.
 
     Attributes
     ----------
@@ -116,6 +112,7 @@ class FedLoDrop(Strategy):
         join_timeout_s: float = 60.0,
         state_timeout_s: float = 60.0,
         on_round: Callable[[RoundReport], None] | None = None,
+        largest_change: float = LARGEST_CHANGE,
     ) -> None:
         self.planner: Planner = partial(plan_round, planner) if isinstance(planner, System) else planner
         self.aggregation = aggregation or Aggregation()
@@ -123,7 +120,7 @@ class FedLoDrop(Strategy):
             raise ValueError("correction 'exact' changes base weights, which are not sent: use 'none' or 'fair'")
         self.masks, self.sends_a = masks, sends_a
         self.min_nodes, self.join_timeout_s, self.state_timeout_s = min_nodes, join_timeout_s, state_timeout_s
-        self.on_round = on_round
+        self.on_round, self.largest_change = on_round, largest_change
         self.rounds: list[RoundReport] = []
         self._names: dict[int, str] = {}  # of nodes that have said theirs
         self._state: dict[str, WireArray] = {}
@@ -166,7 +163,12 @@ class FedLoDrop(Strategy):
         nodes = self._wait_for_nodes(grid)
         states = self._ask_for_states(server_round, nodes, grid)
         node_of = {self._names[node]: node for node in states}
-        plan = self._plan = self._make_plan(server_round, node_of, {self._names[n]: s for n, s in states.items()})
+        plan, refused = plan_valid(
+            self.planner, {self._names[n]: s for n, s in states.items()}, round_number=server_round
+        )
+        for name, why in refused.items():
+            self._note(node_of[name], Fate.NO_STATE, why)
+        self._plan = plan
         if plan is None:
             return []
         shape = AdapterShape.from_state(self._state, sends_a=self.sends_a)
@@ -214,18 +216,31 @@ class FedLoDrop(Strategy):
             if reply.has_error():
                 self._note(node, Fate.FAILED, reply.error.reason or f"error code {reply.error.code}")
                 continue
+            if self._names[node] in updates:
+                log.warning("round %d: node %d sent a second update; ignored", server_round, node)
+                continue
             try:
                 updates[self._names[node]], metrics[self._names[node]] = read_update(reply, self._asked[node])
             except ValueError as error:
                 self._note(node, Fate.REJECTED, str(error))
-        gathered = gather(self._state, updates, self.aggregation, sends_a=self.sends_a)
+        gathered = gather(
+            self._state,
+            updates,
+            self.aggregation,
+            sends_a=self.sends_a,
+            samples=None if self._plan is None else self._plan.samples,
+            masks={self._names[node]: masks for node, masks in self._asked.items()},
+            largest_change=self.largest_change,
+        )
         for node in self._asked:
             name = self._names[node]
             if name in gathered.rejected:
                 self._note(node, Fate.REJECTED, gathered.rejected[name])
             elif name in gathered.weights:
-                fate = Outcome(name, node, Fate.ANSWERED, "", gathered.weights[name], metrics[name])
-                self._outcomes[node] = fate
+                weight, note = gathered.weights[name], gathered.noted.get(name, "")
+                self._outcomes[node] = Outcome(name, node, Fate.ANSWERED, "", weight, metrics[name], note)
+                if note:
+                    log.warning("%s: %s", name, note)
             elif node not in self._outcomes:
                 self._note(node, Fate.LATE, "no reply in time")
         report = RoundReport(
@@ -291,7 +306,7 @@ class FedLoDrop(Strategy):
             for node in nodes
         ]
         found: dict[int, DeviceState] = {}
-        owner: dict[str, int] = {}
+        owner = {self._names[node]: node for node in nodes if node in self._names}  # a name stays with its node
         answers = list(grid.send_and_receive(question, timeout=self.state_timeout_s)) if question else []
         for reply in sorted(answers, key=lambda r: r.metadata.src_node_id):
             node = reply.metadata.src_node_id
@@ -303,6 +318,9 @@ class FedLoDrop(Strategy):
             except ValueError as error:
                 self._note(node, Fate.NO_STATE, str(error))
                 continue
+            if self._names.get(node, name) != name:
+                self._note(node, Fate.NO_STATE, f"it calls itself {name!r} now")
+                continue
             if owner.setdefault(name, node) != node:
                 self._note(node, Fate.NO_STATE, f"node {owner[name]} is called {name!r} too")
                 continue
@@ -311,30 +329,6 @@ class FedLoDrop(Strategy):
             if node not in found and node not in self._outcomes:
                 self._note(node, Fate.NO_STATE, "no state in time")
         return dict(sorted(found.items(), key=lambda item: self._names[item[0]]))
-
-    def _make_plan(
-        self, server_round: int, node_of: Mapping[str, int], states: dict[str, DeviceState]
-    ) -> Plan | None:
-        """Plan for those whose state is valid; None if that is nobody.
-
-        Raises
-        ------
-        InputError
-            For a fault of the system itself, or of devices that are none of these.
-        """
-        while states:
-            try:
-                return self.planner(states, round_number=server_round)
-            except InputError as error:
-                bad: dict[str, list[str]] = {}
-                for fault in error.faults:
-                    bad.setdefault(fault.where, []).append(str(fault))
-                if not states.keys() & bad.keys():
-                    raise
-                for name in states.keys() & bad.keys():
-                    self._note(node_of[name], Fate.NO_STATE, "; ".join(bad[name]))
-                states = {name: state for name, state in states.items() if name not in bad}
-        return None
 
     def _warn_of_payload(self, shape: AdapterShape, plan: Plan) -> None:
         """Say once if the plan counts on other uploads than the adapter makes."""

@@ -149,9 +149,9 @@ def _common_rate(objective: Objective, option: IntArray) -> tuple[float, FloatAr
     else:
         low, high = float(inst.keep_min.min()), float(inst.keep_max.max())
 
-    def value(keep: float) -> float:
+    def values(keep: FloatArray) -> FloatArray:
         if inst.exclusion_penalty is None:
-            return objective(keep * everybody, None, option)
+            return np.array([objective(s * everybody, None, option) for s in keep])
         return _relaxed_selection(objective, option, keep)
 
     # selection makes the value jump where a device's range begins or ends, a curve may where it was measured
@@ -161,9 +161,9 @@ def _common_rate(objective: Objective, option: IntArray) -> tuple[float, FloatAr
         kinks = np.r_[kinks, (knots[:-1, None] + np.linspace(0.0, 1.0, 9) * np.diff(knots)[:, None]).ravel()]
     grid = np.union1d(np.linspace(low, high, _GRID), np.clip(kinks, low, high))
     for _ in range(1 + _REFINE):
-        values = [value(s) for s in grid]
-        best = int(np.argmin(values))
-        least, keep = values[best], grid[best]
+        found = values(grid)
+        best = int(np.argmin(found))
+        least, keep = float(found[best]), grid[best]
         left, right = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
         grid = np.union1d(np.linspace(left, right, 65), keep)
     return least, keep * everybody
@@ -186,35 +186,47 @@ def _common_valley(objective: Objective, option: IntArray) -> tuple[float, Float
     return objective(everybody, None, option), everybody
 
 
-def _relaxed_selection(objective: Objective, option: IntArray, keep: float) -> float:
-    """Least G at one common rate over who takes part, the last device in part: devices by their factor.
+def _relaxed_selection(objective: Objective, option: IntArray, keep: FloatArray) -> FloatArray:
+    """Least G at common rates over who takes part, the last device in part: devices by their factor. Shapes [R].
 
-    G is then a convex function of the weight that takes part, and the best weight is found by thirds.
+    G is then a convex function of the weight that takes part, least next to the best number of whole devices.
     """
     inst = objective.instance
     loss, out = inst.bound.underfit_weight, inst.exclusion_penalty or 0.0
-    spread = objective.stability.value
+    spread, nobody = objective.stability.value, np.zeros(inst.num_devices)
     factor = chosen_adapter(inst, option).underfit_factor
-    gain = loss * (factor * float(objective.underfit.value(np.asarray(keep))) - out)
+    gain = loss * (factor * np.asarray(objective.underfit.value(keep))[:, None] - out)
     if not objective.pooled:
-        gain = gain + spread(np.asarray(keep**2)) - spread(np.zeros(len(gain)))
-    gain = np.where((inst.keep_min <= keep) & (keep <= inst.keep_max), gain, np.inf)
-    order = np.argsort(gain)
-    order = order[np.isfinite(gain[order])]
-    weight = np.r_[0.0, np.cumsum(inst.weights[order])]
-    saved = np.r_[0.0, np.cumsum((inst.weights * gain)[order])]
+        gain = gain + spread(np.square(keep)[:, None]) - spread(nobody)
+    allowed = (inst.keep_min <= keep[:, None]) & (keep[:, None] <= inst.keep_max)
+    order = np.argsort(np.where(allowed, gain, np.inf), axis=1)
+    weights = np.where(allowed, inst.weights, 0.0)  # [R, K]; who may not take part comes last and adds nothing
+    weight, saved = np.zeros((2, len(keep), inst.num_devices + 1))
+    np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1, out=weight[:, 1:])
+    np.cumsum(np.take_along_axis(weights * gain, order, axis=1), axis=1, out=saved[:, 1:])
     if not objective.pooled:  # separable: take whoever gains
-        return loss * out + float(inst.weights @ spread(np.zeros(len(gain)))) + float(saved.min())
+        return np.asarray(loss * out + float(inst.weights @ spread(nobody)) + saved.min(axis=1))
+    square = np.square(keep)
+    whole = saved + spread(weight * square[:, None])
+    at = np.argmin(whole, axis=1)
+    row = np.arange(len(keep))
+    corner, base = weight[row, at], saved[row, at]
+    ends, slopes = [], []
+    for beside in (np.maximum(at - 1, 0), np.minimum(at + 1, inst.num_devices)):
+        ends.append(weight[row, beside])
+        width = ends[-1] - corner
+        slopes.append(np.divide(saved[row, beside] - base, width, out=np.zeros_like(width), where=width != 0.0))
 
-    def value(taken: float) -> float:
-        pooled = float(spread(np.asarray(taken * keep**2)))
-        return loss * out + float(np.interp(taken, weight, saved)) + pooled
+    def value(taken: FloatArray) -> FloatArray:
+        more = taken - corner
+        return np.asarray(base + np.where(more < 0.0, slopes[0], slopes[1]) * more + spread(taken * square))
 
-    a, b = 0.0, float(weight[-1])
+    a, b = ends
     for _ in range(100):
         third = (b - a) / 3.0
-        a, b = (a, b - third) if value(a + third) <= value(b - third) else (a + third, b)
-    return min(value(a), value(0.0), value(float(weight[-1])))
+        falls = value(a + third) > value(b - third)
+        a, b = np.where(falls, a + third, a), np.where(falls, b, b - third)
+    return np.asarray(loss * out + np.minimum(value(a), whole[row, at]))
 
 
 def _global_pooling(objective: Objective, option: IntArray) -> tuple[float, FloatArray]:

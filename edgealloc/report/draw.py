@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from edgealloc.files.disk import make_folder
 from edgealloc.formulation.result import Result
+from edgealloc.report.allocation_picture import plot_allocation
+from edgealloc.report.canvas import save_figure
 from edgealloc.report.carrier_picture import plot_subcarriers
 from edgealloc.report.cell_picture import plot_cell
 from edgealloc.units import BoolArray, FloatArray
 
-if TYPE_CHECKING:
-    pass
-from edgealloc.report.allocation_picture import plot_allocation
+__all__ = ["PICTURES", "draw"]
 
-__all__ = ["draw"]
+PICTURES = ("allocation", "cell", "subcarriers")  # names of the files, without ending
 
 
 def draw(
@@ -35,14 +35,10 @@ def draw(
     MissingPackageError, StatusError
         Without matplotlib; when the result carries no allocation.
     """
-    folder = Path(folder)
     figures = {"allocation": plot_allocation(result)}
     if position_m is not None:
         figures["cell"] = plot_cell(result, position_m, line_of_sight)
     if result.problem.instance.access == "ofdma":
         figures["subcarriers"] = plot_subcarriers(result)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {name: folder / f"{name}.png" for name in figures}
-    for name, figure in figures.items():
-        figure.savefig(paths[name])
-    return list(paths.values())
+    folder = make_folder(folder)
+    return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from edgealloc.data.outcome import Snapshot
+from edgealloc.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +38,7 @@ class Progress:
         from rich.console import Console as RichConsole
 
         self.console = console or RichConsole(stderr=True)
-        self.title, self.shown = title, shown
+        self.title, self.shown = printable(title), shown
         self._latest = ""
         self._display: Any = None
         self._closed = False
@@ -93,4 +94,4 @@ def snapshot_text(snapshot: Snapshot) -> str:
         parts.append(f"nodes {snapshot.nodes} ({snapshot.open_nodes} open)")
     if snapshot.note:
         parts.append(snapshot.note)
-    return "  ".join(parts)
+    return printable("  ".join(parts))

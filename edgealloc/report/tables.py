@@ -14,6 +14,7 @@ import numpy as np
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import excess_gap, relative_gap
+from edgealloc.errors import printable
 from edgealloc.formulation.evaluation import Evaluation
 from edgealloc.formulation.result import NOTHING_SCARCE, Result
 from edgealloc.units import FloatArray, IntArray
@@ -27,6 +28,7 @@ __all__ = [
     "cell_text",
     "comparison_table",
     "device_order",
+    "markdown_cell",
     "proof_text",
     "ranges_text",
 ]
@@ -41,6 +43,18 @@ BUDGET_WORDS = {
     "keep_max": "keep_max",
     "keep_min": "keep_min",
 }
+
+
+def _shown(text: object) -> str:
+    """Text as a cell of a rich table: nothing in it is markup, and nothing steers the terminal."""
+    from rich.markup import escape
+
+    return escape(printable(text))
+
+
+def markdown_cell(text: object) -> str:
+    """Text as a cell of a Markdown table."""
+    return printable(text).replace("|", r"\|")
 
 
 def allocated(result: Result) -> tuple[Allocation, Evaluation]:
@@ -102,7 +116,6 @@ def allocation_table(result: Result, max_rows: int = 40) -> Table:
     out is stated.
     """
     from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
     from rich.table import Table
 
     allocation, use = allocated(result)
@@ -111,7 +124,7 @@ def allocation_table(result: Result, max_rows: int = 40) -> Table:
     order, is_sorted = device_order(allocation, max_rows)
     title = f"{instance.name}: {cell_text(instance)}"
     table = Table(
-        title=escape(title) + (", by keep rate" if is_sorted else ""),
+        title=_shown(title) + (", by keep rate" if is_sorted else ""),
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
@@ -140,10 +153,10 @@ def allocation_table(result: Result, max_rows: int = 40) -> Table:
             if position == cut:
                 table.add_row(f"... {len(order) - 2 * cut} more", end_section=True)
             continue
-        row = [escape(instance.device_names[k])]
+        row = [_shown(instance.device_names[k])]
         if menu:
             options = instance.adapter_options[k] if instance.adapter_options else None
-            row.append(escape(options[int(allocation.option[k])].label) if options else "-")
+            row.append(_shown(options[int(allocation.option[k])].label) if options else "-")
         if not allocation.selected[k]:
             table.add_row(*row, *[""] * (len(table.columns) - len(row) - 1), "left out", style="dim")
             continue
@@ -160,7 +173,8 @@ def proof_text(result: Result) -> str:
     """How good the allocation is and how that is known; for a result without one, why there is none."""
     if not result.status.has_allocation:
         reasons = [found.message for found in result.diagnosis] or [result.message or "no message"]
-        return "\n".join([f"{result.status.value} ({result.method}):", *(f"  - {line}" for line in reasons)])
+        lines = [f"{result.status.value} ({result.method}):", *(f"  - {line}" for line in reasons)]
+        return printable("\n".join(lines), lines=True)
     _, use = allocated(result)
     instance = result.problem.instance
     lines = [
@@ -179,7 +193,7 @@ def proof_text(result: Result) -> str:
         lines[2:4] = ["proven        nothing: this method gives no lower bound"]
     if result.message:
         lines.append(f"remark        {result.message}")
-    return "\n".join(lines)
+    return printable("\n".join(lines), lines=True)
 
 
 def comparison_table(results: Sequence[Result]) -> Table:
@@ -188,10 +202,9 @@ def comparison_table(results: Sequence[Result]) -> Table:
     Gaps are measured against the best lower bound that any of the methods proved: it holds for all of them.
     """
     from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
     from rich.table import Table
 
-    title = escape(results[0].problem.instance.name) if results else None
+    title = _shown(results[0].problem.instance.name) if results else None
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for head in ("method", "status"):
         table.add_column(head, no_wrap=True)
@@ -199,7 +212,7 @@ def comparison_table(results: Sequence[Result]) -> Table:
         table.add_column(head, justify="right", no_wrap=True)
     best = max((r.lower_bound for r in results if np.isfinite(r.lower_bound)), default=-np.inf)
     for result in sorted(results, key=lambda r: (not r.status.has_allocation, r.objective)):
-        row = [result.method, result.status.value]
+        row = [_shown(result.method), result.status.value]
         lower = f"{result.lower_bound:.9g}" if np.isfinite(result.lower_bound) else "-"
         if result.status.has_allocation:
             gaps = ["-", "-"]

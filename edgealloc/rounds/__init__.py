@@ -11,7 +11,6 @@ from edgealloc.face import face
 
 if TYPE_CHECKING:
     from edgealloc.rounds.allocator import OnlineAllocator as OnlineAllocator
-    from edgealloc.rounds.allocator import who_to_drop as who_to_drop
     from edgealloc.rounds.energy import EnergyHorizon as EnergyHorizon
     from edgealloc.rounds.ledger import EnergyLedger as EnergyLedger
     from edgealloc.rounds.plan import Plan as Plan
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from edgealloc.rounds.policies import RoundView as RoundView
     from edgealloc.rounds.policies import VirtualQueue as VirtualQueue
     from edgealloc.rounds.round import plan_round as plan_round
+    from edgealloc.rounds.round import plan_valid as plan_valid
+    from edgealloc.rounds.round import who_to_drop as who_to_drop
     from edgealloc.rounds.simulation import SimulateOptions as SimulateOptions
     from edgealloc.rounds.simulation import simulate as simulate
     from edgealloc.rounds.simulation import summary as summary
@@ -45,9 +46,10 @@ _HOME = {
     "System": "system",
     "VirtualQueue": "policies",
     "plan_round": "round",
+    "plan_valid": "round",
     "simulate": "simulation",
     "summary": "simulation",
-    "who_to_drop": "allocator",
+    "who_to_drop": "round",
 }
 
 __all__ = list(_HOME)

@@ -16,22 +16,21 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgealloc.api import solve
 from edgealloc.data.instance import Instance
-from edgealloc.errors import EdgeallocError
-from edgealloc.formulation.problem import Problem
+from edgealloc.data.spec import number_of
+from edgealloc.errors import Fault, InputError, shown
 from edgealloc.formulation.result import Result
 from edgealloc.rounds.energy import EnergyHorizon
-from edgealloc.rounds.round import round_instance
+from edgealloc.rounds.ranges import RANGES, id_text, kind_faults
+from edgealloc.rounds.round import TIME_LIMIT_S, round_instance, settle
 from edgealloc.rounds.solver import RoundSolver
 from edgealloc.rounds.stragglers import StragglerPolicy, Stragglers
 from edgealloc.rounds.system import DeviceState, Plan, System, plan_of
 from edgealloc.solvers.compiling.clock import Clock
 from edgealloc.units import LN2, dbm_to_w
 
-__all__ = ["OnlineAllocator", "who_to_drop"]
+__all__ = ["OnlineAllocator"]
 
-_ADVICE_S = 10.0  # for the search for whom to drop, without a time budget
 _TIGHT = 1e-7  # gap that the made-up cell is solved to, so that every part of a method is used
 _CELLS = 6  # made-up cells, from weak to strong channels: which parts of a method are used depends on that
 _WARM_UP_S = 60.0  # time limit of a solve of it
@@ -48,8 +47,8 @@ class OnlineAllocator:
     method
         ``auto`` or a name from :data:`edgealloc.METHODS`; see :class:`~edgealloc.rounds.solver.RoundSolver`.
     time_budget_s
-        Wall-clock time of :meth:`plan` in s; None for no limit. With a budget the kernels are compiled when the
-        allocator is made, so that the budget holds in the first round too.
+        Wall-clock time of :meth:`plan` in s; None for no budget: a round then stops after 30 s. With a budget the
+        kernels are compiled when the allocator is made, so that the budget holds in the first round too.
     rel_gap
         Stop a round at this proven gap.
     seed
@@ -83,6 +82,7 @@ class OnlineAllocator:
         self.stragglers = None if stragglers is None else Stragglers(stragglers)
         self.round_number = 0
         self._planned: Plan | None = None
+        self._reported = False  # whether the last round has been spoken of
         if time_budget_s is not None:
             self.warm_up()
 
@@ -99,8 +99,9 @@ class OnlineAllocator:
         Returns
         -------
         Plan
-            Where not everybody can be carried and the system has no exclusion penalty nobody is selected, and
-            ``plan.drop`` names devices without which there is an allocation.
+            As of :func:`~edgealloc.rounds.round.plan_round`: without whom nothing can carry, and where the others
+            cannot all be carried and the system has no exclusion penalty, with nobody selected and ``plan.drop``
+            naming devices without which there is an allocation.
 
         Raises
         ------
@@ -108,8 +109,9 @@ class OnlineAllocator:
             Lists every fault of the states.
         """
         clock = Clock()
+        if faults := kind_faults(devices, DeviceState):
+            raise InputError(f"round {self.system.name!r}", faults)
         number = self.round_number if round_number is None else round_number
-        self.round_number = number + 1
         resting: frozenset[str] = frozenset()
         if self.stragglers is not None:
             resting = self.stragglers.resting(number, devices)
@@ -118,46 +120,74 @@ class OnlineAllocator:
             key: replace(s, available=False) if key in resting or key in spent else s for key, s in devices.items()
         }
         instance = round_instance(self.system, present)
-        result: Result | None = None
-        message: str | None = None
-        drop: tuple[str, ...] = ()
-        if instance is not None:
+        self.round_number = number + 1
+        limit = TIME_LIMIT_S if self.rounds.time_budget_s is None else self.rounds.time_budget_s
+        least = _LEAST_SHARE * limit
+
+        def solved(part: Instance) -> Result:
+            return self.rounds.solve(part, max(limit - clock.seconds, least))
+
+        if instance is None:
+            plan = plan_of(None, present, self.system.latency_s, seed=self.seed, round_number=number)
+        else:
             if self.stragglers is not None:
                 instance = self.stragglers.padded(instance)
             if self.energy is not None:
                 instance = self.energy.capped(instance, number, self.rounds.solve)
-            result = self.rounds.solve(instance)
+            settled = settle(instance, solved, limit, clock, least)
             if self.energy is not None:
-                self.energy.book(result)
-            if not result.status.has_allocation and instance.exclusion_penalty is None:
-                drop, message = self._advice(result, clock)
-        plan = plan_of(
-            result, present, self.system.latency_s, seed=self.seed, round_number=number, message=message
-        )
+                self.energy.book(settled.result)
+            plan = settled.plan(present, self.system.latency_s, self.seed, number)
         settings = dict(plan.devices)
         for reason, keys in (("resting", resting), ("horizon budget spent", spent)):
             settings |= {key: {**settings[key], "reason": reason} for key in keys if key in settings}
-        plan = replace(plan, devices=settings, drop=drop, seconds=clock.seconds)
-        self._planned = plan
+        plan = replace(plan, devices=settings, seconds=clock.seconds)
+        self._planned, self._reported = plan, False
         return plan
 
-    def report(self, latency_s: Mapping[str, float | None]) -> None:
-        """Say how long the devices of the last round took.
+    def report(self, latency_s: Mapping[str, float | None], *, round_number: int | None = None) -> None:
+        """Say how long the devices of the last round took; once a round.
 
         Parameters
         ----------
         latency_s
             Latency in s by device id, None for one that never answered; who is missing counts as in time.
+        round_number
+            The round that is spoken of; the last planned one when not given. What comes late should name its
+            round, for it is no word on another.
+
+        Raises
+        ------
+        InputError
+            Names every device with a latency that is none (nan, negative, text), every id that the round was not
+            planned for, and every device spoken of in a report of another round, or in a second one. Then nothing
+            is learned.
         """
         plan = self._planned
-        if self.stragglers is None or plan is None:
+        faults = _report_faults(latency_s, plan)
+        spoken = plan.round_number if round_number is None and plan is not None else round_number
+        if plan is None:
+            faults += [
+                Fault(id_text(device), "id", shown(device), "no round is planned yet") for device in latency_s
+            ]
+        elif spoken != plan.round_number or self._reported:
+            said = f"round {shown(spoken)}" + " for the second time" * (spoken == plan.round_number)
+            allowed = f"once of the last round, which is {plan.round_number}"
+            faults += [Fault(id_text(device), "report", said, allowed) for device in latency_s]
+        if faults:
+            raise InputError("report", faults)
+        if plan is None or spoken != plan.round_number or self._reported:
+            return  # it says nothing, and of no round that counts
+        self._reported = True
+        if self.stragglers is None:
             return
         planned = {
             key: float(own["latency_s"]) / self.stragglers.slowdown(key)
             for key, own in plan.devices.items()
             if own["selected"]
         }
-        self.stragglers.observe(plan.round_number, planned, latency_s)
+        took = {key: None if value is None else float(value) for key, value in latency_s.items()}
+        self.stragglers.observe(plan.round_number, planned, took)
 
     def warm_up(self) -> float:
         """Compile and load everything a round needs, on a made-up cell.
@@ -180,46 +210,21 @@ class OnlineAllocator:
             scout.plan(states | {first: far})  # and so does a round that cannot carry everybody
         return time.perf_counter() - started
 
-    def _advice(self, result: Result, clock: Clock) -> tuple[tuple[str, ...], str]:
-        """Whom to drop, and how to say it."""
-        budget = self.rounds.time_budget_s
-        left = None if budget is None else max(budget - clock.seconds, _LEAST_SHARE * budget)
-        drop = who_to_drop(result.problem.instance, left)
-        if not drop:
-            return (), f"{result.message}\nno part of the devices was found that can be carried"
-        names = ", ".join(drop)
-        return drop, f"{result.message}\nnot everybody can be carried: drop {names}, or state an exclusion_penalty"
 
-
-def who_to_drop(instance: Instance, time_limit_s: float | None = None) -> tuple[str, ...]:
-    """Devices without which the others have an allocation.
-
-    The instance is solved with selection, at a penalty that outweighs any keep rate: as few samples as possible
-    are dropped.
-
-    Parameters
-    ----------
-    instance
-        A round that cannot carry everybody.
-    time_limit_s
-        Wall-clock limit of the search in s; None for 10 s.
-
-    Returns
-    -------
-    tuple of str
-        Names of the devices to drop; empty where no part of the devices was found that can be carried.
-    """
-    worst = float(np.max(Problem(instance).underfit.value(instance.keep_min)))
-    selecting = instance.with_changes(exclusion_penalty=10.0 * (1.0 + worst))
-    limit = _ADVICE_S if time_limit_s is None else time_limit_s
-    try:
-        result = solve(selecting, rel_gap=1e-3, time_limit=limit)
-    except EdgeallocError:  # no exact method takes it
-        result = solve(selecting, "psca", time_limit=limit)
-    if result.allocation is None or not result.allocation.selected.any():
-        return ()
-    chosen = result.allocation.selected.tolist()
-    return tuple(name for name, on in zip(instance.device_names, chosen, strict=True) if not on)
+def _report_faults(latency_s: object, plan: Plan | None) -> list[Fault]:
+    """What in a report is no latency, or of a device that the round does not know."""
+    if not isinstance(latency_s, Mapping):
+        return [Fault("report", "latency_s", f"<{type(latency_s).__name__}>", "seconds by device id")]
+    faults = []
+    for device, took in latency_s.items():
+        if plan is not None and device not in plan.devices:
+            faults.append(
+                Fault(id_text(device), "id", shown(device), f"one that round {plan.round_number} was planned with")
+            )
+        if took is not None and not 0.0 <= number_of(took) < math.inf:
+            allowed = "a finite number of seconds >= 0, or None for a device that never answered"
+            faults.append(Fault(id_text(device), "latency_s", shown(took), allowed))
+    return faults
 
 
 def _made_up(
@@ -240,15 +245,15 @@ def _made_up(
     gain = math.expm1(LN2 * min(rate / band, 15.0)) * noise * band / power * strength
     freq_hz = max(cycles, 1.0) / (0.5 * system.latency_s)
     energy_j = 1.7 * 1e-28 * freq_hz**2 * cycles + 0.5 * power * system.latency_s  # binds now and then
-    spread = rng.exponential(gain, (devices, subcarriers)) + 0.1 * gain
+    spread = np.minimum(rng.exponential(gain, (devices, subcarriers)) + 0.1 * gain, RANGES["gain"].most)
     return {
         f"made-up-{k}": DeviceState(
             gain=spread[k] if system.access == "ofdma" else float(spread[k, 0]),
             samples=100.0 * (k + 1),
-            energy_j=energy_j,
+            energy_j=min(energy_j, RANGES["energy_j"].most),
             power_max_w=power,
             freq_min_hz=0.1 * freq_hz,
-            freq_max_hz=max(2e9, 4.0 * freq_hz),
+            freq_max_hz=min(max(2e9, 4.0 * freq_hz), RANGES["freq_max_hz"].most),
             capacitance=1e-28,
             cycles_fixed=cycles,
             cycles_lora=system.cycles_lora or 0.0,

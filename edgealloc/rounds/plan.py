@@ -41,7 +41,8 @@ class Plan:
     seconds
         Time that planning took, in s.
     drop
-        Where not everybody can be carried: devices without which there is an allocation.
+        Devices that the round was planned without, for they are infeasible even alone; and where the others cannot
+        all be carried, devices without which there is an allocation.
     result
         The full result; None without devices, and after :meth:`from_json`.
     """
@@ -73,6 +74,11 @@ class Plan:
         """Ids of the devices that take part."""
         return tuple(key for key, own in self.devices.items() if own["selected"])
 
+    @property
+    def samples(self) -> dict[str, float]:
+        """Sample counts that the round was planned with, of devices that take part: what their replies weigh."""
+        return {key: own["samples"] for key, own in self.devices.items() if own["selected"]}
+
     def for_device(self, device: str) -> dict[str, Any]:
         """The settings of one device.
 
@@ -85,11 +91,10 @@ class Plan:
         -------
         dict
             Plain scalars and lists of them. ``selected``; for a device left out also ``reason`` and nothing else.
-            Otherwise ``keep``, ``dropout``, ``mask_seed`` (below 2^53), ``bandwidth_hz`` or ``subcarriers`` (a
-            list),
-            ``power_w`` (a list, one per sub-carrier, for OFDMA), ``freq_hz``, ``deadline_s``, and what the
-            settings
-            lead to: ``latency_s``, ``energy_j``. With a menu also ``adapter_option``, the label of its row.
+            Otherwise ``samples``, ``keep``, ``dropout``, ``mask_seed`` (below 2^53), ``bandwidth_hz`` or
+            ``subcarriers`` (a list), ``power_w`` (a list, one per sub-carrier, for OFDMA), ``freq_hz``,
+            ``deadline_s``, and what the settings lead to: ``latency_s``, ``energy_j``. With a menu also
+            ``adapter_option``, the label of its row.
 
         Raises
         ------
@@ -151,25 +156,58 @@ def plan_of(
     seed: int = 0,
     round_number: int = 0,
     message: str | None = None,
+    without: Mapping[str, str] | None = None,
 ) -> Plan:
-    """The plan that a result makes for these device ids; ``message`` replaces the result's."""
+    """The plan that a result makes for these device ids.
+
+    Parameters
+    ----------
+    result
+        Of the devices that were planned for; None where nobody is there.
+    devices
+        Ids of everybody who was asked.
+    deadline_s
+        The round's deadline in s.
+    seed, round_number
+        Make the masks' seeds.
+    message
+        Replaces the result's.
+    without
+        Devices that the round was planned without because they are infeasible even alone, each with the budget
+        that it lacks.
+
+    Returns
+    -------
+    Plan
+        Its ``drop`` and ``message`` name these devices, unless that is everybody.
+    """
     settings: dict[str, dict[str, Any]] = {key: {"selected": False, "reason": "not available"} for key in devices}
     if result is None:
         said = "no device is available" if message is None else message
         return Plan(round_number, NO_DEVICES, "", math.inf, -math.inf, math.inf, settings, said)
     rows: Any = dict_from_solution(result.solution())["devices"]
-    for name in result.problem.instance.device_names:
+    instance = result.problem.instance
+    for name in instance.device_names:
         settings[name]["reason"] = (
             "left out at the exclusion penalty" if rows else f"no allocation: {result.status}"
         )
+    without = without or {}
+    for name, why in without.items():
+        settings[name]["reason"] = why
+    samples = dict(zip(instance.device_names, instance.samples.tolist(), strict=True))
     for row in rows:
         if not row["selected"]:
             continue
-        own = {"selected": True} | {key: row[key] for key in _SETTINGS if row[key] is not None}
+        own = {"selected": True, "samples": samples[row["name"]]}
+        own |= {key: row[key] for key in _SETTINGS if row[key] is not None}
         own |= {"mask_seed": mask_seed_of(seed, round_number, row["name"]), "deadline_s": deadline_s}
         if row["adapter_option"] is not None:
             own["adapter_option"] = row["adapter_option"]
         settings[row["name"]] = own
+    said = result.message if message is None else message
+    drop = tuple(without) if set(instance.device_names) - set(without) else ()
+    if drop:
+        said = "\n".join([*filter(None, [said]), *(f"planned without {name}: {without[name]}" for name in drop)])
     return Plan(
         round_number,
         str(result.status.value),
@@ -178,7 +216,8 @@ def plan_of(
         float(result.lower_bound),
         float(result.free_objective),
         settings,
-        result.message if message is None else message,
+        said,
         result.seconds,
+        drop,
         result=result,
     )

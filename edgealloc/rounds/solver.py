@@ -62,13 +62,15 @@ class RoundSolver:
         Options(rel_gap=self.rel_gap)  # checks it
         self._reserve_s = _FIRST_RESERVE * (budget or 0.0)
 
-    def solve(self, instance: Instance) -> Result:
+    def solve(self, instance: Instance, within_s: float | None = None) -> Result:
         """Solve a round.
 
         Parameters
         ----------
         instance
             The round. The last one's allocation is where the method starts, for the devices that are still there.
+        within_s
+            Wall-clock time in s that is left of the round, where that may be less than the time budget.
 
         Returns
         -------
@@ -84,7 +86,9 @@ class RoundSolver:
         clock = Clock()
         problem = Problem(instance)
         start = None if self._last is None else carried(*self._last, instance)
-        limit = None if self.time_budget_s is None else self.time_budget_s - self._reserve_s
+        limit = within_s
+        if self.time_budget_s is not None:
+            limit = min(self.time_budget_s, math.inf if within_s is None else within_s) - self._reserve_s
         result: Result | None = None
         for name, share in self._stages(problem):
             left = None if limit is None else limit - clock.seconds

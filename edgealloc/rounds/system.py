@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgealloc.data.spec import Access, AdapterOption, BoundSpec, UnderfitCurve
-from edgealloc.errors import Fault, InputError
+from edgealloc.errors import Fault, InputError, shown
 from edgealloc.rounds.plan import Plan, mask_seed_of, plan_of
 from edgealloc.units import FloatArray
 
@@ -202,6 +202,10 @@ class DeviceState:
         InputError
             Lists every key that is missing or unknown.
         """
+        if not isinstance(data, Mapping):
+            raise InputError(
+                f"state of {device!r}", [Fault(device, "state", f"<{type(data).__name__}>", "fields by name")]
+            )
         faults = _key_faults(cls, device, data)
         if faults:
             raise InputError(f"state of {device!r}", faults)
@@ -212,41 +216,11 @@ def _key_faults(kind: type, where: str, data: Mapping[str, Any]) -> list[Fault]:
     """Keys that a dataclass does not know, and those without a default that are missing."""
     known = {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(kind)}
     faults = [
-        Fault(where, str(key), "given", "known keys: " + ", ".join(known)) for key in data if key not in known
+        Fault(where, key if isinstance(key, str) else shown(key), "given", "known keys: " + ", ".join(known))
+        for key in data
+        if key not in known
     ]
     faults += [
         Fault(where, key, "missing", "a value") for key, needed in known.items() if needed and key not in data
     ]
-    return faults
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-
-
-def number_faults(system: System, on: Mapping[str, DeviceState], columns: Mapping[str, list[Any]]) -> list[Fault]:
-    """What is not a number at all; whether numbers are in range is for the instance to say."""
-    faults = [
-        Fault("system", key, repr(getattr(system, key)), "a number")
-        for key in ("bandwidth_hz", "noise_psd_dbm_per_hz", "latency_s", "payload_fixed_bits", "payload_lora_bits")
-        if not _is_number(getattr(system, key))
-    ]
-    for key, values in columns.items():
-        if key == "gain":
-            continue
-        for name, value in zip(on, values, strict=True):
-            if not _is_number(value):
-                faults.append(Fault(name, key, repr(value), "a number"))
-    length = None
-    for name, gain in zip(on, columns["gain"], strict=True):
-        many = isinstance(gain, tuple)
-        length = len(gain) if many and length is None else length
-        if not all(map(_is_number, gain if many else (gain,))):
-            faults.append(Fault(name, "gain", repr(gain), "a number, or one per sub-carrier"))
-        elif many != (system.access == "ofdma"):
-            faults.append(Fault(name, "gain", repr(gain), "a list for access ofdma, one number for fdma and rb"))
-        elif many and len(gain) != length:
-            faults.append(
-                Fault(name, "gain", f"{len(gain)} numbers", f"{length} numbers, as the first device has")
-            )
     return faults

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgealloc.errors import Fault, InputError
 
-__all__ = ["NAME_COLUMNS", "Stored", "is_count", "read_array", "read_csv"]
+__all__ = ["NAME_COLUMNS", "Stored", "file_of", "is_count", "read_array", "read_csv"]
 
 SUFFIXES = (".npy", ".npz", ".mat", ".csv")
 NAME_COLUMNS = ("name", "device", "device_name", "id", "client")
@@ -25,6 +25,13 @@ class Stored:
 
     values: Any
     names: list[str] | None = None
+
+
+def file_of(text: str) -> tuple[Path, str]:
+    """The file of ``path`` or ``path:NAME``, and the name or nothing."""
+    head, _, wanted = text.rpartition(":")
+    named = Path(text).suffix.lower() not in SUFFIXES and head
+    return (Path(head), wanted) if named else (Path(text), "")
 
 
 def read_array(source: str | Path) -> Stored:
@@ -46,10 +53,7 @@ def read_array(source: str | Path) -> Stored:
         When the file cannot be read, or it does not say which array is meant.
     """
     text = str(source)
-    path, wanted = Path(text), ""
-    if path.suffix.lower() not in SUFFIXES and ":" in text:
-        head, _, wanted = text.rpartition(":")
-        path = Path(head)
+    path, wanted = file_of(text)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(text, [Fault("file", "path", repr(text), f"a file of {', '.join(SUFFIXES)}")])

@@ -59,6 +59,8 @@ def check_certificate(instance: Instance, certificate: AnyCertificate, *, every:
     found = Found()
     if certificate.instance_name != instance.name:
         found.add("instance", repr(certificate.instance_name), f"{instance.name!r}, the name of the instance")
+    if certificate.lower_bound <= 0.0 and not found.faults:
+        return Proof((), lower_bound=certificate.lower_bound)  # G is a sum of terms, none of them negative
     budget = Budget.of(certificate.size)
     try:
         budget.tree(certificate)
@@ -134,7 +136,8 @@ class Model:
             least = np.maximum(least, bandwidth_line(device, pieces.start, left).at(left).lower())
         if instance.block_hz is not None:
             least = np.nextafter(blocks_at_least(least, instance.block_hz) * instance.block_hz, 0.0)
-        impossible = (least > budget_hz(instance)) | blocked(device, left)
+        silent = instance.gain[pieces.device] == 0.0  # no rate, and something to send at any keep rate
+        impossible = (least > budget_hz(instance)) | blocked(device, left) | silent
         # monotone: what a piece needs at its start it needs everywhere
         zero = kind.of(np.zeros(len(inside)))
         line = Line(line.base.where(inside, zero), line.slope.where(inside, zero), line.touch)
@@ -259,6 +262,7 @@ def _check_leaves(
         node = certificate.nodes[i]
         if node.price_per_hz is None or node.kept_share is None:
             if not model.crowded(box, gone):
+                proved = -math.inf
                 found.add(
                     f"nodes[{i}]", "no prices, and bandwidths that may fit", "prices, or a box where nothing fits"
                 )
@@ -299,6 +303,7 @@ def _common_in(instance: Instance, certificate: Certificate, kind: type[Number])
         if not sum_below(least) > instance.bandwidth_hz:
             text = f"{certificate.cap!r}, where at least {sum_below(least)!r} Hz are needed"
             found.add("cap", text, f"a keep rate that needs more than {instance.bandwidth_hz!r} Hz")
+            top = high  # a cap that is none bounds nothing
     everyone = np.arange(instance.num_devices)
     shares = Shares.of(instance, everyone, np.zeros_like(everyone), kind)
     at, none = np.full(instance.num_devices, touch), kind.of(0.0)

@@ -287,32 +287,36 @@ def _check_spectrum(instance: Instance, finding: Diagnosis, faults: list[Fault],
         notes.append("the best sub-carriers would do for each device alone; overlaps are not examined")
         return False
     band = _usable_hz(instance)
-    low, high = np.zeros(len(tasks)), np.full(len(tasks), band)
+    unit, there = ("Hz", band) if instance.block_hz is None else ("blocks", float(blocks_there(instance)))
+    stated = finding.required / (instance.block_hz or 1.0)
+    low, high, known, lacks = np.zeros(len(tasks)), np.full(len(tasks), band), np.zeros(len(tasks), bool), False
     for _ in range(34):
         middle = 0.5 * (low + high)
         fits = [_any_fits(_with(task, "bandwidth_hz", float(b))) for task, b in zip(tasks, middle, strict=True)]
-        high = np.where([answer is True for answer in fits], middle, high)
+        enough_here = np.array([answer is True for answer in fits])
+        high, known = np.where(enough_here, middle, high), known | enough_here
         low = np.where([answer is False for answer in fits], middle, low)
-        least, enough, there = _blocks(instance, low).sum(), _blocks(instance, high).sum(), band
-        if instance.block_hz is not None:  # numbers of blocks
-            there = blocks_there(instance)
-        if least > there * (1 + MARGIN):
-            if instance.block_hz is None:
-                notes.append(f"proved: devices need more than {least:.6g} Hz, there are {there:.6g} Hz")
-            else:
-                notes.append(f"proved: devices need at least {least:.0f} resource blocks, there are {there}")
-                least *= instance.block_hz
-            if least > finding.required * (1 + 1e-6):
-                text = f"{finding.required!r} (bandwidth_hz)"
-                faults.append(Fault("uplink", "diagnosis.required", text, f"more than {least:.6g}"))
+        least, enough = _blocks(instance, low).sum(), _blocks(instance, high).sum()
+        if least > there * (1 + MARGIN) and not lacks:
+            lacks = True
+            needs = f"at least {least:.0f} resource" if instance.block_hz else f"more than {least:.6g}"
+            notes.append(f"proved: devices need {needs} {unit}, there are {there:.6g}{' Hz' * (unit == 'Hz')}")
+        more, less = least > stated * (1 + 1e-6), bool(known.all()) and enough < stated * (1 - 1e-6) < math.inf
+        if lacks and (more or less):
+            wrong = f"more than {least:.6g} {unit}" if more else f"less would do: {enough:.6g} {unit}"
+            faults.append(Fault("uplink", "diagnosis.required", f"{finding.required!r} (bandwidth_hz)", wrong))
             return True
-        if enough <= there and all(_any_fits(t) for t in tasks):
-            unit = "Hz" if instance.block_hz is None else "blocks"
+        if lacks and enough <= stated * (
+            1 + 1e-6
+        ):  # as is stated, to the digits that are asked for; inf says nothing
+            return True
+        if not lacks and enough <= there and all(_any_fits(t) for t in tasks):
             allowed = f"a spectrum that is too small; {enough:.6g} {unit} are enough"
             faults.append(Fault("uplink", "diagnosis", "bandwidth_hz", allowed))
             return False
-    notes.append("the spectrum is too close to enough to be decided in double precision")
-    return False
+    if not lacks:
+        notes.append("the spectrum is too close to enough to be decided in double precision")
+    return lacks
 
 
 def _blocks(instance: Instance, bandwidth_hz: FloatArray) -> FloatArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgealloc.errors import Fault, InputError
+from edgealloc.errors import Fault, InputError, printable
 
 __all__ = ["Report"]
 
@@ -46,7 +46,8 @@ class Report:
         return not self.faults
 
     def __str__(self) -> str:
-        head = f"{'ACCEPTED' if self.ok else 'REJECTED'}: {self.status} by {self.method} on {self.instance!r}"
+        method, name = printable(self.method), printable(repr(self.instance))  # as the files state them
+        head = f"{'ACCEPTED' if self.ok else 'REJECTED'}: {self.status} by {method} on {name}"
         lines = [head]
         if self.objective is not None:
             lines.append(f"  objective recomputed: {self.objective:.12g}")
@@ -55,5 +56,5 @@ class Report:
         lines += [f"  wrong: {fault}" for fault in self.faults[: InputError.MAX_SHOWN]]
         if len(self.faults) > InputError.MAX_SHOWN:
             lines.append(f"  ... and {len(self.faults) - InputError.MAX_SHOWN} more (see .faults)")
-        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  note: {printable(note)}" for note in self.notes]
         return "\n".join(lines)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from nvflare.app_common.workflows.model_controller import ModelController
 
 from edgealloc import BoundSpec
 from edgealloc.models import AdapterShape, Masks, Update, gather, masks_for, scatter_adapter, slice_adapter
-from edgealloc.rounds import DeviceState, System, plan_round
+from edgealloc.rounds import DeviceState, System, plan_round, plan_valid
 
 A, B = "map.lora_A.weight", "map.lora_B.weight"
 INPUTS, OUTPUTS, RANK, SAMPLES = 12, 10, 3, 40
@@ -112,9 +113,9 @@ class LoDropController(ModelController):
             everybody = self.sample_clients()
             empty = FLModel(params={}, current_round=number)
             found = self.collect("state", {name: empty for name in everybody}, self.state_timeout_s)
-            states = {name: DeviceState(**found[name].meta["state"]) for name in sorted(found)}
-            plan = plan_round(SYSTEM, states, round_number=number)
-            settings = {name: plan.for_device(name) for name in plan.selected}
+            states = {name: found[name].meta.get("state") for name in sorted(found)}
+            plan, refused = plan_valid(partial(plan_round, SYSTEM), states, round_number=number)
+            settings = {} if plan is None else {name: plan.for_device(name) for name in plan.selected}
             masks = {name: masks_for(SHAPE, own["keep"], own["mask_seed"]) for name, own in settings.items()}
             replies = self.collect(
                 "train",
@@ -128,10 +129,18 @@ class LoDropController(ModelController):
                 },
                 self.timeout_s,
             )
-            updates = {name: Update(r.params, masks[name], r.meta["samples"]) for name, r in replies.items()}
-            gathered = gather(adapter, updates)
+            updates = {
+                name: Update(reply.params, masks[name], reply.meta.get("samples"))
+                for name, reply in replies.items()
+                if name in masks
+            }
+            samples = {name: own["samples"] for name, own in settings.items()}
+            gathered = gather(adapter, updates, samples=samples, masks=masks)
             adapter = gathered.state
-            history.append({"plan": plan.to_json(), "weights": gathered.weights, "rejected": gathered.rejected})
+            row = {"plan": None if plan is None else plan.to_json(), "refused": refused}
+            history.append(
+                row | {"weights": gathered.weights, "rejected": gathered.rejected, "noted": gathered.noted}
+            )
         np.savez(Path(self.out) / "model.npz", **adapter)
         (Path(self.out) / "history.json").write_text(json.dumps(history, indent=1))
 

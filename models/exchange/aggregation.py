@@ -103,16 +103,20 @@ def _weights(updates: Sequence[Update], rule: Aggregation) -> WireArray:
     Raises
     ------
     ValueError
-        If a device has no samples.
+        If a device has no samples, or all together have more than a double holds.
     """
     raw = np.array([u.samples if rule.weighting == "samples" else 1.0 for u in updates], dtype=float)
-    if not np.all(raw > 0):
-        raise ValueError("every reporting device needs a positive number of samples")
-    return np.asarray(raw / raw.sum())
+    with np.errstate(over="ignore"):
+        total = raw.sum()
+    if not (np.all(raw > 0) and np.isfinite(total)):
+        raise ValueError("every reporting device needs a positive number of samples, and a finite one")
+    return np.asarray(raw / total)
 
 
 def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> Merged:
-    """Merge the updates of one round.
+    """Merge the updates of one round, all of which are trusted.
+
+    What came over a network goes through :func:`edgealloc.models.exchange.replies.gather`, which looks first.
 
     Parameters
     ----------
@@ -157,7 +161,7 @@ def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> 
             if rule.correction == "exact":
                 residual[layer] = target - b @ a
             else:
-                state[b_name(layer)] = _fair_b(target, a, b, rule.fair_ridge).astype(np.float32)
+                state[b_name(layer)] = _fair_b(target, a, b, rule.fair_ridge).astype(previous[b_name(layer)].dtype)
     return Merged(state, residual)
 
 

@@ -7,11 +7,11 @@ client gets ``slice_adapter(state, masks)``, trains it, and sends it back; the s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from edgealloc.models.exchange.aggregation import Aggregation, Update, aggregate
+from edgealloc.models.exchange.aggregation import Aggregation, Merged, Update, aggregate
 from edgealloc.models.exchange.dropout import (
     Masks,
     Method,
@@ -21,9 +21,17 @@ from edgealloc.models.exchange.dropout import (
     scatter_adapter,
     slice_adapter,
 )
+from edgealloc.models.exchange.faults import (
+    BadReplyError,
+    change_of,
+    check_server,
+    read_reply,
+    root_mean_square,
+)
 from edgealloc.models.exchange.wire import AdapterShape, State, WireArray, canonical_state, pack, unpack
 
 __all__ = [
+    "LARGEST_CHANGE",
     "AdapterShape",
     "Aggregation",
     "Gathered",
@@ -66,6 +74,9 @@ def masks_for(shape: AdapterShape, keep: float, mask_seed: int, method: Method =
     return draw_masks(shape, keep, np.random.default_rng(mask_seed), method)
 
 
+LARGEST_CHANGE = 30.0  # how it was chosen: docs/embedding.md, *Replies that lie*
+
+
 @dataclass(frozen=True, slots=True)
 class Gathered:
     """The server's new adapter and whose answers made it.
@@ -73,7 +84,7 @@ class Gathered:
     Parameters
     ----------
     state
-        Merged adapter, full size (A [rank, n_in], B [n_out, rank]); the previous one where nobody answered.
+        Merged adapter, full size (A [rank, n_in], B [n_out, rank]), finite; the previous one if nobody answered.
     base_residual
         Per layer, dW [n_out, n_in] to be added to the base weight
         (:class:`edgealloc.models.exchange.aggregation.Merged`).
@@ -81,12 +92,15 @@ class Gathered:
         Weight of every device that counts, summing to one; empty where nobody answered.
     rejected
         Devices whose reply was not used, each with the reason.
+    noted
+        Devices whose reply was used although it claims another number of samples than the plan has, with both.
     """
 
     state: dict[str, WireArray]
     base_residual: dict[str, WireArray]
     weights: dict[str, float]
     rejected: dict[str, str]
+    noted: dict[str, str] = field(default_factory=dict)
 
 
 def gather(
@@ -95,8 +109,13 @@ def gather(
     rule: Aggregation | None = None,
     *,
     sends_a: bool = True,
+    samples: Mapping[str, float] | None = None,
+    masks: Mapping[str, Masks] | None = None,
+    largest_change: float = LARGEST_CHANGE,
 ) -> Gathered:
     """Merge the replies that came; a reply that is broken is left out by name and never poisons the rest.
+
+    Nothing that a reply may be raises. What it does not protect from is in docs/embedding.md, *Replies that lie*.
 
     Parameters
     ----------
@@ -108,46 +127,77 @@ def gather(
         How to merge; :class:`~edgealloc.models.exchange.aggregation.Aggregation` by default.
     sends_a
         False where A is frozen and not sent (FFA-LoRA).
+    samples
+        The plan's sample counts by device (:attr:`edgealloc.rounds.plan.Plan.samples`), which weigh the replies;
+        what a reply claims is then only noted where it differs. A device without a count was not asked and is
+        rejected. None: claims up to 1e9 are believed.
+    masks
+        What the server drew, by device; a reply of other masks is rejected, as is a device without. None: the
+        replies' own are believed.
+    largest_change
+        A reply is rejected whose change, as a root mean square over its entries, exceeds both this many times that
+        of the adapter itself and this many times the median change of the others. Infinite: no such bound.
 
     Returns
     -------
     Gathered
         The merged adapter, and which devices it is made of.
+
+    Raises
+    ------
+    InputError
+        For a fault of the server's own: an adapter that is not finite floating point, counts that are none.
+    ValueError
+        For a bound that is not a number > 0.
     """
+    if not largest_change > 0.0:
+        raise ValueError(f"largest_change {largest_change!r}: must be a number > 0")
+    check_server(previous, samples)
     rule = rule or Aggregation()
-    expected = {name for name in previous if sends_a or ".lora_A." not in name}
-    rejected = {}
     good: dict[str, Update] = {}
-    for device in sorted(replies):
-        why = _fault_of(previous, expected, replies[device])
-        if why:
-            rejected[device] = why
-        else:
-            good[device] = replies[device]
-    merged = aggregate(previous, list(good.values()), rule)
+    rejected, noted = dict[str, str](), dict[str, str]()
+    for device in sorted(replies, key=str):
+        if any(known is not None and device not in known for known in (samples, masks)):
+            rejected[device] = "it was not asked in this round"
+            continue
+        drawn, count = (
+            None if masks is None else masks[device],
+            None if samples is None else float(samples[device]),
+        )
+        try:
+            update = read_reply(previous, replies[device], sends_a=sends_a, masks=drawn, counted=count is not None)
+        except BadReplyError as error:
+            rejected[device] = str(error)
+            continue
+        if count is not None and update.samples != count:
+            noted[device] = f"claims {update.samples:g} samples, counted with the plan's {count:g}"
+            update = replace(update, samples=count)
+        good[device] = update
+    moved = {device: change_of(previous, update) for device, update in good.items()}
+    usual = root_mean_square(previous.values())
+    for device, change in moved.items():
+        others = [other for name, other in moved.items() if name != device]
+        limit = largest_change * max(usual, float(np.median(others)) if others else 0.0)
+        if change > limit > 0.0:
+            rejected[device] = f"it changes the adapter by {change:.3g} (root mean square), at most {limit:.3g}"
+            del good[device]
+    while (merged := _merged(previous, good, rule)) is None:
+        device = max(good, key=moved.__getitem__)
+        rejected[device] = "merged with the others it makes numbers that are not finite"
+        del good[device]
     raw = np.array([u.samples if rule.weighting == "samples" else 1.0 for u in good.values()])
     shares = (raw / raw.sum()).tolist() if good else []
-    return Gathered(merged.state, merged.base_residual, dict(zip(good, shares, strict=True)), rejected)
+    weights = dict(zip(good, shares, strict=True))
+    used = {device: why for device, why in noted.items() if device in weights}
+    return Gathered(merged.state, merged.base_residual, weights, dict(sorted(rejected.items())), used)
 
 
-def _fault_of(previous: State, expected: set[str], update: Update) -> str:
-    """Why a reply cannot be used; empty if it can."""
-    if not (np.isfinite(update.samples) and update.samples > 0):
-        return f"samples is {update.samples!r}, must be a finite number > 0"
-    missing, unknown = sorted(expected - set(update.slices)), sorted(set(update.slices) - expected)
-    if missing or unknown:
-        return f"tensors missing: {missing}; not known: {unknown}"
-    for name, piece in update.slices.items():
-        shape = list(np.shape(previous[name]))
-        found = update.masks.of(name)
-        if found is not None:
-            axis, kept = found
-            if len(kept) != shape[axis]:
-                return f"{name}: the mask has {len(kept)} entries, the adapter {shape[axis]}"
-            shape[axis] = int(np.sum(kept))
-        if list(np.shape(piece)) != shape:
-            return f"{name}: shape {list(np.shape(piece))}, the masks make it {shape}"
-        if not np.all(np.isfinite(piece)):
-            bad = int(np.sum(~np.isfinite(piece)))
-            return f"{name}: {bad} of {np.size(piece)} numbers are not finite"
-    return ""
+def _merged(previous: State, good: Mapping[str, Update], rule: Aggregation) -> Merged | None:
+    """The merge; None if it is not finite, which it always is of nobody."""
+    try:
+        with np.errstate(all="ignore"):
+            merged = aggregate(previous, list(good.values()), rule)
+    except (ArithmeticError, np.linalg.LinAlgError):
+        return None
+    arrays = [*merged.state.values(), *merged.base_residual.values()]
+    return merged if all(np.all(np.isfinite(array)) for array in arrays) else None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgealloc.files.disk import make_folder, write_file
 from edgealloc.models.exchange.wire import WireArray
 
 
@@ -65,11 +66,10 @@ def save(path: Path, fingerprint: str, standing: Standing) -> None:
         arrays |= {f"{place}/state/{name}": value for name, value in point.state.items()}
         arrays |= {f"{place}/residual/{name}": value for name, value in point.residual.items()}
     meta = json.dumps({"fingerprint": fingerprint, "records": standing.records})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(path.name + ".part")
-    with scratch.open("wb") as file:
-        np.savez(file, meta=np.array(meta), **arrays)
-    os.replace(scratch, path)
+    buffer = BytesIO()
+    np.savez(buffer, meta=np.array(meta), **arrays)
+    make_folder(path.parent)
+    write_file(buffer.getvalue(), path)
 
 
 def load(path: Path, fingerprint: str) -> Standing | None:

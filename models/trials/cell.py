@@ -16,9 +16,11 @@ import numpy as np
 from edgealloc.api import solve
 from edgealloc.data.instance import Instance
 from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageError, StatusError
+from edgealloc.files.disk import make_folder, write_file
 from edgealloc.formulation.result import Result
 from edgealloc.models.trials.plans import Solve, admission, stragglers
 from edgealloc.models.trials.validate import Plan, Validation, markdown, plan_from_result
+from edgealloc.report.canvas import save_figure
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions
 
@@ -175,17 +177,15 @@ def save(
     name
         Of the files, without ending.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     paths = [folder / f"{name}{ending}" for ending in (".csv", "-curves.csv", ".md")]
     for path, frame in ((paths[0], seen.to_frame()), (paths[1], seen.curve_frame())):
-        frame.to_csv(path, index=False, lineterminator="\n")
-    paths[2].write_text(f"{markdown(seen)}\n```\n{verdict(seen)}\n```\n", encoding="utf-8")
+        write_file(frame.to_csv(index=False, lineterminator="\n"), path)
+    write_file(f"{markdown(seen)}\n```\n{verdict(seen)}\n```\n", paths[2])
     try:
         from edgealloc.models.trials.picture import plot_validation
 
         page = plot_validation(seen, title, slack)
     except MissingPackageError:
         return paths
-    paths.append(folder / f"{name}.png")
-    page.savefig(paths[-1], dpi=100)
-    return paths
+    return [*paths, save_figure(page, folder / f"{name}.png", dpi=100)]

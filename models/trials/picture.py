@@ -9,6 +9,7 @@ import numpy as np
 from edgealloc.errors import needs
 from edgealloc.models.trials.sweep import half_width
 from edgealloc.models.trials.validate import Validation
+from edgealloc.report.canvas import caption
 from edgealloc.units import FloatArray
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _curve(axis: Any, validation: Validation, name: str, key: str, colour: str, 
     x = np.array([group[0][key] for group in groups])
     mean = np.array([np.mean([r["test_loss"] for r in group]) for group in groups])
     width = np.nan_to_num([half_width([r["test_loss"] for r in group]) for group in groups])
-    axis.plot(x, mean, color=colour, marker=marker, markersize=4, label=name)
+    axis.plot(x, mean, color=colour, marker=marker, markersize=4, label=caption(name))
     if min(map(len, groups)) >= _BAND_SEEDS:
         axis.fill_between(x, mean - width, mean + width, color=colour, alpha=0.15, linewidth=0)
         return
@@ -107,7 +108,7 @@ def _bound(axis: Any, validation: Validation, slack: float) -> None:
     for i, (values, marker, label) in enumerate(points):
         axis.plot(place - 0.05 + 0.1 * i, values, marker, markersize=5 + 3 * (marker != "s"), label=label)
     _frame_means(axis, np.concatenate([loss, *(values for values, _, _ in points)]))
-    axis.set_xticks(place, [r["plan"] for r in rows], rotation=20, ha="right")
+    axis.set_xticks(place, [caption(r["plan"]) for r in rows], rotation=20, ha="right")
     axis.set(ylabel="nats")
     axis.grid(alpha=0.3, axis="y")
     axis.legend(fontsize=9)

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from edgealloc.files.disk import make_folder, write_file
 from edgealloc.models.exchange.aggregation import Aggregation
 from edgealloc.models.training.client import FederatedOptions
 from edgealloc.models.training.federated import run
 from edgealloc.models.training.task import Setup, Task, build_task
+from edgealloc.report.tables import markdown_cell
 
 RULES: Mapping[str, FederatedOptions] = {
     "zero-filled": FederatedOptions(),
@@ -52,10 +54,10 @@ def read_records(store: Path) -> list[Record]:
 
 def append_record(store: Path, record: Record) -> None:
     """Append one line; a last line that was cut off is removed first."""
-    store.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(store.parent)
     if store.exists() and not store.read_text(encoding="utf-8").endswith("\n"):
         whole = "".join(json.dumps(r) + "\n" for r in read_records(store))
-        store.write_text(whole, encoding="utf-8")
+        write_file(whole, store)
     with store.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
 
@@ -207,8 +209,8 @@ def markdown(rows: Iterable[Record]) -> str:
     for r in rows:
         mark = "**" if r["test_loss"] == least.get((r["data"], r["rule"])) else ""
         lines.append(
-            f"| {r['data']} | {r['rule']} | {r['dropout']:g} | {r['seeds']} | {r['train_loss']:.3f} "
-            f"| {mark}{r['test_loss']:.3f}{mark} | {r['test_loss_ci95']:.3f} | {r['test_accuracy']:.3f} "
-            f"| {r['best_test_loss']:.3f} |"
+            f"| {markdown_cell(r['data'])} | {r['rule']} | {r['dropout']:g} | {r['seeds']} "
+            f"| {r['train_loss']:.3f} | {mark}{r['test_loss']:.3f}{mark} | {r['test_loss_ci95']:.3f} "
+            f"| {r['test_accuracy']:.3f} | {r['best_test_loss']:.3f} |"
         )
     return "\n".join(lines) + "\n"

@@ -19,6 +19,7 @@ from edgealloc.models.training.client import FederatedOptions
 from edgealloc.models.training.federated import run
 from edgealloc.models.training.task import Setup, build_task
 from edgealloc.models.trials.sweep import Record, append_record, half_width, read_records, run_key
+from edgealloc.report.tables import markdown_cell
 from edgealloc.units import BoolArray, FloatArray
 
 if TYPE_CHECKING:
@@ -312,8 +313,8 @@ def markdown(validation: Validation) -> str:
     ]
     for r in sorted(validation.table(), key=lambda row: row["test_loss"]):
         lines.append(
-            f"| {r['plan']} | {r['reporting']} | {r['round_s']:.2f} | {r['round_j']:.2f} | {r['test_loss']:.3f} "
-            f"| {r['test_loss_ci95']:.3f} | {r['test_accuracy']:.3f} | {r['train_loss']:.3f} "
-            f"| {r['best_test_loss']:.3f} | {r['bound']:.3f} |"
+            f"| {markdown_cell(r['plan'])} | {r['reporting']} | {r['round_s']:.2f} | {r['round_j']:.2f} "
+            f"| {r['test_loss']:.3f} | {r['test_loss_ci95']:.3f} | {r['test_accuracy']:.3f} "
+            f"| {r['train_loss']:.3f} | {r['best_test_loss']:.3f} | {r['bound']:.3f} |"
         )
     return "\n".join(lines) + "\n"

@@ -13,9 +13,10 @@ from edgealloc.certificate.prices import Certificate, Node, Pieces, Planes
 from edgealloc.data.instance import Instance
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.certify.planes import planes_at
+from edgealloc.solvers.fdma.diagnose import no_level_in_common
 from edgealloc.solvers.separable.choices import Choices
 from edgealloc.units import FloatArray, IntArray
-from edgealloc.verify.certificate import Model
+from edgealloc.verify.certificate import Model, budget_hz, least_of
 from edgealloc.verify.proof.cover import levels_of, options_of, root_box
 from edgealloc.verify.proof.enclosures import Intervals
 
@@ -38,19 +39,31 @@ def infeasible_certificate(problem: Problem) -> Certificate:
         One piece per device and menu row, unchecked.
     """
     instance, choices = problem.instance, Choices.of(problem)
+    if no_level_in_common(instance):
+        return _of_nothing(instance, choices)
     left = _least(instance)[choices.device]
     option = np.asarray(np.maximum(choices.option, 0), dtype=np.intp)
     assert all(row in options_of(instance, int(k)) for k, row in zip(choices.device, option, strict=True))
     best, least = _planes(choices, left), np.full(len(left), -np.inf)
     for nearer in _NEARER:
         planes = _planes(choices, left * nearer)
-        needs = _needs(instance, _certificate(instance, choices, option, left, planes))
+        needs = _needs(instance, _certificate(instance, choices.device, option, left, planes))
         better = needs > least
         least = np.where(better, needs, least)
         best = Planes(*(np.where(better, getattr(planes, n), getattr(best, n)) for n in Planes.__slots__))
-        if np.all(np.isposinf(least)):
-            break
-    return _certificate(instance, choices, option, left, best)
+        each = least_of(choices.device, least, instance.num_devices)
+        if np.any(np.isposinf(each)) or each.sum() > (1.0 + 1e-9) * budget_hz(instance):
+            break  # that is a proof
+    return _certificate(instance, choices.device, option, left, best)
+
+
+def _of_nothing(instance: Instance, choices: Choices) -> Certificate:
+    """No device needs a piece where no level is allowed: the others than the first have none."""
+    first = choices.device == 0
+    option = np.asarray(np.maximum(choices.option, 0), dtype=np.intp)[first]
+    left, planes = instance.keep_min[choices.device[first]], _planes(choices, instance.keep_min[choices.device])
+    planes = Planes(*(getattr(planes, name)[first] for name in Planes.__slots__))
+    return _certificate(instance, choices.device[first], option, left, planes)
 
 
 def _least(instance: Instance) -> FloatArray:
@@ -70,14 +83,14 @@ def _planes(choices: Choices, keep: FloatArray) -> Planes:
 
 
 def _certificate(
-    instance: Instance, choices: Choices, option: IntArray, left: FloatArray, planes: Planes
+    instance: Instance, device: IntArray, option: IntArray, left: FloatArray, planes: Planes
 ) -> Certificate:
-    """One node with a piece per mode from ``left`` [R] on, under planes [R]."""
+    """One node with a piece per mode, of ``device`` and ``option`` [R], from ``left`` [R] on, under planes [R]."""
     pieces = Pieces(
-        device=choices.device,
+        device=device,
         option=option,
         left=left,
-        right=np.maximum(instance.keep_max[choices.device], left),
+        right=np.maximum(instance.keep_max[device], left),
         line=planes,
         start=planes if instance.access == "rb" else None,
     )

@@ -20,6 +20,7 @@ from edgealloc.solvers.base import Control
 from edgealloc.solvers.certify.guess import Guesses
 from edgealloc.solvers.certify.late import in_time
 from edgealloc.solvers.certify.leaf import Leaf
+from edgealloc.solvers.fdma.diagnose import no_level_in_common
 from edgealloc.solvers.ofdma.box import OfdmaBox
 from edgealloc.solvers.ofdma.box import Region as Boxed
 from edgealloc.solvers.ofdma.cell import OfdmaCell
@@ -51,6 +52,9 @@ def ofdma_certificate(result: Result, control: Control) -> SubcarrierCertificate
     """
     instance, proof = result.problem.instance, result.proof
     assert isinstance(proof, OfdmaProof)
+    if no_level_in_common(instance):  # nobody has a keep rate to show a part for: all are left out
+        free, all_out = np.zeros(proof.cell.subcarriers), np.ones(instance.num_devices)
+        return SubcarrierCertificate(instance.name, math.inf, (Branch(-1, None, free, 0.0, all_out),))
     counting = proof.cell.counting
     nodes, leaves = _tree(proof, control)
     claim = result.lower_bound

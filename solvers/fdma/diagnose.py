@@ -39,7 +39,7 @@ from edgealloc.solvers.row import (
 )
 from edgealloc.units import BoolArray, FloatArray, IntArray
 
-__all__ = ["diagnose", "diagnose_problem"]
+__all__ = ["diagnose", "diagnose_problem", "no_level_in_common"]
 
 MAX_DEVICES = 20  # a diagnosis each; the rest is counted
 
@@ -74,11 +74,7 @@ def diagnose_problem(problem: Problem) -> tuple[Diagnosis, ...]:
     inst = problem.instance
     least = _least_keeps(inst)
     if least is None:
-        message = (
-            "common_keep needs a keep level that all devices share and may take, and there is none; give them "
-            "keep_levels in common or allow selection"
-        )
-        return (Diagnosis(None, "keep_levels", 0.0, math.inf, message),)
+        return no_level_in_common(inst)
     needed, enough = np.full((2, inst.num_devices), math.inf)
     menus = inst.adapter_options or (None,) * inst.num_devices
     for row in range(max((len(menu) for menu in menus if menu), default=1)):
@@ -101,6 +97,17 @@ def diagnose_problem(problem: Problem) -> tuple[Diagnosis, ...]:
         return (_crowded(inst, needed, required if sure else math.inf),)
     message = f"the spectrum of {inst.bandwidth_hz:.6g} Hz is too small for the allowed keep rates"
     return (Diagnosis(None, "bandwidth_hz", inst.bandwidth_hz, math.inf, message),)
+
+
+def no_level_in_common(inst: Instance) -> tuple[Diagnosis, ...]:
+    """The finding where all devices must have one keep rate and their levels allow none; empty otherwise."""
+    if inst.exclusion_penalty is not None or _least_keeps(inst) is not None:
+        return ()
+    message = (
+        "common_keep needs a keep level that all devices share and may take, and there is none; give them "
+        "keep_levels in common or allow selection"
+    )
+    return (Diagnosis(None, "keep_levels", 0.0, math.inf, message),)
 
 
 def _least_keeps(inst: Instance) -> FloatArray | None:
@@ -191,6 +198,7 @@ def _blocked_device(inst: Instance, k: int, device: Alone) -> list[Diagnosis]:
     return [Diagnosis(name, budget, available[budget], math.inf, message) for budget in names]
 
 
+@np.errstate(over="ignore")  # what is hopeless may overflow
 def _reason(inst: Instance, k: int, device: Alone) -> tuple[str, str]:
     """The budget that lacks first in the easiest menu row, and a sentence without its subject."""
     if inst.gain[k] == 0.0:

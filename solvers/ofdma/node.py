@@ -21,7 +21,7 @@ from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps, share
 from edgealloc.solvers.ofdma.master import Master, MasterPoint
 from edgealloc.solvers.ofdma.pricing.mode import Ask, price_mode
 from edgealloc.solvers.ofdma.start import improved
-from edgealloc.solvers.search.engine import Found
+from edgealloc.solvers.search.engine import Found, cutoff_at
 from edgealloc.units import BoolArray, FloatArray
 
 _SMOOTH = 0.3  # weight of the best prices so far in the next prices
@@ -223,7 +223,7 @@ class OfdmaNode:
         n = master.count
         usable = region.usable(master)
         priced = master.cost[:n] + prices.nu * master.kept[:n] + master.mask[:n] @ prices.mu
-        threshold = np.full(cell.devices, NO_SET * max(cell.size, 2e-3 * cell.worst))
+        threshold = np.full(cell.devices, NO_SET * cell.dear)  # what the master pays a device without a set
         np.minimum.at(threshold, master.device[:n][usable], priced[usable])
         least = np.full(cell.devices, np.inf)
         tolerance = max(_CUT_TOLERANCE * cell.size, 0.1 * step)
@@ -333,7 +333,7 @@ class OfdmaNode:
         if value < self.upper:
             self.upper = value
             self.found.append(Found(value, plan, source))
-            self.cutoff = min(self.cutoff, value - self.rel_gap * abs(value))
+            self.cutoff = min(self.cutoff, cutoff_at(value, self.rel_gap))
 
     def _report(self) -> None:
         bound = min(self.bound, self.upper)

@@ -13,6 +13,7 @@ from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.ending import infeasible, nothing_found, proven, unsolved
+from edgealloc.solvers.fdma.diagnose import no_level_in_common
 from edgealloc.solvers.ofdma.allocation import allocation_of, assignment_of
 from edgealloc.solvers.ofdma.box import OfdmaBox, Region, root_box
 from edgealloc.solvers.ofdma.cell import Assignment, OfdmaCell
@@ -51,7 +52,7 @@ def search_ofdma(problem: Problem, options: Options) -> tuple[Result, Outcome[As
     cell = OfdmaCell.of(problem)
     log = SearchLog("bnb", problem.instance.name, options.log)
     with Control(replace(options, log=False)) as control:
-        findings = blocked_devices(cell)
+        findings = no_level_in_common(problem.instance) or blocked_devices(cell)
         if findings:
             result = infeasible(problem, "bnb", control, findings)
             return replace(result, proof=OfdmaProof(cell.feasibility())), None

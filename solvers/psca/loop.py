@@ -149,10 +149,12 @@ class Search:
             # a curve's tangent need not lie above it: bend the model until the step does go down
             if curve > 0.0:
                 table[:, dev.CURVE] = curve * np.abs(table[:, dev.SLOPE])
-            found = self.route(SubProblem(model, at, table, linear, lower, upper, self.elastic, gap))
+            found = self.route(SubProblem(model, at, table, linear, lower, upper, self.elastic, gap, self.control))
             after = self._settle(found.next)
             value = self.penalised(after)
             if value <= before + gap * 10.0 or model.problem.underfit.name in ("inverse-keep", "perturbation"):
+                break
+            if self.control.stopped():
                 break
         self.steps += 1
         self.prices, self.residual = found.prices, found.residual

@@ -150,6 +150,16 @@ class Model:
             out[o, i] = _cap(self.rows[o, i], self.band, sorted_inverse[i], sorted_share[i])
         return out
 
+    def caps_of(self, device: int, share: FloatArray) -> FloatArray:
+        """Largest keep rate of one device per menu row on its shares [M]; -2 without such a row. Shape [O]."""
+        order = self.order[device]
+        inverse, sorted_share = self.inverse_w[device, order], share[order]
+        most = [
+            _cap(row, self.band, inverse, sorted_share)[0] if has else -2.0
+            for row, has in zip(self.rows[:, device], self.has_row[:, device], strict=True)
+        ]
+        return np.array(most)
+
     def table(self, option: IntArray, y: FloatArray) -> FloatArray:
         """Device table of the sub-problem at an iterate; linear terms are left to the caller. Shape [K, 19]."""
         problem, inst = self.problem, self.problem.instance

@@ -240,21 +240,29 @@ def _common_plan(problem: Problem, caps: FloatArray) -> Plan | None:
         if lists:
             rates = np.array(sorted(s for s in set.intersection(*lists) if low <= s <= cap))
         for turn in range(1 if lists else 4):
-            found = []
-            for s in rates:
-                fine = np.where(selected, s, 0.0)
-                rows = np.where(menu & selected, _least_factor(problem, caps, s), -1)
-                rows = np.where(menu, np.maximum(rows, 0), -1)
-                found.append(Plan(fine, rows, selected, problem.objective(fine, selected, np.maximum(rows, 0))))
-            if not found:
+            if not len(rates):
                 break
-            i = min(range(len(found)), key=lambda j: found[j].value)
-            if best is None or found[i].value < best.value:
-                best = found[i]
+            i = int(np.argmin(_group_values(problem, caps, rates, selected)))
+            keep = np.where(selected, rates[i], 0.0)
+            rows = np.where(menu & selected, _least_factor(problem, caps, rates[i]), -1)
+            rows = np.where(menu, np.maximum(rows, 0), -1)
+            value = problem.objective(keep, selected, np.maximum(rows, 0))
+            if best is None or value < best.value:
+                best = Plan(keep, rows, selected, value)
             if len(rates) == 1 or turn == 3:
                 break
             rates = np.linspace(rates[max(i - 1, 0)], rates[min(i + 1, len(rates) - 1)], 33)
     return best
+
+
+def _group_values(problem: Problem, caps: FloatArray, rates: FloatArray, selected: BoolArray) -> FloatArray:
+    """The bound G of those who take part, each in its row of least underfitting, at common rates. Shapes [R]."""
+    factor = np.where(caps >= rates[:, None, None], factors(problem, len(caps)), math.inf).min(axis=1)
+    cost = np.where(selected, own_cost(problem, np.where(selected, factor, 1.0), rates[:, None], 0.0), 0.0)
+    total = cost.sum(axis=1) + float(np.sum(out_cost(problem), where=~selected))
+    if problem.pooled:
+        total += problem.stability.value(np.square(rates) * float(problem.instance.weights @ selected))
+    return np.asarray(total)
 
 
 def _least_factor(problem: Problem, caps: FloatArray, keep: float) -> IntArray:

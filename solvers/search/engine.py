@@ -23,14 +23,15 @@ from edgealloc.solvers.base import Control
 from edgealloc.solvers.search.record import Record
 from edgealloc.solvers.search.tree import Fate, Node, Tree
 
-__all__ = ["Found", "Outcome", "Relaxation", "Relaxed", "branch_and_bound"]
+__all__ = ["Found", "Outcome", "Relaxation", "Relaxed", "branch_and_bound", "cutoff_at"]
 
 Box = TypeVar("Box")
 Point = TypeVar("Point")
 
 # A child is dived into while its parent's bound is within this share of the gap above the best bound.
 _DIVE_WITHIN = 0.25
-_ROUNDING = 1e-14  # of a gap, so that a node closed at the cutoff is within the gap when it is computed again
+_ROUNDING = 1e-14  # of a value, so that a node closed at the cutoff is within the gap when it is computed again
+_SPARE = 1e-3  # of a gap: a certificate may prove a few digits less than the search did, and still the gap
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,7 @@ def branch_and_bound(
         return math.inf if best is None else best.value
 
     def cutoff() -> float:
-        return upper() - max(rel_gap - _ROUNDING, 0.0) * abs(upper()) if best is not None else math.inf
+        return cutoff_at(upper(), rel_gap)
 
     def lower() -> float:
         open_bound = min(frontier.bound(), current[0].bound if current else math.inf)
@@ -235,6 +236,26 @@ def branch_and_bound(
         if watch is not None:
             watch(snapshot)
     return Outcome(best, lower(), nodes, tree, current is None)
+
+
+def cutoff_at(upper: float, rel_gap: float) -> float:
+    """The bound at which a box need not be searched further when the incumbent is worth ``upper``.
+
+    Parameters
+    ----------
+    upper
+        Value of the incumbent; ``inf`` without one.
+    rel_gap
+        The relative gap asked for; it is closed with a little to spare.
+
+    Returns
+    -------
+    float
+        A bound whose gap to ``upper`` is below ``rel_gap``; ``inf`` without an incumbent.
+    """
+    if math.isinf(upper):
+        return math.inf
+    return upper - max(min((1.0 - _SPARE) * rel_gap, rel_gap - _ROUNDING), 0.0) * abs(upper)
 
 
 def _dive(bound: float, best_bound: float, upper: float) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgealloc.data.outcome import Snapshot
+from edgealloc.files.disk import write_file
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.search.tree import Fate, Tree
 
@@ -109,6 +110,11 @@ def write_trace(trace: Iterable[Snapshot], path: str | Path) -> Path:
     -------
     Path
         The file.
+
+    Raises
+    ------
+    InputError
+        When it cannot be written.
     """
     lines = []
     for snapshot in trace:
@@ -118,5 +124,4 @@ def write_trace(trace: Iterable[Snapshot], path: str | Path) -> Path:
                 {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields.items()}
             )
         )
-    Path(path).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    return Path(path)
+    return write_file("".join(line + "\n" for line in lines), path)

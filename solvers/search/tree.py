@@ -8,6 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgealloc.report.canvas import new_figure, save_figure
+
 if TYPE_CHECKING:
     import networkx as nx
 
@@ -134,12 +136,12 @@ def draw(tree: Tree, path: str | Path) -> Path:
     -------
     Path
         The file.
+
+    Raises
+    ------
+    InputError, MissingPackageError
+        When it cannot be written; without matplotlib.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     place = _places(tree)
     bounds = [node.bound for node in tree.nodes if math.isfinite(node.bound)]
     top = max([*bounds, *(n.found for n in tree.nodes if math.isfinite(n.found))], default=1.0)
@@ -148,7 +150,8 @@ def draw(tree: Tree, path: str | Path) -> Path:
     def height(value: float) -> float:
         return min(max(value, bottom), top)
 
-    figure, axes = plt.subplots(figsize=(9, 6), layout="constrained")
+    figure = new_figure(9, 6)
+    axes = figure.subplots()
     for node in tree.nodes:
         if node.parent >= 0:
             above = tree.nodes[node.parent]
@@ -167,9 +170,7 @@ def draw(tree: Tree, path: str | Path) -> Path:
     axes.set_ylabel("lower bound")
     axes.set_title(f"search tree: {len(tree.nodes)} nodes, depth {tree.depth}")
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-    return Path(path)
+    return save_figure(figure, path, dpi=150)
 
 
 def _places(tree: Tree) -> dict[int, float]:

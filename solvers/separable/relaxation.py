@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgealloc.solvers.base import Control
-from edgealloc.solvers.search.engine import Found, Relaxation, Relaxed
+from edgealloc.solvers.search.engine import Found, Relaxation, Relaxed, cutoff_at
 from edgealloc.solvers.separable.choices import OUT, Choices
 from edgealloc.solvers.separable.pieces import Pieces
 from edgealloc.solvers.separable.plans import Plan, fill_up, mixed_plan, plan_value
@@ -156,7 +156,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
                     if value < upper:
                         upper = value
                         found.append(Found(value, plan, plan.source))
-                cutoff = min(cutoff, upper - self.rel_gap * abs(upper))
+                cutoff = min(cutoff, cutoff_at(upper, self.rel_gap))
                 if box == self.root():
                     self._fix(priced, cutoff)
                 continue

@@ -59,6 +59,15 @@ def test_options_that_shape_a_random_cell_are_refused_and_the_other_way_round(ta
     assert "go with --from" in _run("new", "--gains", "g.npy").stderr
 
 
+def test_no_input_is_overwritten(table: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "gains.npz", H=GAIN)
+    own = ("new", "--from", table, "--set", "bandwidth_hz=6e4", "--gains", f"{tmp_path / 'gains.npz'}:H", "--out")
+    for out in (table, tmp_path / "gains.npz"):
+        before = out.read_bytes()
+        assert _run(*own, out).exit_code == 2
+        assert out.read_bytes() == before
+
+
 def test_a_likely_mistake_of_unit_is_said(table: Path, tmp_path: Path) -> None:
     done = _run("new", "--from", table, "--gains", tmp_path / "gains.npy", "--bandwidth-hz", 20)
     assert done.exit_code == 0

@@ -17,50 +17,20 @@ from edgealloc.data.outcome import Status
 from edgealloc.data.spec import BoundSpec
 from edgealloc.errors import InputError
 from edgealloc.formulation.problem import Problem
-from edgealloc.rounds.allocator import OnlineAllocator, who_to_drop
+from edgealloc.rounds.allocator import OnlineAllocator
 from edgealloc.rounds.carried import carried
 from edgealloc.rounds.energy import EnergyHorizon
 from edgealloc.rounds.policies import EnergyPolicy, EqualSplit, Rollover, VirtualQueue
+from edgealloc.rounds.round import who_to_drop
 from edgealloc.rounds.solver import RoundSolver
 from edgealloc.rounds.stragglers import StragglerPolicy
-from edgealloc.rounds.system import DeviceState, Plan, System
+from edgealloc.rounds.system import Plan
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.psca.online import bound_at_prices, solve_online_psca
 from edgealloc.solvers.psca.rounds import on_spectrum
 from tests.conftest import MakeInstance
 from tests.places import ROOT
-
-
-def _system(**changes: Any) -> System:
-    fields: dict[str, Any] = {
-        "access": "fdma",
-        "bandwidth_hz": 2e5,
-        "noise_psd_dbm_per_hz": -174.0,
-        "latency_s": 15.0,
-        "bound": BoundSpec(),
-        "payload_fixed_bits": 1e4,
-        "payload_lora_bits": 1e7,
-        "cycles_fixed": 1e10,
-        "cycles_lora": 2e8,
-    }
-    return System(**(fields | changes))
-
-
-def _states(rng: np.random.Generator, count: int = 5, subcarriers: int | None = None) -> dict[str, DeviceState]:
-    size = (count,) if subcarriers is None else (count, subcarriers)
-    gains = 3e-11 * rng.exponential(size=size) + 1e-11
-    return {
-        f"d{k}": DeviceState(
-            gain=float(gains[k]) if subcarriers is None else gains[k],
-            samples=300 + 50 * k,
-            energy_j=3.0,
-            power_max_w=0.1,
-            freq_min_hz=3e8,
-            freq_max_hz=2e9,
-            capacitance=1e-28,
-        )
-        for k in range(count)
-    }
+from tests.rounds.cells import a_system, some_states
 
 
 def _sound(plan: Plan) -> None:
@@ -88,9 +58,9 @@ def test_every_round_has_an_allocation_and_a_bound(
 ) -> None:
     """Also when the first round is cold, the channel jumps, and devices come and go."""
     rng = np.random.default_rng(3)
-    allocator = OnlineAllocator(_system(**changes), method=method, rel_gap=1e-3)
+    allocator = OnlineAllocator(a_system(**changes), method=method, rel_gap=1e-3)
     for number in range(4):
-        states = _states(rng, subcarriers=subcarriers)
+        states = some_states(rng, subcarriers=subcarriers)
         if number == 1:
             del states["d2"]
         if number == 2:
@@ -105,10 +75,10 @@ def test_every_round_has_an_allocation_and_a_bound(
 
 def test_a_warm_round_equals_a_cold_one() -> None:
     rng = np.random.default_rng(1)
-    allocator = OnlineAllocator(_system(), rel_gap=1e-8)
+    allocator = OnlineAllocator(a_system(), rel_gap=1e-8)
     for _ in range(3):
-        states = _states(rng)
-        warm, cold = allocator.plan(states), OnlineAllocator(_system(), rel_gap=1e-8).plan(states)
+        states = some_states(rng)
+        warm, cold = allocator.plan(states), OnlineAllocator(a_system(), rel_gap=1e-8).plan(states)
         assert warm.objective == pytest.approx(cold.objective, rel=2e-8)
 
 
@@ -207,10 +177,10 @@ def test_bounds_at_any_prices_are_bounds(make_instance: MakeInstance) -> None:
 def test_a_budget_is_kept() -> None:
     """Measured against the budget with room for a busy machine; benchmarks/online_latency.py measures it well."""
     rng = np.random.default_rng(5)
-    allocator = OnlineAllocator(_system(access="ofdma"), time_budget_s=0.5, rel_gap=1e-9)
+    allocator = OnlineAllocator(a_system(access="ofdma"), time_budget_s=0.5, rel_gap=1e-9)
     for _ in range(3):
         started = time.perf_counter()
-        plan = allocator.plan(_states(rng, 8, 48))
+        plan = allocator.plan(some_states(rng, 8, 48))
         assert time.perf_counter() - started < 2 * 0.5
         _sound(plan)
 
@@ -219,13 +189,13 @@ _COUNT_KERNELS = """
 import gc, numpy as np
 from numba.core.dispatcher import Dispatcher
 from edgealloc.data.instance import BoundSpec
-from tests.rounds.test_allocator import _states, _system
+from tests.rounds.cells import a_system, some_states
 from edgealloc.rounds.allocator import OnlineAllocator
 def kernels():
     return sum(len(o.signatures) for o in gc.get_objects() if isinstance(o, Dispatcher))
-allocator = OnlineAllocator(_system(**{changes}), time_budget_s=1.0)
+allocator = OnlineAllocator(a_system(**{changes}), time_budget_s=1.0)
 before = kernels()
-plan = allocator.plan(_states(np.random.default_rng(0), subcarriers={subcarriers}))
+plan = allocator.plan(some_states(np.random.default_rng(0), subcarriers={subcarriers}))
 assert plan.result.allocation is not None
 print(before, kernels())
 """
@@ -243,26 +213,23 @@ def test_warm_up_loads_all_kernels(changes: dict[str, Any], subcarriers: int | N
 
 def test_who_cannot_be_carried_is_named() -> None:
     rng = np.random.default_rng(2)
-    states = _states(rng) | {"far": replace(_states(rng)["d0"], gain=1e-17)}
-    plan = OnlineAllocator(_system()).plan(states)
-    assert plan.status == "infeasible"
-    assert plan.drop == ("far",)
-    assert "drop far, or state an exclusion_penalty" in plan.message
-    assert plan.selected == ()
-    assert Plan.from_json(plan.to_json()) == plan
-    again = OnlineAllocator(_system()).plan({key: states[key] for key in states if key not in plan.drop})
-    _sound(again)
-    with_penalty = OnlineAllocator(_system(exclusion_penalty=4.0)).plan(states)
-    _sound(with_penalty)
-    assert set(with_penalty.selected) == set(states) - {"far"}
-    assert with_penalty.drop == ()
+    states = some_states(rng) | {"far": replace(some_states(rng)["d0"], gain=1e-17)}
+    for system in (a_system(), a_system(exclusion_penalty=4.0)):
+        plan = OnlineAllocator(system).plan(states)
+        _sound(plan)
+        assert plan.drop == ("far",)
+        assert "planned without far: infeasible even alone, lacks latency_s" in plan.message
+        assert set(plan.selected) == set(states) - {"far"}
+        assert Plan.from_json(plan.to_json()) == plan
+        alone = OnlineAllocator(system).plan({key: states[key] for key in states if key != "far"})
+        assert plan.objective == alone.objective
 
 
 @pytest.mark.parametrize("method", ["auto", "psca"])
 def test_too_little_spectrum_for_all_is_shared_by_some(method: str) -> None:
     """Nobody is at fault alone: as many as fit stay, and they do fit."""
-    states = _states(np.random.default_rng(4), 6)
-    system = _system(bandwidth_hz=1.5e4)
+    states = some_states(np.random.default_rng(4), 6)
+    system = a_system(bandwidth_hz=1.5e4)
     plan = OnlineAllocator(system, method=method).plan(states)
     assert not plan.selected
     assert 0 < len(plan.drop) < 6
@@ -279,9 +246,9 @@ def test_dropping_is_minimal_where_one_device_is_enough(make_instance: MakeInsta
 
 
 def test_a_late_device_gets_a_margin_and_loses_it_again() -> None:
-    allocator = OnlineAllocator(_system(), stragglers=StragglerPolicy(forget=0.5))
+    allocator = OnlineAllocator(a_system(), stragglers=StragglerPolicy(forget=0.5))
     rng = np.random.default_rng(0)
-    states = _states(rng)
+    states = some_states(rng)
     plan = allocator.plan(states)
     assert plan.for_device("d1")["latency_s"] > 14.9
     allocator.report({"d1": 1.3 * plan.for_device("d1")["latency_s"]})
@@ -303,8 +270,8 @@ def test_a_late_device_gets_a_margin_and_loses_it_again() -> None:
 
 def test_a_device_that_never_answers_rests_longer_and_longer() -> None:
     policy = StragglerPolicy(patience=2, rest_rounds=2, longest_rest=4)
-    allocator = OnlineAllocator(_system(), stragglers=policy)
-    states = _states(np.random.default_rng(0))
+    allocator = OnlineAllocator(a_system(), stragglers=policy)
+    states = some_states(np.random.default_rng(0))
     there = []
     for _ in range(20):
         plan = allocator.plan(states)
@@ -326,15 +293,15 @@ def test_a_device_that_never_answers_rests_longer_and_longer() -> None:
 )
 def test_bad_options_are_named(options: dict[str, Any], field: str) -> None:
     with pytest.raises(InputError) as caught:
-        OnlineAllocator(_system(), **options)
+        OnlineAllocator(a_system(), **options)
     assert field in {fault.field for fault in caught.value.faults}
     with pytest.raises(InputError, match="patience"):
         StragglerPolicy(patience=0)
 
 
 def test_nobody_there_is_a_round_too() -> None:
-    allocator = OnlineAllocator(_system())
-    states = _states(np.random.default_rng(0))
+    allocator = OnlineAllocator(a_system())
+    states = some_states(np.random.default_rng(0))
     asleep = {key: replace(state, available=False) for key, state in states.items()}
     _sound(allocator.plan(states))
     assert allocator.plan(asleep).status == "no_devices"
@@ -354,10 +321,10 @@ def test_horizon_budgets_hold_in_an_allocator(policy: EnergyPolicy) -> None:
     """Also for a device that is away for a while; one without a budget is limited by its state alone."""
     rng = np.random.default_rng(0)
     budget = {"d0": 24.0, "d1": 24.0, "d2": 30.0}
-    allocator = OnlineAllocator(_system(bandwidth_hz=1e5), energy=EnergyHorizon(budget, 12, policy))
+    allocator = OnlineAllocator(a_system(bandwidth_hz=1e5), energy=EnergyHorizon(budget, 12, policy))
     spent = dict.fromkeys(("d0", "d1", "d2", "d3"), 0.0)
     for number in range(14):
-        states = _states(rng, 4)
+        states = some_states(rng, 4)
         if number in (3, 4):
             del states["d2"]
         plan = allocator.plan(states)
@@ -371,8 +338,8 @@ def test_horizon_budgets_hold_in_an_allocator(policy: EnergyPolicy) -> None:
 
 
 def test_a_spent_device_is_left_out_and_says_so() -> None:
-    allocator = OnlineAllocator(_system(), energy=EnergyHorizon({"d1": 2.5}, 1, Rollover()))
-    states = _states(np.random.default_rng(0), 3)
+    allocator = OnlineAllocator(a_system(), energy=EnergyHorizon({"d1": 2.5}, 1, Rollover()))
+    states = some_states(np.random.default_rng(0), 3)
     assert set(allocator.plan(states).selected) == set(states)
     assert allocator.energy is not None
     allocator.energy.ledger.spend(("d1",), np.array([1.0]))

@@ -19,45 +19,14 @@ from edgealloc.rounds.round import plan_round, round_instance
 from edgealloc.rounds.system import DeviceState, Plan, System, mask_seed_of
 from edgealloc.scenario.adapter import LoraLayer
 from tests.places import ROOT
-
-
-def _system(**changes: Any) -> System:
-    fields: dict[str, Any] = {
-        "access": "fdma",
-        "bandwidth_hz": 2e5,
-        "noise_psd_dbm_per_hz": -174.0,
-        "latency_s": 15.0,
-        "bound": BoundSpec(),
-        "payload_fixed_bits": 1e4,
-        "payload_lora_bits": 1e7,
-        "cycles_fixed": 1e10,
-        "cycles_lora": 2e8,
-    }
-    return System(**(fields | changes))
-
-
-def _state(**changes: Any) -> DeviceState:
-    fields: dict[str, Any] = {
-        "gain": 3e-11,
-        "samples": 400,
-        "energy_j": 3.0,
-        "power_max_w": 0.1,
-        "freq_min_hz": 3e8,
-        "freq_max_hz": 2e9,
-        "capacitance": 1e-28,
-    }
-    return DeviceState(**(fields | changes))
-
-
-def _states(count: int = 4) -> dict[str, DeviceState]:
-    return {f"phone-{k}": _state(gain=3e-11 * (k + 1), samples=300 + 50 * k) for k in range(count)}
+from tests.rounds.cells import a_state, a_system, some_states
 
 
 def test_plan_is_plain_and_breaks_no_budget() -> None:
-    plan = plan_round(_system(), _states(), round_number=3)
+    plan = plan_round(a_system(), some_states(count=4), round_number=3)
     assert plan.status == "optimal"
     assert plan.rel_gap <= 1e-4
-    assert plan.selected == tuple(_states())
+    assert plan.selected == tuple(some_states(count=4))
     total = 0.0
     for key in plan.devices:
         own = plan.for_device(key)
@@ -73,20 +42,20 @@ def test_plan_is_plain_and_breaks_no_budget() -> None:
 
 def test_settings_are_those_of_the_allocation() -> None:
     """Settings belong to the device they are named after, whatever the order of the mapping."""
-    states = _states()
+    states = some_states(count=4)
     shuffled = {key: states[key] for key in reversed(states)}
-    one, other = plan_round(_system(), states), plan_round(_system(), shuffled)
+    one, other = plan_round(a_system(), states), plan_round(a_system(), shuffled)
     for key in states:
         assert one.for_device(key)["keep"] == pytest.approx(other.for_device(key)["keep"], rel=1e-6)
         assert one.for_device(key)["mask_seed"] == other.for_device(key)["mask_seed"]
-    weak, strong = one.for_device("phone-0"), one.for_device("phone-3")
+    weak, strong = one.for_device("d0"), one.for_device("d3")
     assert weak["bandwidth_hz"] > strong["bandwidth_hz"]
 
 
 def test_ofdma_lists_a_power_for_each_subcarrier() -> None:
     gains = np.random.default_rng(0).exponential(3e-11, (3, 8))
-    states = {f"d{k}": _state(gain=gains[k]) for k in range(3)}
-    plan = plan_round(_system(access="ofdma"), states)
+    states = {f"d{k}": a_state(gain=gains[k]) for k in range(3)}
+    plan = plan_round(a_system(access="ofdma"), states)
     own = [plan.for_device(key) for key in states]
     assert all(len(one["subcarriers"]) == len(one["power_w"]) > 0 for one in own)
     dealt = [m for one in own for m in one["subcarriers"]]
@@ -98,7 +67,7 @@ def test_ofdma_lists_a_power_for_each_subcarrier() -> None:
 def test_json_round_trips_are_exact() -> None:
     curve = UnderfitCurve([0.05, 0.3, 1.0], [3.0, 1.0 / 3.0, 0.0])  # type: ignore[arg-type]
     menu = (AdapterOption("r=4", 5e6, 1e8, 1.4), AdapterOption("r=8", 1e7, 2e8))
-    system = _system(
+    system = a_system(
         bound=BoundSpec(underfit="curve", underfit_curve=curve), keep_levels=(0.1, 0.3), adapter_options=menu
     )
     text = json.dumps(system.to_dict())
@@ -106,80 +75,77 @@ def test_json_round_trips_are_exact() -> None:
     assert json.dumps(again.to_dict()) == text
     assert again.adapter_options == menu
     assert again.bound.underfit_curve is not None
-    states = {"a": _state(gain=np.array([1e-11, 1.0 / 3.0])), "b": _state(downlink_bps=1e6 / 3.0)}
+    states = {"a": a_state(gain=np.array([1e-11, 1.0 / 3.0])), "b": a_state(downlink_bps=1e6 / 3.0)}
     for key, state in states.items():
         assert DeviceState.from_dict(json.loads(json.dumps(state.to_dict())), key) == state
     for plan in (
-        plan_round(_system(), _states(), round_number=3),
-        plan_round(_system(bandwidth_hz=1.0), _states()),  # infeasible: infinities in the numbers
-        plan_round(_system(), {"a": _state(available=False)}),
+        plan_round(a_system(), some_states(count=4), round_number=3),
+        plan_round(a_system(bandwidth_hz=1.0), some_states(count=4)),  # infeasible: infinities in the numbers
+        plan_round(a_system(), {"a": a_state(available=False)}),
     ):
         assert Plan.from_json(plan.to_json()) == plan
         assert plan.to_json() == Plan.from_json(plan.to_json()).to_json()
 
 
 def test_who_is_not_available_gets_nothing() -> None:
-    states = _states() | {"phone-2": _state(available=False)}
-    plan = plan_round(_system(), states)
-    assert plan.for_device("phone-2") == {"selected": False, "reason": "not available"}
-    assert plan.selected == ("phone-0", "phone-1", "phone-3")
-    nobody = plan_round(_system(), {"a": _state(available=False)})
+    states = some_states(count=4) | {"d2": a_state(available=False)}
+    plan = plan_round(a_system(), states)
+    assert plan.for_device("d2") == {"selected": False, "reason": "not available"}
+    assert plan.selected == ("d0", "d1", "d3")
+    nobody = plan_round(a_system(), {"a": a_state(available=False)})
     assert nobody.status == "no_devices"
     assert nobody.result is None
     assert nobody.selected == ()
 
 
 def test_a_device_left_out_at_the_penalty_says_so() -> None:
-    states = _states() | {"far": _state(gain=1e-17)}
-    plan = plan_round(_system(exclusion_penalty=4.0), states)
-    assert plan.for_device("far") == {"selected": False, "reason": "left out at the exclusion penalty"}
-    assert len(plan.selected) == 4
-    stuck = plan_round(_system(), states)
-    assert stuck.status == "infeasible"
-    assert "far" in stuck.message
-    assert stuck.for_device("phone-0") == {"selected": False, "reason": "no allocation: infeasible"}
+    """It could take part alone, but its share of the spectrum is worth more to the others."""
+    states = some_states(count=4) | {"dear": a_state(gain=1e-14)}
+    plan = plan_round(a_system(exclusion_penalty=4.0), states)
+    assert plan.for_device("dear") == {"selected": False, "reason": "left out at the exclusion penalty"}
+    assert (len(plan.selected), plan.drop) == (4, ())
 
 
 @pytest.mark.parametrize(
     ("where", "field", "system", "change"),
     [
-        ("phone-1", "energy_j", {}, {"energy_j": -1.0}),
-        ("phone-1", "gain", {}, {"gain": "strong"}),
-        ("phone-1", "gain", {}, {"gain": [1e-11, 2e-11]}),
-        ("phone-1", "gain", {"access": "ofdma"}, {}),
-        ("phone-1", "samples", {}, {"samples": float("nan")}),
-        ("phone-1", "samples", {}, {"samples": None}),
-        ("phone-1", "power_max_w", {}, {"power_max_w": True}),
-        ("phone-1", "available", {}, {"available": "yes"}),
-        ("phone-1", "keep_min", {}, {"keep_min": 0.9, "keep_max": 0.5}),
-        ("phone-1", "cycles_fixed", {"cycles_fixed": None}, {}),
+        ("d1", "energy_j", {}, {"energy_j": -1.0}),
+        ("d1", "gain", {}, {"gain": "strong"}),
+        ("d1", "gain", {}, {"gain": [1e-11, 2e-11]}),
+        ("d1", "gain", {"access": "ofdma"}, {}),
+        ("d1", "samples", {}, {"samples": float("nan")}),
+        ("d1", "samples", {}, {"samples": None}),
+        ("d1", "power_max_w", {}, {"power_max_w": True}),
+        ("d1", "available", {}, {"available": "yes"}),
+        ("d1", "keep_min", {}, {"keep_min": 0.9, "keep_max": 0.5}),
+        ("d1", "cycles_fixed", {"cycles_fixed": None}, {}),
         ("system", "latency_s", {"latency_s": "soon"}, {}),
         ("instance", "latency_s", {"latency_s": -1.0}, {}),
     ],
 )
 def test_bad_input_names_device_and_field(where: str, field: str, system: dict[str, Any], change: Any) -> None:
-    states = _states() | {"phone-1": _state(**change)}
+    states = some_states(count=4) | {"d1": a_state(**change)}
     with pytest.raises(InputError) as caught:
-        plan_round(_system(**system), states)
+        plan_round(a_system(**system), states)
     assert (where, field) in {(fault.where, fault.field) for fault in caught.value.faults}
 
 
 def test_all_faults_come_at_once() -> None:
-    states = _states() | {"phone-1": _state(energy_j=-1.0), "phone-2": _state(keep_min=2.0, samples=0)}
+    states = some_states(count=4) | {"d1": a_state(energy_j=-1.0), "d2": a_state(keep_min=2.0, samples=0)}
     with pytest.raises(InputError) as caught:
-        plan_round(_system(), states)
+        plan_round(a_system(), states)
     named = {(fault.where, fault.field) for fault in caught.value.faults}
-    assert {("phone-1", "energy_j"), ("phone-2", "keep_min"), ("phone-2", "samples")} <= named
+    assert {("d1", "energy_j"), ("d2", "keep_min"), ("d2", "samples")} <= named
 
 
 def test_bad_keys_are_named() -> None:
     with pytest.raises(InputError, match=r"dev-7: gian = given") as caught:
-        DeviceState.from_dict({**_state().to_dict(), "gian": 1.0}, "dev-7")
+        DeviceState.from_dict({**a_state().to_dict(), "gian": 1.0}, "dev-7")
     assert len(caught.value.faults) == 1
     with pytest.raises(InputError, match=r"system: latency_s = missing"):
-        System.from_dict({key: value for key, value in _system().to_dict().items() if key != "latency_s"})
+        System.from_dict({key: value for key, value in a_system().to_dict().items() if key != "latency_s"})
     with pytest.raises(InputError, match="nobody"):
-        plan_round(_system(), _states()).for_device("nobody")
+        plan_round(a_system(), some_states(count=4)).for_device("nobody")
     with pytest.raises(InputError, match="to_json"):
         Plan.from_json("[]")
 
@@ -192,9 +158,9 @@ def test_mask_seeds_differ_by_round_and_device_and_fit_a_double() -> None:
 
 
 def test_instances_are_made_in_the_order_of_the_states() -> None:
-    instance = round_instance(_system(), _states())
+    instance = round_instance(a_system(), some_states(count=4))
     assert instance is not None
-    assert instance.device_names == tuple(_states())
+    assert instance.device_names == tuple(some_states(count=4))
     np.testing.assert_array_equal(instance.samples, [300, 350, 400, 450])
 
 

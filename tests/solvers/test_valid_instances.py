@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,16 +21,12 @@ from edgealloc.formulation.result import Result
 from edgealloc.methods import METHODS, Method
 from edgealloc.solvers.base import Options
 from edgealloc.verify.solution import verify
-from tests.places import FAULTS
 
 SECONDS = 60.0  # a safeguard on a slow machine; the cases take a second each
 
 
-def fault(name: str) -> tuple[Instance, float | None]:
-    """An instance that failed once, and the best value known of it; skips where the files are absent."""
-    folder = FAULTS / "instances"
-    if not folder.is_dir():
-        pytest.skip(f"no instances that failed once in {folder}; set EDGEALLOC_FAULTS to their folder")
+def fault(folder: Path, name: str) -> tuple[Instance, float | None]:
+    """An instance that failed once, and the best value known of it."""
     best = json.loads((folder / "references.json").read_text(encoding="utf-8"))[name].get("best_known")
     return load_instance(folder / f"{name}.json"), best
 
@@ -77,8 +74,8 @@ def test_a_device_that_must_take_part_does_however_dear_that_is(make_instance: A
 
 
 @pytest.mark.parametrize("name", ["seed22", "seed1048", "seed522", "seed386"])
-def test_cells_that_broke_a_budget_are_solved(name: str) -> None:
-    inst, best = fault(name)
+def test_cells_that_broke_a_budget_are_solved(faults: Path, name: str) -> None:
+    inst, best = fault(faults, name)
     result = solve(inst, "bnb", time_limit=SECONDS)
     assert result.status is Status.OPTIMAL, result
     honest(result, best)
@@ -86,12 +83,27 @@ def test_cells_that_broke_a_budget_are_solved(name: str) -> None:
     assert result.objective <= best * (1.0 + 1e-4)
 
 
-def test_what_needs_several_subcarriers_at_once_is_found() -> None:
-    inst, best = fault("seed367")
-    result = solve(inst, "bnb", time_limit=5.0)
+def test_what_needs_several_subcarriers_at_once_is_found(faults: Path) -> None:
+    inst, best = fault(faults, "seed367")
+    result = solve(inst, "bnb", time_limit=SECONDS)
+    assert result.status is Status.OPTIMAL, result
     honest(result, best)
     assert best is not None
     assert result.objective <= best * (1.0 + 1e-9)
+
+
+@pytest.mark.parametrize("common", [False, True])
+@pytest.mark.parametrize("penalty", [1e6, 1e9])
+def test_leaving_out_may_cost_far_more_than_all_else(make_instance: Any, penalty: float, common: bool) -> None:
+    """Prices then are as large as the penalty: a set is of interest at a priced share of that size."""
+    inst = make_instance(
+        "ofdma", 3, 4, payload_fixed_bits=4e7, downlink_bps=np.inf, exclusion_penalty=penalty, common_keep=common
+    )
+    result = solve(inst, "bnb", time_limit=SECONDS)
+    assert result.status is Status.OPTIMAL, result
+    honest(result, None)
+    assert result.allocation is not None
+    assert result.allocation.selected.tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize("method", ["psca", "psca+"])
@@ -121,8 +133,8 @@ def test_kicks_of_one_subcarrier_or_of_nobodys(
 @pytest.mark.parametrize(
     "name", ["seed25", "seed3", "seed111", "psca_plus_all_left_out", "psca_plus_one_subcarrier"]
 )
-def test_psca_finds_something_where_there_is_something(name: str, method: str) -> None:
-    inst, best = fault(name)
+def test_psca_finds_something_where_there_is_something(faults: Path, name: str, method: str) -> None:
+    inst, best = fault(faults, name)
     result = solve(inst, method)
     assert result.status is Status.LOCALLY_SOLVED, result
     honest(result, best)
@@ -140,26 +152,26 @@ def test_a_free_minimum_of_zero_is_no_divisor(make_instance: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["highs_zero_free", "seed774", "seed237"])
-def test_backends_end_with_a_status(name: str) -> None:
-    inst, best = fault(name)
+def test_backends_end_with_a_status(faults: Path, name: str) -> None:
+    inst, best = fault(faults, name)
     honest(solve(inst, "highs", time_limit=5.0), best)
 
 
-def test_prices_out_of_range_end_the_search() -> None:
-    inst, best = fault("seed237")
+def test_prices_out_of_range_end_the_search(faults: Path) -> None:
+    inst, best = fault(faults, "seed237")
     for method in ("convex", "bnb"):
         result = solve(inst, method, time_limit=3.0)
         assert "broke down" not in result.message
         honest(result, best)
 
 
-def test_a_proof_of_ours_keeps_the_time_limit_of_a_backend(monkeypatch: Any) -> None:
+def test_a_proof_of_ours_keeps_the_time_limit_of_a_backend(faults: Path, monkeypatch: Any) -> None:
     from edgealloc.solvers.backends import judge
 
     asked: list[float] = []
     own = judge.proven_infeasible
     monkeypatch.setattr(judge, "proven_infeasible", lambda problem, left: asked.append(left) or own(problem, left))
-    inst, best = fault("seed837")
+    inst, best = fault(faults, "seed837")
     honest(solve(inst, "highs", time_limit=2.0), best)
     assert asked
     assert asked[0] <= 2.0

@@ -76,7 +76,7 @@ def test_too_little_spectrum_is_proved(make_instance, access):
     instance = make_instance(
         access, latency_s=10.0, freq_max_hz=1.1e9, payload_fixed_bits=4e6, downlink_bps=np.inf
     )
-    finding = Diagnosis(None, "bandwidth_hz", instance.bandwidth_hz, 1e8, "")
+    finding = Diagnosis(None, "bandwidth_hz", instance.bandwidth_hz, np.inf, "")
     report = verify(instance, claim_infeasible(instance, finding))
     assert report.ok, str(report)
     assert any(note.startswith("proved: devices need") for note in report.notes), str(report)

@@ -14,7 +14,6 @@ from edgealloc.files.instance import load_instance
 from edgealloc.formulation.problem import Problem
 from edgealloc.verify.bound import free_bracket
 from edgealloc.verify.solution import verify
-from tests.places import FAULTS
 
 
 def _steep_curve(rng) -> UnderfitCurve:
@@ -114,11 +113,8 @@ def test_prices_at_which_all_devices_leave_together(make_instance):
 
 
 @pytest.mark.parametrize("name", ["seed344", "seed1022"])
-def test_true_optima_of_the_known_faults_are_accepted(name):
-    path = FAULTS / "instances" / f"{name}.json"
-    if not path.is_file():
-        pytest.skip(f"no {path.name} in {path.parent}; set EDGEALLOC_FAULTS to the folder of known faults")
-    instance = load_instance(path)
+def test_true_optima_of_the_known_faults_are_accepted(faults, name):
+    instance = load_instance(faults / f"{name}.json")
     result = solve(instance, method="bnb", time_limit=60.0)
     assert result.status is Status.OPTIMAL
     report = verify(instance, result.solution())

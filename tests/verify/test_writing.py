@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from edgealloc.errors import EdgeallocError
 from edgealloc.solvers.certify.write import certified
 from edgealloc.verify.certificate import check_certificate
 from edgealloc.verify.solution import verify
-from tests.places import FAULTS
 
 
 def proved(source: Any, **options: Any) -> None:
@@ -62,11 +62,8 @@ def test_levels_of_a_device_that_carries_none(make_instance: Any) -> None:
 @pytest.mark.parametrize(
     "name", ["seed306", "seed998", "seed684", "seed864", "seed22", "seed1048", "seed522", "seed386", "seed1301"]
 )
-def test_instances_that_had_no_certificate(name: str) -> None:
-    path = FAULTS / "instances" / f"{name}.json"
-    if not path.exists():
-        pytest.skip(f"{path} is absent; set EDGEALLOC_FAULTS to the folder of instances that failed once")
-    proved(load(path))
+def test_instances_that_had_no_certificate(faults: Path, name: str) -> None:
+    proved(load(faults / f"{name}.json"))
 
 
 @pytest.mark.parametrize(("access", "subcarriers"), [("rb", 0), ("ofdma", 6)])

@@ -133,6 +133,9 @@ class _Search:
     def run(self) -> None:
         """Refine until the gap is closed, nothing can be refined, or a limit is met."""
         stuck = False
+        if self.control.stopped():  # a large program takes seconds to state
+            self.native = "kTimeLimit"
+            return
         while self.rounds < ROUNDS:
             before = self.lower
             answer, linear = self._ask(relaxed=True), True

@@ -177,6 +177,8 @@ def exchange(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Apply the best exchange while costs fall by more than ``least``; the number of exchanges.
 
+    With a ``limit`` of 0 only the caps of one device are brought up to date: 1, or 0 where all are.
+
     Parameters
     ----------
     rows, has_row, inverse, order
@@ -196,6 +198,13 @@ def exchange(  # type: ignore[no-untyped-def]
     delta, path, to = np.empty((n, n)), np.empty(longest, np.int64), np.empty(longest, np.int64)
     owner, work = np.empty(n_col, np.int64), np.empty((2, n_col))
     value, trail = np.empty((2, n)), np.empty((2, n, longest), np.int64)
+    fresh = limit > 0
+    for k in range(n_dev):
+        if not fresh and stale[k]:
+            _refresh(rows, has_row, band, inverse, order, at, k, caps, owner, work)
+            stale[k], fresh = False, True
+    if limit == 0:
+        return np.int64(fresh)
     first = True
     for done in range(limit):
         for k in range(n_dev + 1):

@@ -11,19 +11,22 @@ from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import blocks_of
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.psca.model import Iterate, Model
-from edgealloc.solvers.psca.plan import Plan, best_plan
+from edgealloc.solvers.psca.plan import Plan, best_plan, factors, out_cost, own_cost
 from edgealloc.solvers.psca.rounding.points import needs_hz, share_out
 from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN, FMAX, FMIN
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray
 
 __all__ = ["allocation_of", "band_plan"]
+
+_RATES, _FEW_RATES = 129, 17  # common rates tried; when time is up
+_TURNS = 12  # times that the best two intervals between them are looked into
 
 
 def band_plan(model: Model, at: Iterate, search: bool, control: Control) -> tuple[FloatArray, Plan] | None:
     """Shares [K, 1] of the one column and the plan on them, for FDMA and resource blocks."""
     problem, inst = model.problem, model.problem.instance
     if inst.common_keep:
-        return _common(model)
+        return _common(model, control)
     if model.blocks or inst.keep_levels is not None:
         found = share_out(model, at, search, control)
         return None if found is None else ((found[0] / model.column_hz)[:, None], found[1])
@@ -36,13 +39,17 @@ def band_plan(model: Model, at: Iterate, search: bool, control: Control) -> tupl
     return share, plan
 
 
-def _common(model: Model) -> tuple[FloatArray, Plan] | None:
-    """One keep rate: the bandwidths it needs are known, so it is found in one dimension, and who is left out."""
+def _common(model: Model, control: Control) -> tuple[FloatArray, Plan] | None:
+    """One keep rate: the bandwidths it needs are known, so it is found in one dimension, and who is left out.
+
+    When time is up a few rates are tried.
+    """
     problem, inst = model.problem, model.problem.instance
     low, high = float(inst.keep_min.max()), float(inst.keep_max.min())
     limit = model.column_hz * (1.0 + 1e-12 if model.blocks else 1.0 - 1e-13)
     lists = [set(levels.tolist()) for levels in inst.keep_levels or () if levels is not None]
     menu = np.array([m is not None for m in inst.adapter_options or (None,) * inst.num_devices])
+    factor = factors(problem, len(model.has_row))
     best: tuple[FloatArray, Plan] | None = None
 
     def at_rate(s: float) -> tuple[FloatArray, Plan] | None:
@@ -50,33 +57,43 @@ def _common(model: Model) -> tuple[FloatArray, Plan] | None:
         need = needs_hz(model, np.full(inst.num_devices, s))
         option = np.argmin(need, axis=0)
         hz = need.min(axis=0)
+        groups: list[BoolArray] = []
         if inst.exclusion_penalty is None:
-            groups = [np.ones(len(hz), dtype=bool)] if hz.sum() <= limit else []
+            groups = [np.ones(len(hz), dtype=bool)] if math.fsum(hz) <= limit else []
         else:  # who comes first: the least demanding, or those whose samples weigh most per Hz
-            groups = []
+            own, out = (
+                own_cost(problem, factor[option, np.arange(len(hz))], np.full(len(hz), s), 0.0),
+                out_cost(problem),
+            )
             for order in (np.argsort(hz, kind="stable"), np.argsort(hz / inst.weights, kind="stable")):
-                selected, left = np.zeros(len(hz), dtype=bool), limit
-                groups.append(selected.copy())
+                taken, left = [], limit
                 for k in order:
                     if hz[k] <= left:
-                        selected[k], left = True, left - hz[k]
-                        groups.append(selected.copy())
+                        taken.append(k)
+                        left -= hz[k]
+                value = np.append(0.0, np.cumsum((own - out)[taken]))  # of the first so many that fit
+                if problem.pooled:
+                    kept = s * s * np.append(0.0, np.cumsum(inst.weights[taken]))
+                    value += problem.stability.value(kept)
+                groups.append(np.isin(np.arange(len(hz)), taken[: int(np.argmin(value))]))
         found = None
         for selected in groups:
             keep = np.where(selected, s, 0.0)
             rows = np.where(menu, np.where(selected, option, 0), -1)
-            value = problem.objective(keep, selected, np.maximum(rows, 0))
-            if found is None or value < found[1].value:
+            worth = problem.objective(keep, selected, np.maximum(rows, 0))
+            if found is None or worth < found[1].value:
                 share = np.where(selected, hz, 0.0) / model.column_hz
-                found = share[:, None], Plan(keep, rows, selected, value)
+                found = share[:, None], Plan(keep, rows, selected, worth)
         return found
 
     rates = (
         sorted(s for s in set.intersection(*lists) if low <= s <= high)
         if lists
-        else list(np.geomspace(low, high, 129))
+        else list(np.geomspace(low, high, _FEW_RATES if control.stopped() else _RATES))
     )
-    for turn in range(1 if lists else 12):
+    for turn in range(1 if lists else _TURNS):
+        if turn and control.stopped():
+            break
         found = [at_rate(float(s)) for s in rates]
         worth = [math.inf if f is None else f[1].value for f in found]
         i = int(np.argmin(worth))
@@ -84,7 +101,7 @@ def _common(model: Model) -> tuple[FloatArray, Plan] | None:
             return best
         if best is None or worth[i] < best[1].value:
             best = found[i]
-        if turn < 11:
+        if turn < _TURNS - 1:
             rates = list(np.linspace(rates[max(i - 1, 0)], rates[min(i + 1, len(rates) - 1)], 17))
     return best
 

@@ -6,6 +6,7 @@ one choice per device; P-SCA's relaxed answer is rounded into it, made to fit, f
 
 from __future__ import annotations
 
+import heapq
 import math
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["Points", "needs_hz", "share_out"]
 
-_RATES = 96  # keep rates tried for a device without levels
+_RATES, _FEW_RATES = 96, 12  # keep rates tried for a device without levels; when time is up
 _BINS = 4000  # of the band, in the dynamic programme where there are no blocks
 
 
@@ -58,14 +59,14 @@ class Points:
     option: IntArray
 
 
-def _points(model: Model, nu: float) -> list[Points]:
-    """The undominated points of every device at the price nu."""
+def _points(model: Model, nu: float, tried: int) -> list[Points]:
+    """The undominated points of every device at the price nu, of so many tried rates where there are no levels."""
     problem, inst = model.problem, model.problem.instance
     depth, k = model.has_row.shape
     factor, out = factors(problem, depth), out_cost(problem)
     levels = inst.keep_levels or (None,) * k
     rates = [
-        np.geomspace(inst.keep_min[i], inst.keep_max[i], _RATES) if levels[i] is None else np.asarray(levels[i])
+        np.geomspace(inst.keep_min[i], inst.keep_max[i], tried) if levels[i] is None else np.asarray(levels[i])
         for i in range(k)
     ]
     count = max(len(r) for r in rates)
@@ -105,10 +106,11 @@ def share_out(model: Model, at: Iterate, search: bool, control: Control) -> tupl
     best: tuple[FloatArray, Plan] | None = None
     q = float(inst.weights @ np.square(at.keep))
     for turn in range(3):
-        if turn and control.stopped():
+        late = control.stopped()
+        if turn and late:
             break
         nu = problem.stability.pooled_slope(q) if problem.pooled else 0.0
-        lists = _points(model, nu)
+        lists = _points(model, nu, _FEW_RATES if late else _RATES)
         if any(len(p.hz) == 0 for p in lists):
             return best
         pick = np.array([
@@ -116,7 +118,7 @@ def share_out(model: Model, at: Iterate, search: bool, control: Control) -> tupl
         ])  # fmt: skip
         picks = [pick]
         if search and not control.stopped():
-            knapsack = _knapsack(lists, limit, model.blocks)
+            knapsack = _knapsack(lists, limit, model.blocks, control)
             picks += [] if knapsack is None else [knapsack]
         found: list[tuple[FloatArray, Plan]] = []
         for pick in picks:
@@ -139,8 +141,11 @@ def share_out(model: Model, at: Iterate, search: bool, control: Control) -> tupl
     return best
 
 
-def _knapsack(lists: list[Points], limit: float, blocks: int) -> IntArray | None:
-    """Cheapest points that fit, by dynamic programming over the band: exact in blocks, else in bins rounded up."""
+def _knapsack(lists: list[Points], limit: float, blocks: int, control: Control) -> IntArray | None:
+    """Cheapest points that fit, by dynamic programming over the band: exact in blocks, else in bins rounded up.
+
+    None where nothing fits, or time is up.
+    """
     bins = blocks or _BINS
     width = limit / bins
     infinite = np.full(bins + 1, math.inf)
@@ -148,6 +153,8 @@ def _knapsack(lists: list[Points], limit: float, blocks: int) -> IntArray | None
     choices = np.zeros((len(lists), bins + 1), dtype=np.intp)
     sizes = [np.ceil(p.hz / width * (1.0 - 1e-9)).astype(np.intp) for p in lists]
     for k, p in enumerate(lists):
+        if control.stopped():
+            return None
         total = infinite.copy()
         for i, size in enumerate(sizes[k]):
             if size <= bins:
@@ -180,37 +187,54 @@ def _plan_on(model: Model, lists: list[Points], pick: IntArray, hz: FloatArray) 
 
 def _fit(lists: list[Points], pick: IntArray, limit: float) -> bool:
     """Step down where a Hz costs least until all fit."""
-    total = math.fsum(p.hz[i] for p, i in zip(lists, pick, strict=True))
-    while total > limit:
-        best, rate = -1, math.inf
-        for k, p in enumerate(lists):
-            if pick[k] > 0:
-                step = (p.cost[pick[k] - 1] - p.cost[pick[k]]) / (p.hz[pick[k]] - p.hz[pick[k] - 1])
-                if step < rate:
-                    best, rate = k, step
-        if best < 0:
+
+    def down(k: int) -> tuple[float, int]:
+        """(Cost per Hz of the next step down of device k, k)."""
+        p, i = lists[k], pick[k]
+        return float((p.cost[i - 1] - p.cost[i]) / (p.hz[i] - p.hz[i - 1])), k
+
+    used = [float(p.hz[i]) for p, i in zip(lists, pick, strict=True)]
+    steps = [down(k) for k in range(len(lists)) if pick[k] > 0]
+    heapq.heapify(steps)
+    while math.fsum(used) > limit:
+        if not steps:
             return False
-        pick[best] -= 1
-        total = math.fsum(p.hz[i] for p, i in zip(lists, pick, strict=True))
+        _rate, k = heapq.heappop(steps)
+        pick[k] -= 1
+        used[k] = float(lists[k].hz[pick[k]])
+        if pick[k] > 0:
+            heapq.heappush(steps, down(k))
     return True
 
 
 def _fill(lists: list[Points], pick: IntArray, limit: float) -> None:
     """Step up where a Hz brings most while any step fits."""
-    while True:
-        left = limit - math.fsum(p.hz[i] for p, i in zip(lists, pick, strict=True))
-        best, rate, to = -1, 0.0, 0
-        for k, p in enumerate(lists):
-            more = p.hz[pick[k] + 1 :] - p.hz[pick[k]]
-            fits = int(np.searchsorted(more, left, side="right"))
-            if fits:
-                rates = (p.cost[pick[k]] - p.cost[pick[k] + 1 : pick[k] + 1 + fits]) / more[:fits]
-                j = int(np.argmax(rates))
-                if rates[j] > rate:
-                    best, rate, to = k, float(rates[j]), pick[k] + 1 + j
-        if best < 0:
-            return
-        pick[best] = to
+
+    def up(k: int) -> tuple[float, int, int] | None:
+        """(Less what a Hz brings in the best step up of device k that fits, k, where to); None if none pays."""
+        p, i = lists[k], pick[k]
+        more = p.hz[i + 1 :] - p.hz[i]
+        fits = int(np.searchsorted(more, left, side="right"))
+        if not fits:
+            return None
+        rates = (p.cost[i] - p.cost[i + 1 : i + 1 + fits]) / more[:fits]
+        j = int(np.argmax(rates))
+        return (-float(rates[j]), k, i + 1 + j) if rates[j] > 0.0 else None
+
+    used = [float(p.hz[i]) for p, i in zip(lists, pick, strict=True)]
+    left = limit - math.fsum(used)
+    steps = [step for step in map(up, range(len(lists))) if step is not None]
+    heapq.heapify(steps)
+    while steps:
+        known = heapq.heappop(steps)
+        _rate, k, to = known
+        step = up(k)  # room has only shrunk since, and what fits brings no more than it did
+        if step == known:
+            pick[k], used[k] = to, float(lists[k].hz[to])
+            left = limit - math.fsum(used)
+            step = up(k)
+        if step is not None:
+            heapq.heappush(steps, step)
 
 
 def _exchange(lists: list[Points], pick: IntArray, limit: float, control: Control) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from edgealloc.errors import EdgeallocError
+from edgealloc.solvers.base import Control
 from edgealloc.solvers.psca import device as dev
 from edgealloc.solvers.psca.model import Iterate, Model
 from edgealloc.solvers.psca.subproblem.step import sub_problem
@@ -37,6 +38,8 @@ class SubProblem:
         Cost of a unit of what is not sent.
     tol
         Absolute duality gap asked for.
+    control
+        Asks to stop before that.
     """
 
     model: Model
@@ -47,6 +50,7 @@ class SubProblem:
     upper: FloatArray
     elastic: float
     tol: float
+    control: Control
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +113,7 @@ class Native:
             value, gap, residual, _steps, prices = sub_problem(
                 table, model.pool(), inverse, order, np.ascontiguousarray(sub.penalty[on]),
                 np.ascontiguousarray(sub.lower[on]), np.ascontiguousarray(sub.upper[on]),
-                sub.elastic, joint, sub.tol, 100, y, share, common,
+                sub.elastic, joint, sub.tol, 100, y, share, common, sub.control.stopped,
             )  # fmt: skip
         except np.linalg.LinAlgError:  # a device without a channel leaves its step without a unique answer
             value, gap, residual, prices = np.nan, np.inf, np.inf, np.zeros(0)

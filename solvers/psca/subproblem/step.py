@@ -13,6 +13,7 @@ Derived: docs/psca.md, section 3.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.psca.device import (
@@ -63,6 +64,7 @@ _STATIONARY = 1e-5  # dual residual that counts as none: the iterates' accuracy,
 _EXACT = 1e-9  # largest difference of a constraint and its slack
 _FAR = 2.0  # longest step in a logarithm
 _SHORT = 0.99  # of the way to the boundary
+_CALL = 5e7  # multiplications between two looks at the clock, well below 0.1 s; the Newton systems are dense
 
 
 @kernel(inner=True)
@@ -102,7 +104,7 @@ def _cut(value, change, step):  # type: ignore[no-untyped-def]
 def sub_problem(
     table: FloatArray, pool: FloatArray, inverse: FloatArray, order: IntArray, lin_c: FloatArray,
     c_lo: FloatArray, c_hi: FloatArray, elastic: float, joint: bool, tol: float, max_steps: int,
-    y: FloatArray, share: FloatArray, common: FloatArray,
+    y: FloatArray, share: FloatArray, common: FloatArray, stopped: Callable[[], bool] = lambda: False,
 ) -> tuple[float, float, float, int, FloatArray]:  # fmt: skip
     """Solve the sub-problem from a strictly feasible start, in place.
 
@@ -122,6 +124,8 @@ def sub_problem(
         Absolute duality gap asked for, and the limit of Newton steps.
     y, share
         Start and result, shapes [K, 5] and [K, M].
+    stopped
+        Whether to end as far as it came; asked now and then.
 
     Returns
     -------
@@ -130,18 +134,24 @@ def sub_problem(
         objective is ``nan`` if a device without a channel leaves its step without a unique answer.
     """
     work = workspace(*inverse.shape)
-    value, gap, residual, steps = _iterate(
-        table, pool, inverse, order, lin_c, c_lo, c_hi, elastic, joint, tol, max_steps, y, share, common, *work
-    )
+    devices, columns = inverse.shape
+    some = max(1, int(_CALL / ((2 * devices + 1) ** 3 + columns * (2 * devices) ** 2)))
+    steps, step, ended = 0, 1.0, False
+    while not ended and steps < max_steps and (steps == 0 or not stopped()):
+        until = min(steps + some, max_steps)
+        value, gap, residual, steps, step, ended = _iterate(
+            table, pool, inverse, order, lin_c, c_lo, c_hi, elastic, joint, tol, until, steps, step,
+            y, share, common, *work,
+        )  # fmt: skip
     return value, gap, residual, steps, work.col[PRICE]
 
 
 @kernel
 def _iterate(  # type: ignore[no-untyped-def]
-    table, pool, inverse, order, lin_c, c_lo, c_hi, elastic, joint, tol, max_steps, y, share, common,
+    table, pool, inverse, order, lin_c, c_lo, c_hi, elastic, joint, tol, until, steps, step, y, share, common,
     con, box, col, one, way, grad, hess, turned, moved, system, block, solved,
 ):  # fmt: skip
-    """Kernel of :func:`sub_problem`, whose arrays it takes, then those of a fresh workspace.
+    """Kernel of :func:`sub_problem`, whose arrays it takes, then those of a workspace: fresh, or to go on with.
 
     Parameters
     ----------
@@ -149,8 +159,9 @@ def _iterate(  # type: ignore[no-untyped-def]
         Shapes [K, 19], [5].
     inverse, order, lin_c, c_lo, c_hi
         Shapes [K, M].
-    elastic, joint, tol, max_steps : numbers
-        As for :func:`sub_problem`.
+    elastic, joint, tol, until, steps, step : numbers
+        As for :func:`sub_problem`, where ``until`` steps in all are enough for this call; the steps made so far
+        and the length of the last one, 0 and 1 to begin with.
     y, share, common
         Start and result. Shapes [K, 5], [K, M], [1].
     con, box, col, one, way, grad, hess
@@ -161,35 +172,38 @@ def _iterate(  # type: ignore[no-untyped-def]
 
     Returns
     -------
-    objective, gap, residual, steps
-        As :func:`sub_problem`; the prices are in ``col``.
+    objective, gap, residual, steps, step, ended
+        As :func:`sub_problem`; the prices are in ``col``. ``ended`` is false where only ``until`` stopped it.
     """
     n_dev, n_col = inverse.shape
     n_h = NUM_H if joint else NUM_H - 1
     count = n_dev * n_h + n_dev * n_col + n_col
-    mu = 0.0
     for k in range(n_dev):
-        one[LEVEL, k], one[UNDER, k] = constraints(
-            table[k], inverse[k], order[k], y[k], share[k], common[0], con[VALUE, k]
-        )
-        mu += abs(share_of(table[k], pool, y[k, X])[1]) / n_dev
-    mu *= 0.02  # about a fiftieth of the objective's slopes
-    for m in range(n_col):
-        total = 0.0
-        for k in range(n_dev):
-            total += share[k, m]
-        col[ROOM, m] = 1.0 - total
-        col[PRICE, m] = mu / col[ROOM, m]
-    for k in range(n_dev):
-        for j in range(n_h):
-            con[SLACK, k, j] = con[VALUE, k, j]
-            con[DUAL, k, j] = mu / con[SLACK, k, j]
         for m in range(n_col):
-            box[Z_LO, k, m] = mu / (share[k, m] - c_lo[k, m])
             if c_hi[k, m] < math.inf:
-                box[Z_HI, k, m] = mu / (c_hi[k, m] - share[k, m])
                 count += 1
-    steps, step = 0, 1.0
+    if steps == 0:
+        mu = 0.0
+        for k in range(n_dev):
+            one[LEVEL, k], one[UNDER, k] = constraints(
+                table[k], inverse[k], order[k], y[k], share[k], common[0], con[VALUE, k]
+            )
+            mu += abs(share_of(table[k], pool, y[k, X])[1]) / n_dev
+        mu *= 0.02  # about a fiftieth of the objective's slopes
+        for m in range(n_col):
+            total = 0.0
+            for k in range(n_dev):
+                total += share[k, m]
+            col[ROOM, m] = 1.0 - total
+            col[PRICE, m] = mu / col[ROOM, m]
+        for k in range(n_dev):
+            for j in range(n_h):
+                con[SLACK, k, j] = con[VALUE, k, j]
+                con[DUAL, k, j] = mu / con[SLACK, k, j]
+            for m in range(n_col):
+                box[Z_LO, k, m] = mu / (share[k, m] - c_lo[k, m])
+                if c_hi[k, m] < math.inf:
+                    box[Z_HI, k, m] = mu / (c_hi[k, m] - share[k, m])
     while True:
         # Where we stand: duality gap, the least product, what the slacks are off.
         gap, least, off = 0.0, math.inf, 0.0
@@ -217,8 +231,8 @@ def _iterate(  # type: ignore[no-untyped-def]
             table, pool, inverse, lin_c, elastic, joint, target, common[0], y, share, c_lo, c_hi,
             con, box, col, one, way, grad, hess,
         )  # fmt: skip
-        done = gap <= tol and residual <= _STATIONARY and off <= _EXACT
-        if done or steps >= max_steps or step < 1e-9:
+        ended = step < 1e-9 or (gap <= tol and residual <= _STATIONARY and off <= _EXACT)
+        if ended or steps >= until:
             break
         steps += 1
         d_common = direction(
@@ -226,9 +240,10 @@ def _iterate(  # type: ignore[no-untyped-def]
             solved,
         )  # fmt: skip
         if d_common == math.inf:
-            return math.nan, math.inf, math.inf, steps
+            return math.nan, math.inf, math.inf, steps, step, True
         if not math.isfinite(d_common):
-            break  # rounding ends the search; gap and residual say how far it came
+            ended = True  # by rounding; gap and residual say how far it came
+            break
         # Slack and dual directions, and the longest step that keeps everything positive.
         step, far = 1.0, 0.0
         for k in range(n_dev):
@@ -284,4 +299,4 @@ def _iterate(  # type: ignore[no-untyped-def]
             col[ROOM, m] += step * col[D_ROOM, m]
             col[PRICE, m] += step * col[D_PRICE, m]
     value = _objective(table, pool, lin_c, elastic, joint, common[0], y, share)
-    return value, gap, max(residual, off), steps
+    return value, gap, max(residual, off), steps, step, ended

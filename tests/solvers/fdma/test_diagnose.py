@@ -14,7 +14,6 @@ from edgealloc.data.spec import AdapterOption
 from edgealloc.files.instance import load_instance
 from edgealloc.solvers.fdma.alone import Alone
 from edgealloc.verify.solution import verify
-from tests.places import FAULTS
 
 NEAR = 1.1e-6  # a hair: a number is named where a value 1e-6 below it is proved short
 
@@ -171,11 +170,8 @@ def test_the_least_shared_level_counts_under_one_common_rate(make_instance):
         ("nine_on_six", {"subcarriers"}),
     ],
 )
-def test_findings_of_the_known_faults(name, budgets):
-    path = FAULTS / "instances" / f"{name}.json"
-    if not path.is_file():
-        pytest.skip(f"no {path.name} in {path.parent}; set EDGEALLOC_FAULTS to the folder of known faults")
-    instance = load_instance(path)
+def test_findings_of_the_known_faults(faults, name, budgets):
+    instance = load_instance(faults / f"{name}.json")
     result = solve(instance)
     assert result.status is Status.INFEASIBLE
     assert {finding.budget for finding in result.diagnosis} == budgets

@@ -24,7 +24,6 @@ from edgealloc.solvers.separable.plans import plan_of
 from edgealloc.verify.blocks import blocks_there
 from edgealloc.verify.certificate import budget_hz, check_certificate
 from edgealloc.verify.solution import verify
-from tests.places import FAULTS
 
 
 def _counts(instance) -> set[int]:
@@ -110,11 +109,8 @@ def test_a_block_each_is_solved_and_one_device_more_diagnosed(make_instance, n):
 
 
 @pytest.mark.parametrize("name", ["rb_block_ulp", "seed949", "seed59"])
-def test_bands_that_were_counted_differently(name):
-    path = FAULTS / "instances" / f"{name}.json"
-    if not path.is_file():
-        pytest.skip(f"no {path.name} in {path.parent}; set EDGEALLOC_FAULTS to the folder of known faults")
-    instance = load_instance(path)
+def test_bands_that_were_counted_differently(faults, name):
+    instance = load_instance(faults / f"{name}.json")
     narrower = instance.with_changes(block_hz=instance.block_hz * (1.0 - 1e-11))
     result, other = (solve(case, method="bnb", time_limit=60.0) for case in (instance, narrower))
     assert result.status is other.status is Status.OPTIMAL

@@ -1,0 +1,392 @@
+"""Hostile names, paths, files and streams, on every command: one message, the right exit status, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from edgealloc.cli.app import main
+from edgealloc.files.instance import load_instance, save_instance
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
+from tests.places import ROOT
+
+STEER = "\x1b[31mred\u202e\r\x07"  # colours the terminal, turns the direction of writing, overwrites the line
+FOLDER = f"a{STEER} [b]$x^{{2$|"  # also markup, mathematics and a cell's end
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def answered(done: Result, *statuses: int) -> None:
+    """It ended as it should, with nothing on the streams that steers them."""
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code in statuses, done.output
+    words = done.output.replace("\n", "")
+    assert words.isprintable(), [c for c in words if not c.isprintable()]
+
+
+@pytest.fixture(scope="module")
+def solved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a cell, its solution and the proof."""
+    folder = tmp_path_factory.mktemp("solved")
+    cell = make_cell(CellOptions(devices=3), np.random.default_rng(3))
+    save_instance(cell.instance, folder / "cell.json")
+    done = run(
+        "solve", folder / "cell.json", "--out", folder / "solution.json", "--certificate", folder / "proof.json"
+    )
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+@pytest.fixture
+def folder(solved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder, free to be spoiled, with the keys of sealed cells in a place of its own."""
+    for path in solved.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "keys"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# ---- names ----
+
+SMALL = ("--devices", "2", "--rounds", "1", "--policies", "equal-split")
+EVERY: dict[str, tuple[tuple[object, ...], ...]] = {  # {d}: a folder of a hostile name
+    "new": (("new", "--out", "{d}/new.json", "--positions", "{d}/places.json"), ("new", "--out", "{d}")),
+    "solve": (
+        ("solve", "{d}/cell.json", "--out", "{d}/s.json", "--certificate", "{d}/c.json", "--plot", "{d}/pictures"),
+        ("solve", "{d}/cell.json", "--method", STEER),
+        ("solve", "{d}/none.json"),
+        ("solve", "{d}/cell.json", STEER),
+    ),
+    "compare": (("compare", "{d}/cell.json", "--methods", "psca"), ("compare", "{d}", "--methods", STEER)),
+    "verify": (
+        ("verify", "{d}/cell.json", "{d}/solution.json", "--certificate", "{d}/proof.json"),
+        ("verify", "{d}/cell.json", "{d}/odd.json"),
+        ("verify", "{d}/none", "{d}/none", "--certificate", "{d}"),
+    ),
+    "least": (("least", "{d}/cell.json", "--resource", "deadline", "--target", "1e-9", "--out", "{d}/l.json"),),
+    "simulate": (("simulate", *SMALL, "--out", "{d}/r.csv", "--plot", "{d}/r.png"), ("simulate", "--plot", "{d}")),
+    "schema": (("schema", "instance"), ("schema", STEER)),
+    "bench": (
+        ("bench", "smoke", "--limit", "1", "--methods", "psca", "--out", "{d}/bench", "--results", "{d}/kept"),
+        ("bench", STEER),
+        ("bench", "smoke", "--methods", STEER, "--out", "{d}/bench"),
+        ("bench", "smoke", "--check", "{d}/cell.json", "--out", "{d}/bench"),
+    ),
+    "calibrate": (("calibrate", "{d}/none.json"), ("calibrate", "{d}/cell.json", "--dropouts", STEER)),
+    "validate": (("validate", "{d}/none.json"), ("validate", "{d}/cell.json", "--out", "{d}/cell.json")),
+    "demo": (("demo", "--out", "{d}/cell.json/demo"), ("demo", "--devices", STEER)),
+    "warmup": (("warmup", STEER),),
+}
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_no_command_prints_a_name_that_steers(command: str, folder: Path) -> None:
+    odd = folder / FOLDER
+    odd.mkdir()
+    for name in ("cell.json", "solution.json", "proof.json"):
+        (odd / name).write_bytes((folder / name).read_bytes())
+    claimed = json.loads((odd / "solution.json").read_text())
+    claimed |= {"instance": STEER, "method": STEER}
+    claimed["devices"][0]["name"] = STEER
+    (odd / "odd.json").write_text(json.dumps(claimed))
+    for words in EVERY[command]:
+        answered(run(*(str(word).replace("{d}", str(odd)) for word in words)), 0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("name", ["\x1b[31m", "a\nb", "\u202eb", "a\u200bb", "\ud800", "\0", "a\u2028b", "\x85"])
+def test_names_that_steer_are_refused_at_load(folder: Path, name: str) -> None:
+    data = json.loads((folder / "cell.json").read_text())
+    option = {"payload_lora_bits": 1e5, "cycles_lora": 1e6, "underfit_factor": 1.0, "label": name}
+    data["devices"][0]["adapter_options"] = [option]
+    data["devices"][1]["name"] = data["name"] = name
+    (folder / "odd.json").write_text(json.dumps(data))
+    for words in (("solve", "odd.json"), ("verify", "odd.json", "solution.json"), ("compare", "odd.json")):
+        done = run(*words)
+        answered(done, 2)
+        assert "instance: name" in done.output
+    data["name"] = "\N{SNOWMAN} Zürich 東\u3000京 =1+1 $[b]$"  # strange, and nobody's harm
+    (folder / "odd.json").write_text(json.dumps(data))
+    done = run("solve", "odd.json")
+    answered(done, 2)
+    assert ": name = " in done.output
+    assert "label" in done.output
+
+
+def test_names_of_every_script_and_every_mark_are_shown_as_they_are(folder: Path) -> None:
+    names = ("[bold]東京[/]", "$a_b$ $", "=cmd|' /C calc'!A0")
+    cell = load_instance(folder / "cell.json").with_changes(name="\N{SNOWMAN} [b] $x$ $", device_names=names)
+    save_instance(cell, folder / "cell.json")
+    done = run("solve", "cell.json", "--method", "psca", "--plot", "pictures")
+    answered(done, 0)
+    assert all(name in done.output for name in (*names, cell.name))
+    assert {path.name for path in (folder / "pictures").iterdir()} == {"allocation.png"}
+
+
+# ---- paths ----
+
+
+def _links(folder: Path) -> dict[str, Path]:
+    (folder / "soft.json").symlink_to("cell.json")
+    (folder / "hard.json").hardlink_to(folder / "cell.json")
+    (folder / "deep").mkdir()
+    return {
+        "itself": Path("cell.json"),
+        "another spelling": folder / "deep" / ".." / "cell.json",
+        "a symbolic link": Path("soft.json"),
+        "a hard link": Path("hard.json"),
+    }
+
+
+def test_no_output_goes_onto_an_input_or_another_output(folder: Path) -> None:
+    onto_case = _links(folder)
+    (folder / "places.json").write_text("{}")
+    (folder / "allocation.png").hardlink_to(folder / "cell.json")
+    (folder / "smoke").mkdir()
+    committed = folder / "smoke" / "smoke.csv"
+    committed.write_text("case,method\n")
+    least = ("least", "cell.json", "--resource", "deadline", "--target", "0.2", "--out")
+    bench = ("bench", "smoke", "--limit", "1", "--methods", "psca", "--out", ".")
+    wrong: list[tuple[object, ...]] = [
+        *(("solve", "cell.json", "--out", path) for path in onto_case.values()),
+        *(("solve", "cell.json", "--certificate", path) for path in onto_case.values()),
+        *((*least, path) for path in onto_case.values()),
+        ("solve", "cell.json", "--out", "both.json", "--certificate", "deep/../both.json"),
+        ("solve", "cell.json", "--warm-start", "solution.json", "--out", "solution.json"),
+        ("solve", "cell.json", "--positions", "places.json", "--plot", "p", "--out", "places.json"),
+        ("solve", "solution.json", "--plot", ".", "--out", "subcarriers.png"),
+        ("solve", "cell.json", "--plot", "."),
+        ("new", "--out", "both.json", "--positions", folder / "both.json"),
+        ("simulate", "--out", "both.csv", "--plot", "./both.csv"),
+        ("calibrate", "cell.json", "--store", "cell.json"),
+        ("calibrate", "cell.json", "--out", "both.json", "--store", "both.json"),
+        (*bench, "--check", committed),
+        (*bench, "--results", "deep/../smoke"),
+    ]
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for words in wrong:
+        done = run(*words)
+        answered(done, 2)
+        assert "command line has 1 fault" in done.output, (words, done.output)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_outputs_that_cannot_be_written_are_refused_before_the_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for words in (
+        ("solve", "cell.json", "--out", "none/s.json"),
+        ("solve", "cell.json", "--plot", "cell.json/p"),
+        ("least", "cell.json", "--resource", "energy", "--target", "0.2", "--out", "none/l.json"),
+        ("simulate", "--plot", "x" * 300),
+        ("calibrate", "cell.json", "--store", "cell.json/runs.jsonl"),
+        ("validate", "cell.json", "--out", "cell.json/seen"),
+        ("bench", "smoke", "--results", "cell.json/kept"),
+    ):
+        done = run(*words)
+        answered(done, 2)
+        assert "Invalid value for '--" in done.output
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    for words in (("solve", "cell.json", "--out", "s.json"), ("demo",), ("solve", "cell.json", "--plot", "p")):
+        done = run(*words)
+        answered(done, 2)
+        assert "may not be written" in done.output
+
+
+def test_what_was_found_is_shown_even_where_it_cannot_be_written(folder: Path) -> None:
+    done = run("solve", "cell.json", "--out", "/dev/full")
+    answered(done, 2)
+    assert "bound G" in done.output
+    assert "No space left" in done.output
+
+
+# ---- contents ----
+
+
+def _spoiled(whole: str) -> dict[str, bytes]:
+    late = '"latency_s": 30.0'
+    assert late in whole
+    return {
+        "not UTF-8": b'{"name": "\xe9"}',
+        "NUL": b"\0" * 64,
+        "deep": b"[" * 100_000,
+        "deep objects": b'{"a":' * 100_000,
+        "deep inside": whole.replace(late, f'"latency_s": {"[" * 900}{"]" * 900}').encode(),
+        "twice": b'{"format": 1, "format": 2}',
+        "NaN": whole.replace(late, '"latency_s": NaN').encode(),
+        "Infinity": whole.replace(late, '"latency_s": -Infinity').encode(),
+        "beyond doubles": whole.replace(late, f'"latency_s": 1{"0" * 400}').encode(),
+        "many digits": whole.replace(late, f'"latency_s": 1{"0" * 5000}').encode(),
+        "an exponent": whole.replace(late, '"latency_s": 1e400').encode(),
+        "a key that steers": whole.replace(late, f"{late}, {json.dumps(STEER)}: 1").encode(),
+        "empty": b"",
+        "a list": b"[]",
+    }
+
+
+def test_every_reader_takes_every_file_for_what_it_is(folder: Path) -> None:
+    files: list[object] = ["/dev/zero", "/dev/null", ".", "none/x.json", "x" * 300, "cell.json/x", "loop", "fifo"]
+    Path("loop").symlink_to("loop")
+    os.mkfifo("fifo")
+    for number, content in enumerate(_spoiled(Path("cell.json").read_text()).values()):
+        files.append(Path(f"{number}.json"))
+        Path(f"{number}.json").write_bytes(content)
+    for file in files:
+        for words in (
+            ("solve", file),
+            ("least", file, "--resource", "energy", "--target", "0.2"),
+            ("compare", file),
+            ("verify", file, "solution.json"),
+            ("solve", "cell.json", "--warm-start", file),
+            ("solve", "cell.json", "--plot", "pictures", "--positions", file),
+            ("calibrate", file),
+            ("validate", file),
+            ("bench", "smoke", "--check", file),
+        ):
+            done = run(*words)
+            answered(done, 2)
+            assert "has 1 fault" in done.output or words[0] == "bench", done.output
+        answered(run("verify", "cell.json", file), 1, 2)  # a solution or a proof that is none is rejected
+        answered(run("verify", "cell.json", "solution.json", "--certificate", file), 1, 2)
+
+
+def test_a_byte_order_mark_is_no_fault(folder: Path) -> None:
+    whole = Path("cell.json").read_bytes()
+    Path("marked.json").write_bytes(b"\xef\xbb\xbf" + whole)
+    assert load_instance("marked.json") == load_instance("cell.json")
+
+
+# ---- streams ----
+
+FORKED = """
+import json, os, sys
+from edgealloc.cli.app import main
+for module in json.loads(sys.argv[2]):  # once, and not in every child
+    __import__(module)
+for descriptors, encoding, words in json.loads(sys.argv[1]):
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        report = os.dup(1)
+        for number, path in sorted(descriptors.items(), key=lambda item: item[1] is None):  # or a file gets it
+            if path is None:
+                os.close(int(number))
+            elif path == "cut":
+                end, start = os.pipe()
+                os.close(end)
+                os.dup2(start, int(number))
+            else:
+                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), int(number))
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(encoding=encoding)
+        try:
+            main(words)
+        except SystemExit as asked:
+            os.write(report, f"{asked.code}\\n".encode())
+            sys.stdout.flush()  # as at the end of a process: what is left would be a second error
+        except BaseException as error:
+            os.write(report, f"{type(error).__name__}: {error}\\n".encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+def statuses(*cases: tuple[dict[int, str | None], str, list[str]], heavy: bool = False) -> list[str]:
+    """Exit status of each command line with these descriptors (None: closed, cut: nobody reads) and encoding."""
+    modules = ["edgealloc.scenario.cell", "edgealloc.files.schema", "edgealloc.verify.solution"]
+    modules += (
+        ["edgealloc.solvers.exact", "edgealloc.solvers.psca.solve", "edgealloc.report.draw"] if heavy else []
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, json.dumps(cases), json.dumps(modules)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert "Traceback" not in done.stderr
+    return done.stdout.split("\n")[: len(cases)]
+
+
+def test_streams_that_cannot_be_written(folder: Path) -> None:
+    new, bad = ["new", "--devices", "2"], ["verify", "none.json", "none.json"]
+    schema, listed = ["schema", "instance"], ["bench"]
+    every = (new, schema, listed, ["--help"], ["solve", "--help"], ["--version"])
+    verified = ["verify", "cell.json", "solution.json"]
+    cases: list[tuple[dict[int, str | None], str, list[str]]] = [
+        *(({1: "/dev/full"}, "utf-8", words) for words in every),
+        *(({1: None}, "utf-8", words) for words in every),
+        *(({1: "cut"}, "utf-8", words) for words in every),
+        ({2: "/dev/full"}, "utf-8", [*new, "--out", "a.json"]),
+        ({2: None}, "utf-8", [*new, "--out", "b.json"]),
+        ({2: "cut"}, "utf-8", [*new, "--out", "c.json"]),
+        ({0: None, 1: None, 2: None}, "utf-8", [*new, "--out", "d.json"]),
+        ({2: "/dev/full"}, "utf-8", bad),
+        ({1: None, 2: None}, "utf-8", bad),
+        ({1: "cut", 2: "cut"}, "utf-8", verified),
+        ({1: "/dev/full", 2: "/dev/full"}, "utf-8", verified),
+        *(({1: out, 2: "said"}, "utf-8", listed) for out in ("/dev/full", None, "cut")),
+    ]
+    expected = ["1"] * 6 + ["1"] * 6 + ["141"] * 6 + ["0"] * 4 + ["2", "2", "141", "1"] + ["1", "1", "141"]
+    assert statuses(*cases) == expected
+    assert Path("said").read_text().splitlines() == [
+        "Error: standard output cannot be written (No space left on device)",
+        "Error: standard output cannot be written (Bad file descriptor)",
+    ]
+    assert (
+        len({load_instance(f"{name}.json").name for name in "abcd"}) == 1
+    )  # whole, with nothing printed into them
+
+
+def test_encodings_without_a_letter(folder: Path) -> None:
+    names = ("東京", "Zürich", "\N{SNOWMAN}")
+    save_instance(load_instance("cell.json").with_changes(name="東", device_names=names), "cell.json")
+    solve = ["solve", "cell.json", "--method", "psca"]
+    cases: list[tuple[dict[int, str | None], str, list[str]]] = [
+        ({1: f"said-{encoding}", 2: f"said-{encoding}"}, encoding, words)
+        for encoding in ("ascii", "latin-1", "utf-8")
+        for words in (solve, ["solve", "東京.json"], ["verify", "cell.json", "solution.json"])
+    ]
+    assert statuses(*cases, heavy=True) == ["0", "2", "1"] * 3
+    said = {encoding: Path(f"said-{encoding}").read_text(encoding=encoding) for encoding in ("ascii", "utf-8")}
+    assert all(name in said["utf-8"] for name in names)
+    assert r"Z\xfcrich" in said["ascii"]
+    assert r"\u2603" in said["ascii"]
+
+
+def test_files_come_first_so_that_a_cut_stream_loses_none(folder: Path) -> None:
+    """Who reads the first line only still has every file that was asked for."""
+    simulate = ["simulate", *SMALL, "--out", "rounds.csv", "--plot", "rounds.png"]
+    bench = ["bench", "smoke", "--limit", "1", "--methods", "baseline:equal", "--out", ".", "--results", "kept"]
+    least = ["least", "cell.json", "--resource", "bandwidth", "--target", "0.6", "--out", "least.json"]
+    solve = ["solve", "cell.json", "--out", "s.json", "--plot", "p"]
+    found = statuses(*(({1: "cut"}, "utf-8", words) for words in (simulate, bench, least, solve)), heavy=True)
+    assert found == ["141"] * 4
+    for name in ("rounds.csv", "rounds.png", "smoke/smoke.csv", "kept/smoke.csv", "least.json", "s.json"):
+        assert Path(name).stat().st_size > 0
+    assert Path("p/allocation.png").stat().st_size > 0
+
+
+def test_the_package_and_its_module_run() -> None:
+    for module in ("edgealloc", "edgealloc.cli.app"):
+        done = subprocess.run(
+            [sys.executable, "-m", module, "schema", "instance"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout)["$id"] == "urn:edgealloc-instance:1"

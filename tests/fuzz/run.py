@@ -1,0 +1,124 @@
+"""The fuzzing command: ``python -m tests.fuzz.run``, or ``make fuzz SEEDS=100000 START=0 WORKERS=2``.
+
+Seeds are taken in blocks, spread over processes. A block that is done is written to the state file, so that a run
+that was stopped (Ctrl-C) goes on where it was. Every failure leaves its instance and what was seen in the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+from edgealloc.files.disk import write_json
+from edgealloc.files.instance import save_instance
+from tests.fuzz.checks import KINDS, Finding, examine
+from tests.fuzz.regimes import REGIMES, instance_of
+from tests.fuzz.relations import larger_of, related
+
+BLOCK = 40
+ALL = (*REGIMES, "relations")
+Row = dict[str, float]
+
+
+def case(number: int) -> tuple[str, list[Finding], Counter[str]]:
+    """Regime, findings and endings of the case of a number: regimes in turn."""
+    regime, seed = ALL[number % len(ALL)], number // len(ALL)
+    if regime == "relations":
+        return regime, *related(seed)
+    return regime, *examine(instance_of(regime, seed), seed)
+
+
+def block(work: tuple[int, int, str]) -> dict[str, Any]:
+    """All cases of a block: counts per regime, endings; failures are kept as files."""
+    start, stop, folder = work
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for number in range(start, stop):
+        before = time.process_time()
+        regime, found, ended = case(number)
+        counts[regime] += Counter({"cases": 1, "seconds": 0}) + ended
+        counts[regime]["seconds"] += time.process_time() - before  # type: ignore[assignment]
+        for finding in found:
+            counts[regime][f"! {finding.kind}"] += 1
+        if found:
+            _keep(Path(folder), regime, number // len(ALL), number, found)
+    return {"start": start, "stop": stop, "counts": {name: dict(row) for name, row in counts.items()}}
+
+
+def _keep(folder: Path, regime: str, seed: int, number: int, found: list[Finding]) -> None:
+    instance = larger_of(seed) if regime == "relations" else instance_of(regime, seed)
+    save_instance(instance, folder / f"{regime}-{seed}.json")
+    told = [{"kind": f.kind, "method": f.method, "text": f.text} for f in found]
+    write_json({"number": number, "findings": told}, folder / f"{regime}-{seed}.found.json")
+
+
+def report(blocks: list[dict[str, Any]]) -> str:
+    """The table of docs/reliability.md: one line per regime."""
+    total: dict[str, Counter[str]] = defaultdict(Counter)
+    for done in blocks:
+        for regime, row in done["counts"].items():
+            for key, value in row.items():
+                total[regime][key] += value
+                total["all"][key] += value
+    kinds = [*KINDS, "relation", "oracle"]
+    lines = ["| regime | cases | " + " | ".join(kinds) + " | proved | s/case |", "|---" * (len(kinds) + 4) + "|"]
+    for regime in (*ALL, "all"):
+        row = total[regime]
+        cells = [str(row[f"! {kind}"]) for kind in kinds]
+        proved = sum(
+            row[f"{method} {status}"] for method in ("auto", "bnb") for status in ("optimal", "infeasible")
+        )
+        pace = row["seconds"] / max(row["cases"], 1)
+        lines.append(f"| {regime} | {row['cases']} | " + " | ".join(cells) + f" | {proved} | {pace:.2f} |")
+    endings = Counter({k: v for k, v in total["all"].items() if " " in k and not k.startswith("!")})
+    return "\n".join([*lines, "", "endings: " + ", ".join(f"{k} {v}" for k, v in sorted(endings.items()))])
+
+
+def main() -> int:
+    """Run blocks until all are done or Ctrl-C; print the report; 1 where something was found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--seeds", type=int, default=100_000, help="how many cases")
+    parser.add_argument("--start", type=int, default=0, help="number of the first one")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument("--folder", default="out/fuzz", help="for the state and for failures")
+    parser.add_argument("--one", type=int, default=None, help="examine the case of this number only, and print")
+    options = parser.parse_args()
+    if options.one is not None:
+        regime, found, ended = case(options.one)
+        print(regime, options.one // len(ALL), dict(ended), *found, sep="\n")
+        return 1 if found else 0
+    folder = Path(options.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = folder / "state.jsonl"
+    lines = state.read_text(encoding="utf-8").splitlines() if state.exists() else []
+    done = [json.loads(line) for line in lines]
+    have = {(entry["start"], entry["stop"]) for entry in done}
+    last = options.start + options.seeds
+    todo = [(a, min(a + BLOCK, last), str(folder)) for a in range(options.start, last, BLOCK)]
+    todo = [work for work in todo if work[:2] not in have]
+    print(f"{len(todo)} blocks of {BLOCK} to do, {len(done)} done before", flush=True)
+    pool = multiprocessing.get_context("spawn").Pool(options.workers)
+    try:
+        with state.open("a", encoding="utf-8") as file:
+            for count, entry in enumerate(pool.imap_unordered(block, todo), 1):
+                file.write(json.dumps(entry) + "\n")
+                file.flush()
+                done.append(entry)
+                if count % 10 == 0:
+                    print(report(done), flush=True)
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on")
+    finally:
+        pool.terminate()
+    print(report(done))
+    return (
+        1 if any(key.startswith("!") for entry in done for row in entry["counts"].values() for key in row) else 0
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

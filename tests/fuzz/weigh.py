@@ -1,0 +1,141 @@
+"""The bound as a number, and its least value over a box of keep rates: coordinates in turn, by grid and section.
+
+Compiled. ``spec`` holds the term (0 inverse-keep, 1 perturbation, 2 curve), A, C^2, 24 C eta^2, Lam, 2 lam,
+2 delta and whether one stability term is for all; ``knots`` [P] and ``cubics`` [4, P - 1] are the curve, highest
+power first. ``pay`` [K] is A w_k times the menu's factor, ``weight`` [K] is w_k, ``samples`` [K] n_k; a device
+left out has keep 0 and pay 0, and what leaving out costs is added by the caller.
+"""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+from edgealloc.units import FloatArray
+
+TERM, A, C2, CROSS, LAM, LAM2, DELTA2, POOLED = range(8)
+GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+
+
+@njit(cache=True)
+def underfit(s: float, spec: FloatArray, knots: FloatArray, cubics: FloatArray) -> float:
+    """u(s)."""
+    if spec[TERM] == 0:
+        return 1.0 / s - 1.0
+    if spec[TERM] == 1:
+        return (1.0 - s) * (1.0 + s)
+    i = 0
+    while i < len(knots) - 2 and knots[i + 1] <= s:
+        i += 1
+    x = s - knots[i]
+    return float(((cubics[0, i] * x + cubics[1, i]) * x + cubics[2, i]) * x + cubics[3, i])
+
+
+@njit(cache=True)
+def gap(square: float, samples: float, spec: FloatArray) -> float:
+    """The stability term of a mean square keep rate and a number of samples."""
+    return math.sqrt(
+        (spec[C2] + spec[CROSS] / (spec[LAM] + spec[LAM2] * (1.0 - square))) / (samples * spec[DELTA2])
+    )
+
+
+@njit(cache=True)
+def bound(
+    keep: FloatArray,
+    high: FloatArray,
+    pay: FloatArray,
+    weight: FloatArray,
+    samples: FloatArray,
+    spec: FloatArray,
+    knots: FloatArray,
+    cubics: FloatArray,
+) -> float:
+    """G with the stability of ``keep`` and the underfitting of ``high``: the two of a box give a lower bound."""
+    total, square, everybody = 0.0, 0.0, 0.0
+    for k in range(len(keep)):
+        everybody += samples[k]
+        if keep[k] > 0.0:
+            total += pay[k] * underfit(high[k], spec, knots, cubics)
+        square += weight[k] * keep[k] * keep[k]
+    if spec[POOLED]:
+        return total + gap(square, everybody, spec)
+    for k in range(len(keep)):
+        total += weight[k] * gap(keep[k] * keep[k], samples[k], spec)
+    return total
+
+
+@njit(cache=True)
+def least_in_box(
+    low: FloatArray,
+    high: FloatArray,
+    pay: FloatArray,
+    weight: FloatArray,
+    samples: FloatArray,
+    spec: FloatArray,
+    knots: FloatArray,
+    cubics: FloatArray,
+) -> tuple[float, FloatArray]:
+    """The least G found with keep rates in a box, and where."""
+    best_s = high.copy()
+    best = bound(best_s, best_s, pay, weight, samples, spec, knots, cubics)
+    starts = 3 if spec[TERM] == 2 else 1
+    for start in range(starts):
+        s = high.copy()
+        for k in range(len(s)):
+            if high[k] > 0.0:
+                s[k] *= (low[k] / high[k]) ** (start / 2.0)
+        value = math.inf
+        for sweep in range(12):
+            before = value
+            for k in range(len(s)):
+                if low[k] == high[k]:
+                    continue
+                points = 65 if sweep == 0 and spec[TERM] == 2 else 13
+                value = coordinate(s, k, low[k], high[k], points, pay, weight, samples, spec, knots, cubics)
+            if not value < before * (1.0 - 1e-15):
+                break
+        value = bound(s, s, pay, weight, samples, spec, knots, cubics)
+        if value < best:
+            best, best_s = value, s
+    return best, best_s
+
+
+@njit(cache=True)
+def coordinate(
+    s: FloatArray,
+    k: int,
+    low: float,
+    high: float,
+    points: int,
+    pay: FloatArray,
+    weight: FloatArray,
+    samples: FloatArray,
+    spec: FloatArray,
+    knots: FloatArray,
+    cubics: FloatArray,
+) -> float:
+    """Puts s[k] where G is least with the others as they are: a geometric grid, then a golden section."""
+    ratio = math.log(high / low) / (points - 1)
+    best, at = math.inf, s[k]
+    index = 0
+    for i in range(points):
+        s[k] = high if i == points - 1 else min(high, low * math.exp(i * ratio))
+        value = bound(s, s, pay, weight, samples, spec, knots, cubics)
+        if value <= best:
+            best, at, index = value, s[k], i
+    left, right = low * math.exp(max(index - 1, 0) * ratio), min(high, low * math.exp((index + 1) * ratio))
+    for _ in range(38):
+        one, two = right - GOLDEN * (right - left), left + GOLDEN * (right - left)
+        s[k] = one
+        first = bound(s, s, pay, weight, samples, spec, knots, cubics)
+        s[k] = two
+        second = bound(s, s, pay, weight, samples, spec, knots, cubics)
+        if first < second:
+            right = two
+        else:
+            left = one
+        if min(first, second) < best:
+            best, at = min(first, second), one if first < second else two
+    s[k] = at
+    return best
