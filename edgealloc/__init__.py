@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from edgealloc.inverse import front as front
     from edgealloc.inverse import least as least
     from edgealloc.methods import METHODS as METHODS
+    from edgealloc.methods import register_method as register_method
     from edgealloc.scenario.cell import make_cell as make_cell
     from edgealloc.scenario.options import CellOptions as CellOptions
     from edgealloc.solvers.backends.cvxpy_fdma import to_cvxpy as to_cvxpy
@@ -63,6 +64,7 @@ _HOME = {
     "least": "inverse",
     "load": "api",
     "make_cell": "scenario.cell",
+    "register_method": "methods",
     "save_instance": "files.instance",
     "solve": "api",
     "to_cvxpy": "solvers.backends.cvxpy_fdma",

@@ -13,6 +13,7 @@ from edgealloc.data.plausible import warn
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
+from edgealloc.method import Solver
 from edgealloc.methods import choose, exact_names
 
 __all__ = ["compare", "load", "solve"]
@@ -69,7 +70,7 @@ def as_problem(source: Problem | Instance | str | Path) -> Problem:
 
 def solve(
     source: Problem | Instance | str | Path,
-    method: str = "auto",
+    method: str | Solver = "auto",
     *,
     rel_gap: float = 1e-4,
     time_limit: float | None = None,
@@ -85,7 +86,8 @@ def solve(
     source
         A problem, an instance, or the path of an instance file.
     method
-        A name from :data:`METHODS`, or ``auto`` for the first exact method that takes the problem.
+        A name from :data:`METHODS`, or ``auto`` for the first exact method that takes the problem; or a function
+        ``(problem, options) -> Result`` of your own (:func:`edgealloc.register_method` gives it a name).
     rel_gap
         Stop when ``(UB - LB) / |UB|`` is at most this.
     time_limit
@@ -120,7 +122,7 @@ def solve(
 
 def compare(
     source: Problem | Instance | str | Path,
-    methods: Iterable[str] | None = None,
+    methods: Iterable[str | Solver] | str | None = None,
     *,
     rel_gap: float = 1e-4,
     time_limit: float | None = None,
@@ -133,7 +135,7 @@ def compare(
     source
         A problem, an instance, or the path of an instance file.
     methods
-        Names from :data:`METHODS`; None for those that choose themselves and take the problem.
+        Names from :data:`METHODS` or functions; None for those that choose themselves and take the problem.
     rel_gap, time_limit, seed
         As for :func:`solve`, for each method anew; the limit in s.
 
@@ -150,5 +152,7 @@ def compare(
     from edgealloc.solvers.base import Options
 
     problem, options = as_problem(source), Options(rel_gap, time_limit, seed)
-    names = exact_names(problem) if methods is None else [methods] if isinstance(methods, str) else methods
+    names: Iterable[str | Solver] = exact_names(problem) if methods is None else methods
+    if isinstance(methods, str):
+        names = [methods]
     return [choose(name, problem).run(problem, options) for name in names]

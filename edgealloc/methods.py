@@ -1,153 +1,30 @@
-"""The methods that ``solve`` knows: what each takes, where it is, how one is chosen."""
+"""The methods that ``solve`` knows: their table, how one is chosen, how one of your own is added."""
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import Any
 
-from edgealloc.data.outcome import Snapshot, Status
-from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageError, RefusedError, did_you_mean
+from edgealloc.errors import EdgeallocError, Fault, InputError, RefusedError, did_you_mean
 from edgealloc.formulation.problem import Problem
-from edgealloc.formulation.result import Result
+from edgealloc.method import Method, Solver
 
-if TYPE_CHECKING:
-    from edgealloc.solvers.base import Options
+__all__ = [
+    "METHODS",
+    "adopt",
+    "choose",
+    "exact_names",
+    "find_method",
+    "foreign_code",
+    "foreign_methods",
+    "register_method",
+]
 
-__all__ = ["METHODS", "Method", "choose", "exact_names", "find_method"]
-
-# What arithmetic and its assumptions raise where they fail; what the machine or its packages lack raises on.
-_BREAKDOWNS = (ArithmeticError, ValueError, LookupError, AssertionError, EdgeallocError)
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A solution method and what it takes.
-
-    Parameters
-    ----------
-    name
-        Name for ``solve(method=...)``.
-    summary
-        One line for lists and help texts.
-    takes
-        Whether it solves a problem, judged by the facts that the problem states.
-    needs
-        What ``takes`` asks for, in words.
-    entry
-        ``module:function`` of ``(problem, options) -> Result``, imported when first used. A back end that knows
-        several solvers takes the name of one as a third argument.
-    solver
-        That name; empty for the back end's own choice.
-    chosen
-        Whether ``auto`` and ``compare`` choose the method on their own.
-    plain_devices
-        Up to how many devices a first solve runs as Python, sooner than compiled code is there.
-    """
-
-    name: str
-    summary: str
-    takes: Callable[[Problem], bool]
-    needs: str
-    entry: str
-    solver: str = ""
-    chosen: bool = True
-    plain_devices: int = 0
-
-    def run(self, problem: Problem, options: Options) -> Result:
-        """Solve a problem, after compiling what that needs and this machine lacks.
-
-        A method that breaks down on a valid problem gives ``error``, or ``feasible`` with the warm start where
-        that is within all budgets. What the caller's own callback raises is raised.
-
-        Raises
-        ------
-        InputError
-            For a bad option.
-        MissingPackageError
-            Without a package that the method needs.
-        RefusedError
-            When the method does not take the problem.
-        """
-        from edgealloc.solvers.compiling.clock import Clock
-
-        module, function = self.entry.split(":")
-        entry = getattr(import_module(module), function)
-        named = (self.solver,) if self.solver else ()
-        callback, from_outside = options.callback, list[Exception]()
-
-        def told(snapshot: Snapshot) -> bool | None:
-            assert callback is not None
-            try:
-                return callback(snapshot)
-            except Exception as error:
-                from_outside.append(error)
-                raise
-
-        asked = options if callback is None else replace(options, callback=told)
-        clock = Clock()
-        try:
-            with self._ready(problem):
-                result: Result = entry(problem, asked, *named)
-        except (InputError, MissingPackageError, RefusedError):
-            raise
-        except _BREAKDOWNS as error:
-            if error in from_outside:
-                raise
-            result = _broken_down(problem, self.name, options, error, clock.seconds)
-        return replace(result, compile_seconds=clock.compile_seconds)
-
-    def _ready(self, problem: Problem) -> AbstractContextManager[None]:
-        """In which kernels are compiled ahead, or run as Python in a small first solve of this process."""
-        use = f"{self.name.partition(':')[0]} {problem.instance.access}"
-        first = use not in _begun
-        _begun.add(use)
-
-        def compile_ahead() -> None:
-            from edgealloc.solvers.compiling.warmup import prepare  # imports numba
-
-            prepare(use)
-
-        if first and problem.instance.num_devices <= self.plain_devices:
-            from edgealloc.solvers.compiling.kernel import as_python
-
-            return as_python(then=compile_ahead)
-        compile_ahead()
-        return nullcontext()
-
-
-_begun: set[str] = set()  # uses of which a solve has begun in this process: "method access"
-
-
-def _broken_down(problem: Problem, method: str, options: Options, error: Exception, seconds: float) -> Result:
-    """The result of a method that a valid problem broke: nothing proved, and the warm start if it is feasible."""
-    told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    logging.getLogger("edgealloc").debug("method %s broke down", method, exc_info=error)
-    result = Result(
-        problem=problem,
-        method=method,
-        status=Status.ERROR,
-        objective=math.inf,
-        lower_bound=-math.inf,
-        free_objective=problem.free_objective,
-        allocation=None,
-        seconds=seconds,
-        message=f"the method broke down ({told}); please report the instance, and try another method",
-    )
-    start = options.warm_start
-    if start is None:
-        return result
-    try:
-        used = problem.evaluate(start)
-    except InputError:
-        return result
-    if not used.feasible:
-        return result
-    return replace(result, status=Status.FEASIBLE, objective=used.objective, allocation=start)
+GROUP = "edgealloc.methods"  # entry points of other packages
 
 
 def _log_convex(problem: Problem) -> bool:
@@ -233,25 +110,141 @@ METHODS: dict[str, Method] = {
 }
 
 
-def find_method(name: str) -> Method:
-    """The method of a name; ``cvxpy:SCS`` is the back end ``cvxpy`` with the solver SCS.
+def _any(problem: Problem) -> bool:
+    return True
+
+
+def register_method(
+    name: str,
+    entry: str | Solver,
+    *,
+    takes: Callable[[Problem], bool] | None = None,
+    needs: str = "any problem",
+    summary: str = "",
+    chosen: bool = False,
+) -> Method:
+    """Give a method of your own a name that ``solve``, ``compare``, rounds, benchmarks and ``conformance`` know.
+
+    It holds for this process; :func:`edgealloc.bench.sweep.run_suite` hands it to its worker processes. A package
+    that is installed needs no call: an entry point of the group ``edgealloc.methods``, of the method's name, is
+    found everywhere, on the command line too. ``conformance.run(name)`` says whether it keeps the contract.
+
+    Parameters
+    ----------
+    name
+        Name for ``solve(method=...)``; without a colon. A method of your own may be registered anew.
+    entry
+        A function ``(problem, options) -> Result``, or ``module:function``.
+    takes
+        Whether it solves a problem; all when None.
+    needs
+        What ``takes`` asks for, in words.
+    summary
+        One line for lists.
+    chosen
+        Whether ``compare`` chooses it when no methods are named.
+
+    Returns
+    -------
+    Method
+        What was registered.
+
+    Raises
+    ------
+    InputError
+        For a name that is not free, or an entry that is none.
+    """
+    given: Any = entry
+    faults = []
+    if not isinstance(name, str) or not name or ":" in name or name == "auto":
+        faults.append(Fault("method", "name", repr(name), "text without a colon, not 'auto'"))
+    elif name in METHODS and not METHODS[name].foreign:
+        faults.append(Fault("method", "name", repr(name), "a name that no method of edgealloc has"))
+    if not callable(given) and not (isinstance(given, str) and given.count(":") == 1):
+        faults.append(
+            Fault("method", "entry", repr(given), "a function (problem, options) -> Result, or 'module:function'")
+        )
+    if faults:
+        raise InputError("method", faults)
+    METHODS[name] = Method(name, summary, takes or _any, needs, entry, chosen=chosen, foreign=True)
+    return METHODS[name]
+
+
+def _plugged_in(name: str) -> bool:
+    """Whether another package has a method of this name, which then is registered.
+
+    Raises
+    ------
+    EdgeallocError
+        When it cannot be imported.
+    """
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=GROUP, name=name):
+        try:
+            entry = point.load()
+        except Exception as error:  # whatever importing a stranger's module raises
+            told = f"{type(error).__name__}: {error}"
+            raise EdgeallocError(f"method {name!r} ({point.value}) cannot be imported: {told}") from error
+        if isinstance(entry, Method):
+            METHODS[name] = replace(entry, name=name, foreign=True)
+        else:
+            register_method(name, entry)
+        return True
+    return False
+
+
+def foreign_methods(names: Iterable[str]) -> tuple[Method, ...]:
+    """Those of some methods that are not ours, for processes that do not know them; see :func:`adopt`."""
+    found = (METHODS.get(name.partition(":")[0]) for name in names)
+    return tuple(method for method in found if method is not None and method.foreign)
+
+
+def adopt(methods: Iterable[Method]) -> None:
+    """Know the methods that another process has registered."""
+    METHODS.update((method.name, method) for method in methods)
+
+
+def foreign_code(name: str) -> str:
+    """A digest of the source of a method that is not ours, as far as it can be read; empty for ours."""
+    for method in foreign_methods([name]):
+        entry: Any = method.entry
+        if isinstance(entry, str):
+            module, function = entry.split(":")
+            entry = getattr(import_module(module), function)
+        try:
+            text = inspect.getsource(entry)
+        except (OSError, TypeError):
+            text = repr(entry)
+        return hashlib.sha256(text.encode()).hexdigest()
+    return ""
+
+
+def find_method(name: str | Solver) -> Method:
+    """The method of a name, or of a function; ``cvxpy:SCS`` is the back end ``cvxpy`` with the solver SCS.
 
     Raises
     ------
     InputError
         For an unknown name; the known ones are in the message.
     """
-    family, _, solver = name.partition(":") if isinstance(name, str) else ("", "", "")
-    if family not in METHODS or (solver and METHODS[family].chosen):
-        known = ["auto", *METHODS]
-        near = did_you_mean(family, known, " ")
-        raise InputError(
-            "options", [Fault("options", "method", repr(name), f"{', '.join(known)}; {near}".rstrip("; "))]
-        )
-    return replace(METHODS[family], name=name, solver=solver) if solver else METHODS[family]
+    given: Any = name
+    if callable(given):
+        label = getattr(given, "__name__", type(given).__name__)
+        return Method(label, "", _any, "any problem", given, chosen=False, foreign=True)
+    family, _, solver = given.partition(":") if isinstance(given, str) else ("", "", "")
+    known = family in METHODS or (family not in ("", "auto") and _plugged_in(family))
+    if not known or (solver and (METHODS[family].chosen or METHODS[family].foreign)):
+        from importlib.metadata import entry_points
+
+        names = list(dict.fromkeys(["auto", *METHODS, *entry_points(group=GROUP).names]))
+        near = did_you_mean(family, names, " ")
+        allowed = f"{', '.join(names)}; {near}".rstrip("; ")
+        raise InputError("options", [Fault("options", "method", repr(given), allowed)])
+    return replace(METHODS[family], name=given, solver=solver) if solver else METHODS[family]
 
 
-def choose(name: str, problem: Problem) -> Method:
+def choose(name: str | Solver, problem: Problem) -> Method:
     """The method of a name that takes a problem; ``auto`` is the first exact one that does.
 
     Raises
@@ -271,7 +264,9 @@ def choose(name: str, problem: Problem) -> Method:
     method = find_method(name)
     if not method.takes(problem):
         why = "; ".join(problem.structure.reasons)
-        raise RefusedError(f"method {name!r} takes {method.needs}; this problem is not that: {why}; use 'auto'")
+        raise RefusedError(
+            f"method {method.name!r} takes {method.needs}; this problem is not that: {why}; use 'auto'"
+        )
     return method
 
 

@@ -18,7 +18,8 @@ from edgealloc.errors import EdgeallocError, InputError, RefusedError
 from edgealloc.files.instance import load_instance
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
-from edgealloc.methods import METHODS, Method
+from edgealloc.method import Method
+from edgealloc.methods import METHODS
 from edgealloc.solvers.base import Options
 from edgealloc.verify.solution import verify
 
