@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgealloc.api import METHODS, Method, solve
+from edgealloc.api import solve
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Snapshot, Status
 from edgealloc.data.spec import BoundSpec
@@ -19,6 +19,8 @@ from edgealloc.errors import EdgeallocError, InputError, RefusedError
 from edgealloc.files.instance import load_instance
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
+from edgealloc.method import Method
+from edgealloc.methods import METHODS
 from edgealloc.solvers.base import Options
 from edgealloc.verify.solution import verify
 

@@ -53,9 +53,8 @@ def test_an_optimum_of_nothing(make_instance: Any, access: Any, underfit: Any) -
     assert result.objective == 0.0
     lowered, certificate = certified(result)
     assert certificate.lower_bound == 0.0
-    judged = with_certificate(
-        verify(result.problem.instance, lowered.solution()), result.problem.instance, lowered.solution(), certificate
-    )
+    instance, solution = result.problem.instance, lowered.solution()
+    judged = with_certificate(verify(instance, solution), instance, solution, certificate)
     assert judged.ok, str(judged)
     above = replace(certificate, lower_bound=5e-324)
     assert check_certificate(result.problem.instance, above).faults[0].field in ("nodes", "pieces")
