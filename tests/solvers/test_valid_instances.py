@@ -204,7 +204,12 @@ def test_a_proof_of_ours_keeps_the_time_limit_of_a_backend(faults: Path, monkeyp
 
     asked: list[float] = []
     own = judge.proven_infeasible
-    monkeypatch.setattr(judge, "proven_infeasible", lambda problem, left: asked.append(left) or own(problem, left))
+
+    def noted(problem: Problem, left: float) -> Any:
+        asked.append(left)
+        return own(problem, left)
+
+    monkeypatch.setattr(judge, "proven_infeasible", noted)
     inst, best = fault(faults, "seed837")
     honest(solve(inst, "highs", time_limit=2.0), best)
     assert asked
