@@ -32,14 +32,14 @@ class LoraSpec:
     rank, alpha
         LoRA rank r and scaling alpha / r.
     target_modules
-        Names of the adapted linear layers, as in peft.
+        Names of the adapted linear layers, as in peft; one text is ``all-linear`` or a regular expression.
     last_layers
         Adapt only the last so many transformer layers (None: all of them).
     """
 
     rank: int = 8
     alpha: int = 16
-    target_modules: tuple[str, ...] = ("query", "value", "q_proj", "v_proj")
+    target_modules: tuple[str, ...] | str = ("query", "value", "q_proj", "v_proj")
     last_layers: int | None = 1
 
 
@@ -178,7 +178,7 @@ def add_adapter(model: Any, spec: LoraSpec, seed: int = 0) -> Any:
         r=spec.rank,
         lora_alpha=spec.alpha,
         lora_dropout=0.0,
-        target_modules=list(spec.target_modules),
+        target_modules=spec.target_modules if isinstance(spec.target_modules, str) else list(spec.target_modules),
         layers_to_transform=layers,
         modules_to_save=heads,
         task_type=TaskType.SEQ_CLS if hasattr(model.config, "vocab_size") else None,
