@@ -13,13 +13,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgealloc.api import METHODS, find_method
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
 from edgealloc.errors import EdgeallocError
 from edgealloc.files.instance import load_instance
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
+from edgealloc.methods import METHODS, find_method
 from edgealloc.solvers.base import Options
 
 BACKENDS = ("cvxpy:CLARABEL", "cvxpy:SCS", "pyomo:ipopt", "scip", "highs")

@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.variants_speed import VARIANTS
-from edgealloc.api import METHODS, solve
+from edgealloc.api import solve
 from edgealloc.conformance import CASES
 from edgealloc.errors import EdgeallocError, MissingPackageError
 from edgealloc.formulation.problem import Problem
+from edgealloc.methods import METHODS
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions
 

@@ -12,7 +12,6 @@ from edgealloc.face import face
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from edgealloc.api import METHODS as METHODS
     from edgealloc.api import compare as compare
     from edgealloc.api import load as load
     from edgealloc.api import solve as solve
@@ -27,12 +26,15 @@ if TYPE_CHECKING:
     from edgealloc.errors import EdgeallocError as EdgeallocError
     from edgealloc.errors import InputError as InputError
     from edgealloc.errors import MissingPackageError as MissingPackageError
+    from edgealloc.errors import PlausibilityWarning as PlausibilityWarning
     from edgealloc.errors import StatusError as StatusError
     from edgealloc.files.instance import save_instance as save_instance
     from edgealloc.formulation.problem import Problem as Problem
     from edgealloc.formulation.result import Result as Result
     from edgealloc.inverse import front as front
     from edgealloc.inverse import least as least
+    from edgealloc.methods import METHODS as METHODS
+    from edgealloc.methods import register_method as register_method
     from edgealloc.scenario.cell import make_cell as make_cell
     from edgealloc.scenario.options import CellOptions as CellOptions
     from edgealloc.solvers.backends.cvxpy_fdma import to_cvxpy as to_cvxpy
@@ -48,8 +50,9 @@ _HOME = {
     "EdgeallocError": "errors",
     "InputError": "errors",
     "Instance": "data.instance",
-    "METHODS": "api",
+    "METHODS": "methods",
     "MissingPackageError": "errors",
+    "PlausibilityWarning": "errors",
     "Problem": "formulation.problem",
     "Result": "formulation.result",
     "Snapshot": "data.outcome",
@@ -61,6 +64,7 @@ _HOME = {
     "least": "inverse",
     "load": "api",
     "make_cell": "scenario.cell",
+    "register_method": "methods",
     "save_instance": "files.instance",
     "solve": "api",
     "to_cvxpy": "solvers.backends.cvxpy_fdma",

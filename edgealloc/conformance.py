@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.api import METHODS, find_method, solve
+from edgealloc.api import solve
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
 from edgealloc.data.spec import AdapterOption, BoundSpec
 from edgealloc.errors import InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
+from edgealloc.methods import METHODS, find_method
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.compiling.clock import Clock
 

@@ -5,6 +5,7 @@ Limits (time, iterations, infeasibility) never raise; they are a :class:`~edgeal
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,8 +16,10 @@ __all__ = [
     "Fault",
     "InputError",
     "MissingPackageError",
+    "PlausibilityWarning",
     "RefusedError",
     "StatusError",
+    "did_you_mean",
     "needs",
     "printable",
     "shown",
@@ -169,6 +172,17 @@ def needs(package: str, extra: str, purpose: str, name: str = "") -> None:
 
 class StatusError(EdgeallocError, RuntimeError):
     """Raised by :meth:`Result.raise_for_status` when a result carries no allocation."""
+
+
+class PlausibilityWarning(UserWarning):
+    """A value is allowed and looks like a mistake of unit; see :meth:`edgealloc.Instance.check`."""
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Advice for an unknown name: the nearest known one; where none is near ``otherwise``, or all of them."""
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else otherwise or f"known here: {', '.join(names)}"
 
 
 def shown(value: object) -> str:

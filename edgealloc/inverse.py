@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from edgealloc.api import as_problem, solve
+from edgealloc.api import as_problem, choose
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Snapshot, Status
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
+from edgealloc.solvers.base import Options
 from edgealloc.solvers.compiling.clock import Clock
 
 __all__ = ["Least", "Resource", "front", "least", "scaled"]
@@ -113,11 +114,9 @@ def front(
     InputError, EdgeallocError
         As :func:`edgealloc.solve`.
     """
-    problem = as_problem(source)
-    return [
-        solve(_scaled(problem, resource, factor), method, rel_gap=rel_gap, time_limit=time_limit)
-        for factor in factors
-    ]
+    problem, options = as_problem(source), Options(rel_gap, time_limit)
+    scaled_by = [_scaled(problem, resource, factor) for factor in factors]
+    return [choose(method, point).run(point, options) for point in scaled_by]
 
 
 def least(
@@ -220,7 +219,7 @@ def _reach(
     found, clock = _scaled(problem, resource, factor), Clock()
     for gap in _GAPS:
         left = None if time_limit is None else max(1e-3, time_limit - clock.seconds)
-        result = solve(found, method, rel_gap=gap, time_limit=left, callback=decided)
+        result = choose(method, found).run(found, Options(gap, left, callback=decided))
         if result.status is not Status.OPTIMAL or result.objective <= target or result.lower_bound > target:
             break
     return result

@@ -9,8 +9,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
+from typing import Any
+
+import numpy as np
 
 from edgealloc.data.allocation import Allocation
+from edgealloc.data.forms import number
 from edgealloc.data.outcome import Snapshot
 from edgealloc.errors import Fault, InputError
 from edgealloc.solvers.compiling.clock import Clock
@@ -44,7 +48,7 @@ class Options:
     Raises
     ------
     InputError
-        For a gap or a limit that is not positive.
+        For a gap or a limit that is not positive, and whatever is of a wrong type.
     """
 
     rel_gap: float = 1e-4
@@ -55,13 +59,30 @@ class Options:
     log: bool = False
 
     def __post_init__(self) -> None:
-        faults = []
-        if not (math.isfinite(self.rel_gap) and self.rel_gap > 0):
-            faults.append(Fault("options", "rel_gap", repr(self.rel_gap), "a finite number > 0"))
-        if self.time_limit is not None and not self.time_limit > 0:
-            faults.append(Fault("options", "time_limit", repr(self.time_limit), "seconds > 0, or None"))
+        gap, limit = number(self.rel_gap), number(self.time_limit)
+        callback: Any = self.callback
+        rules = {
+            "rel_gap": (gap is not None and math.isfinite(gap) and gap > 0, "a finite number > 0"),
+            "time_limit": (
+                self.time_limit is None or (limit is not None and limit > 0),
+                "seconds > 0, or None",
+            ),
+            "seed": (_is_seed(self.seed), "a whole number >= 0"),
+            "warm_start": (isinstance(self.warm_start, Allocation | None), "an edgealloc.Allocation, or None"),
+            "callback": (callback is None or callable(callback), "a function of a Snapshot, or None"),
+            "log": (isinstance(self.log, bool), "True or False"),
+        }
+        faults = [
+            Fault("options", key, repr(getattr(self, key)), allowed)
+            for key, (ok, allowed) in rules.items()
+            if not ok
+        ]
         if faults:
             raise InputError("options", faults)
+
+
+def _is_seed(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 0)
 
 
 @dataclass(repr=False)  # restoring a signal handler prints the old one, and with it every array in the options

@@ -10,9 +10,9 @@ import sys
 import pytest
 
 import edgealloc
-from edgealloc.api import METHODS
 from edgealloc.errors import EdgeallocError, InputError
 from edgealloc.formulation.problem import Problem
+from edgealloc.methods import METHODS
 from tests.conftest import MakeInstance
 
 FACES = ("edgealloc", *(f"edgealloc.{room}" for room in ("flower", "models", "rounds", "scenario", "verify")))

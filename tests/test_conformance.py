@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from edgealloc import conformance
-from edgealloc.api import METHODS, find_method
 from edgealloc.data.outcome import Status
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
+from edgealloc.methods import METHODS, find_method
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.fdma.convex import solve_convex
 

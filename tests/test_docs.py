@@ -43,6 +43,11 @@ def test_examples_of_a_page_run_one_after_the_other(
         exec(compile(block, str(page), "exec"), names)
 
 
+def test_the_way_from_own_files_to_a_proof_and_figures_is_short() -> None:
+    (way,) = [block for block in _python(ROOT / "docs" / "own_data.md") if "draw(" in block]
+    assert sum(bool(line.strip()) for line in way.splitlines()) <= 12
+
+
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_links_lead_to_files(page: Path) -> None:
     targets = [target for target, _ in _LINK.findall(page.read_text()) if "://" not in target]

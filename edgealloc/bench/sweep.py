@@ -27,10 +27,12 @@ import numpy as np
 
 from edgealloc.bench.seal import read_row, write_row
 from edgealloc.bench.suites import Case, Suite
-from edgealloc.errors import EdgeallocError, Fault, InputError, needs, printable
+from edgealloc.errors import EdgeallocError, needs, printable
 from edgealloc.files.disk import make_folder, write_file
 from edgealloc.files.instance import instance_hash
 from edgealloc.files.lock import sole_writer
+from edgealloc.method import Method
+from edgealloc.methods import adopt, find_method, foreign_code, foreign_methods
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +83,9 @@ class Cell:
     @property
     def key(self) -> str:
         """Name of the row's file: the case, the method, and a digest of all that the row depends on."""
-        text = json.dumps(asdict(self), sort_keys=True, default=_plain)
+        code = foreign_code(self.method)
+        data = asdict(self) | ({"code": code} if code else {})
+        text = json.dumps(data, sort_keys=True, default=_plain)
         digest = hashlib.sha256(f"{version('edgealloc')} {text}".encode()).hexdigest()[:16]
         method = self.method.replace(":", "_").replace("+", "plus")
         return f"{self.case.name}.{method}.{digest}.json"
@@ -241,17 +245,21 @@ def _rows(cells: list[Cell], options: BenchOptions) -> Iterator[tuple[Cell, dict
     if options.backend == "sequential" or options.jobs == 1:
         yield from map(_pair, cells)
         return
+    theirs = foreign_methods({cell.method for cell in cells})
     with joblib.parallel_config(backend=options.backend, n_jobs=options.jobs):
         if options.backend in ("loky", "multiprocessing", "threading"):
             stream = joblib.Parallel(return_as="generator_unordered")
-            yield from stream(joblib.delayed(_pair)(cell) for cell in cells)
+            yield from stream(joblib.delayed(_pair)(cell, theirs) for cell in cells)
             return
         batch = 4 * max(options.jobs, 2)
         for start in range(0, len(cells), batch):
-            yield from joblib.Parallel()(joblib.delayed(_pair)(cell) for cell in cells[start : start + batch])
+            yield from joblib.Parallel()(
+                joblib.delayed(_pair)(cell, theirs) for cell in cells[start : start + batch]
+            )
 
 
-def _pair(cell: Cell) -> tuple[Cell, dict[str, Any]]:
+def _pair(cell: Cell, theirs: tuple[Method, ...] = ()) -> tuple[Cell, dict[str, Any]]:
+    adopt(theirs)  # in a process of its own no method was registered
     return cell, run_cell(cell)
 
 
@@ -320,11 +328,9 @@ def save_frame(frame: pd.DataFrame, folder: Path, name: str) -> list[Path]:
 
 
 def _known(methods: tuple[str, ...]) -> None:
-    from edgealloc.api import METHODS
-
     for name in methods:
-        if name != "auto" and name.partition(":")[0] not in METHODS:
-            raise InputError("bench", [Fault("bench", "method", repr(name), ", ".join(["auto", *METHODS]))])
+        if name != "auto":
+            find_method(name)
 
 
 def _need(package: str) -> None:

@@ -18,7 +18,7 @@ from edgealloc.cli.bench import bench_command
 from edgealloc.cli.calibrate import calibrate_command
 from edgealloc.cli.least import least_command
 from edgealloc.cli.new import new_command
-from edgealloc.cli.shared import EXIT_BAD_INPUT, console, makeable, say
+from edgealloc.cli.shared import EXIT_BAD_INPUT, console, makeable, plain_warnings, say
 from edgealloc.cli.simulate import simulate_command
 from edgealloc.cli.solve import compare_command, solve_command
 from edgealloc.cli.validate import validate_command
@@ -84,7 +84,8 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with plain_warnings():
+                return super().invoke(ctx)
         except OutputError:
             raise
         except (MissingPackageError, StatusError) as error:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from edgealloc.errors import Fault, InputError, printable
+from edgealloc.errors import Fault, InputError, PlausibilityWarning, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +25,7 @@ __all__ = [
     "json_option",
     "makeable",
     "out_path",
+    "plain_warnings",
     "refuse_overwriting",
     "rel_gap_option",
     "say",
@@ -111,3 +114,28 @@ def console() -> Console:
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=200)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Values that look like a mistake of unit are told plainly, each once; other warnings as Python does."""
+    told: set[str] = set()
+    with warnings.catch_warnings():
+        otherwise = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, PlausibilityWarning):
+                otherwise(message, category, filename, lineno, file, line)
+            elif str(message) not in told:
+                told.add(str(message))
+                say(f"Warning: {message}", err=True)
+
+        warnings.showwarning = show
+        yield

@@ -6,15 +6,18 @@ together. Key names, units and meaning follow the file format ``edgealloc-instan
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from edgealloc.data.entries import device_count, levels_of, menus_of
+from edgealloc.data.forms import default_names, known_fields, many, names_of, number, numbers
+from edgealloc.data.frame import fields_from
+from edgealloc.data.plausible import Remark, remarks_on
 from edgealloc.data.spec import (
-    KEEP_RATE,
-    LINK_RATE,
+    DEVICE_RULES,
     NON_NEGATIVE,
     POSITIVE,
     Access,
@@ -33,25 +36,17 @@ from edgealloc.units import FloatArray, dbm_to_w, rebuilt
 
 __all__ = ["Instance"]
 
-_DEVICE_RULES: dict[str, Rule] = {
-    "samples": POSITIVE,
-    "gain": NON_NEGATIVE,
-    "power_max_w": POSITIVE,
-    "energy_j": POSITIVE,
-    "energy_static_j": NON_NEGATIVE,
-    "payload_fixed_bits": NON_NEGATIVE,
-    "payload_lora_bits": POSITIVE,
-    "cycles_fixed": NON_NEGATIVE,
-    "cycles_lora": NON_NEGATIVE,
-    "freq_min_hz": POSITIVE,
-    "freq_max_hz": POSITIVE,
-    "capacitance": NON_NEGATIVE,
-    "downlink_bps": LINK_RATE,
-    "keep_min": KEEP_RATE,
-    "keep_max": KEEP_RATE,
+# What a single number must satisfy, and which block of the file it is in; the last two may be absent.
+_NUMBERS: Mapping[str, tuple[str, Rule]] = {
+    "bandwidth_hz": ("uplink", POSITIVE),
+    "noise_psd_dbm_per_hz": ("uplink", (lambda a: (a > -400) & (a < 100), "a number in (-400, 100)")),
+    "latency_s": ("instance", POSITIVE),
+    "block_hz": ("uplink", POSITIVE),
+    "exclusion_penalty": ("selection", NON_NEGATIVE),
 }
 
 
+@known_fields
 @dataclass(frozen=True, slots=True, eq=False)
 class Instance:
     """An allocation instance: K devices share an uplink before a round deadline.
@@ -99,6 +94,8 @@ class Instance:
         All devices share one keep rate.
     exclusion_penalty
         Not None: devices may be left out at this penalty (docs/model.md, *What is minimised*).
+    assumed
+        Fields that nobody gave and :meth:`from_frame` took typical values for; not in files, and not compared.
 
     Raises
     ------
@@ -133,30 +130,35 @@ class Instance:
     block_hz: float | None = None
     common_keep: bool = False
     exclusion_penalty: float | None = None
+    assumed: tuple[str, ...] = field(default=(), compare=False)
     _noise_w: float = field(init=False, repr=False, default=0.0)
 
     def __post_init__(self) -> None:
         faults: list[Fault] = []
-        gain = np.asarray(self.gain, dtype=np.float64)
-        k = gain.shape[0] if gain.ndim in (1, 2) else 0
-        for key in _DEVICE_RULES:
-            array = np.asarray(getattr(self, key), dtype=np.float64)
-            if key != "gain" and array.ndim == 0:
-                array = np.full(k, float(array))
-            object.__setattr__(self, key, read_only(array))
-            if key != "gain" and array.shape != (k,):
+        names = () if self.device_names is None else names_of(faults, self.device_names)
+        rows = names or default_names(max(map(many, (getattr(self, key) for key in DEVICE_RULES))))
+        arrays = {key: numbers(faults, key, getattr(self, key), rows) for key in DEVICE_RULES}
+        k = device_count(faults, arrays, len(names))
+        names = names or default_names(k)
+        changes: dict[str, Any] = {"device_names": names}
+        for key, array in arrays.items():
+            if array is None:
+                continue
+            changes[key] = read_only(np.full(k, float(array)) if array.ndim == 0 and key != "gain" else array)
+            if key != "gain" and changes[key].shape != (k,):
                 faults.append(Fault("devices", key, f"an array of shape {array.shape}", f"shape ({k},)"))
-        if not self.device_names:
-            width = max(4, len(str(max(k - 1, 0))))
-            names = tuple(f"dev-{i:0{width}d}" for i in range(k))
-            object.__setattr__(self, "device_names", names)
-        if self.keep_levels is not None:
-            levels = tuple(None if v is None else read_only(np.unique(v)) for v in self.keep_levels)
-            object.__setattr__(self, "keep_levels", None if all(v is None for v in levels) else levels)
-        if self.adapter_options is not None:
-            menus = tuple(None if not v else tuple(v) for v in self.adapter_options)
-            object.__setattr__(self, "adapter_options", None if all(v is None for v in menus) else menus)
-        faults += _scalar_faults(self) + bound_faults(self.bound)
+        for key, read in (("keep_levels", levels_of), ("adapter_options", menus_of)):
+            given = getattr(self, key)
+            changes[key] = None if given is None else read(faults, given, names)
+        for key, (where, (test, allowed)) in _NUMBERS.items():
+            given = getattr(self, key)
+            if given is None and key in ("block_hz", "exclusion_penalty"):
+                continue
+            changes[key] = number(given)
+            check(faults, changes[key] is not None and bool(test(changes[key])), where, key, given, allowed)
+        for key, value in changes.items():
+            object.__setattr__(self, key, value)
+        faults += _form_faults(self) + bound_faults(self.bound)
         if not faults:  # the per-device checks index by device, so shapes must be right first
             faults += _device_faults(self)
         if faults:
@@ -164,6 +166,57 @@ class Instance:
         object.__setattr__(self, "_noise_w", float(dbm_to_w(self.noise_psd_dbm_per_hz)))
 
     __reduce__ = rebuilt
+
+    @classmethod
+    def from_frame(
+        cls, frame: Any, *, gain: Any = None, gain_db: Any = None, ignore: Iterable[str] = (), **scalars: Any
+    ) -> Instance:
+        """An instance from a table of devices, channel gains and single values (docs/own_data.md).
+
+        Columns and values have the names of the fields, or those with another unit: ``power_dbm``,
+        ``bandwidth_mhz``, ``frequency_ghz``, ``energy_mj``, ``path_loss_db`` (the table is
+        :data:`edgealloc.tables.suffixes.NAMES`). A column ``name``, ``device`` or ``id`` names the devices. The
+        constants of the bound go by their names too. What is not given is typical and listed in ``assumed``.
+
+        Parameters
+        ----------
+        frame
+            A data frame, a mapping of sequences, a structured array, or the path of a .csv file; a row per device.
+        gain, gain_db
+            Channel power gain, as a ratio or in dB: shape [K], or [K, M] for OFDMA. An array, or the path of a
+            .npy, .npz, .mat or .csv file (``gains.mat:H`` for one of several arrays). Rows with names are put in
+            the order of the devices.
+        ignore
+            Columns that are none of the instance.
+        **scalars
+            What is the same for every device, ``bandwidth_hz`` or another unit of it in any case. Without
+            ``access`` it is OFDMA for gains [K, M], resource blocks with ``block_hz``, otherwise FDMA.
+
+        Returns
+        -------
+        Instance
+            Checked like any other.
+
+        Raises
+        ------
+        InputError
+            Lists every fault: unknown columns with the nearest name, what is given twice, units, values, shapes.
+        """
+        return cls(**fields_from(frame, gain, gain_db, ignore, scalars))
+
+    def check(self) -> list[Remark]:
+        """Values that are allowed and look like a mistake of unit; mostly none.
+
+        ``solve`` and ``load`` warn of them (:class:`~edgealloc.errors.PlausibilityWarning`).
+        """
+        return remarks_on(self)
+
+    def assumed_text(self) -> str:
+        """The fields in ``assumed`` with their values, in one line; constants of the bound as ``bound``."""
+        values = ((key, getattr(self, key)) for key in self.assumed)
+        return ", ".join(
+            key if isinstance(value, BoundSpec) else f"{key} {np.max(value):g}" for key, value in values
+        )
 
     @property
     def num_devices(self) -> int:
@@ -208,7 +261,7 @@ class Instance:
         InputError
             Lists every fault of the copy.
         """
-        changes.setdefault("name", self.name)
+        changes.setdefault("assumed", tuple(key for key in self.assumed if key not in changes))
         return replace(self, **changes)
 
     def take(self, index: Any) -> Instance:
@@ -230,7 +283,7 @@ class Instance:
             When nobody is taken, or somebody twice.
         """
         index = np.arange(self.num_devices)[index]
-        changes: dict[str, Any] = {key: getattr(self, key)[index] for key in _DEVICE_RULES}
+        changes: dict[str, Any] = {key: getattr(self, key)[index] for key in DEVICE_RULES}
         changes["device_names"] = tuple(self.device_names[i] for i in index)
         if self.keep_levels is not None:
             changes["keep_levels"] = tuple(self.keep_levels[i] for i in index)
@@ -241,7 +294,7 @@ class Instance:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Instance):
             return NotImplemented
-        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self) if f.compare)
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -254,32 +307,30 @@ def _same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def _scalar_faults(inst: Instance) -> list[Fault]:
+def _form_faults(inst: Instance) -> list[Fault]:
+    """What is wrong with the form of an instance, before devices are looked at one by one."""
     faults: list[Fault] = []
-    check(faults, inst.access in ("fdma", "ofdma", "rb"), "instance", "access", inst.access, "fdma, ofdma, rb")
+    access: Any = inst.access
+    known = isinstance(access, str) and access in get_args(Access)
+    check(faults, known, "instance", "access", access, ", ".join(get_args(Access)))
     check_name(faults, "instance", "name", inst.name)
-    dimensions = 2 if inst.access == "ofdma" else 1
+    flag = isinstance(inst.common_keep, bool | np.bool_)
+    check(faults, flag, "instance", "common_keep", inst.common_keep, "True or False")
+    dimensions = 2 if access == "ofdma" else 1
     shape = "[K, M] (one gain per sub-carrier)" if dimensions == 2 else "[K] (one gain per device)"
-    gain_ok = inst.gain.ndim == dimensions and inst.gain.size > 0
-    check(faults, gain_ok, "devices", "gain", f"shape {inst.gain.shape}", f"shape {shape}, at least one device")
-    for key, value in {"bandwidth_hz": inst.bandwidth_hz, "latency_s": inst.latency_s}.items():
-        where = "uplink" if key == "bandwidth_hz" else "instance"
-        check(faults, np.isfinite(value) and value > 0, where, key, value, "a finite number > 0")
-    noise = inst.noise_psd_dbm_per_hz
-    check(faults, -400 < noise < 100, "uplink", "noise_psd_dbm_per_hz", noise, "a number in (-400, 100)")
-    if inst.access == "rb":
-        width = inst.block_hz
-        ok = width is not None and np.isfinite(width) and 0 < width <= inst.bandwidth_hz
+    gain = inst.gain
+    if isinstance(gain, np.ndarray) and (gain.ndim != dimensions or gain.size == 0):
+        faults.append(Fault("devices", "gain", f"shape {gain.shape}", f"shape {shape}, at least one device"))
+    if access == "rb":
+        width, band = inst.block_hz, inst.bandwidth_hz
+        ok = width is not None and (band is None or width <= band)
         check(faults, ok, "uplink", "block_hz", width, "a number in (0, bandwidth_hz] for access rb")
     elif inst.block_hz is not None:
         check(faults, False, "uplink", "block_hz", inst.block_hz, "absent unless access is rb")
-    penalty = inst.exclusion_penalty
-    ok = penalty is None or (np.isfinite(penalty) and penalty >= 0)
-    check(faults, ok, "selection", "exclusion_penalty", penalty, "a finite number >= 0")
-    k = inst.gain.shape[0] if inst.gain.ndim else 0
+    k = len(inst.samples) if isinstance(inst.samples, np.ndarray) and inst.samples.ndim else 0
     for key in ("device_names", "keep_levels", "adapter_options"):
         entry = getattr(inst, key)
-        if entry is not None and len(entry) != k:
+        if k and entry is not None and len(entry) != k:
             check(faults, False, "devices", key, f"{len(entry)} entries", f"one per device ({k})")
     return faults
 
@@ -292,7 +343,7 @@ def _device_faults(inst: Instance) -> list[Fault]:
         for i in np.flatnonzero(bad):
             faults.append(Fault(names[i], key, f"{values[i]}", allowed))
 
-    for key, (test, allowed) in _DEVICE_RULES.items():
+    for key, (test, allowed) in DEVICE_RULES.items():
         array = getattr(inst, key)
         ok = np.asarray(test(array))
         if array.ndim == 2:
@@ -325,8 +376,3 @@ def _device_faults(inst: Instance) -> list[Fault]:
         if menu is not None:
             faults += menu_faults(names[i], menu)
     return faults
-
-
-def device_fields() -> Mapping[str, str]:
-    """Names of the per-device arrays and what each allows; the file schema is checked against it."""
-    return {key: allowed for key, (_, allowed) in _DEVICE_RULES.items()}

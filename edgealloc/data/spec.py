@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from edgealloc.errors import Fault, steers
+from edgealloc.data.forms import known_fields, number, numbers
+from edgealloc.errors import Fault, InputError, steers
 from edgealloc.units import FloatArray, rebuilt
 
 __all__ = ["Access", "AdapterOption", "BoundSpec", "Pooling", "Underfit", "UnderfitCurve"]
@@ -27,6 +28,7 @@ Underfit = Literal["inverse-keep", "perturbation", "curve"]
 Pooling = Literal["global", "device"]
 
 
+@known_fields
 @dataclass(frozen=True, slots=True, eq=False)
 class UnderfitCurve:
     """Underfitting term measured at some keep rates; between them it is interpolated by PCHIP.
@@ -37,18 +39,29 @@ class UnderfitCurve:
         Keep rates, strictly increasing, in (0, 1]. Shape [P], P >= 2.
     value
         Underfitting term at these rates, dimensionless, >= 0, non-increasing. Shape [P].
+
+    Raises
+    ------
+    InputError
+        For what is no number; whether the numbers are in range is for the instance to say.
     """
 
     keep: FloatArray
     value: FloatArray
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "keep", read_only(self.keep))
-        object.__setattr__(self, "value", read_only(self.value))
+        faults: list[Fault] = []
+        for key in ("keep", "value"):
+            array = numbers(faults, key, getattr(self, key), where="underfit_curve")
+            if array is not None:
+                object.__setattr__(self, key, read_only(array))
+        if faults:
+            raise InputError("underfit curve", faults)
 
     __reduce__ = rebuilt
 
 
+@known_fields
 @dataclass(frozen=True, slots=True)
 class BoundSpec:
     """Constants of the generalisation bound (docs/model.md, *What is minimised*); all dimensionless.
@@ -79,7 +92,11 @@ class BoundSpec:
     confidence_delta: float = 0.1
     underfit_curve: UnderfitCurve | None = None
 
+    def __post_init__(self) -> None:
+        _as_floats(self, _BOUND_RULES)
 
+
+@known_fields
 @dataclass(frozen=True, slots=True)
 class AdapterOption:
     """One row of a device's adapter menu (a LoRA rank, a quantisation).
@@ -101,6 +118,17 @@ class AdapterOption:
     cycles_lora: float
     underfit_factor: float = 1.0
 
+    def __post_init__(self) -> None:
+        _as_floats(self, _ROW_RULES)
+
+
+def _as_floats(spec: Any, keys: Iterable[str]) -> None:
+    """Numbers of any type as floats; what is none stays, for the instance to name."""
+    for key in keys:
+        value = number(getattr(spec, key))
+        if value is not None:
+            object.__setattr__(spec, key, value)
+
 
 def read_only(values: Any) -> FloatArray:
     """A read-only float64 copy of the same shape, so that no caller can change what was checked."""
@@ -119,8 +147,8 @@ def number_of(value: object) -> float:
         return math.nan
 
 
-# What a per-device array must satisfy: (test on the array, words for the message).
-Rule = tuple[Callable[[FloatArray], Any], str]
+# What a number or an array of numbers must satisfy: (test on it, words for the message).
+Rule = tuple[Callable[[Any], Any], str]
 
 
 POSITIVE: Rule = (lambda a: np.isfinite(a) & (a > 0), "a finite number > 0")
@@ -135,6 +163,42 @@ LINK_RATE: Rule = (lambda a: a > 0, "a number > 0 (bit/s), or null for no downli
 KEEP_RATE: Rule = (lambda a: (a > 0) & (a <= 1), "a number in (0, 1]")
 
 
+DEVICE_RULES: Mapping[str, Rule] = {
+    "samples": POSITIVE,
+    "gain": (NON_NEGATIVE[0], "a finite number >= 0, a ratio of powers; of a gain in dB it is 10**(dB/10)"),
+    "power_max_w": POSITIVE,
+    "energy_j": POSITIVE,
+    "energy_static_j": NON_NEGATIVE,
+    "payload_fixed_bits": NON_NEGATIVE,
+    "payload_lora_bits": POSITIVE,
+    "cycles_fixed": NON_NEGATIVE,
+    "cycles_lora": NON_NEGATIVE,
+    "freq_min_hz": POSITIVE,
+    "freq_max_hz": POSITIVE,
+    "capacitance": NON_NEGATIVE,
+    "downlink_bps": LINK_RATE,
+    "keep_min": KEEP_RATE,
+    "keep_max": KEEP_RATE,
+}
+
+
+_BOUND_RULES: Mapping[str, Rule] = {
+    "underfit_weight": NON_NEGATIVE,
+    "loss_range": NON_NEGATIVE,
+    "lipschitz": NON_NEGATIVE,
+    "sparsity_weight": NON_NEGATIVE,
+    "curvature": POSITIVE,
+    "confidence_delta": (lambda a: (a > 0) & (a < 1), "a number in (0, 1)"),
+}
+
+
+_ROW_RULES: Mapping[str, Rule] = {
+    "payload_lora_bits": POSITIVE,
+    "cycles_lora": NON_NEGATIVE,
+    "underfit_factor": NON_NEGATIVE,
+}
+
+
 def check(faults: list[Fault], ok: bool | np.bool_, where: str, field_name: str, value: Any, allowed: str) -> None:
     """Add a fault unless all is well."""
     if not ok:
@@ -147,26 +211,28 @@ def check_name(faults: list[Fault], where: str, field_name: str, name: object) -
     check(faults, isinstance(name, str) and not steers(name), where, field_name, name, allowed)
 
 
-def bound_faults(spec: BoundSpec) -> list[Fault]:
-    """What is wrong with the constants of a bound."""
+def range_faults(where: str, holder: Any, rules: Mapping[str, Rule]) -> list[Fault]:
+    """The fields of a holder that are no numbers, or not in the range of their rule."""
     faults: list[Fault] = []
-    kinds = ("inverse-keep", "perturbation", "curve")
-    check(faults, spec.underfit in kinds, "bound", "underfit", spec.underfit, ", ".join(kinds))
-    check(faults, spec.pooling in ("global", "device"), "bound", "pooling", spec.pooling, "global, device")
-    for key in ("underfit_weight", "loss_range", "lipschitz", "sparsity_weight"):
-        value = getattr(spec, key)
-        check(faults, np.isfinite(value) and value >= 0, "bound", key, value, "a finite number >= 0")
-    curvature, delta = spec.curvature, spec.confidence_delta
-    check(
-        faults,
-        np.isfinite(curvature) and curvature > 0,
-        "bound",
-        "curvature",
-        curvature,
-        "a finite number > 0",
-    )
-    check(faults, 0 < delta < 1, "bound", "confidence_delta", delta, "a number in (0, 1)")
-    curve = spec.underfit_curve
+    for key, (test, allowed) in rules.items():
+        value = number(getattr(holder, key))
+        check(faults, value is not None and bool(test(value)), where, key, getattr(holder, key), allowed)
+    return faults
+
+
+def bound_faults(spec: Any) -> list[Fault]:
+    """What is wrong with the constants of a bound."""
+    if not isinstance(spec, BoundSpec):
+        return [Fault("instance", "bound", f"{spec!r}", "an edgealloc.BoundSpec")]
+    faults: list[Fault] = []
+    for key, kinds in (("underfit", get_args(Underfit)), ("pooling", get_args(Pooling))):
+        kind = getattr(spec, key)
+        check(faults, isinstance(kind, str) and kind in kinds, "bound", key, kind, ", ".join(kinds))
+    faults += range_faults("bound", spec, _BOUND_RULES)
+    curve: Any = spec.underfit_curve
+    if curve is not None and not isinstance(curve, UnderfitCurve):
+        check(faults, False, "bound", "underfit_curve", curve, "an edgealloc.UnderfitCurve, or None")
+        return faults
     if spec.underfit == "curve" and curve is None:
         check(faults, False, "bound", "underfit_curve", None, "keep and value lists when underfit is curve")
     if curve is not None:
@@ -201,20 +267,16 @@ def bound_faults(spec: BoundSpec) -> list[Fault]:
 def menu_faults(name: str, menu: tuple[AdapterOption, ...]) -> list[Fault]:
     """What is wrong with the adapter menu of the device of that name."""
     faults: list[Fault] = []
-    labels = [row.label for row in menu]
+    labels = [str(row.label) for row in menu]
     check(faults, len(set(labels)) == len(labels), name, "adapter_options", labels, "one row per label")
     for row in menu:
         where = f"{name}, adapter option {row.label!r}"
         check_name(faults, where, "label", row.label)
-        bits, cycles, factor = row.payload_lora_bits, row.cycles_lora, row.underfit_factor
-        check(faults, np.isfinite(bits) and bits > 0, where, "payload_lora_bits", bits, "a finite number > 0")
-        check(faults, np.isfinite(cycles) and cycles >= 0, where, "cycles_lora", cycles, "a finite number >= 0")
-        check(
-            faults,
-            np.isfinite(factor) and factor >= 0,
-            where,
-            "underfit_factor",
-            factor,
-            "a finite number >= 0",
-        )
+        check(faults, row.label != "", where, "label", row.label, "a name")
+        faults += range_faults(where, row, _ROW_RULES)
     return faults
+
+
+def device_fields() -> Mapping[str, str]:
+    """Names of the per-device arrays and what each allows; the file schema is checked against it."""
+    return {key: allowed for key, (_, allowed) in DEVICE_RULES.items()}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any, get_type_hints
 
 from pydantic import ValidationError
 from typing_extensions import is_typeddict  # pydantic needs this one before Python 3.12
 
-from edgealloc.data.instance import device_fields
-from edgealloc.errors import Fault, InputError
+from edgealloc.data.spec import device_fields
+from edgealloc.errors import Fault, InputError, did_you_mean
 from edgealloc.files.schema import FORMATS, MANY, ONE, FileKind, InstanceFile, SolutionFile, adapter
 
 __all__ = ["require_format", "structural_faults"]
@@ -85,8 +84,7 @@ def _shown(value: object) -> str:
 def _nearest(kind: FileKind, path: tuple[str | int, ...]) -> str:
     """Advice for an unknown key: the nearest key that is known at that place, or all of them."""
     known = _keys_at(kind, path[:-1])
-    close = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
-    return f"not a key; did you mean {close[0]!r}?" if close else f"not a key; known here: {', '.join(known)}"
+    return f"not a key; {did_you_mean(str(path[-1]), known)}"
 
 
 def _keys_at(kind: FileKind, path: tuple[str | int, ...]) -> list[str]:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgealloc.data.instance import Instance, device_fields
-from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve
+from edgealloc.data.instance import Instance
+from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve, device_fields
 from edgealloc.errors import Fault, InputError
 from edgealloc.files.disk import MAX_MB, read_json, write_json
 
@@ -156,7 +156,7 @@ def _menu(menu: tuple[AdapterOption, ...] | None) -> list[dict[str, Any]] | None
 def _build(data: Mapping[str, Any]) -> Instance:
     """An instance from data whose structure was checked; relations are checked by the instance itself."""
     devices, uplink, bound = data["devices"], data["uplink"], data["bound"]
-    columns = {key: [d[key] for d in devices] for key in device_fields() if key != "downlink_bps"}
+    columns: dict[str, Any] = {key: [d[key] for d in devices] for key in device_fields() if key != "downlink_bps"}
     rates = (d.get("downlink_bps") for d in devices)
     columns["downlink_bps"] = [np.inf if rate is None else rate for rate in rates]
     curve = bound.get("underfit_curve")
@@ -175,7 +175,7 @@ def _build(data: Mapping[str, Any]) -> Instance:
         noise_psd_dbm_per_hz=float(uplink["noise_psd_dbm_per_hz"]),
         latency_s=float(data["latency_s"]),
         bound=spec,
-        **{key: np.array(values, dtype=np.float64) for key, values in columns.items()},
+        **columns,
         device_names=tuple(d["name"] for d in devices),
         keep_levels=tuple(d.get("keep_levels") for d in devices),
         adapter_options=tuple(None if not m else tuple(AdapterOption(**row) for row in m) for m in menus),

@@ -20,7 +20,10 @@ from edgealloc.units import IntArray
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Result"]
+__all__ = ["NOTHING_SCARCE", "Result"]
+
+FREE_TOLERANCE = 1e-6  # of the objective: nearer to the free minimum than that, no budget is worth asking for
+NOTHING_SCARCE = "nothing is scarce: more spectrum, time or energy would gain nothing"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +91,12 @@ class Result:
     def excess_gap(self) -> float:
         """``(UB - LB) / (UB - G_free)``."""
         return excess_gap(self.objective, self.lower_bound, self.free_objective)
+
+    @property
+    def nothing_scarce(self) -> bool:
+        """Whether the allocation reaches the minimum without resource constraints, to 1e-6 of the objective."""
+        excess = self.objective - self.free_objective
+        return self.status.has_allocation and excess <= FREE_TOLERANCE * abs(self.objective)
 
     def raise_for_status(self) -> Result:
         """The result itself, when it has an allocation.
@@ -207,11 +216,16 @@ class Result:
             span = f"{keep.min():.3f} to {keep.max():.3f}" if keep.size else "none selected"
             proof = f"  bound {self.lower_bound:.9g}, rel_gap {self.rel_gap:.2g}, excess_gap {self.excess_gap:.2g}"
             value = f"  objective {self.objective:.9g} (free {self.free_objective:.6g}), keep rates {span}"
+            if self.nothing_scarce:
+                value += f"\n  {NOTHING_SCARCE}"
         else:
             value = f"  no allocation; free objective {self.free_objective:.6g}, bound {self.lower_bound:.6g}"
             proof = f"  {self.message.splitlines()[0] if self.message else ''}"
         effort = f"  {self.seconds:.3g} s, {self.iterations} iterations, {self.nodes} nodes"
-        return "\n".join([head, value, proof, effort])
+        lines = [head, value, proof, effort]
+        if instance.assumed:
+            lines.append(f"  assumed (not given): {instance.assumed_text()}")
+        return "\n".join(lines)
 
 
 def _carriers_by_device(owner: IntArray, num_devices: int) -> tuple[tuple[int, ...], ...]:

@@ -16,7 +16,7 @@ from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import excess_gap, relative_gap
 from edgealloc.errors import printable
 from edgealloc.formulation.evaluation import Evaluation
-from edgealloc.formulation.result import Result
+from edgealloc.formulation.result import NOTHING_SCARCE, Result
 from edgealloc.units import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -187,6 +187,8 @@ def proof_text(result: Result) -> str:
         f"resources     deadline {instance.latency_s:g} s, "
         f"{use.bandwidth_hz / instance.bandwidth_hz:.4%} of the spectrum used",
     ]
+    if result.nothing_scarce:
+        lines.append(f"              {NOTHING_SCARCE}")
     if not np.isfinite(result.lower_bound):
         lines[2:4] = ["proven        nothing: this method gives no lower bound"]
     if result.message:

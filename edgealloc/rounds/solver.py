@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from edgealloc.api import METHODS, find_method, solve
+from edgealloc.api import solve
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status, relative_gap
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
+from edgealloc.methods import METHODS, find_method
 from edgealloc.rounds.carried import carried
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.compiling.clock import Clock

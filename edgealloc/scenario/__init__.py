@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from edgealloc.face import face
 
 if TYPE_CHECKING:
-    from edgealloc.scenario.adapter import ARCHITECTURES as ARCHITECTURES
     from edgealloc.scenario.adapter import adapter_menu as adapter_menu
-    from edgealloc.scenario.adapter import read_adapter as read_adapter
+    from edgealloc.scenario.architecture import ARCHITECTURES as ARCHITECTURES
+    from edgealloc.scenario.architecture import configured_layers as configured_layers
+    from edgealloc.scenario.architecture import lora_layers as lora_layers
     from edgealloc.scenario.cell import Cell as Cell
     from edgealloc.scenario.cell import make_cell as make_cell
     from edgealloc.scenario.cell import next_round as next_round
@@ -21,19 +22,22 @@ if TYPE_CHECKING:
     from edgealloc.scenario.fading import lag_correlation as lag_correlation
     from edgealloc.scenario.hardware import DEVICE_CLASSES as DEVICE_CLASSES
     from edgealloc.scenario.options import CellOptions as CellOptions
+    from edgealloc.scenario.tensors import read_adapter as read_adapter
 
 _HOME = {
-    "ARCHITECTURES": "adapter",
+    "ARCHITECTURES": "architecture",
     "Cell": "cell",
     "CellOptions": "options",
     "DEVICE_CLASSES": "hardware",
     "ENVIRONMENTS": "environment",
     "adapter_menu": "adapter",
+    "configured_layers": "architecture",
     "doppler_hz": "fading",
     "lag_correlation": "fading",
+    "lora_layers": "architecture",
     "make_cell": "cell",
     "next_round": "cell",
-    "read_adapter": "adapter",
+    "read_adapter": "tensors",
 }
 
 __all__ = list(_HOME)

@@ -16,13 +16,13 @@ counts an input gradient in every block; training stops short of it in the first
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
 from edgealloc.data.spec import AdapterOption
 from edgealloc.errors import Fault, InputError
+from edgealloc.scenario.architecture import ARCHITECTURES, Architecture, architecture, lora_layers
 from edgealloc.scenario.tensors import LoraLayer, TrainedTensors, read_adapter
 
 __all__ = [
@@ -39,116 +39,6 @@ __all__ = [
 ]
 
 MaskFormat = Literal["seed", "bitmap", "none"]
-
-
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """Shapes of a transformer: all a payload and an operation count need.
-
-    Parameters
-    ----------
-    name
-        Our name, for example ``roberta-base``.
-    layers
-        Number of transformer blocks.
-    hidden
-        Width of the residual stream.
-    modules
-        The linear maps of one block: name -> (n_in, n_out).
-    default_targets
-        The maps that LoRA adapts by default (those of Hu et al. 2021, arXiv 2106.09685: query and value).
-    dense_head
-        The classification head has a hidden x hidden layer before its output (RoBERTa's does).
-    token_head_parameters
-        Frozen parameters that every token meets after the blocks (a language model's output map).
-    """
-
-    name: str
-    layers: int
-    hidden: int
-    modules: Mapping[str, tuple[int, int]]
-    default_targets: tuple[str, ...]
-    dense_head: bool = False
-    token_head_parameters: int = 0
-
-    @property
-    def frozen_parameters(self) -> int:
-        """Parameters that every token is multiplied with: linear maps of all blocks, output map."""
-        per_block = sum(n_in * n_out for n_in, n_out in self.modules.values())
-        return self.layers * per_block + self.token_head_parameters
-
-    def head_parameters(self, labels: int) -> int:
-        """Parameters, biases included, of a classification head with ``labels`` outputs (0: no head)."""
-        dense = self.hidden * self.hidden + self.hidden if self.dense_head and labels else 0
-        return dense + labels * (self.hidden + 1)
-
-
-def _bert(name: str, layers: int, hidden: int, dense_head: bool = False) -> Architecture:
-    wide = 4 * hidden
-    modules = {
-        "query": (hidden, hidden),
-        "key": (hidden, hidden),
-        "value": (hidden, hidden),
-        "attention.output.dense": (hidden, hidden),
-        "intermediate.dense": (hidden, wide),
-        "output.dense": (wide, hidden),
-    }
-    return Architecture(name, layers, hidden, MappingProxyType(modules), ("query", "value"), dense_head)
-
-
-def _llama(name: str, layers: int, hidden: int, wide: int, vocabulary: int) -> Architecture:
-    attention = {f"{part}_proj": (hidden, hidden) for part in "qkvo"}
-    gated = {"gate_proj": (hidden, wide), "up_proj": (hidden, wide), "down_proj": (wide, hidden)}
-    modules = MappingProxyType(attention | gated)
-    return Architecture(name, layers, hidden, modules, ("q_proj", "v_proj"), False, vocabulary * hidden)
-
-
-# Shapes from the models' published configurations: RoBERTa (arXiv 1907.11692), LLaMA-7B (arXiv 2302.13971),
-# MiniLM-L6-H384 (config.json of nreimers/MiniLM-L6-H384-uncased), ViT-B/16 (arXiv 2010.11929; 197 tokens an
-# image of 224 x 224).
-ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
-    {
-        a.name: a
-        for a in (
-            _bert("roberta-base", 12, 768, dense_head=True),
-            _bert("roberta-large", 24, 1024, dense_head=True),
-            _bert("minilm-l6", 6, 384),
-            _bert("vit-b16", 12, 768),
-            _llama("llama-7b", 32, 4096, 11008, 32000),
-        )
-    }
-)
-
-
-def architecture(name: str) -> Architecture:
-    """The architecture of a name in :data:`ARCHITECTURES`.
-
-    Raises
-    ------
-    InputError
-        For an unknown name; the known ones are in the message.
-    """
-    if name not in ARCHITECTURES:
-        raise InputError("adapter", [Fault("model", "architecture", repr(name), ", ".join(ARCHITECTURES))])
-    return ARCHITECTURES[name]
-
-
-def lora_layers(arch: Architecture, rank: int, targets: Iterable[str] = ()) -> tuple[LoraLayer, ...]:
-    """The adapted maps of a named architecture; ``targets`` empty means its default ones.
-
-    Raises
-    ------
-    InputError
-        For a rank below 1, or a target that the architecture does not have.
-    """
-    names = tuple(targets) or arch.default_targets
-    unknown = [t for t in names if t not in arch.modules]
-    faults = [Fault(arch.name, "targets", repr(t), ", ".join(arch.modules)) for t in unknown]
-    if rank < 1:
-        faults.append(Fault(arch.name, "rank", f"{rank}", "an integer >= 1"))
-    if faults:
-        raise InputError("adapter", faults)
-    return tuple(LoraLayer(f"layer.{i}.{t}", *arch.modules[t], rank) for i in range(arch.layers) for t in names)
 
 
 @dataclass(frozen=True, slots=True)

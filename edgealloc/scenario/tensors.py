@@ -178,8 +178,13 @@ def _of_live(entries: list[Entry], state: Mapping[str, Any], adapter: str | None
     """Of a live model: the adapter of that name, its copies of modules, and what else is known to be trained."""
     says = any(getattr(value, "requires_grad", None) is True for value in state.values())
     adapted = {entry.layer for entry in entries if entry.kind == "factor" and entry.adapter == adapter}
-    mode, kept, unsure = _bias_mode(config), [], False
+    mode, kept, unsure, seen = _bias_mode(config), [], False, set()
     for entry in entries:
+        place = _place(state[entry.key])
+        if place in seen:
+            continue  # a tied weight, by its other name
+        if place is not None:
+            seen.add(place)
         if entry.kind != "other" or entry.adapter is not None:
             if entry.adapter == adapter:
                 kept.append(entry)
@@ -198,6 +203,15 @@ def _of_live(entries: list[Entry], state: Mapping[str, Any], adapter: str | None
             stacklevel=4,
         )
     return kept
+
+
+def _place(value: Any) -> tuple[int, tuple[int, ...]] | None:
+    """Where a tensor of torch or numpy lies in memory, with its shape; None where that cannot be told."""
+    if hasattr(value, "data_ptr"):
+        start = value.data_ptr()
+    else:
+        start = getattr(value, "__array_interface__", {"data": (0,)})["data"][0]
+    return (start, _shape(value)) if start and prod(_shape(value)) else None
 
 
 def _bias_mode(config: Any) -> str | None:

@@ -57,8 +57,8 @@ def check_certificate(instance: Instance, certificate: AnyCertificate, *, every:
     found = Found()
     if certificate.instance_name != instance.name:
         found.add("instance", repr(certificate.instance_name), f"{instance.name!r}, the name of the instance")
-    if certificate.lower_bound <= 0.0 and not found.faults:
-        return Proof((), lower_bound=certificate.lower_bound)  # G is a sum of terms, none of them negative
+    if not certificate.nodes and certificate.kind != "common-rate" and certificate.lower_bound <= 0.0:
+        return Proof(tuple(found.faults), 0.0)  # no term of G is negative, in any instance
     budget = Budget.of(certificate.size)
     try:
         budget.tree(certificate)

@@ -15,6 +15,7 @@ import numpy as np
 
 from edgealloc.certificate.file import AnyCertificate
 from edgealloc.certificate.prices import Certificate, Node, Pieces, Planes
+from edgealloc.certificate.subcarriers import SubcarrierCertificate
 from edgealloc.data.outcome import Status
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.problem import Problem
@@ -92,6 +93,10 @@ def _made(result: Result, infeasible: bool, control: Control) -> AnyCertificate:
         When the method leaves no proof, or time is up.
     """
     instance, known = result.problem.instance, result.problem.underfit.name != "custom"
+    if known and result.lower_bound <= 0.0:
+        if instance.access == "ofdma":  # G is nowhere negative: there is nothing to show
+            return SubcarrierCertificate(instance.name, 0.0, ())
+        return Certificate(instance.name, "prices", 0.0, _one_each(none := np.zeros(0), none, _no_planes(none)))
     if result.method in ("convex", "bnb") and infeasible and instance.access != "ofdma":
         return infeasible_certificate(result.problem)
     if result.method == "convex" and not infeasible:

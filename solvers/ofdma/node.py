@@ -60,6 +60,9 @@ _MOVED = 20  # columns of a mode that follow the common rate from box to box
 _STEP_SHARE = 0.1  # what pricing may leave undecided, as a share of the gap
 
 
+_IDLE = 4  # rounds in a row without a new column or a better bound, after which that share is a tenth of itself
+
+
 _TANGENT = 0.02  # error of the stability term in the master, as a share of the gap that is asked for
 
 
@@ -163,17 +166,21 @@ class OfdmaNode:
         best_value = -math.inf
         lp = math.inf
         point: MasterPoint | None = None
-        rounds = 0
+        rounds = idle = 0
+        undecided = _STEP_SHARE
         levels = prices.levels.copy()
         while self.bound < self.cutoff and not control.stopped():
             gap = min(self.upper, lp) - max(self.bound, best_value)
-            step = _STEP_SHARE * max(gap, 0.0) if gap < math.inf else 1e-3 * cell.size
+            step = undecided * max(gap, 0.0) if gap < math.inf else 1e-3 * cell.size * undecided / _STEP_SHARE
             least = 0.02 * rel_gap * abs(self.upper if self.upper < math.inf else cell.size)
             finest = step <= least
             step = max(step, least) / cell.devices
             value, added = self._price(prices, levels, step, max_work)
             rounds += 1
             self.rounds += 1
+            idle = 0 if added or value > best_value else idle + 1
+            if idle == _IDLE:
+                idle, undecided = 0, 0.1 * undecided
             if value > best_value:
                 best_value = value
                 self.bound = max(self.bound, value)

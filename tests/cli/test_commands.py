@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
 
 import edgealloc
-from edgealloc import api
+from edgealloc import methods
 from edgealloc.cli.app import main
 from edgealloc.cli.solve import EXIT_CODES
 from edgealloc.data.outcome import Snapshot, Status
@@ -66,7 +66,7 @@ def use_method(monkeypatch: pytest.MonkeyPatch, entry: Any) -> None:
         def run(self, problem: Problem, options: Options) -> Any:
             return entry(problem, options)
 
-    monkeypatch.setattr(api, "METHODS", {"probe": Probe()})
+    monkeypatch.setattr(methods, "METHODS", {"probe": Probe()})
 
 
 def test_readme_example_runs_as_printed(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_solve_json_is_the_solution_file(case: Path, tmp_path: Path) -> None:
 def test_defaults_are_those_of_the_library(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Options] = []
 
-    def keep(problem: Problem, options: Options) -> api.Result:
+    def keep(problem: Problem, options: Options) -> edgealloc.Result:
         given.append(options)
         return solve_convex(problem, options)
 
@@ -215,9 +215,9 @@ def test_every_status_has_an_exit_code() -> None:
 
 
 def test_a_limit_with_nothing_found_exits_4(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing(problem: Problem, options: Options) -> api.Result:
+    def nothing(problem: Problem, options: Options) -> edgealloc.Result:
         free = problem.free_objective
-        return api.Result(
+        return edgealloc.Result(
             problem, "probe", Status.NO_SOLUTION, math.inf, free, free, None, 1.0, message="time limit"
         )
 
@@ -228,7 +228,7 @@ def test_a_limit_with_nothing_found_exits_4(case: Path, monkeypatch: pytest.Monk
 
 
 def test_an_unexpected_error_exits_1(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(problem: Problem, options: Options) -> api.Result:
+    def broken(problem: Problem, options: Options) -> edgealloc.Result:
         raise RuntimeError("a defect")
 
     use_method(monkeypatch, broken)
@@ -248,7 +248,7 @@ def test_interrupt_returns_the_incumbent(case: Path, monkeypatch: pytest.MonkeyP
     optimum = edgealloc.solve(case)
     stopped = []
 
-    def endless(problem: Problem, options: Options) -> api.Result:
+    def endless(problem: Problem, options: Options) -> edgealloc.Result:
         with Control(options) as control:
             for iteration in range(1000):
                 control.report(Snapshot("probe", control.seconds, iteration, 0.0, optimum.objective, 1.0))
@@ -259,7 +259,7 @@ def test_interrupt_returns_the_incumbent(case: Path, monkeypatch: pytest.MonkeyP
             stopped.append(iteration)
         fields = {name: getattr(optimum, name) for name in type(optimum).__dataclass_fields__}
         changed = {"status": Status.FEASIBLE, "lower_bound": 0.0, "message": control.reason, "method": "probe"}
-        return api.Result(**(fields | changed))
+        return edgealloc.Result(**(fields | changed))
 
     use_method(monkeypatch, endless)
     done = run("solve", case, "--out", tmp_path / "s.json")
@@ -273,7 +273,7 @@ def test_warm_start_is_handed_over(case: Path, monkeypatch: pytest.MonkeyPatch, 
     assert run("solve", case, "--out", tmp_path / "s.json").exit_code == 0
     given = []
 
-    def keep(problem: Problem, options: Options) -> api.Result:
+    def keep(problem: Problem, options: Options) -> edgealloc.Result:
         given.append(options.warm_start)
         return solve_convex(problem, options)
 
@@ -291,7 +291,7 @@ def test_log_and_progress_change_nothing(case: Path) -> None:
 def test_compare_lists_every_method(case: Path) -> None:
     done = run("compare", case, "--rel-gap", "1e-6")
     assert done.exit_code == 0
-    takers = [m.name for m in api.METHODS.values() if m.chosen and m.takes(Problem(load_instance(case)))]
+    takers = [m.name for m in methods.METHODS.values() if m.chosen and m.takes(Problem(load_instance(case)))]
     assert all(name in done.stdout for name in takers)
     rows = json.loads(run("compare", case, "--methods", "convex", "--json").stdout)
     assert [row["method"] for row in rows] == ["convex"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgealloc.data.instance import Instance, device_fields
-from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve
+from edgealloc.data.instance import Instance
+from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve, device_fields
 from edgealloc.errors import InputError
 
 

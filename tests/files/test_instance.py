@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgealloc
-from edgealloc.data.instance import Instance, device_fields
-from edgealloc.data.spec import BoundSpec, UnderfitCurve
+from edgealloc.data.instance import Instance
+from edgealloc.data.spec import BoundSpec, UnderfitCurve, device_fields
 from edgealloc.errors import Fault, InputError
 from edgealloc.files.disk import read_json
 from edgealloc.files.instance import (

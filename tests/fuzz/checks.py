@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgealloc import solve
-from edgealloc.api import METHODS
 from edgealloc.certificate.file import AnyCertificate
 from edgealloc.certificate.prices import seal
 from edgealloc.data.instance import Instance
@@ -19,6 +18,7 @@ from edgealloc.data.outcome import Diagnosis, Status
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
+from edgealloc.methods import METHODS
 from edgealloc.solvers.certify.write import certified
 from edgealloc.verify.solution import verify, with_certificate
 from tests.fuzz.exact import faults_of, value_of

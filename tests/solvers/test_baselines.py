@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgealloc.api import METHODS, solve
+from edgealloc.api import solve
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
 from edgealloc.errors import InputError
 from edgealloc.formulation.problem import Problem
+from edgealloc.methods import METHODS
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions
 from edgealloc.solvers.baselines import BASELINES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from edgealloc.data.spec import BoundSpec
 from edgealloc.errors import EdgeallocError
 from edgealloc.solvers.certify.write import certified
 from edgealloc.verify.certificate import check_certificate
-from edgealloc.verify.solution import verify
+from edgealloc.verify.solution import verify, with_certificate
 
 
 def proved(source: Any, **options: Any) -> None:
@@ -41,6 +42,22 @@ def test_a_stability_term_that_is_constant(
     )
     for access, subcarriers in (("rb", 0), ("ofdma", 4)):
         proved(make_instance(access, 2, subcarriers, bound=bound, payload_lora_bits=2e8))
+
+
+@pytest.mark.parametrize("access", ["fdma", "rb", "ofdma"])
+@pytest.mark.parametrize("underfit", ["inverse-keep", "perturbation"])
+def test_an_optimum_of_nothing(make_instance: Any, access: Any, underfit: Any) -> None:
+    """Everybody keeps everything, and the loss has no range: G is 0, which no cut of sub-carriers ever showed."""
+    bound = BoundSpec(underfit=underfit, loss_range=0.0)
+    result = solve(make_instance(access, 2, 4, bound=bound), "bnb")
+    assert result.objective == 0.0
+    lowered, certificate = certified(result)
+    assert certificate.lower_bound == 0.0
+    instance, solution = result.problem.instance, lowered.solution()
+    judged = with_certificate(verify(instance, solution), instance, solution, certificate)
+    assert judged.ok, str(judged)
+    above = replace(certificate, lower_bound=5e-324)
+    assert check_certificate(result.problem.instance, above).faults[0].field.split(".")[0] in ("nodes", "pieces")
 
 
 def test_levels_of_a_device_that_carries_none(make_instance: Any) -> None:

@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from edgealloc.api import METHODS
 from edgealloc.conformance import CASES
 from edgealloc.formulation.problem import Problem
+from edgealloc.methods import METHODS
 from edgealloc.scenario.cell import CellOptions, make_cell
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.compiling import kernel as kernels

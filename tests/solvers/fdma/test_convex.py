@@ -12,8 +12,8 @@ import pytest
 
 import edgealloc
 from edgealloc import Instance, Problem, Result, Status
-from edgealloc.data.instance import device_fields
 from edgealloc.data.outcome import Snapshot
+from edgealloc.data.spec import device_fields
 from edgealloc.errors import EdgeallocError, InputError
 from edgealloc.solvers.fdma import response
 from edgealloc.solvers.fdma.cell import Cell

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgealloc.api import METHODS, solve
+from edgealloc.api import solve
 from edgealloc.bench.suites import SUITES
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status, excess_gap
@@ -18,6 +18,7 @@ from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve
 from edgealloc.errors import InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
+from edgealloc.methods import METHODS
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions
 from edgealloc.solvers.base import Control, Options

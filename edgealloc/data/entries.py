@@ -1,0 +1,62 @@
+"""What an instance has per device beside plain numbers (levels, menus), and how many devices there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edgealloc.data.forms import number, numbers, per_device
+from edgealloc.data.spec import AdapterOption, read_only
+from edgealloc.errors import Fault
+from edgealloc.units import FloatArray
+
+__all__ = ["device_count", "levels_of", "menus_of"]
+
+
+def device_count(faults: list[Fault], arrays: Mapping[str, FloatArray | None], named: int) -> int:
+    """K by the gain of shape [K] or [K, M], else by arrays [K] or the names; a transposed gain is a fault."""
+    gain = arrays["gain"]
+    others = {len(array) for key, array in arrays.items() if key != "gain" and array is not None and array.ndim}
+    k = others.pop() if len(others) == 1 else named
+    if gain is None or gain.ndim not in (1, 2):
+        return k
+    if gain.ndim == 2 and k == gain.shape[1] != gain.shape[0]:
+        allowed = f"[K, M] with K = {k}; it looks transposed: give gain.T"
+        faults.append(Fault("devices", "gain", f"shape {gain.shape}", allowed))
+        return k
+    return len(gain)
+
+
+def levels_of(faults: list[Fault], given: Any, names: tuple[str, ...]) -> tuple[FloatArray | None, ...] | None:
+    """Allowed keep rates of each device, shape [L], rising and each once; None where no device has any."""
+    entries = per_device(faults, "keep_levels", given, "one list of keep rates (or None)") or []
+    if any(number(entry) is not None for entry in entries):
+        allowed = "one list per device, or None; for the same rates everywhere: [[0.25, 0.5, 1.0]] * K"
+        faults.append(Fault("devices", "keep_levels", f"a flat list of {len(entries)} numbers", allowed))
+        return None
+    levels = []
+    for i, entry in enumerate(entries):
+        rates = None if entry is None else numbers(faults, f"keep_levels[{i}]", entry, where=_at(names, i))
+        levels.append(None if rates is None else read_only(np.unique(rates)))
+    return None if all(v is None for v in levels) else tuple(levels)
+
+
+def menus_of(
+    faults: list[Fault], given: Any, names: tuple[str, ...]
+) -> tuple[tuple[AdapterOption, ...] | None, ...] | None:
+    """Adapter menu of each device; None where no device has one."""
+    allowed = "one sequence of AdapterOption per device, or None; for the same menu everywhere: [menu] * K"
+    menus: list[tuple[AdapterOption, ...] | None] = []
+    for i, menu in enumerate(per_device(faults, "adapter_options", given, "one menu (or None)") or []):
+        rows = () if menu is None else tuple(menu) if isinstance(menu, list | tuple) else (menu,)
+        flat = menu is not None and not isinstance(menu, list | tuple)
+        if flat or not all(isinstance(row, AdapterOption) for row in rows):
+            faults.append(Fault(_at(names, i), "adapter_options", f"{menu!r}", allowed))
+        menus.append(rows or None)
+    return None if all(v is None for v in menus) else tuple(menus)
+
+
+def _at(names: tuple[str, ...], i: int) -> str:
+    return names[i] if i < len(names) else f"device {i}"
