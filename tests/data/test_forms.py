@@ -130,7 +130,7 @@ def test_single_numbers_become_floats(make_instance) -> None:
 @pytest.mark.parametrize(
     "names",
     [(0, 1, 2, 3), np.arange(4), pd.Index([0, 1, 2, 3]), ["0", "1", "2", "3"], map(str, range(4))],
-    ids=str,
+    ids=["tuple", "array", "index", "list", "iterator"],
 )
 def test_names_may_be_any_sequence_and_survive_saving(make_instance, names: Any, tmp_path: Path) -> None:
     instance = make_instance(device_names=names)
