@@ -21,7 +21,7 @@ SMOKE := tests/data/test_instance.py tests/solvers/fdma/test_bandwidth.py tests/
 # Workers that each start a thread per core fight for the cores, and the tests of the trainer take ten times as long.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: help demo flower test test-slow fuzz test-newest test-oldest smoke lock lint format hooks docs bench clean
+.PHONY: help demo flower test test-slow fuzz test-newest test-oldest mutants smoke lock lint format hooks docs bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -31,6 +31,7 @@ help:
 	@echo "make test-slow  the long tests"
 	@echo "make fuzz SEEDS=100000 START=0 WORKERS=2"
 	@echo "                hostile instances against an oracle of its own; goes on where it was stopped; out/fuzz/"
+	@echo "make mutants    mutation testing of the checker, out/mutants (hours; SAMPLE=400: so many mutants; goes on)"
 	@echo "make test-newest, make test-oldest"
 	@echo "                the default tests with the newest versions of everything, with the oldest that we claim"
 	@echo "make smoke PYTHON=python3.13"
@@ -56,6 +57,10 @@ test-slow: $(VENV)/.test
 
 fuzz: $(VENV)/.test
 	@$(ONE_THREAD) $(BIN)/python -m tests.fuzz.run --seeds $(SEEDS) --start $(START) --workers $(WORKERS)
+
+# cosmic-ray in an environment of its own; the tests that it runs need none of the heavy extras.
+mutants: .venv-mutants/.ready
+	@$(ONE_THREAD) .venv-mutants/bin/python -m tests.mutants --sample $(or $(SAMPLE),0)
 
 # Kernels compiled by another numba are kept apart.
 test-newest:
@@ -104,7 +109,7 @@ bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks.fdma_speed
 
 clean:
-	rm -rf $(VENV) .venv-newest .venv-oldest .venv-smoke build dist out docs/_build *.egg-info .pytest_cache .mypy_cache \
+	rm -rf $(VENV) .venv-newest .venv-oldest .venv-smoke .venv-mutants build dist out docs/_build *.egg-info .pytest_cache .mypy_cache \
 		.ruff_cache .import_linter_cache
 
 # Stamp files: an environment is set up once, and again only when pyproject.toml or the lock changes.
@@ -125,6 +130,12 @@ $(VENV)/.test: pyproject.toml lock.txt | $(BIN)/python
 
 $(VENV)/.bench: pyproject.toml lock.txt $(VENV)/.test
 	@$(LOCKED) $(VENV)/$(INSTALL) --editable ".[bench]"
+	@touch $@
+
+.venv-mutants/.ready: pyproject.toml lock.txt
+	@$(PYTHON) -m venv --clear .venv-mutants
+	@$(LOCKED) .venv-mutants/$(INSTALL) --editable . pytest hypothesis jsonschema
+	@.venv-mutants/$(INSTALL) "cosmic-ray>=8.7"
 	@touch $@
 
 .venv-oldest/.test: pyproject.toml tests/versions.py

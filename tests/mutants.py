@@ -2,8 +2,8 @@
 
 cosmic-ray lists the mutants, one token changed in each, keeps them with their outcomes in a session (SQLite, which
 its own ``cr-report`` and ``cr-html`` read too), and makes the changed source. What runs the tests is here: a child
-for each mutant, forked from a process that has all libraries loaded, imports the changed module from memory, so that
-no file is touched and most mutants take a second or two. First the tests that need no solver, then those of the
+for each mutant, forked from a process that has all libraries loaded, imports the changed module from memory. So no
+file is touched, and most mutants take a second or two. First the tests that need no solver, then those of the
 mutant's own room. A session that was stopped goes on where it ended.
 """
 
@@ -45,10 +45,10 @@ THEN = {
 }  # fmt: skip
 CPU_S = 240  # a mutant that runs longer is killed: the tests themselves take less
 PRELOADED = (
-    "pytest", "numpy", "flint", "pydantic", "hypothesis", "scipy.interpolate", "numba", "click.testing", "rich.console",
-    "edgealloc.files.instance", "edgealloc.files.solution", "edgealloc.formulation.problem",
+    "pytest", "numpy", "flint", "pydantic", "hypothesis", "scipy.interpolate", "numba", "click.testing",
+    "rich.console", "edgealloc.files.instance", "edgealloc.files.solution", "edgealloc.formulation.problem",
 )  # fmt: skip
-LIKE = "-q -x -p no:cacheprovider -p no:randomly --import-mode=importlib -c pyproject.toml".split()
+LIKE = ("-q", "-x", "-p", "no:cacheprovider", "--import-mode=importlib", "-c", "pyproject.toml")
 
 
 def tests_of(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -76,15 +76,12 @@ def annotations(path: Path) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 def begin(session: Any, sample: int, seed: int) -> None:
     """Fill an empty session: all mutants, or so many of them drawn at random."""
     from cosmic_ray.commands import init
+    from cosmic_ray.work_db import WorkDB, use_db
 
-    init(sources(), session, {})
-    items = sorted(
-        session.work_items,
-        key=lambda item: (
-            str(item.mutations[0].module_path), item.mutations[0].start_pos, item.mutations[0].operator_name,
-            item.mutations[0].occurrence,
-        ),
-    )  # fmt: skip
+    with use_db(":memory:", WorkDB.Mode.create) as everything:
+        init(sources(), everything, {})
+        items = list(everything.work_items)
+    items.sort(key=lambda item: _place(item.mutations[0]))
     notes = {str(path): annotations(path) for path in sources()}
     items = [
         item
@@ -94,8 +91,12 @@ def begin(session: Any, sample: int, seed: int) -> None:
     ]
     print(f"{len(items)} mutants of {len(sources())} files", flush=True)
     chosen = random.Random(seed).sample(items, sample) if 0 < sample < len(items) else items
-    session.clear()
     session.add_work_items(chosen)
+
+
+def _place(one: Any) -> tuple[Any, ...]:
+    """Order of mutants, for a sample that is the same again."""
+    return str(one.module_path), one.start_pos, one.operator_name, one.occurrence
 
 
 class Changed(SourceLoader):
@@ -168,6 +169,11 @@ def run(session: Any) -> None:
     early = [name for name in sys.modules if name.startswith(("edgealloc.verify", "edgealloc.certificate"))]
     assert not early, f"{early} are loaded before they could be changed"
     pending = list(session.pending_work_items)
+    rooms = {tests_of(str(item.mutations[0].module_path)): item.mutations[0].module_path for item in pending}
+    for path in rooms.values():
+        noticed, text = killed(path, (ROOT / path).read_text())
+        assert not noticed, f"the tests of {path} fail without a change: {text}"
+    print(f"the tests of {len(rooms)} rooms pass without a change", flush=True)
     random.Random(1).shuffle(pending)
     for number, item in enumerate(pending, 1):
         one = item.mutations[0]
@@ -201,7 +207,9 @@ def report(session: Any) -> None:
         print(f"{path}: {count['killed']} of {count.total()} killed")
     print(f"{total['killed']} of {total.total()} killed, {len(names) - total.total()} not tried")
     for path, line, diff in sorted(survivors):
-        changed = [text for text in (diff or "").splitlines() if text[:1] in "+-" and text[:3] not in ("+++", "---")]
+        changed = [
+            text for text in (diff or "").splitlines() if text[:1] in "+-" and text[:3] not in ("+++", "---")
+        ]
         print(f"survivor {path}:{line}", *changed, sep="\n    ")
 
 

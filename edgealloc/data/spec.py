@@ -147,6 +147,12 @@ def number_of(value: object) -> float:
         return math.nan
 
 
+def plain(value: Any) -> Any:
+    """Numbers of numpy and torch as Python's own, arrays and tensors as lists; whatever else as it is."""
+    convert = getattr(value, "tolist", None)
+    return convert() if callable(convert) else value
+
+
 # What a number or an array of numbers must satisfy: (test on it, words for the message).
 Rule = tuple[Callable[[Any], Any], str]
 

@@ -18,6 +18,7 @@ How it is used is in docs/flower.md, section *The client*.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgealloc.errors import MissingPackageError
+from edgealloc.data.spec import number_of, plain
+from edgealloc.errors import MissingPackageError, shown
 from edgealloc.flower.messages import (
     ADAPTER,
     DEVICE,
@@ -134,7 +136,8 @@ def read_assignment(message: Message, own: State, *, masks: Method = "exact", se
     Raises
     ------
     ValueError
-        When the server drew other masks: model, options or versions differ. Flower reports it to the server.
+        When the server drew other masks, or its adapter has other tensors or shapes than the device's: model,
+        rank, options or versions differ. Flower reports it to the server.
     """
     settings: dict[str, Any] = dict(message.content.config_records[SETTINGS])
     number, digest = settings.pop(ROUND), settings.pop(DIGEST)
@@ -146,6 +149,15 @@ def read_assignment(message: Message, own: State, *, masks: Method = "exact", se
             "the server drew other masks: are model, mask method and versions the same on both sides?"
         )
     adapter = scatter_adapter(from_arrays(message.content.array_records[ADAPTER]), drawn)
+    sent = {name: value.shape for name, value in adapter.items()}
+    held = {name: v.shape for name, v in own.items() if sends_a or not name.endswith(".lora_A.weight")}
+    differ = [
+        f"{name} is {list(sent.get(name, ())) or 'not'} there and {list(held.get(name, ())) or 'not'} here"
+        for name in sorted({*sent, *held})
+        if sent.get(name) != held.get(name)
+    ]
+    if differ:
+        raise ValueError(f"the server's adapter is another one, of another rank or head: {'; '.join(differ[:5])}")
     whole = {name: adapter.get(name, value) for name, value in masked(own, drawn).items()}
     return Assignment(int(number), settings, drawn, whole, sends_a)
 
@@ -170,7 +182,7 @@ def answer_update(
     samples
         Number of samples it was trained on: the weight of the update.
     metrics
-        Other numbers for the server's history, for example ``loss``.
+        Other numbers for the server's history, for example ``loss``; what is no finite number is left out.
     wire_dtype
         ``float32``, or ``float16`` to halve the upload.
 
@@ -183,7 +195,11 @@ def answer_update(
     ------
     KeyError
         For an unknown ``wire_dtype``.
+    ValueError
+        For ``samples`` that are no number.
     """
+    if not math.isfinite(number_of(plain(samples))):
+        raise ValueError(f"samples = {shown(samples)}: must be the number of samples that the device trained on")
     slices = slice_adapter(canonical_state(trained), assignment.masks, sends_a=assignment.sends_a)
     content = RecordDict(
         {

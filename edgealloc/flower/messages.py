@@ -12,14 +12,15 @@ How it is used is in docs/flower.md.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from edgealloc.data.spec import number_of
-from edgealloc.errors import MissingPackageError, shown, steers
+from edgealloc.data.spec import number_of, plain
+from edgealloc.errors import MissingPackageError, printable, shown, steers
 from edgealloc.models.exchange.replies import Masks, Update
 from edgealloc.models.exchange.wire import State, WireArray
 from edgealloc.rounds.system import DeviceState
@@ -28,6 +29,8 @@ try:
     from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 except ImportError as error:
     raise MissingPackageError("flwr", "flower", "the Flower strategy and client") from error
+
+log = logging.getLogger("edgealloc")
 
 STATE, SETTINGS, ADAPTER, METRICS = "state", "settings", "adapter", "metrics"
 _LONGEST_NAME = 256
@@ -40,8 +43,7 @@ def to_config(values: Mapping[str, Any]) -> ConfigRecord:
     for key, value in values.items():
         if value is None:
             continue
-        plain = np.asarray(value).tolist() if isinstance(value, tuple | list | np.ndarray | np.generic) else value
-        record[key] = plain
+        record[key] = np.asarray(value).tolist() if isinstance(value, tuple | list) else plain(value)
     return record
 
 
@@ -143,6 +145,17 @@ def settings_message(number: int, node: int, settings: Mapping[str, Any], masks:
     return Message(content, dst_node_id=node, message_type="train")
 
 
-def metrics_of(values: Mapping[str, float | int]) -> MetricRecord:
-    """Metrics as a Flower record; what is not finite is left out, for logs and charts cannot show it."""
-    return MetricRecord({key: value for key, value in values.items() if np.isfinite(value)})
+def metrics_of(values: Mapping[str, Any]) -> MetricRecord:
+    """Metrics as a Flower record: finite numbers, whoever's; what else there is, is left out and logged.
+
+    Training is over when metrics are sent, so nothing about them may raise any more.
+    """
+    record = MetricRecord()
+    for key, given in values.items():
+        value = plain(given)
+        value = int(value) if isinstance(value, bool) else value
+        if math.isfinite(number_of(value)):
+            record[key] = value if abs(value) < 2**63 else float(value)  # Flower's integers have 64 bit
+        else:
+            log.warning("metric %s = %s is left out: it is no finite number", printable(key), shown(given))
+    return record

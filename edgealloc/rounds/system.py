@@ -15,9 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
-import numpy as np
-
-from edgealloc.data.spec import Access, AdapterOption, BoundSpec, UnderfitCurve
+from edgealloc.data.spec import Access, AdapterOption, BoundSpec, UnderfitCurve, plain
 from edgealloc.errors import Fault, InputError, shown
 from edgealloc.rounds.plan import Plan, mask_seed_of, plan_of
 from edgealloc.units import FloatArray
@@ -129,7 +127,7 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class DeviceState:
-    """What a device reports before a round, as plain scalars.
+    """What a device reports before a round, as plain scalars; those of numpy and torch become plain.
 
     Parameters
     ----------
@@ -171,8 +169,10 @@ class DeviceState:
     available: bool = True
 
     def __post_init__(self) -> None:
-        gain: Any = self.gain.tolist() if isinstance(self.gain, np.ndarray) else self.gain
-        object.__setattr__(self, "gain", tuple(gain) if isinstance(gain, list) else gain)
+        for f in fields(self):
+            object.__setattr__(self, f.name, plain(getattr(self, f.name)))
+        if isinstance(self.gain, list):
+            object.__setattr__(self, "gain", tuple(map(plain, self.gain)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, for JSON; :meth:`from_dict` reads them back exactly."""

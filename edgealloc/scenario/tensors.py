@@ -178,13 +178,8 @@ def _of_live(entries: list[Entry], state: Mapping[str, Any], adapter: str | None
     """Of a live model: the adapter of that name, its copies of modules, and what else is known to be trained."""
     says = any(getattr(value, "requires_grad", None) is True for value in state.values())
     adapted = {entry.layer for entry in entries if entry.kind == "factor" and entry.adapter == adapter}
-    mode, kept, unsure, seen = _bias_mode(config), [], False, set()
+    mode, kept, unsure = _bias_mode(config), [], False
     for entry in entries:
-        place = _place(state[entry.key])
-        if place in seen:
-            continue  # a tied weight, by its other name
-        if place is not None:
-            seen.add(place)
         if entry.kind != "other" or entry.adapter is not None:
             if entry.adapter == adapter:
                 kept.append(entry)
@@ -202,6 +197,18 @@ def _of_live(entries: list[Entry], state: Mapping[str, Any], adapter: str | None
             "adapter as PEFT saves it (get_peft_model_state_dict), or config= with PEFT's configuration",
             stacklevel=4,
         )
+    return _once(kept, state)
+
+
+def _once(entries: list[Entry], state: Mapping[str, Any]) -> list[Entry]:
+    """Entries without tied modules and tokens by their other names; factors are never tied."""
+    seen: set[tuple[int, tuple[int, ...]] | None] = set()
+    kept = []
+    for entry in entries:
+        place = _place(state[entry.key]) if entry.kind in ("other", "tokens") else None
+        if place is None or place not in seen:
+            kept.append(entry)
+            seen.add(place)
     return kept
 
 

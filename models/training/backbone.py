@@ -32,14 +32,15 @@ class LoraSpec:
     rank, alpha
         LoRA rank r and scaling alpha / r.
     target_modules
-        Names of the adapted linear layers, as in peft.
+        Names of the adapted linear layers, as in peft; one text is ``all-linear`` or a regular expression, with
+        ``last_layers=None``.
     last_layers
         Adapt only the last so many transformer layers (None: all of them).
     """
 
     rank: int = 8
     alpha: int = 16
-    target_modules: tuple[str, ...] = ("query", "value", "q_proj", "v_proj")
+    target_modules: tuple[str, ...] | str = ("query", "value", "q_proj", "v_proj")
     last_layers: int | None = 1
 
 
@@ -166,11 +167,17 @@ def add_adapter(model: Any, spec: LoraSpec, seed: int = 0) -> Any:
     ------
     MissingPackageError
         If torch, transformers or peft is missing.
+    ValueError
+        For ``last_layers`` beside targets that choose by themselves.
     """
     require_training()
     import torch
     from peft import LoraConfig, TaskType, get_peft_model
 
+    given = spec.target_modules
+    targets = given if isinstance(given, str) else given[0] if given == ("all-linear",) else list(given)
+    if isinstance(targets, str) and spec.last_layers is not None:
+        raise ValueError(f"target_modules={targets!r} chooses by itself: say last_layers=None with it")
     depth = model.config.num_hidden_layers
     layers = None if spec.last_layers is None else list(range(max(0, depth - spec.last_layers), depth))
     heads = [name for name, _ in model.named_children() if name in ("classifier", "score", "classification_head")]
@@ -178,7 +185,7 @@ def add_adapter(model: Any, spec: LoraSpec, seed: int = 0) -> Any:
         r=spec.rank,
         lora_alpha=spec.alpha,
         lora_dropout=0.0,
-        target_modules=list(spec.target_modules),
+        target_modules=targets,
         layers_to_transform=layers,
         modules_to_save=heads,
         task_type=TaskType.SEQ_CLS if hasattr(model.config, "vocab_size") else None,

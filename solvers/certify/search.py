@@ -35,6 +35,7 @@ _ROUNDS = 40  # of halving
 _MOST = 20  # times as many pieces as the search had, and a hundred per device, are enough
 _BACK = (0.0, 1e-15, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
 _FAR_BACK = (1e-3, 1e-2, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99, 0.999, 0.9999)  # where no rate at all is carried
+_SLIVERS = (0.0, 1e-12, 1e-9, 1e-6, 1e-3)  # relative distances from a left end where a piece is cut
 
 
 @dataclass(slots=True, eq=False)
@@ -178,7 +179,25 @@ def _beyond(choices: Choices) -> tuple[Any, ...]:
     mode = np.flatnonzero(left < top)
     mode = np.union1d(mode, np.flatnonzero((choices.low > choices.high) | (left > choices.high))).astype(np.intp)
     left, right = left[mode], top[mode]
+    touch, missing = _touched(choices, mode, left, right)
+    if missing.any():  # the bandwidth at the left end is all there is, or nearly: what is left open is made narrow
+        ends = np.minimum(left[missing, None] * (1.0 + np.array(_SLIVERS)), right[missing, None])
+        ends = np.hstack([ends, right[missing, None]])
+        some, which = np.nonzero(ends[:, :-1] < ends[:, 1:])
+        cut = mode[missing][some], ends[some, which], ends[some, which + 1]
+        mode, left, right, touch = (
+            np.concatenate((whole[~missing], more))
+            for whole, more in zip((mode, left, right, touch), (*cut, _touched(choices, *cut)[0]), strict=True)
+        )
+    return mode, choices.device[mode], left, right, np.full(len(mode), -1), touch
+
+
+def _touched(
+    choices: Choices, mode: IntArray, left: FloatArray, right: FloatArray
+) -> tuple[FloatArray, BoolArray]:
+    """Where planes touch that prove pieces impossible from their left ends on, and for which none does. [N]."""
     touch, missing = left.copy(), np.ones(len(mode), dtype=bool)
+    inst = choices.problem.instance
     for back in _BACK + _FAR_BACK:
         if not missing.any():
             break
@@ -188,7 +207,7 @@ def _beyond(choices: Choices) -> tuple[Any, ...]:
             model = Model.of(inst, Certificate(inst.name, "prices", 0.0, draft.pieces()), Intervals)
         done = model.impossible & missing
         touch, missing = np.where(done, trial, touch), missing & ~done
-    return mode, choices.device[mode], left, right, np.full(len(mode), -1), touch
+    return touch, missing
 
 
 def _tree(proof: SeparableProof, control: Control) -> list[Node]:

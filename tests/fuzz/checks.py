@@ -95,10 +95,15 @@ def _judged(instance: Instance, answer: Answer, result: Result, method: str) -> 
             yield from _rescued(instance, finding, method)
         return
     if result.allocation is None:
+        if "time limit" in result.message:  # a loaded machine has a say in this, so it is no finding
+            return
         if instance.exclusion_penalty is not None:
             yield Finding("wrong answer", method, "nothing found, though all may be left out")
-        empty = method in ("auto", "bnb") and answer.point is not None and "time limit" not in result.message
-        if empty and ask(_narrower(instance), bracket=False).point is not None:
+        elif (
+            method in ("auto", "bnb")
+            and answer.point is not None
+            and ask(_narrower(instance), bracket=False).point is not None
+        ):
             yield Finding("empty", method, f"{result.status.value}, but {answer.value!r} is reached")
         return
     broken = faults_of(instance, result.allocation)
@@ -106,9 +111,7 @@ def _judged(instance: Instance, answer: Answer, result: Result, method: str) -> 
         yield Finding("wrong answer", method, f"breaks, in exact arithmetic: {'; '.join(broken)}")
     exact = value_of(instance, result.allocation)
     most = instance.bound.underfit_curve.value[0] if instance.bound.underfit_curve is not None else 0.0
-    rounded = (
-        1e-15 * instance.bound.underfit_weight * float(most)
-    )  # a curve that ends at 0 does so in exact numbers
+    rounded = 1e-15 * instance.bound.underfit_weight * float(most)  # where a curve ends at 0
     if not math.isclose(exact, result.objective, rel_tol=1e-9, abs_tol=rounded):
         yield Finding("wrong answer", method, f"objective {result.objective!r}, exactly {exact!r}")
     if not broken and exact < answer.lower - 1e-9 * abs(answer.lower):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from edgealloc.scenario.adapter import (
     lora_layers,
     read_adapter,
 )
+from edgealloc.scenario.architecture import configured_layers
 
 
 @pytest.mark.parametrize(
@@ -28,11 +30,12 @@ from edgealloc.scenario.adapter import (
         ("roberta-large", 8, (), 0.8e6),
         # PEFT's print_trainable_parameters() for LLaMA-7B with r = 8 on q_proj, v_proj.
         ("llama-7b", 8, (), 4_194_304),
+        ("llama-3-8b", 8, "", 3_407_872),
+        ("mistral-7b", 8, ["q_proj", "v_proj"], 3_407_872),
+        ("mistral-7b", 8, "all-linear", 20_971_520),
     ],
 )
-def test_adapter_sizes_match_published_ones(
-    name: str, rank: int, targets: tuple[str, ...], published: float
-) -> None:
+def test_adapter_sizes_match_published_ones(name: str, rank: int, targets: Any, published: float) -> None:
     parameters = sum(x.parameters for x in lora_layers(architecture(name), rank, targets))
     assert parameters == pytest.approx(published, rel=0.06 if published < 1e6 else 0)
 
@@ -47,6 +50,12 @@ def test_adapter_sizes_match_published_ones(
         ("minilm-l6", 10.62),
         ("vit-b16", 84.93),
         ("llama-7b", 6607),
+        # the published totals, 8.030 G, 7.242 G, 1.100 G, 0.494 G (tied) and 7.616 G, without input embeddings
+        ("llama-3-8b", 7505),
+        ("mistral-7b", 7111),
+        ("tinyllama-1.1b", 1034.5),
+        ("qwen2.5-0.5b", 494),
+        ("qwen2.5-7b", 7071),
     ],
 )
 def test_frozen_parameters(name: str, millions: float) -> None:
@@ -179,6 +188,98 @@ def test_only_the_named_adapter_is_counted() -> None:
 def test_unreadable_adapters_are_refused_by_key(state: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_adapter(state)
+
+
+LIVE = "m.q.lora_{}.site-1.weight"
+PAIR = {LIVE.format("A"): np.zeros((2, 5)), LIVE.format("B"): np.zeros((7, 2))}
+
+
+@pytest.mark.parametrize(
+    ("state", "fixed"),
+    [
+        (PAIR | {"m.q.base_layer.weight": np.zeros((7, 5)), "m.norm.weight": np.zeros(5)}, 0),
+        (PAIR | {"head.modules_to_save.site-1.w": np.zeros(6), "head.original_module.w": np.zeros(6)}, 6),
+        (PAIR | {"emb.token_adapter.trainable_tokens_delta.site-1": np.zeros((3, 4))}, 12),
+        (
+            PAIR | {"m.q.lora_magnitude_vector.site-1.weight": np.zeros(7), "m.q.lora_B.site-1.bias": np.zeros(7)},
+            14,
+        ),
+        (
+            PAIR
+            | {"other.lora_A.site-2.weight": np.zeros((9, 9)), "other.lora_B.site-2.weight": np.zeros((9, 9))},
+            0,
+        ),
+        (PAIR | {"head.modules_to_save.site-2.w": np.zeros(6), "my_lora_head.weight": np.zeros(6)}, 0),
+    ],
+)
+def test_a_live_state_dict_holds_much_that_is_not_uploaded(state: dict[str, np.ndarray], fixed: int) -> None:
+    trained = read_adapter(state, "site-1", config={"bias": "none"})
+    assert (trained.layers, trained.fixed_parameters) == ((LoraLayer("m.q", 5, 7, 2),), fixed)
+
+
+@pytest.mark.parametrize(("mode", "fixed"), [("none", 0), ("lora_only", 7), ("all", 7 + 5)])
+def test_biases_of_a_live_state_dict_are_told_by_its_configuration(mode: str, fixed: int) -> None:
+    biases = {
+        "m.q.base_layer.bias": np.zeros(7),
+        "norm.bias": np.zeros(5),
+        "head.original_module.bias": np.zeros(3),
+    }
+    for config in ({"bias": mode}, SimpleNamespace(bias=mode)):
+        assert read_adapter(PAIR | biases, config=config).fixed_parameters == fixed
+    with pytest.warns(UserWarning, match="config="):
+        assert read_adapter(PAIR | biases).fixed_parameters == 0
+
+
+def test_which_of_several_adapters_must_be_said() -> None:
+    saved = {"m.q.lora_A.weight": np.zeros((2, 5)), "m.q.lora_B.weight": np.zeros((7, 2))}
+    both = PAIR | {key.replace("site-1", "site-2"): value for key, value in PAIR.items()}
+    for state, adapter, words in (
+        (both, None, "'site-1', 'site-2'; allowed: one of them"),
+        (both, "site-3", "none for adapter 'site-3'; allowed: one of 'site-1', 'site-2'"),
+        (both | saved, "site-1", "and one without a name"),
+        (PAIR | {"m.q.lora_C.site-1": np.zeros(3)}, None, "lora_C"),
+    ):
+        with pytest.raises(InputError, match=words):
+            read_adapter(state, adapter)
+    assert read_adapter(both, "site-2") == read_adapter(saved)
+
+
+def test_targets_are_chosen_as_peft_does() -> None:
+    arch = architecture("minilm-l6")
+    for targets, count in (
+        ("", 12), ("query", 6), (("output.dense",), 12), (("attention.output.dense",), 6), ("all-linear", 37),
+        (("dense",), 19), (r".*layer\.[01]\..*", 12), (("bert.pooler.dense", "key"), 7),
+    ):  # fmt: skip
+        assert len(lora_layers(arch, 4, targets)) == count, targets
+    for targets in (("query", "q_proj"), "quer", "[", ("",)):
+        with pytest.raises(InputError, match="targets"):
+            lora_layers(arch, 4, targets)
+    for rank in (True, 4.0, "8", None, -1):
+        with pytest.raises(InputError, match="rank"):
+            lora_layers(arch, rank)  # type: ignore[arg-type]
+    assert lora_layers(arch, np.int64(4))[0].rank == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"bias": "all"}, "bias"),
+        ({"use_dora": True}, "use_dora"),
+        ({"peft_type": "IA3"}, "peft_type"),
+        ({"modules_to_save": ["lm_head"]}, "lm_head"),
+        ({"target_parameters": ["experts"]}, "target_parameters"),
+        ({"trainable_token_indices": [1]}, "trainable_token_indices"),
+        ({"layer_replication": [[0, 2]]}, "layer_replication"),
+        ({"layers_to_transform": [6]}, "blocks 0 to 5"),
+        ({"rank_pattern": {"query": 0}}, "rank_pattern 'query'"),
+        ({"target_modules": ["nothing"]}, "targets"),
+    ],
+)
+def test_a_configuration_that_trains_more_is_refused_by_name(changes: dict[str, Any], word: str) -> None:
+    given = {"r": 4, "target_modules": ["query", "q_proj"], "modules_to_save": ["classifier"], "bias": "none"}
+    assert len(configured_layers(architecture("minilm-l6"), given)) == 6
+    with pytest.raises(InputError, match=word):
+        configured_layers(architecture("minilm-l6"), given | changes)
 
 
 def test_menu_rows_trade_payload_for_underfitting() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from typing import Any
 
@@ -16,7 +17,7 @@ from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions
 from edgealloc.verify.solution import verify
 
-LIMIT, OVER = 0.1, 1.0  # s; a quiet machine is over by less than 0.3 s
+LIMIT, OVER = 0.1, 1.0  # s; on a quiet machine less than 0.3 s over
 METHODS = ("convex", "bnb", "psca", "psca+", "highs")
 SIZES: dict[str, dict[str, Any]] = {
     "fdma": {"access": "fdma", "devices": 200},
@@ -61,8 +62,10 @@ def kept(method: str, access: str, name: str) -> None:
     problem = Problem(variant(cell(access), name))
     if method == "convex" and not problem.structure.log_convex:
         pytest.skip("not log-convex")
-    result = solve(problem, method, time_limit=LIMIT)
-    assert result.seconds < LIMIT + OVER, result
+    solve(problem, method, time_limit=LIMIT)  # loads code
+    begin = time.process_time()  # of a busy machine the wall clock would tell more than of the method
+    result = solve(Problem(problem.instance), method, time_limit=LIMIT)
+    assert time.process_time() - begin < LIMIT + OVER, result
     if result.allocation is not None:
         report = verify(problem.instance, result.solution())
         assert report.ok, str(report)

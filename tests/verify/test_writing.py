@@ -57,7 +57,7 @@ def test_an_optimum_of_nothing(make_instance: Any, access: Any, underfit: Any) -
     judged = with_certificate(verify(instance, solution), instance, solution, certificate)
     assert judged.ok, str(judged)
     above = replace(certificate, lower_bound=5e-324)
-    assert check_certificate(result.problem.instance, above).faults[0].field in ("nodes", "pieces")
+    assert check_certificate(result.problem.instance, above).faults[0].field.split(".")[0] in ("nodes", "pieces")
 
 
 def test_levels_of_a_device_that_carries_none(make_instance: Any) -> None:

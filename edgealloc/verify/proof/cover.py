@@ -55,9 +55,7 @@ def check_cover(instance: Instance, certificate: Certificate, report: Report) ->
     order = np.lexsort((pieces.left, pieces.option, pieces.device))
     device, option = pieces.device[order], pieces.option[order]
     fresh = np.flatnonzero(np.diff(device, prepend=-1) | (np.diff(option, prepend=-2)))
-    groups = {
-        (int(device[a]), int(option[a])): order[a:b] for a, b in pairwise([*fresh.tolist(), len(order)])
-    }
+    groups = {(int(device[a]), int(option[a])): order[a:b] for a, b in pairwise([*fresh.tolist(), len(order)])}
     missing, low, high = 0, instance.keep_min, instance.keep_max
     if instance.common_keep and instance.exclusion_penalty is None:  # one rate for all: what everybody may take
         low, high = np.full(count, low.max()), np.full(count, high.min())

@@ -120,7 +120,7 @@ def _under_curve(model: Model, claims: list[Claim], which: IntArray, target: Flo
     grids = []
     for claim in claims:
         ends = claim.edges[[0, -1]]
-        grid = np.concatenate((claim.edges, np.geomspace(*ends, _GRID), knots))
+        grid = np.concatenate((claim.edges, np.geomspace(float(ends[0]), float(ends[1]), _GRID), knots))
         grids.append(np.unique(grid[(grid >= ends[0]) & (grid <= ends[1])]))
     counts = np.bincount(which, minlength=len(claims)).tolist()
     cells = Places.of(model, claims, [len(grid) - 1 for grid in grids])

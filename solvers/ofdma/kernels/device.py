@@ -38,7 +38,6 @@ LN2 = float(np.log(2.0))
 EPS = 2.0**-53
 # Relative rounding of psi: Newton stops at 1e-14, sums of a dozen terms follow; 2^-43 is a thousand units.
 PSI_ROUNDING = 2.0**-43
-AMPLE = 1e4  # times what sending can take: an energy budget so large does not bind
 WEAK = 0.02  # signal-to-noise ratio below which a level is counted from the least 1/a, or its digits cancel
 _TRIES = 4  # water levels at which a set is tested before its cap is computed
 
@@ -151,12 +150,7 @@ def _profit_and_power(row, om, bits, cycles, window):  # type: ignore[no-untyped
     value = (bits - alpha * e) / t
     loss = max(later, 0.0) * (1.0 / t - 1.0 / t_max) + max(-sooner, 0.0) * max(1.0 / t_cross - 1.0 / t, 0.0)
     size = (bits + alpha * (row[ENERGY] + fuzzy)) / t * (1.0 + row[DEADLINE] / t)
-    bound = value - loss - PSI_ROUNDING * size
-    most = row[PMAX] * t_max
-    if row[ENERGY] > AMPLE * most:  # its digits are not those that count: bound e by p_max t alone
-        size = bits / t_max * (1.0 + row[DEADLINE] / t_max) + alpha * row[PMAX]
-        bound = max(bound, bits / t_max - alpha * row[PMAX] - PSI_ROUNDING * size)
-    return bound, e / t
+    return value - loss - PSI_ROUNDING * size, e / t
 
 
 @kernel(inner=True)

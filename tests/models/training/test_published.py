@@ -19,7 +19,7 @@ transformers = pytest.importorskip("transformers", reason="the trainer's extra i
 from edgealloc.errors import InputError  # noqa: E402
 from edgealloc.models.exchange.dropout import draw_masks, masked, scatter_adapter, slice_adapter  # noqa: E402
 from edgealloc.models.exchange.wire import AdapterShape, canonical_state  # noqa: E402
-from edgealloc.models.training.backbone import AdapterHandle  # noqa: E402
+from edgealloc.models.training.backbone import AdapterHandle, LoraSpec, add_adapter  # noqa: E402
 from edgealloc.scenario.architecture import ARCHITECTURES, Architecture, configured_layers, lora_layers  # noqa: E402
 from edgealloc.scenario.tensors import LoraLayer, TrainedTensors, read_adapter  # noqa: E402
 
@@ -245,6 +245,16 @@ def test_a_live_state_dict_hides_whether_biases_train() -> None:
     assert read_adapter(kept) == read_adapter(model)
     model.base_model.model.bert.pooler.dense.weight.requires_grad_(True)  # trained by hand
     assert sum(read_adapter(model).payload_bits(1)) == trained(model)
+
+
+def test_the_trainer_takes_targets_as_peft_does() -> None:
+    for targets in ("all-linear", ("all-linear",)):
+        model = add_adapter(bert(), LoraSpec(4, 8, targets, None))
+        assert len(read_adapter(model).layers) == 2 * 6 + 1  # with the pooler
+        with pytest.raises(ValueError, match="last_layers=None"):
+            add_adapter(bert(), LoraSpec(4, 8, targets, 1))
+    model = add_adapter(bert(), LoraSpec(4, 8, r".*layer\.1.*query", None))
+    assert [layer.name.split("layer.")[1] for layer in read_adapter(model).layers] == ["1.attention.self.query"]
 
 
 # ---- named architectures ----

@@ -22,7 +22,8 @@ from edgealloc.solvers.psca.model import Model
 from edgealloc.solvers.separable.choices import Choices
 from edgealloc.solvers.separable.plans import plan_of
 from edgealloc.verify.blocks import blocks_there
-from edgealloc.verify.certificate import budget_hz, check_certificate
+from edgealloc.verify.certificate import check_certificate
+from edgealloc.verify.proof.model import budget_hz
 from edgealloc.verify.solution import verify
 
 

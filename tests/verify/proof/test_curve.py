@@ -137,10 +137,30 @@ def test_the_rate_that_pays_is_the_first() -> None:
                 claim = Claim(part, float(least), np.zeros(len(fixed)), nu, fixed, None)
                 rate = float(pays_from(model, [claim], [np.zeros((1, len(fixed)), bool)])[0][0])
                 assert np.all(share[grid < rate] >= least)
+                if low < rate < math.inf:  # not even by a hair beyond the crossing
+                    at = model.shares.take(np.zeros(1, np.intp)).value(np.array([rate]), nu)
+                    assert at.upper()[0] >= least
                 first = grid[share < least].min(initial=math.inf)
                 assert first == math.inf if rate == math.inf else rate >= first - 1.001 * (grid[1] - grid[0])
                 crossed += low < rate < math.inf
     assert crossed > 20
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_a_straight_curve_is_not_passed_by_a_hair(make_instance: Any, scale: float) -> None:
+    """Where the share is its own chord, nothing but the margin for rounding keeps the steps from crossing it."""
+    straight = UnderfitCurve(np.array([0.01, 0.5, 1.0]), np.array([0.99, 0.5, 0.0]))
+    bound = BoundSpec("curve", underfit_curve=straight, underfit_weight=0.3 * scale)
+    instance = make_instance("ofdma", devices=2, subcarriers=4, bound=bound)
+    part, none = Part(0, 0, np.array([0.05, 1.0]), np.zeros(0), np.zeros(0), np.zeros(0)), np.zeros((1, 4), bool)
+    with np.errstate(all="ignore"):
+        model, nu = Model.of(instance, Intervals, False), Intervals.of(0.0)
+        share = model.shares.take(np.zeros(1, np.intp))
+        for least in (scale * np.linspace(0.01, 0.12, 12)).tolist():
+            claim = Claim(part, least, np.zeros(4), nu, np.full(4, -1, np.int8), None)
+            rate = pays_from(model, [claim], [none])[0]
+            assert 0.05 < rate[0] < 1.0
+            assert least <= share.value(rate, nu).upper()[0] <= least + 1e-8 * scale
 
 
 def proved(instance: Instance, rel_gap: float = 1e-6) -> tuple[float, dict[str, Any]]:
