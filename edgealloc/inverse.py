@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from edgealloc.api import as_problem, choose
+from edgealloc.api import as_problem
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Snapshot, Status
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
+from edgealloc.methods import choose
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.compiling.clock import Clock
 

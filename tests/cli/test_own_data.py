@@ -68,6 +68,7 @@ def test_no_input_is_overwritten(table: Path, tmp_path: Path) -> None:
         assert out.read_bytes() == before
 
 
+@pytest.mark.filterwarnings("default::edgealloc.errors.PlausibilityWarning")
 def test_a_likely_mistake_of_unit_is_said(table: Path, tmp_path: Path) -> None:
     done = _run("new", "--from", table, "--gains", tmp_path / "gains.npy", "--bandwidth-hz", 20)
     assert done.exit_code == 0
