@@ -113,6 +113,10 @@ def read_csv(path: Path) -> list[list[str]]:
         When the file cannot be read, is empty, or a line has more or fewer cells than the first.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe or a device may never end
+            raise InputError(
+                str(path), [Fault("file", "path", "no regular file", "a file, text parted by commas")]
+            )
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(

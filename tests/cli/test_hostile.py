@@ -62,7 +62,12 @@ def folder(solved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 SMALL = ("--devices", "2", "--rounds", "1", "--policies", "equal-split")
 EVERY: dict[str, tuple[tuple[object, ...], ...]] = {  # {d}: a folder of a hostile name
-    "new": (("new", "--out", "{d}/new.json", "--positions", "{d}/places.json"), ("new", "--out", "{d}")),
+    "new": (
+        ("new", "--out", "{d}/new.json", "--positions", "{d}/places.json"),
+        ("new", "--out", "{d}"),
+        ("new", "--from", "{d}/odd.csv", "--ignore", STEER),
+        ("new", "--from", "{d}/odd.csv", "--gains", "{d}/none.npy", "--set", f"{STEER}=1"),
+    ),
     "solve": (
         ("solve", "{d}/cell.json", "--out", "{d}/s.json", "--certificate", "{d}/c.json", "--plot", "{d}/pictures"),
         ("solve", "{d}/cell.json", "--method", STEER),
@@ -101,6 +106,7 @@ def test_no_command_prints_a_name_that_steers(command: str, folder: Path) -> Non
     claimed |= {"instance": STEER, "method": STEER}
     claimed["devices"][0]["name"] = STEER
     (odd / "odd.json").write_text(json.dumps(claimed))
+    (odd / "odd.csv").write_text(f"name,gain,{STEER}\n{STEER},1e-9,{STEER}\n", newline="")
     for words in EVERY[command]:
         answered(run(*(str(word).replace("{d}", str(odd)) for word in words)), 0, 1, 2, 3)
 
@@ -168,6 +174,8 @@ def test_no_output_goes_onto_an_input_or_another_output(folder: Path) -> None:
         ("solve", "solution.json", "--plot", ".", "--out", "subcarriers.png"),
         ("solve", "cell.json", "--plot", "."),
         ("new", "--out", "both.json", "--positions", folder / "both.json"),
+        ("new", "--from", "cell.json", "--out", "hard.json"),
+        ("new", "--from", "cell.json", "--gains", "solution.json", "--out", "solution.json"),
         ("simulate", "--out", "both.csv", "--plot", "./both.csv"),
         ("calibrate", "cell.json", "--store", "cell.json"),
         ("calibrate", "cell.json", "--out", "both.json", "--store", "both.json"),
@@ -240,6 +248,11 @@ def test_every_reader_takes_every_file_for_what_it_is(folder: Path) -> None:
     files: list[object] = ["/dev/zero", "/dev/null", ".", "none/x.json", "x" * 300, "cell.json/x", "loop", "fifo"]
     Path("loop").symlink_to("loop")
     os.mkfifo("fifo")
+    for suffix in ("csv", "npy", "mat"):  # by their endings these would be read
+        os.mkfifo(f"fifo.{suffix}")
+        Path(f"bytes.{suffix}").write_bytes(b"\xff\0\x1b[31m" * 9)
+        files += [f"fifo.{suffix}", f"bytes.{suffix}"]
+    Path("devices.csv").write_text("name,gain\na,1e-9\n")
     for number, content in enumerate(_spoiled(Path("cell.json").read_text()).values()):
         files.append(Path(f"{number}.json"))
         Path(f"{number}.json").write_bytes(content)
@@ -254,6 +267,8 @@ def test_every_reader_takes_every_file_for_what_it_is(folder: Path) -> None:
             ("calibrate", file),
             ("validate", file),
             ("bench", "smoke", "--check", file),
+            ("new", "--from", file),
+            ("new", "--from", "devices.csv", "--gains", file),
         ):
             done = run(*words)
             answered(done, 2)
