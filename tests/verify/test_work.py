@@ -128,7 +128,7 @@ def split(certificate: AnyCertificate, count: int) -> AnyCertificate:
         ("convex", 4_000),
         ("levels and selection", 4_000),
         ("two by four", 500),
-        ("curve on carriers", 500),
+        ("curve on carriers", 400),
         ("random", 200),
     ],
 )
