@@ -99,7 +99,7 @@ def _by_hand(instance: Instance, keep: float = 0.3, **changes: Any) -> Result:
         fields["owner"] = np.arange(m) % k
         fields["power_w"] = np.full(m, 0.4 * float(instance.power_max_w.min()) / -(-m // k))
     else:
-        width = instance.block_hz or instance.bandwidth_hz / k
+        width = instance.block_hz or np.nextafter(instance.bandwidth_hz / k, 0.0)  # K quotients may sum to more
         fields["bandwidth_hz"] = np.full(k, width)
         fields["power_w"] = 0.5 * instance.power_max_w
     allocation = Allocation(**(fields | changes))

@@ -149,8 +149,11 @@ def number_of(value: object) -> float:
 
 def plain(value: Any) -> Any:
     """Numbers of numpy and torch as Python's own, arrays and tensors as lists; whatever else as it is."""
-    convert = getattr(value, "tolist", None)
-    return convert() if callable(convert) else value
+    try:
+        convert = getattr(value, "tolist", None)
+        return convert() if callable(convert) else value
+    except Exception:  # an object of a stranger's making, which whoever checks it refuses
+        return value
 
 
 # What a number or an array of numbers must satisfy: (test on it, words for the message).
