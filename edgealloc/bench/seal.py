@@ -53,6 +53,8 @@ def _digest(row: Mapping[str, Any], name: str) -> str:
 def user_key() -> bytes:
     """The user's key, made where there is none; one for this process alone where none can be kept."""
     path = _place()
+    if not path.is_absolute():  # a user without a home has a folder "~" of none
+        return secrets.token_bytes(_BYTES)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{path.name}.{secrets.token_hex(6)}")

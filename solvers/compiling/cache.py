@@ -35,7 +35,7 @@ from numba.misc import appdirs
 
 from edgealloc.solvers.compiling.clock import loading
 
-__all__ = ["KernelCache", "calls", "fingerprint", "folder_for_writing", "folders"]
+__all__ = ["KernelCache", "calls", "config", "fingerprint", "folder_for_writing", "folders"]
 
 SUFFIX = ".kernel"
 _KEEP_DAYS = 60  # a file that nobody has read for so long belongs to an old version, or to a machine that is gone
@@ -59,7 +59,8 @@ def folders() -> list[Path]:
     if config.CACHE_DIR:
         return [Path(config.CACHE_DIR) / "edgealloc"]
     beside = Path(__file__).resolve().parent / "__pycache__" / "kernels"
-    return [beside, Path(AppDirs(appname="edgealloc", appauthor=False).user_cache_dir) / "kernels"]
+    own = Path(AppDirs(appname="edgealloc", appauthor=False).user_cache_dir) / "kernels"
+    return [beside, own] if own.is_absolute() else [beside]  # a user without a home has a folder "~" of none
 
 
 @functools.cache
@@ -82,7 +83,11 @@ def folder_for_writing() -> Path | None:
 def _tidy(folder: Path) -> None:
     """Delete what nobody has used for long, and what a killed process left half written."""
     now = time.time()
-    for path in folder.iterdir():
+    try:
+        paths = list(folder.iterdir())
+    except OSError:  # a folder that we may write to and not list
+        return
+    for path in paths:
         limit = _KEEP_DAYS * _DAY_S if path.suffix == SUFFIX else _DAY_S if ".tmp-" in path.name else None
         with contextlib.suppress(OSError):
             if limit is not None and now - path.stat().st_mtime > limit:
@@ -146,7 +151,9 @@ class KernelCache(Cache):  # type: ignore[misc]
     def holds(self, signature: Any) -> bool:
         """Whether a file is there; it is read only when it is needed."""
         name = self.name(signature, self._dispatcher.targetctx.codegen())
-        return any((folder / name).exists() for folder in folders())
+        return any(
+            os.path.isfile(folder / name) for folder in folders()
+        )  # Path asks in vain where it may not look
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled code for a signature, None where it has to be compiled."""

@@ -67,7 +67,8 @@ class Kernel:
 
     @property
     def _loaded(self) -> bool:
-        return "dispatcher" in self.__dict__ and bool(self.dispatcher.overloads)
+        # where numba is switched off (NUMBA_DISABLE_JIT) its object is the function itself
+        return "dispatcher" in self.__dict__ and bool(getattr(self.dispatcher, "overloads", ()))
 
     def _as_python(self, args: tuple[Any, ...]) -> Any:
         """What the compiled code gives, bit for bit; that code itself where Python raises instead."""

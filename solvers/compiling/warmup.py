@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from edgealloc.solvers.compiling.cache import calls, folder_for_writing
+from edgealloc.solvers.compiling.cache import calls, config, folder_for_writing
 from edgealloc.solvers.compiling.clock import compiling_begins, compiling_ends
 from edgealloc.solvers.compiling.dispatch import tell
 from edgealloc.solvers.compiling.listing import Entry, every_entry, use_of
@@ -72,7 +72,9 @@ def warm_up(progress: Callable[[int, int], None] | None = None) -> tuple[int, in
 
 
 def _missing(numbers: Iterable[int]) -> dict[int, tuple[Entry, Any]]:
-    """Those whose code is not in the cache, with their dispatchers."""
+    """Those whose code is not in the cache, with their dispatchers; none where compiling is switched off."""
+    if config.DISABLE_JIT:
+        return {}
     entries = every_entry()
     pairs = {i: (entries[i], entries[i].dispatcher()) for i in numbers}
     return {i: (e, d) for i, (e, d) in pairs.items() if d is not None and not d._cache.holds(e.signature)}
@@ -164,10 +166,13 @@ def _workers(work: _Work, count: int) -> Iterator[None]:
     """Worker processes that take part in the work; they end with this block, and when this process dies."""
     processes, threads = [], []
     run = "from edgealloc.solvers.compiling.worker import main; main()"
-    code = f"import sys; sys.path[:] = {json.dumps(sys.path)}; {run}"
+    folders = [place for place in sys.path if isinstance(place, str)]  # Python passes over all others as well
+    code = f"import sys; sys.path[:] = {json.dumps(folders)}; {run}"
+    if not sys.executable or getattr(sys, "frozen", False):  # inside another program, which is no Python to start
+        count = 0
     try:
         for _ in range(count):
-            with contextlib.suppress(OSError, ValueError):  # no interpreter of its own, or no processes left
+            with contextlib.suppress(OSError, ValueError):  # no such interpreter, or no processes left
                 process = subprocess.Popen(
                     [sys.executable, "-c", code],
                     stdin=subprocess.PIPE,
@@ -223,7 +228,9 @@ def _alone() -> Iterator[None]:
             while time.monotonic() < until:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    # said, for a process forked meanwhile holds the file, and with it the lock, for as long as it runs
+                    stack.callback(fcntl.flock, file, fcntl.LOCK_UN)
                     break
                 except BlockingIOError:
                     time.sleep(0.05)
-        yield  # closing the file gives the lock up, and so does dying
+        yield  # dying gives the lock up as well
