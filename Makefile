@@ -67,10 +67,10 @@ test-newest:
 	@$(PYTHON) -m venv --clear .venv-newest
 	@echo torch==$(TORCH) > .venv-newest/constraints.txt
 	@$(call CONSTRAINED,.venv-newest/constraints.txt) .venv-newest/$(INSTALL) --editable ".[test]"
-	@NUMBA_CACHE_DIR=$(CURDIR)/.venv-newest/kernels $(ONE_THREAD) .venv-newest/bin/python -m pytest -n $(WORKERS)
+	@NUMBA_CACHE_DIR="$(CURDIR)/.venv-newest/kernels" $(ONE_THREAD) .venv-newest/bin/python -m pytest -n $(WORKERS)
 
 test-oldest: .venv-oldest/.test
-	@NUMBA_CACHE_DIR=$(CURDIR)/.venv-oldest/kernels $(ONE_THREAD) .venv-oldest/bin/python -m pytest -n $(WORKERS)
+	@NUMBA_CACHE_DIR="$(CURDIR)/.venv-oldest/kernels" $(ONE_THREAD) .venv-oldest/bin/python -m pytest -n $(WORKERS)
 
 # The core alone, for torch on a second Python would be a second download of gigabytes. The tests are those that
 # need no extra; they solve with `convex` and `bnb`.
@@ -78,7 +78,7 @@ smoke:
 	@$(PYTHON) -m venv --clear .venv-smoke
 	@$(LOCKED) .venv-smoke/$(INSTALL) --editable . pytest pytest-xdist hypothesis jsonschema setuptools
 	@.venv-smoke/bin/python tests/versions.py check
-	@NUMBA_CACHE_DIR=$(CURDIR)/.venv-smoke/kernels .venv-smoke/bin/python -m pytest -n $(WORKERS) $(SMOKE)
+	@NUMBA_CACHE_DIR="$(CURDIR)/.venv-smoke/kernels" .venv-smoke/bin/python -m pytest -n $(WORKERS) $(SMOKE)
 
 lock: $(BIN)/python
 	@$(BIN)/python tests/versions.py lock torch==$(TORCH)
