@@ -115,6 +115,8 @@ clean:
 # Stamp files: an environment is set up once, and again only when pyproject.toml or the lock changes.
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "edgealloc needs Python 3.11 or newer; none was found on PATH" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "edgealloc needs Python 3.11 or newer; $(PYTHON) is older, or no Python" >&2; exit 1; }
 	@echo "setting up $(VENV) with $(PYTHON): once, a minute or a few" >&2
 	@$(PYTHON) -m venv $(VENV)
 

@@ -1,8 +1,8 @@
 """The house rules that no linter knows, as facts: ``python -m tests.house`` prints them and fails on a breach.
 
 How many files a folder holds, how long files are, whether a file's name repeats its folder's, whether files import
-private names of others or each other in a circle (imports inside functions count), whether one imports through a face
-what its room may not know, whether anything is printed or written but through the one function for it.
+private names of others or each other in a circle (imports inside functions count), whether one imports through a
+face what its room may not know, whether anything is printed or written but through the one function for it.
 """
 
 from __future__ import annotations
