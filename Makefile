@@ -67,10 +67,10 @@ test-newest:
 	@$(PYTHON) -m venv --clear .venv-newest
 	@echo torch==$(TORCH) > .venv-newest/constraints.txt
 	@$(call CONSTRAINED,.venv-newest/constraints.txt) .venv-newest/$(INSTALL) --editable ".[test]"
-	@NUMBA_CACHE_DIR=$(CURDIR)/.venv-newest/kernels $(ONE_THREAD) .venv-newest/bin/python -m pytest -n $(WORKERS)
+	@NUMBA_CACHE_DIR="$(CURDIR)/.venv-newest/kernels" $(ONE_THREAD) .venv-newest/bin/python -m pytest -n $(WORKERS)
 
 test-oldest: .venv-oldest/.test
-	@NUMBA_CACHE_DIR=$(CURDIR)/.venv-oldest/kernels $(ONE_THREAD) .venv-oldest/bin/python -m pytest -n $(WORKERS)
+	@NUMBA_CACHE_DIR="$(CURDIR)/.venv-oldest/kernels" $(ONE_THREAD) .venv-oldest/bin/python -m pytest -n $(WORKERS)
 
 # The core alone, for torch on a second Python would be a second download of gigabytes. The tests are those that
 # need no extra; they solve with `convex` and `bnb`.
@@ -78,7 +78,7 @@ smoke:
 	@$(PYTHON) -m venv --clear .venv-smoke
 	@$(LOCKED) .venv-smoke/$(INSTALL) --editable . pytest pytest-xdist hypothesis jsonschema setuptools
 	@.venv-smoke/bin/python tests/versions.py check
-	@NUMBA_CACHE_DIR=$(CURDIR)/.venv-smoke/kernels .venv-smoke/bin/python -m pytest -n $(WORKERS) $(SMOKE)
+	@NUMBA_CACHE_DIR="$(CURDIR)/.venv-smoke/kernels" .venv-smoke/bin/python -m pytest -n $(WORKERS) $(SMOKE)
 
 lock: $(BIN)/python
 	@$(BIN)/python tests/versions.py lock torch==$(TORCH)
@@ -115,6 +115,8 @@ clean:
 # Stamp files: an environment is set up once, and again only when pyproject.toml or the lock changes.
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "edgealloc needs Python 3.11 or newer; none was found on PATH" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "edgealloc needs Python 3.11 or newer; $(PYTHON) is older, or no Python" >&2; exit 1; }
 	@echo "setting up $(VENV) with $(PYTHON): once, a minute or a few" >&2
 	@$(PYTHON) -m venv $(VENV)
 

@@ -35,6 +35,7 @@ BREACHES = [  # file, what it imports, the rule that must notice
     ("solvers/psca/plan.py", "edgealloc.solvers.backends.judge", "floors of the solvers"),
     ("models/exchange/wire.py", "edgealloc.models.training.task", "floors of the trainer"),
     ("edgealloc/scenario/cell.py", "torch", "only training and trials import torch"),
+    ("solvers/fdma/bandwidth.py", "numba", "only compiling imports numba"),
     ("edgealloc/verify/proof/share.py", "edgealloc.formulation.bound", "the checker writes the mathematics again"),
     ("edgealloc/data/allocation.py", "edgealloc.data.instance", "no circles"),
     ("edgealloc/data/instance.py", "edgealloc.data.allocation", "no circles"),
@@ -85,6 +86,34 @@ def test_a_breach_of_the_house_rules_is_noticed(tmp_path: Path) -> None:
     assert house.long(tmp_path) == {"tests/room/test_all.py": house.MOST_LINES + 1}
     assert house.repeated(tmp_path) == ["models/room/big_room.py"]
     assert house.private(tmp_path) == ["tests/fine.py: file of solvers._room", "tests/fine.py: _b of a"]
+    (tmp_path / "tests" / "fine.py").write_text("import _thread, a.b\nimport solvers._room.file as file")
+    assert house.private(tmp_path) == ["tests/fine.py: solvers._room.file"]
     file = "models/room/big_room.py"
     found = [f"{file}:1: savefig", f"{file}:2: to_csv", f"{file}:4: echo", f"{file}:5: write_text"]
     assert house.beside_the_doors(tmp_path) == found
+    (tmp_path / file).write_text("from click import echo\necho(path)\nclick.secho(path)\nprint(path)")
+    assert house.beside_the_doors(tmp_path) == [f"{file}:2: echo", f"{file}:3: secho", f"{file}:4: print"]
+
+
+def test_a_name_from_the_face_above_is_noticed(tmp_path: Path) -> None:
+    """Faces import lazily, so that no import rule sees what comes through them."""
+    below = tmp_path / "edgealloc" / "verify" / "proof"
+    below.mkdir(parents=True)
+    (tmp_path / "solvers").mkdir()
+    (tmp_path / "edgealloc" / "errors.py").write_text("")
+    fine = (
+        "from edgealloc import errors, solvers\nimport edgealloc.errors as e\nfrom edgealloc.verify.form import f"
+    )
+    (below / "share.py").write_text(fine)
+    (tmp_path / "solvers" / "base.py").write_text(fine)
+    assert house.through_faces(tmp_path) == []
+    (below / "share.py").write_text(
+        "def f():\n    from edgealloc import solve\nfrom edgealloc.verify import verify"
+    )
+    (tmp_path / "solvers" / "base.py").write_text("import edgealloc.errors\nfrom .. import solve")
+    assert house.through_faces(tmp_path) == [
+        "edgealloc/verify/proof/share.py: verify of edgealloc.verify",
+        "edgealloc/verify/proof/share.py: solve of edgealloc",
+        "solvers/base.py: edgealloc.errors, without a name",
+        "solvers/base.py: a relative import",
+    ]

@@ -228,7 +228,7 @@ def _alone() -> Iterator[None]:
             while time.monotonic() < until:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    # said, for a process forked meanwhile holds the file, and with it the lock, for as long as it runs
+                    # said, for a process forked meanwhile holds the file, and with it the lock
                     stack.callback(fcntl.flock, file, fcntl.LOCK_UN)
                     break
                 except BlockingIOError:

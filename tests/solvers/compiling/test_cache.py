@@ -1,6 +1,6 @@
 """Compiled kernels: the cache never stops anybody and is never stale; compiling is told, timed and shared out.
 
-Most tests compile two toy kernels in a copy of the package, in processes of their own.
+Most tests compile the two toy kernels of toys.py in processes of their own.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,56 +21,7 @@ from edgealloc.solvers.compiling import listing as kernel_list
 from edgealloc.solvers.compiling.clock import Clock, loading
 from edgealloc.solvers.compiling.kernel import KERNELS
 from tests.places import ROOT
-
-INNER = """
-from edgealloc.solvers.compiling.kernel import kernel
-STEP = 1.0
-@kernel
-def inner(x):
-    return x + STEP
-"""
-OUTER = """
-from edgealloc.solvers.compiling.kernel import kernel
-from edgealloc.solvers.toy_inner import inner
-@kernel
-def outer(x):
-    return 10.0 * inner(x)
-"""
-CALL = "from edgealloc.solvers.toy_outer import outer; print(outer(2.0))"
-
-
-@pytest.fixture
-def package(tmp_path: Path) -> Path:
-    """A folder with a copy of edgealloc in which two toy kernels are."""
-    home = tmp_path / "site"
-    shutil.copytree(ROOT / "edgealloc", home / "edgealloc", ignore=shutil.ignore_patterns("__pycache__"))
-    solvers = home / "edgealloc" / "solvers"
-    assert not solvers.is_symlink()
-    (solvers / "toy_inner.py").write_text(INNER)
-    (solvers / "toy_outer.py").write_text(OUTER)
-    return home
-
-
-def start(home: Path, code: str, **environment: str) -> subprocess.Popen[str]:
-    """Python in a process of its own, with the package of a folder and nothing of our environment's cache."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("NUMBA", "XDG", "PYTHON"))}
-    env = kept | {"PYTHONPATH": str(home), "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"} | environment
-    return subprocess.Popen(
-        [sys.executable, "-c", code], cwd=home, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def run(home: Path, code: str, **environment: str) -> tuple[str, str]:
-    """Standard output and error of a process that succeeds."""
-    process = start(home, code, **environment)
-    out, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
-    return out.strip(), err.strip()
-
-
-def files(home: Path) -> dict[str, bytes]:
-    """The compiled kernels of a copy of the package, by name."""
-    return {path.name: path.read_bytes() for path in home.rglob("*.kernel")}
+from tests.solvers.compiling.toys import CALL, INNER, OUTER, cold, files, run, start
 
 
 def test_the_first_run_says_so_once_and_the_second_is_silent(package: Path) -> None:
@@ -198,92 +147,6 @@ def _as_a_service_user(package: Path) -> None:
     assert "NUMBA_CACHE_DIR" in err
 
 
-BECOME = """
-import os, sys, numba, edgealloc.solvers.toy_outer, edgealloc.solvers.compiling.dispatch
-from edgealloc.solvers.toy_outer import outer
-outer.dispatcher, numba.njit(lambda x: x + 1)(1.0)
-os.setgid(43210); os.setuid(43210)
-"""
-
-
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can become another user")
-def test_a_folder_of_another_user_stops_nobody(package: Path) -> None:
-    """One that may be written and not listed is as good as any; one that may not be entered holds nothing."""
-    with tempfile.TemporaryDirectory() as named:  # pytest's own folders are closed to other users
-        Path(named).chmod(0o755)
-        drop = Path(named) / "edgealloc"
-        drop.mkdir()
-        drop.chmod(0o1333)
-        assert run(package, BECOME + "print(outer(2.0))", NUMBA_CACHE_DIR=named)[0] == "30.0"
-        assert len(files(drop)) == 2
-        Path(named).chmod(0o700)
-        ask = "print(outer.dispatcher._cache.holds((numba.types.float64,)))"
-        assert run(package, BECOME + ask, NUMBA_CACHE_DIR=named)[0] == "False"
-
-
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can become another user")
-def test_a_user_without_a_home_gets_no_folder_of_that_name(package: Path) -> None:
-    """Neither HOME nor an entry in the list of users: ``~`` stands for itself, wherever the process happens to be."""
-    code = """
-import os, tempfile
-from edgealloc.bench import seal
-from edgealloc.solvers.compiling.cache import folders
-os.setgid(43210); os.setuid(43210)
-del os.environ["HOME"]
-print(*folders())
-with tempfile.TemporaryDirectory() as here:
-    os.chdir(here)
-    assert len(seal.user_key()) == 32
-    assert os.listdir() == []
-    os.chdir("/")
-"""
-    out, _ = run(package, code)
-    assert out == str(package / "edgealloc" / "solvers" / "compiling" / "__pycache__" / "kernels")
-
-
-@pytest.mark.parametrize("executable", ["None", "''", "'/nonexistent'", "sys.executable"])
-def test_a_path_and_an_interpreter_of_any_kind_stop_nobody(package: Path, executable: str) -> None:
-    """Python passes over what is no text in ``sys.path``; inside another program there is no interpreter to start."""
-    code = f"""
-import pathlib, sys
-from edgealloc.solvers.compiling import warmup
-sys.executable = {executable}
-sys.path.append(pathlib.Path("/nonexistent"))
-with warmup._workers(warmup._Work({{}}), 1):
-    print("fine")
-"""
-    assert run(package, code)[0] == "fine"
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
-def test_a_child_forked_while_kernels_are_compiled_does_not_keep_the_others_waiting(package: Path) -> None:
-    code = """
-import os, signal, time
-from edgealloc.solvers.compiling import warmup
-with warmup._alone():
-    child = os.fork()
-    if child == 0:
-        time.sleep(60)
-        os._exit(0)
-warmup._LOCK_WAIT_S = 5.0
-started = time.monotonic()
-with warmup._alone():
-    print(time.monotonic() - started < 4.0)
-os.kill(child, signal.SIGKILL)
-"""
-    assert run(package, code)[0] == "True"
-
-
-def test_with_numba_switched_off_methods_answer_and_warmup_says_so(tmp_path: Path) -> None:
-    off = {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_DISABLE_JIT": "1"}
-    status, _, _, compiled = json.loads(run(ROOT, cold("bnb", "fdma"), **off)[0])
-    assert (status, compiled) == ("optimal", 0.0)
-    process = start(ROOT, "from edgealloc.cli.app import main; main(['warmup'])", **off)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (1, "")
-    assert "NUMBA_DISABLE_JIT" in err
-
-
 def test_a_full_disk_stops_nobody(package: Path) -> None:
     full = """
 import edgealloc.solvers.compiling.cache as cache
@@ -392,22 +255,6 @@ def test_the_list_names_kernels_that_are_there() -> None:
     assert gone == []
     assert {"convex fdma", "bnb ofdma", "psca ofdma"} <= set(json.loads(kernel_list.PATH.read_text())["uses"])
     assert all(kernel_list.use_of(use).called for use in ("convex fdma", "bnb ofdma", "psca ofdma"))
-
-
-COLD = """
-import json, sys, numpy as np, edgealloc
-from edgealloc.scenario.cell import CellOptions, make_cell
-options = CellOptions(devices={devices}, access="{access}", subcarriers={subcarriers})
-instance = make_cell(options, np.random.default_rng(0)).instance
-result = edgealloc.solve(instance, "{method}", time_limit={limit})
-print(json.dumps([result.status, result.objective, result.seconds, result.compile_seconds]))
-"""
-
-
-def cold(method: str, access: str = "fdma", limit: float | None = None) -> str:
-    """Code that solves a cell of the kind that the list was made with."""
-    values = {"method": method, "access": access, "limit": limit, "devices": 6}
-    return COLD.format(subcarriers=32 if access == "ofdma" else None, **values)
 
 
 def test_a_cold_solve_keeps_its_limit_and_a_warm_one_compiles_nothing(tmp_path: Path) -> None:
