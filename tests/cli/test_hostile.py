@@ -4,63 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 from edgealloc.cli.app import main
 from edgealloc.files.instance import load_instance, save_instance
-from edgealloc.scenario.cell import make_cell
-from edgealloc.scenario.options import CellOptions
-from tests.places import ROOT
+from tests.cli.conftest import SMALL, answered, run
 
 STEER = "\x1b[31mred\u202e\r\x07"  # colours the terminal, turns the direction of writing, overwrites the line
 FOLDER = f"a{STEER} [b]$x^{{2$|"  # also markup, mathematics and a cell's end
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments])
-
-
-def answered(done: Result, *statuses: int) -> None:
-    """It ended as it should, with nothing on the streams that steers them."""
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code in statuses, done.output
-    words = done.output.replace("\n", "")
-    assert words.isprintable(), [c for c in words if not c.isprintable()]
-
-
-@pytest.fixture(scope="module")
-def solved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a cell, its solution and the proof."""
-    folder = tmp_path_factory.mktemp("solved")
-    cell = make_cell(CellOptions(devices=3), np.random.default_rng(3))
-    save_instance(cell.instance, folder / "cell.json")
-    done = run(
-        "solve", folder / "cell.json", "--out", folder / "solution.json", "--certificate", folder / "proof.json"
-    )
-    assert done.exit_code == 0, done.output
-    return folder
-
-
-@pytest.fixture
-def folder(solved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of that folder, free to be spoiled, with the keys of sealed cells in a place of its own."""
-    for path in solved.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "keys"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-# ---- names ----
-
-SMALL = ("--devices", "2", "--rounds", "1", "--policies", "equal-split")
 EVERY: dict[str, tuple[tuple[object, ...], ...]] = {  # {d}: a folder of a hostile name
     "new": (
         ("new", "--out", "{d}/new.json", "--positions", "{d}/places.json"),
@@ -284,131 +239,3 @@ def test_a_byte_order_mark_is_no_fault(folder: Path) -> None:
 
 
 # ---- streams ----
-
-FORKED = """
-import json, os, sys
-from edgealloc.cli.app import main
-for module in json.loads(sys.argv[2]):  # once, and not in every child
-    __import__(module)
-if "edgealloc.api" in sys.modules:
-    for method in ("convex", "psca"):
-        sys.modules["edgealloc.api"].solve("cell.json", method)
-for descriptors, encoding, words in json.loads(sys.argv[1]):
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        report = os.dup(1)
-        # closed last, or the file for another would get the number
-        for number, path in sorted(descriptors.items(), key=lambda item: item[1] is None):
-            if path is None:
-                os.close(int(number))
-            elif path == "cut":
-                end, start = os.pipe()
-                os.close(end)
-                os.dup2(start, int(number))
-            else:
-                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), int(number))
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(encoding=encoding)
-        try:
-            main(words)
-        except SystemExit as asked:
-            os.write(report, f"{asked.code}\\n".encode())
-            sys.stdout.flush()  # as at the end of a process: what is left would be a second error
-        except BaseException as error:
-            os.write(report, f"{type(error).__name__}: {error}\\n".encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-"""
-
-
-def statuses(*cases: tuple[dict[int, str | None], str, list[str]], heavy: bool = False) -> list[str]:
-    """Exit status of each command line with these descriptors (None: closed, cut: nobody reads) and encoding."""
-    modules = ["edgealloc.scenario.cell", "edgealloc.files.schema", "edgealloc.verify.solution"]
-    modules += ["edgealloc.api", "pandas", "joblib", "matplotlib.backends.backend_agg"] if heavy else []
-    done = subprocess.run(
-        [sys.executable, "-c", FORKED, json.dumps(cases), json.dumps(modules)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    assert "Traceback" not in done.stderr
-    return done.stdout.split("\n")[: len(cases)]
-
-
-def test_streams_that_cannot_be_written(folder: Path) -> None:
-    new, bad = ["new", "--devices", "2"], ["verify", "none.json", "none.json"]
-    schema, listed = ["schema", "instance"], ["bench"]
-    every = (new, schema, listed, ["--help"], ["solve", "--help"], ["--version"])
-    verified = ["verify", "cell.json", "solution.json"]
-    cases: list[tuple[dict[int, str | None], str, list[str]]] = [
-        *(({1: "/dev/full"}, "utf-8", words) for words in every),
-        *(({1: None}, "utf-8", words) for words in every),
-        *(({1: "cut"}, "utf-8", words) for words in every),
-        ({2: "/dev/full"}, "utf-8", [*new, "--out", "a.json"]),
-        ({2: None}, "utf-8", [*new, "--out", "b.json"]),
-        ({2: "cut"}, "utf-8", [*new, "--out", "c.json"]),
-        ({0: None, 1: None, 2: None}, "utf-8", [*new, "--out", "d.json"]),
-        ({2: "/dev/full"}, "utf-8", bad),
-        ({1: None, 2: None}, "utf-8", bad),
-        ({1: "cut", 2: "cut"}, "utf-8", verified),
-        ({1: "/dev/full", 2: "/dev/full"}, "utf-8", verified),
-        *(({1: out, 2: "said"}, "utf-8", listed) for out in ("/dev/full", None, "cut")),
-    ]
-    expected = ["1"] * 6 + ["1"] * 6 + ["141"] * 6 + ["0"] * 4 + ["2", "2", "141", "1"] + ["1", "1", "141"]
-    assert statuses(*cases) == expected
-    assert Path("said").read_text().splitlines() == [
-        "Error: standard output cannot be written (No space left on device)",
-        "Error: standard output cannot be written (Bad file descriptor)",
-    ]
-    assert (
-        len({load_instance(f"{name}.json").name for name in "abcd"}) == 1
-    )  # whole, with nothing printed into them
-
-
-def test_encodings_without_a_letter(folder: Path) -> None:
-    names = ("東京", "Zürich", "\N{SNOWMAN}")
-    save_instance(load_instance("cell.json").with_changes(name="東", device_names=names), "cell.json")
-    solve, unknown = ["solve", "cell.json", "--method", "psca"], ["solve", "東京.json"]
-    verify = ["verify", "cell.json", "solution.json"]
-    cases: list[tuple[dict[int, str | None], str, list[str]]] = [
-        ({1: f"said-{encoding}", 2: f"said-{encoding}"}, encoding, words)
-        for encoding, words in (
-            *(("ascii", words) for words in (solve, unknown, verify)),
-            *(("latin-1", words) for words in (unknown, verify)),
-            *(("utf-8", words) for words in (solve, unknown)),
-        )
-    ]
-    assert statuses(*cases, heavy=True) == ["0", "2", "1", "2", "1", "0", "2"]
-    said = {encoding: Path(f"said-{encoding}").read_text(encoding=encoding) for encoding in ("ascii", "utf-8")}
-    assert all(name in said["utf-8"] for name in names)
-    assert r"Z\xfcrich" in said["ascii"]
-    assert r"\u2603" in said["ascii"]
-
-
-def test_files_come_first_so_that_a_cut_stream_loses_none(folder: Path) -> None:
-    """Who reads the first line only still has every file that was asked for."""
-    simulate = ["simulate", *SMALL, "--out", "rounds.csv", "--plot", "rounds.png"]
-    bench = ["bench", "smoke", "--limit", "1", "--methods", "baseline:equal", "--out", ".", "--results", "kept"]
-    least = ["least", "cell.json", "--resource", "bandwidth", "--target", "0.6", "--out", "least.json"]
-    solve = ["solve", "cell.json", "--out", "s.json", "--plot", "p"]
-    found = statuses(*(({1: "cut"}, "utf-8", words) for words in (simulate, bench, least, solve)), heavy=True)
-    assert found == ["141"] * 4
-    for name in ("rounds.csv", "rounds.png", "smoke/smoke.csv", "kept/smoke.csv", "least.json", "s.json"):
-        assert Path(name).stat().st_size > 0
-    assert Path("p/allocation.png").stat().st_size > 0
-
-
-def test_the_package_and_its_module_run() -> None:
-    for module in ("edgealloc", "edgealloc.cli.app"):
-        done = subprocess.run(
-            [sys.executable, "-m", module, "schema", "instance"],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        assert json.loads(done.stdout)["$id"] == "urn:edgealloc-instance:1"
