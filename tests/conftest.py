@@ -19,6 +19,7 @@ from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
 from edgealloc.data.spec import Access, AdapterOption, BoundSpec
 from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.radio import spare_hz
 from edgealloc.formulation.result import Result
 from tests.places import CASES, FAULTS
 
@@ -99,7 +100,9 @@ def _by_hand(instance: Instance, keep: float = 0.3, **changes: Any) -> Result:
         fields["owner"] = np.arange(m) % k
         fields["power_w"] = np.full(m, 0.4 * float(instance.power_max_w.min()) / -(-m // k))
     else:
-        width = instance.block_hz or np.nextafter(instance.bandwidth_hz / k, 0.0)  # K quotients may sum to more
+        width = instance.block_hz or instance.bandwidth_hz / k
+        if instance.block_hz is None and spare_hz(np.full(k, width), instance.bandwidth_hz) < 0.0:
+            width = np.nextafter(width, 0.0)  # K rounded quotients may be more than the whole
         fields["bandwidth_hz"] = np.full(k, width)
         fields["power_w"] = 0.5 * instance.power_max_w
     allocation = Allocation(**(fields | changes))
