@@ -13,6 +13,7 @@ from edgealloc.data.instance import Instance
 from edgealloc.units import FloatArray
 from tests.fuzz.carry import caps_of_bands, caps_of_sets
 from tests.fuzz.exact import blocks, noise_density
+from tests.fuzz.weigh import Worth
 
 OUT = -1
 
@@ -41,7 +42,7 @@ class Cell:
         c, eta = spec.loss_range, spec.lipschitz
         numbers = (term, spec.underfit_weight, c * c, 24.0 * c * eta * eta, spec.curvature,
                    2.0 * spec.sparsity_weight, 2.0 * spec.confidence_delta, spec.pooling == "global")  # fmt: skip
-        self.bound = (np.asarray(self.weight), instance.samples, np.array(numbers, float), knots, cubics)
+        self._terms = (np.asarray(self.weight), instance.samples, np.array(numbers, float), knots, cubics)
         density = float(noise_density(instance)) * (1.0 - ease)
         with np.errstate(divide="ignore"):
             self.noise = density / instance.gain  # W/Hz
@@ -75,15 +76,15 @@ class Cell:
         inside = [Choice(o, float(a), float(b)) for o in rows for a, b in ranges]
         return inside + [Choice(OUT, 0.0, 0.0)] * (out and inst.exclusion_penalty is not None)
 
-    def costs(self, combination: tuple[Choice, ...]) -> tuple[FloatArray, float]:
-        """A w_k times the factor of each device that takes part, and what leaving out the others costs."""
+    def costs(self, combination: tuple[Choice, ...]) -> tuple[Worth, float]:
+        """What keep rates of those who take part are worth, and what leaving out the others costs."""
         spec, inst = self.instance.bound, self.instance
         pay = [
             spec.underfit_weight * self.weight[k] * self.factor(k, c.option) if c.option != OUT else 0.0
             for k, c in enumerate(combination)
         ]
         absent = sum(self.weight[k] for k, c in enumerate(combination) if c.option == OUT)
-        return np.array(pay), spec.underfit_weight * absent * (inst.exclusion_penalty or 0.0)
+        return Worth(np.array(pay), *self._terms), spec.underfit_weight * absent * (inst.exclusion_penalty or 0.0)
 
     def table(self, k: int, option: int) -> FloatArray:
         """Largest keep rates of a device by the bits of a set of sub-carriers, or by a number of blocks."""

@@ -23,7 +23,7 @@ from tests.fuzz.carry import F_MAX, HIGH, NEVER, caps_of_bands, carried, flow, l
 from tests.fuzz.cell import OUT, Cell, Choice
 from tests.fuzz.exact import faults_of, value_of
 from tests.fuzz.spread import at_split, between, bound_below
-from tests.fuzz.weigh import bound, least_in_box
+from tests.fuzz.weigh import Worth, bound, least_in_box
 
 EASE = 1e-11
 MARGINS = (
@@ -87,9 +87,9 @@ def _searched(cell: Cell) -> Iterator[Candidate]:
         if least >= best:
             return
         low, high = _ends(combination)
-        pay, absent = cell.costs(combination)
+        worth, absent = cell.costs(combination)
         if not high.any():
-            value, keep, grant = bound(low, high, pay, *cell.bound), low, np.zeros(len(low))
+            value, keep, grant = bound(low, high, worth), low, np.zeros(len(low))
         elif cell.instance.access == "fdma":
             needs = _needs(cell, combination, low)
             if not math.fsum(needs) <= cell.instance.bandwidth_hz:
@@ -106,8 +106,8 @@ def _ranked(cell: Cell) -> list[tuple[float, tuple[Choice, ...]]]:
     ranked = []
     for combination in itertools.product(*(cell.choices(k) for k in range(cell.instance.num_devices))):
         low, high = _ends(combination)
-        pay, absent = cell.costs(combination)
-        ranked.append((bound(low, high, pay, *cell.bound) + absent, combination))
+        worth, absent = cell.costs(combination)
+        ranked.append((bound(low, high, worth) + absent, combination))
     return sorted(ranked, key=lambda pair: pair[0])
 
 
@@ -133,8 +133,8 @@ def _best_split(
     low, high = _ends(combination)
     free = np.flatnonzero(low < high).tolist()
     left = cell.instance.bandwidth_hz * (1.0 - 1e-15) - math.fsum(needs)
-    rows, (pay, _absent) = _rows(cell, combination, high), cell.costs(combination)
-    more = (rows, cell.noise, low, high, pay, *cell.bound)
+    rows, (worth, _absent) = _rows(cell, combination, high), cell.costs(combination)
+    more = (rows, cell.noise, low, high, worth)
     shares = np.zeros(len(low))
     shares[free] = 1.0 / max(len(free), 1)
     best, keep = at_split(needs + left * shares, *more)
@@ -151,14 +151,14 @@ def _best_split(
 def _best_deal(cell: Cell, combination: tuple[Choice, ...], enough: float) -> tuple[float, FloatArray, FloatArray]:
     """Least G below ``enough`` over whole blocks or sub-carriers, keep rates, what each has; inf if none."""
     low, _high = _ends(combination)
-    pay, _absent = cell.costs(combination)
+    worth, _absent = cell.costs(combination)
     caps, deals = cell.caps(combination)
-    least = np.array([bound(low, top, pay, *cell.bound) for top in caps])
+    least = np.array([bound(low, top, worth) for top in caps])
     best, keep, grant = math.inf, low, np.zeros(len(low))
     for i in np.argsort(least).tolist():
         if least[i] >= min(best, enough):
             break
-        value, s = least_in_box(low, caps[i], pay, *cell.bound)
+        value, s = least_in_box(low, caps[i], worth)
         if value < best:
             best, keep, grant = value, s, deals[i].astype(float)
     return best, keep, grant
@@ -277,10 +277,10 @@ def _common_band(cell: Cell, combination: tuple[Choice, ...], low: float, high: 
 def _common(cell: Cell) -> Iterator[Candidate]:
     for combination, low, top, levels, grant in _shared(cell):
         on = np.array([c.option != OUT for c in combination])
-        pay, absent = cell.costs(combination)
+        worth, absent = cell.costs(combination)
 
-        def value(s: float, on: FloatArray = on, pay: FloatArray = pay, absent: float = absent) -> float:
-            return float(bound(s * on, s * on, pay, *cell.bound)) + absent
+        def value(s: float, on: FloatArray = on, worth: Worth = worth, absent: float = absent) -> float:
+            return float(bound(s * on, s * on, worth)) + absent
 
         rates = [s for s in levels if s <= top] if levels is not None else None
         at, step = (0.0, 0.0) if not on.any() else (math.sqrt(low * top), math.log(top / low) / 2.0)
@@ -300,7 +300,7 @@ def _below(cell: Cell, value: float) -> float:
         if least >= min(lower, value):
             break
         low, high = _ends(combination)
-        pay, absent = cell.costs(combination)
+        worth, absent = cell.costs(combination)
         caps, bands = np.zeros((1, len(low))), np.zeros((0, 0))
         if not high.any():
             lower = min(lower, least)
@@ -323,7 +323,7 @@ def _below(cell: Cell, value: float) -> float:
             target = value * (1.0 - loose)
             if target <= least:
                 break
-            closed, nothing = bound_below(target - absent, BOXES, low, high, caps, bands, band, pay, *cell.bound)
+            closed, nothing = bound_below(target - absent, BOXES, low, high, caps, bands, band, worth)
             if closed:
                 share = math.inf if nothing else target
                 break
@@ -335,7 +335,7 @@ def _below_common(cell: Cell, value: float) -> float:
     lower = math.inf
     for combination, low, top, levels, _grant in _shared(cell):
         on = np.array([c.option != OUT for c in combination])
-        pay, absent = cell.costs(combination)
+        worth, absent = cell.costs(combination)
         if not on.any():
             cells = [(0.0, 0.0)]
         elif levels is not None:
@@ -343,5 +343,5 @@ def _below_common(cell: Cell, value: float) -> float:
         else:
             edges = np.geomspace(low, min(top * (1.0 + 1e-9), 1.0), 2000)
             cells = list(itertools.pairwise(edges.tolist()))
-        lower = min([lower, *(bound(a * on, b * on, pay, *cell.bound) + absent for a, b in cells)])
+        lower = min([lower, *(bound(a * on, b * on, worth) + absent for a, b in cells)])
     return lower * (1.0 - 1e-12) if math.isfinite(lower) else lower

@@ -14,7 +14,7 @@ from numba import njit
 
 from edgealloc.units import FloatArray
 from tests.fuzz.carry import carried
-from tests.fuzz.weigh import bound, least_in_box
+from tests.fuzz.weigh import Worth, bound, least_in_box
 
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 STEPS = np.array([0.0, 1e-9, 1e-6, 1e-4, 1e-3, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5])
@@ -28,12 +28,7 @@ def at_split(
     noise: FloatArray,
     low: FloatArray,
     high: FloatArray,
-    pay: FloatArray,
-    weight: FloatArray,
-    samples: FloatArray,
-    spec: FloatArray,
-    knots: FloatArray,
-    cubics: FloatArray,
+    worth: Worth,
 ) -> tuple[float, FloatArray]:
     """Least G and keep rates where each device has its bandwidth in Hz, enough for its least keep rate."""
     caps, one = high.copy(), np.zeros(1)
@@ -41,7 +36,7 @@ def at_split(
         if low[k] < high[k]:
             one[0] = noise[k]
             caps[k] = max(low[k], min(high[k], carried(rows[k], one, bands[k])[0]))
-    return least_in_box(low, caps, pay, weight, samples, spec, knots, cubics)
+    return least_in_box(low, caps, worth)
 
 
 @njit(cache=True)
@@ -56,12 +51,7 @@ def between(
     noise: FloatArray,
     low: FloatArray,
     high: FloatArray,
-    pay: FloatArray,
-    weight: FloatArray,
-    samples: FloatArray,
-    spec: FloatArray,
-    knots: FloatArray,
-    cubics: FloatArray,
+    worth: Worth,
 ) -> tuple[float, FloatArray]:
     """Splits what devices i and j have of ``left`` Hz anew, for the least G, by a grid and a golden section.
 
@@ -82,7 +72,7 @@ def between(
             b, c = d - GOLDEN * (d - a), a + GOLDEN * (d - a)
             x = c if math.isfinite(first) else b
         bands[i], bands[j] = needs[i] + left * (both * x), needs[j] + left * (both * (1.0 - x))
-        value, s = at_split(bands, rows, noise, low, high, pay, weight, samples, spec, knots, cubics)
+        value, s = at_split(bands, rows, noise, low, high, worth)
         if value < best:
             best, keep, at = value, s, both * x
         if n < count:
@@ -140,12 +130,7 @@ def bound_below(
     caps: FloatArray,
     bands: FloatArray,
     total: float,
-    pay: FloatArray,
-    weight: FloatArray,
-    samples: FloatArray,
-    spec: FloatArray,
-    knots: FloatArray,
-    cubics: FloatArray,
+    worth: Worth,
 ) -> tuple[bool, bool]:
     """Whether all of a box of keep rates is shown to be at ``target`` or above, and whether nothing in it may fit.
 
@@ -165,7 +150,7 @@ def bound_below(
         if not fits(a, caps, bands, total):
             continue
         nothing = False
-        if bound(a, b, pay, weight, samples, spec, knots, cubics) >= target:
+        if bound(a, b, worth) >= target:
             continue
         widest, ratio = 0, 1.0
         for k in range(len(a)):

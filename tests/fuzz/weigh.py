@@ -1,14 +1,12 @@
 """The bound as a number, and its least value over a box of keep rates: coordinates in turn, by grid and section.
 
-Compiled. ``spec`` holds the term (0 inverse-keep, 1 perturbation, 2 curve), A, C^2, 24 C eta^2, Lam, 2 lam,
-2 delta and whether one stability term is for all; ``knots`` [P] and ``cubics`` [4, P - 1] are the curve, highest
-power first. ``pay`` [K] is A w_k times the menu's factor, ``weight`` [K] is w_k, ``samples`` [K] n_k; a device
-left out has keep 0 and pay 0, and what leaving out costs is added by the caller.
+Compiled. A device left out has keep 0 and pay 0; what leaving out costs is added by the caller.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from numba import njit
 
@@ -16,6 +14,22 @@ from edgealloc.units import FloatArray
 
 TERM, A, C2, CROSS, LAM, LAM2, DELTA2, POOLED = range(8)
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+
+
+class Worth(NamedTuple):
+    """What keep rates are worth.
+
+    ``pay`` [K] is A w_k times the menu's factor, ``weight`` [K] is w_k, ``samples`` [K] n_k. ``spec`` holds the
+    term (0 inverse-keep, 1 perturbation, 2 curve), A, C^2, 24 C eta^2, Lam, 2 lam, 2 delta and whether one
+    stability term is for all; ``knots`` [P] and ``cubics`` [4, P - 1] are the curve, highest power first.
+    """
+
+    pay: FloatArray
+    weight: FloatArray
+    samples: FloatArray
+    spec: FloatArray
+    knots: FloatArray
+    cubics: FloatArray
 
 
 @njit(cache=True)
@@ -44,14 +58,10 @@ def gap(square: float, samples: float, spec: FloatArray) -> float:
 def bound(
     keep: FloatArray,
     high: FloatArray,
-    pay: FloatArray,
-    weight: FloatArray,
-    samples: FloatArray,
-    spec: FloatArray,
-    knots: FloatArray,
-    cubics: FloatArray,
+    worth: Worth,
 ) -> float:
     """G with the stability of ``keep`` and the underfitting of ``high``: the two of a box give a lower bound."""
+    pay, weight, samples, spec, knots, cubics = worth
     total, square, everybody = 0.0, 0.0, 0.0
     for k in range(len(keep)):
         everybody += samples[k]
@@ -69,17 +79,12 @@ def bound(
 def least_in_box(
     low: FloatArray,
     high: FloatArray,
-    pay: FloatArray,
-    weight: FloatArray,
-    samples: FloatArray,
-    spec: FloatArray,
-    knots: FloatArray,
-    cubics: FloatArray,
+    worth: Worth,
 ) -> tuple[float, FloatArray]:
     """The least G found with keep rates in a box, and where."""
     best_s = high.copy()
-    best = bound(best_s, best_s, pay, weight, samples, spec, knots, cubics)
-    starts = 3 if spec[TERM] == 2 else 1
+    best = bound(best_s, best_s, worth)
+    starts = 3 if worth.spec[TERM] == 2 else 1
     for start in range(starts):
         s = high.copy()
         for k in range(len(s)):
@@ -91,11 +96,11 @@ def least_in_box(
             for k in range(len(s)):
                 if low[k] == high[k]:
                     continue
-                points = 65 if sweep == 0 and spec[TERM] == 2 else 13
-                value = coordinate(s, k, low[k], high[k], points, pay, weight, samples, spec, knots, cubics)
+                points = 65 if sweep == 0 and worth.spec[TERM] == 2 else 13
+                value = coordinate(s, k, low[k], high[k], points, worth)
             if not value < before * (1.0 - 1e-15):
                 break
-        value = bound(s, s, pay, weight, samples, spec, knots, cubics)
+        value = bound(s, s, worth)
         if value < best:
             best, best_s = value, s
     return best, best_s
@@ -108,12 +113,7 @@ def coordinate(
     low: float,
     high: float,
     points: int,
-    pay: FloatArray,
-    weight: FloatArray,
-    samples: FloatArray,
-    spec: FloatArray,
-    knots: FloatArray,
-    cubics: FloatArray,
+    worth: Worth,
 ) -> float:
     """Puts s[k] where G is least with the others as they are: a geometric grid, then a golden section."""
     ratio = math.log(high / low) / (points - 1)
@@ -121,16 +121,16 @@ def coordinate(
     index = 0
     for i in range(points):
         s[k] = high if i == points - 1 else min(high, low * math.exp(i * ratio))
-        value = bound(s, s, pay, weight, samples, spec, knots, cubics)
+        value = bound(s, s, worth)
         if value <= best:
             best, at, index = value, s[k], i
     left, right = low * math.exp(max(index - 1, 0) * ratio), min(high, low * math.exp((index + 1) * ratio))
     for _ in range(38):
         one, two = right - GOLDEN * (right - left), left + GOLDEN * (right - left)
         s[k] = one
-        first = bound(s, s, pay, weight, samples, spec, knots, cubics)
+        first = bound(s, s, worth)
         s[k] = two
-        second = bound(s, s, pay, weight, samples, spec, knots, cubics)
+        second = bound(s, s, worth)
         if first < second:
             right = two
         else:
