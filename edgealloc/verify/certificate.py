@@ -24,7 +24,7 @@ from edgealloc.data.instance import Instance
 from edgealloc.units import BoolArray, IntArray
 from edgealloc.verify.proof.cover import Box, check_cover, check_tree
 from edgealloc.verify.proof.enclosures import Balls, Intervals, Number, sum_below
-from edgealloc.verify.proof.model import AT_ONCE, Leaf, Model
+from edgealloc.verify.proof.model import Leaf, Model
 from edgealloc.verify.proof.share import Shares, gap_slope, gap_value, stability
 from edgealloc.verify.proof.verdict import BITS, Budget, Found, Proof, TooMuchWork
 from edgealloc.verify.subcarriers.leaf import check_subcarriers
@@ -138,11 +138,11 @@ def _check_leaves(
             )
             if not every:
                 break
-    numbers, step = list(priced), max(1, AT_ONCE // max(1, count))
-    for first in range(0, len(numbers), step):
+    numbers = list(priced)
+    for first in range(0, len(numbers), model.at_once):
         if found.faults and not every:
             break
-        some = numbers[first : first + step]
+        some = numbers[first : first + model.at_once]
         for i, value in zip(some, model.values([priced[i] for i in some], gone), strict=True):
             value = max(value, exact.value(priced[i], gone)) if exact.helps(value) else value
             proved = min(proved, value)

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgealloc.data.spec import UnderfitCurve
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 from edgealloc.verify.proof.curve import Curve
 from edgealloc.verify.proof.enclosures import Intervals
 
@@ -75,9 +74,7 @@ def curve_minimum(
     return np.minimum(below, above) - 2.0 * _MARGIN * size, above, square
 
 
-def _parts(
-    knots: FloatArray, low: FloatArray, high: FloatArray
-) -> tuple[NDArray[np.intp], FloatArray, FloatArray]:
+def _parts(knots: FloatArray, low: FloatArray, high: FloatArray) -> tuple[IntArray, FloatArray, FloatArray]:
     """What the pieces between neighbouring points have of each range: row, left and right end. Shapes [N]."""
     left = np.clip(knots[:-1], low[:, None], high[:, None])
     right = np.clip(knots[1:], low[:, None], high[:, None])
@@ -86,7 +83,7 @@ def _parts(
 
 
 def _bounds(
-    row: NDArray[np.intp], left: FloatArray, right: FloatArray, bern: FloatArray, convex: Convex
+    row: IntArray, left: FloatArray, right: FloatArray, bern: FloatArray, convex: Convex
 ) -> tuple[FloatArray, FloatArray]:
     """Lower bounds on intervals [N], and values at both ends [2, N]. ``bern``: shape [4, N]."""
     a, b = left * left, right * right

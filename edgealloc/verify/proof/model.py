@@ -22,7 +22,7 @@ from edgealloc.verify.proof.device import Device, Line, bandwidth_line, blocked
 from edgealloc.verify.proof.enclosures import Number, sum_below
 from edgealloc.verify.proof.share import Shares, gap_slope, gap_value, stability
 
-__all__ = ["AT_ONCE", "Leaf", "Model", "budget_hz", "least_of"]
+__all__ = ["Leaf", "Model", "budget_hz", "least_of"]
 
 AT_ONCE = 20_000  # pieces of leaves that are evaluated together
 Leaf = tuple[float, float, Box]  # price per Hz, kept share, and what is left to devices
@@ -71,6 +71,11 @@ class Model:
             Spans.of(pieces),
         )  # fmt: skip
 
+    @property
+    def at_once(self) -> int:
+        """How many leaves are evaluated together: as many as make arrays long, and no more."""
+        return max(1, AT_ONCE // max(1, len(self.device)))
+
     def priced(
         self, leaves: Sequence[Leaf], gone: BoolArray, only: Sequence[BoolArray] | None = None
     ) -> tuple[Floors, FloatArray]:
@@ -116,9 +121,8 @@ class Model:
         ``gone`` [N] says which pieces are not counted.
         """
         found: list[float] = []
-        step = max(1, AT_ONCE // max(1, len(self.device)))
-        for first in range(0, len(leaves), step):
-            floors, constant = self.priced(leaves[first : first + step], gone)
+        for first in range(0, len(leaves), self.at_once):
+            floors, constant = self.priced(leaves[first : first + self.at_once], gone)
             found += added(floors.by_device(), constant)
         return found
 
