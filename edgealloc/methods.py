@@ -27,8 +27,16 @@ __all__ = [
 GROUP = "edgealloc.methods"  # entry points of other packages
 
 
+def _any(problem: Problem) -> bool:
+    return True
+
+
 def _log_convex(problem: Problem) -> bool:
     return problem.structure.log_convex
+
+
+def _closed_form(problem: Problem) -> bool:
+    return problem.underfit.name in ("inverse-keep", "perturbation")
 
 
 # In the order in which ``auto`` tries them.
@@ -46,7 +54,7 @@ METHODS: dict[str, Method] = {
         Method(
             "bnb",
             "proven optimum by branch and bound: OFDMA, blocks, levels, menus, selection, other bounds",
-            lambda problem: True,
+            _any,
             "any problem",
             "edgealloc.solvers.exact:solve_bnb",
         ),
@@ -61,7 +69,7 @@ METHODS: dict[str, Method] = {
         Method(
             "pyomo",
             "any Pyomo solver by name, as pyomo:ipopt or pyomo:gurobi; its point repaired, its claims checked",
-            lambda problem: problem.underfit.name in ("inverse-keep", "perturbation"),
+            _closed_form,
             "underfit inverse-keep or perturbation",
             "edgealloc.solvers.backends.pyomo_run:solve_pyomo",
             chosen=False,
@@ -69,7 +77,7 @@ METHODS: dict[str, Method] = {
         Method(
             "highs",
             "mixed-integer linear programs of proven lines, refined; takes linear side constraints",
-            lambda problem: True,
+            _any,
             "any problem",
             "edgealloc.solvers.backends.highs.solve:solve_highs",
             chosen=False,
@@ -77,7 +85,7 @@ METHODS: dict[str, Method] = {
         Method(
             "scip",
             "global oracle for every access scheme and variant, far slower than ours; its point repaired",
-            lambda problem: problem.underfit.name in ("inverse-keep", "perturbation"),
+            _closed_form,
             "underfit inverse-keep or perturbation",
             "edgealloc.solvers.backends.scip_run:solve_scip",
             chosen=False,
@@ -85,7 +93,7 @@ METHODS: dict[str, Method] = {
         Method(
             "psca",
             "penalised successive convex approximation: fast, local, nothing proved",
-            lambda problem: True,
+            _any,
             "any problem",
             "edgealloc.solvers.psca.solve:solve_psca",
             chosen=False,
@@ -93,7 +101,7 @@ METHODS: dict[str, Method] = {
         Method(
             "psca+",
             "psca from three starts, with knapsack rounding and local search",
-            lambda problem: True,
+            _any,
             "any problem",
             "edgealloc.solvers.psca.solve:solve_psca_plus",
             chosen=False,
@@ -101,17 +109,13 @@ METHODS: dict[str, Method] = {
         Method(
             "baseline",
             "simple schemes to compare with, by name: baseline:equal, baseline:no-dropout, ...",
-            lambda problem: True,
+            _any,
             "any problem",
             "edgealloc.solvers.baselines:solve_baseline",
             chosen=False,
         ),
     )
 }
-
-
-def _any(problem: Problem) -> bool:
-    return True
 
 
 def register_method(

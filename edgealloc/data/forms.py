@@ -145,10 +145,10 @@ def default_names(k: int) -> tuple[str, ...]:
 def known_fields(cls: type[T]) -> type[T]:
     """A dataclass that answers a misspelt field with the nearest one it has, as an :class:`InputError`."""
     build: Callable[..., None] = cls.__init__
+    known = [f.name for f in fields(cls) if f.init]  # type: ignore[arg-type]
 
     @wraps(build)
     def init(self: Any, *args: Any, **given: Any) -> None:
-        known = [f.name for f in fields(cls) if f.init]  # type: ignore[arg-type]
         unknown = [key for key in given if key not in known]
         if unknown:
             advice = [

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from edgealloc.data.spec import number_of, plain
-from edgealloc.errors import MissingPackageError, printable, shown, steers
+from edgealloc.errors import MissingPackageError, printable, shown
 from edgealloc.models.exchange.replies import Masks, Update
 from edgealloc.models.exchange.wire import State, WireArray
+from edgealloc.rounds.ranges import ID_ALLOWED, is_id
 from edgealloc.rounds.system import DeviceState
 
 try:
@@ -33,7 +34,6 @@ except ImportError as error:
 log = logging.getLogger("edgealloc")
 
 STATE, SETTINGS, ADAPTER, METRICS = "state", "settings", "adapter", "metrics"
-_LONGEST_NAME = 256
 ROUND, DEVICE, DIGEST, SAMPLES = "server-round", "device", "mask_digest", "num-examples"
 
 
@@ -100,9 +100,8 @@ def read_state(reply: Message) -> tuple[str, DeviceState]:
         raise ValueError(f"the reply has no record {STATE!r}")
     values: dict[str, Any] = dict(reply.content.config_records[STATE])
     name = values.pop(DEVICE, None)
-    if not (isinstance(name, str) and not steers(name) and 0 < len(name) <= _LONGEST_NAME):
-        allowed = f"1 to {_LONGEST_NAME} characters that can be printed"
-        raise ValueError(f"the state names no device: {DEVICE} = {shown(name)}, must be {allowed}")
+    if not isinstance(name, str) or not is_id(name):
+        raise ValueError(f"the state names no device: {DEVICE} = {shown(name)}, must be {ID_ALLOWED}")
     try:
         return name, DeviceState(**values)
     except TypeError as error:  # a field is missing or unknown

@@ -20,10 +20,11 @@ from edgealloc.errors import Fault, shown, steers
 if TYPE_CHECKING:
     from edgealloc.rounds.system import DeviceState, System
 
-__all__ = ["RANGES", "Range", "id_text", "kind_faults", "state_faults", "system_faults"]
+__all__ = ["ID_ALLOWED", "RANGES", "Range", "id_text", "is_id", "kind_faults", "state_faults", "system_faults"]
 
 MOST_SUBCARRIERS = 65_536
 _LONGEST_ID = 256  # characters
+ID_ALLOWED = f"1 to {_LONGEST_ID} characters that can be printed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,11 @@ RANGES: dict[str, Range] = {
 }
 
 
+def is_id(device: object) -> bool:
+    """Whether something may be a device's id: :data:`ID_ALLOWED`."""
+    return isinstance(device, str) and not steers(device) and 0 < len(device) <= _LONGEST_ID
+
+
 def id_text(device: object) -> str:
     """A device's id for a message: as it is where it can be printed."""
     return device if isinstance(device, str) and not steers(device) else shown(device)
@@ -99,9 +105,8 @@ def kind_faults(devices: Mapping[Any, Any], kind: type) -> list[Fault]:
     """Ids that are no names, and states that are none."""
     faults = []
     for name, state in devices.items():
-        if not (isinstance(name, str) and not steers(name) and 0 < len(name) <= _LONGEST_ID):
-            allowed = f"1 to {_LONGEST_ID} characters that can be printed"
-            faults.append(Fault(id_text(name), "id", shown(name), allowed))
+        if not is_id(name):
+            faults.append(Fault(id_text(name), "id", shown(name), ID_ALLOWED))
         if not isinstance(state, kind):
             faults.append(Fault(id_text(name), "state", f"<{type(state).__name__}>", "a DeviceState"))
         elif not isinstance(state.available, bool | np.bool_):  # type: ignore[attr-defined]
