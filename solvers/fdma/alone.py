@@ -14,6 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from edgealloc.data.instance import Instance
+from edgealloc.data.outcome import Diagnosis
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.radio import block_count
 from edgealloc.solvers.fdma.bandwidth import least_bandwidth
@@ -21,12 +22,13 @@ from edgealloc.solvers.fdma.cell import SHRINK
 from edgealloc.solvers.row import DEADLINE, ENERGY, FMAX, PMAX, device_rows
 from edgealloc.units import FloatArray
 
-__all__ = ["BUDGETS", "NEAR", "UNITS", "Alone", "lacking", "least_value", "round_up", "together"]
+__all__ = ["BUDGETS", "NEAR", "NO_CHANNEL", "UNITS", "Alone", "lacking", "least_value", "remedied", "round_up"]
 
 # In the order in which remedies are offered.
 UNITS = {"freq_max_hz": "Hz", "latency_s": "s", "energy_j": "J", "power_max_w": "W", "bandwidth_hz": "Hz"}
 BUDGETS = tuple(UNITS)
 NEAR = 1e-6  # a budget less than the least one by this share must be proved too small
+NO_CHANNEL = "has no channel (gain 0) and cannot upload at any keep rate"
 _AMPLE = 1e9  # factor of a budget that counts as without limit
 
 Test = Callable[[Mapping[str, float]], bool]
@@ -137,9 +139,30 @@ def lacking(fits: Test, available: Mapping[str, float]) -> tuple[str, ...]:
     return ()
 
 
-def together(names: tuple[str, ...]) -> str:
-    """The remedy that raises several budgets."""
-    return f"raise {', '.join(names[:-1])} and {names[-1]} together (one alone does not help)"
+def remedied(
+    name: str, what: str, available: Mapping[str, float], required: Mapping[str, float], first: str,
+    names: tuple[str, ...],
+) -> list[Diagnosis]:  # fmt: skip
+    """The finding for a device that is infeasible alone; one per budget where it takes several to rescue it.
+
+    Parameters
+    ----------
+    name, what
+        The device, and what it cannot do.
+    available, required
+        Budgets, and the least value of each that rescues it alone, in the order in which they are offered.
+    first
+        The budget that is named where one is.
+    names
+        Without ``required``: the budgets that rescue it when raised together; fewer than two are no remedy.
+    """
+    budgets: tuple[str, ...] = (first,)
+    ways = [f"raise {key} to {round_up(value)} {UNITS[key]}" for key, value in required.items()]
+    if not required and len(names) > 1:
+        budgets = names
+        ways = [f"raise {', '.join(names[:-1])} and {names[-1]} together (one alone does not help)"]
+    message = f"{name} {what}; {', or '.join([*ways, 'select it out (selection)'])}"
+    return [Diagnosis(name, key, available[key], required.get(key, math.inf), message) for key in budgets]
 
 
 def round_up(value: float) -> str:

@@ -16,7 +16,7 @@ from edgealloc.data.outcome import Diagnosis
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import block_count
-from edgealloc.solvers.fdma.alone import NEAR, UNITS, Alone, lacking, round_up, together
+from edgealloc.solvers.fdma.alone import NEAR, NO_CHANNEL, Alone, lacking, remedied, round_up
 from edgealloc.solvers.fdma.bandwidth import (
     BLOCKED_BOTH,
     BLOCKED_DEADLINE,
@@ -181,28 +181,20 @@ def _blocked(inst: Instance, keep: FloatArray, needed: FloatArray, alone: BoolAr
 
 def _blocked_device(inst: Instance, k: int, device: Alone) -> list[Diagnosis]:
     """The finding for a device that is infeasible alone; one per budget where it takes several to rescue it."""
-    name, available, required = inst.device_names[k], device.available, device.required()
+    name, available = inst.device_names[k], device.available
     primary, what = _reason(inst, k, device)
-    remedies = {budget: value for budget, value in required.items() if math.isfinite(value)}
-    if remedies:
-        first = primary if primary in remedies else next(iter(remedies))
-        order = dict.fromkeys((first, *remedies))
-        ways = [f"raise {budget} to {round_up(remedies[budget])} {UNITS[budget]}" for budget in order]
-        message = f"{name} {what}; {', or '.join(ways)}, or select it out (selection)"
-        return [Diagnosis(name, first, available[first], remedies[first], message)]
-    names = lacking(device.fits, available) if inst.gain[k] > 0.0 else ()
-    if len(names) < 2:
-        message = f"{name} {what}; select it out (selection)"
-        return [Diagnosis(name, primary, available[primary], math.inf, message)]
-    message = f"{name} {what}; {together(names)}, or select it out (selection)"
-    return [Diagnosis(name, budget, available[budget], math.inf, message) for budget in names]
+    rescues = {budget: value for budget, value in device.required().items() if math.isfinite(value)}
+    first = primary if primary in rescues or not rescues else next(iter(rescues))
+    required = {budget: rescues[budget] for budget in dict.fromkeys((first, *rescues)) if budget in rescues}
+    names = lacking(device.fits, available) if not required and inst.gain[k] > 0.0 else ()
+    return remedied(name, what, available, required, first, names)
 
 
 @np.errstate(over="ignore")  # what is hopeless may overflow
 def _reason(inst: Instance, k: int, device: Alone) -> tuple[str, str]:
     """The budget that lacks first in the easiest menu row, and a sentence without its subject."""
     if inst.gain[k] == 0.0:
-        return "energy_j", "has no channel (gain 0) and cannot upload at any keep rate"
+        return "energy_j", NO_CHANNEL
     found = [least_bandwidth(row, device.keep, 0.0) for row in device.rows]
     row, (band, *_rest, regime) = min(zip(device.rows, found, strict=True), key=lambda pair: pair[1][0])
     bits, work = row[BIT0] + row[BIT1] * device.keep, row[CYC0] + row[CYC1] * device.keep

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgealloc.data.outcome import Diagnosis
-from edgealloc.solvers.fdma.alone import UNITS, lacking, least_value, round_up, together
+from edgealloc.solvers.fdma.alone import NO_CHANNEL, lacking, least_value, remedied
 from edgealloc.solvers.ofdma.cell import SHRINK, OfdmaCell
 from edgealloc.solvers.ofdma.kernels.cap import keep_cap
 from edgealloc.solvers.ofdma.kernels.device import BAND, proven_keep
@@ -83,8 +83,7 @@ def _findings(cell: OfdmaCell, k: int) -> list[Diagnosis]:
     available = {budget: float(np.ravel(getattr(inst, budget))[k if np.ndim(getattr(inst, budget)) else 0])
                  for budget in _COLUMNS}  # fmt: skip
     if not np.any(inst.gain[k]):
-        message = f"{name} has no channel (gain 0) and cannot upload at any keep rate; select it out (selection)"
-        return [Diagnosis(name, "energy_j", available["energy_j"], math.inf, message)]
+        return remedied(name, NO_CHANNEL, available, {}, "energy_j", ())
 
     def fits(changes: Mapping[str, float]) -> bool:
         return any(_fits(cell, mode, changes) for mode in modes)
@@ -94,19 +93,10 @@ def _findings(cell: OfdmaCell, k: int) -> list[Diagnosis]:
 
     factors = {budget: least_value(fits, short, budget, 1.0) for budget in _COLUMNS}
     required = {budget: available[budget] * factor for budget, factor in factors.items() if math.isfinite(factor)}
-    what = f"{name} cannot meet its budgets at its least keep rate even with all sub-carriers"
-    if required:
-        first = min(required, key=lambda budget: factors[budget])
-        ways = [f"raise {budget} to {round_up(value)} {UNITS[budget]}" for budget, value in required.items()]
-        message = f"{what}; {', or '.join(ways)}, or select it out (selection)"
-        return [Diagnosis(name, first, available[first], required[first], message)]
-    names = lacking(fits, dict.fromkeys(_COLUMNS, 1.0))
-    if len(names) < 2:
-        first = names[0] if names else "latency_s"
-        message = f"{what}; select it out (selection)"
-        return [Diagnosis(name, first, available[first], math.inf, message)]
-    message = f"{what}; {together(names)}, or select it out (selection)"
-    return [Diagnosis(name, budget, available[budget], math.inf, message) for budget in names]
+    what = "cannot meet its budgets at its least keep rate even with all sub-carriers"
+    names = () if required else lacking(fits, dict.fromkeys(_COLUMNS, 1.0))
+    first = min(required, key=lambda budget: factors[budget]) if required else next(iter(names), "latency_s")
+    return remedied(name, what, available, required, first, names)
 
 
 def too_little_spectrum(cell: OfdmaCell, left_out: int) -> tuple[Diagnosis, ...]:
