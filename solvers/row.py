@@ -12,13 +12,11 @@ for its lower bounds (:class:`edgealloc.solvers.ofdma.cell.OfdmaCell`).
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from edgealloc.data.instance import Instance
 from edgealloc.formulation.device import AdapterChoice
-from edgealloc.units import FloatArray
+from edgealloc.units import LN2, FloatArray
 
 __all__ = [
     "BIT0",
@@ -61,7 +59,7 @@ def device_rows(instance: Instance, adapter: AdapterChoice, shrink: float = 0.0)
     """
     k = instance.num_devices
     with np.errstate(divide="ignore"):
-        least_energy = instance.noise_psd_w_per_hz * math.log(2.0) / instance.gain.reshape(k, -1).max(axis=1)
+        least_energy = instance.noise_psd_w_per_hz * LN2 / instance.gain.reshape(k, -1).max(axis=1)
     less = 1.0 - shrink
     rows = np.empty((k, WIDTH))
     for column, values in {

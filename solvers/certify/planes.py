@@ -24,7 +24,7 @@ from edgealloc.solvers.fdma.bandwidth import (
     energy_shape,
 )
 from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN, ENERGY, FMAX, KAPPA, PER_BIT, PMAX
-from edgealloc.units import FloatArray
+from edgealloc.units import LN2, FloatArray
 
 __all__ = ["planes_at"]
 
@@ -66,7 +66,7 @@ def _planes(rows, keep, out):  # type: ignore[no-untyped-def]
                 mix = min(max((1.0 / v) / (slope + 1.0 / v), 0.0), 1.0)
         if not t > 0.0:
             continue
-        band = bits * math.log(2.0) / (v * t)
+        band = bits * LN2 / (v * t)
         slope = band * (-1.0 / v - mix * t_v / t)
         limit, lam = 0, 0.0
         if regime in (FREQ_MIN, FREQ_FIXED):

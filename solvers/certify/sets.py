@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgealloc.solvers.ofdma.kernels.cap import keep_cap
-from edgealloc.solvers.ofdma.kernels.device import BAND, LN2, profits, psi
+from edgealloc.solvers.ofdma.kernels.device import BAND, profits, psi
 from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps, share
 from edgealloc.solvers.ofdma.pricing.cuts import B_STEPS
 from edgealloc.solvers.ofdma.pricing.mode import Mode
 from edgealloc.solvers.row import BIT0, BIT1, ENERGY
-from edgealloc.units import BoolArray, FloatArray, IntArray
+from edgealloc.units import LN2, BoolArray, FloatArray, IntArray
 from edgealloc.verify.subcarriers.claim import Claim
 
 __all__ = ["OpenSets", "slopes_at"]

@@ -25,10 +25,10 @@ import math
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN, ENERGY, FMAX, FMIN, KAPPA, PER_BIT, PMAX
+from edgealloc.units import LN2
 
 __all__ = ["BLOCKED", "least_bandwidth"]
 
-LN2 = math.log(2.0)
 # A Newton step this small, relatively, is the last: convergence is quadratic, so the error left is its square.
 _CLOSE = 3e-8
 

@@ -26,7 +26,6 @@ from edgealloc.solvers.fdma.bandwidth import (
     FREQ_FIXED,
     FREQ_MIN,
     KINK,
-    LN2,
     POWER,
     POWER_FREQ_MAX,
     best_efficiency,
@@ -35,7 +34,7 @@ from edgealloc.solvers.fdma.bandwidth import (
     least_bandwidth,
 )
 from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN, ENERGY, FMAX, FMIN, KAPPA, PER_BIT, PMAX
-from edgealloc.units import FloatArray
+from edgealloc.units import LN2, FloatArray
 
 __all__ = ["answers", "bandwidths", "floor_of_answers", "share", "tangent"]
 

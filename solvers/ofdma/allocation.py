@@ -9,8 +9,9 @@ import numpy as np
 from edgealloc.data.allocation import Allocation
 from edgealloc.solvers.ofdma.cell import Assignment, OfdmaCell
 from edgealloc.solvers.ofdma.kernels.cap import water
-from edgealloc.solvers.ofdma.kernels.device import BAND, LN2, WEAK
+from edgealloc.solvers.ofdma.kernels.device import BAND, WEAK
 from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN, FMAX, FMIN
+from edgealloc.units import LN2
 
 __all__ = ["allocation_of", "assignment_of"]
 

@@ -28,11 +28,11 @@ from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.ofdma.allocation import allocation_of
 from edgealloc.solvers.ofdma.cell import Assignment, OfdmaCell
 from edgealloc.solvers.ofdma.kernels.cap import keep_cap
-from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, LN2, profit_needed, profits, proven_keep
+from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, profit_needed, profits, proven_keep
 from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN, ENERGY, SMIN
 from edgealloc.solvers.separable.choices import OUT, Choices
 from edgealloc.solvers.separable.pieces import Pieces
-from edgealloc.units import BoolArray, FloatArray, IntArray
+from edgealloc.units import LN2, BoolArray, FloatArray, IntArray
 
 __all__ = ["Carriers", "carriers"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
-from edgealloc.solvers.ofdma.kernels.device import BAND, LN2, WEAK
+from edgealloc.solvers.ofdma.kernels.device import BAND, WEAK
 from edgealloc.solvers.row import (
     BIT0,
     BIT1,
@@ -19,6 +19,7 @@ from edgealloc.solvers.row import (
     KAPPA,
     PMAX,
 )
+from edgealloc.units import LN2
 
 __all__ = ["keep_cap", "water"]
 

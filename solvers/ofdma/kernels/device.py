@@ -31,10 +31,10 @@ from edgealloc.solvers.row import (
     SMIN,
     WIDTH,
 )
+from edgealloc.units import LN2
 
 __all__ = ["cannot_carry", "profit_needed", "profit_of", "profits", "proven_keep", "psi"]
 
-LN2 = float(np.log(2.0))
 EPS = 2.0**-53
 # Relative rounding of psi: Newton stops at 1e-14, sums of a dozen terms follow; 2^-43 is a thousand units.
 PSI_ROUNDING = 2.0**-43

@@ -19,9 +19,10 @@ import numpy as np
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.compiling.order import sort_by
 from edgealloc.solvers.ofdma.kernels.cap import keep_cap
-from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, LN2, profits, psi
+from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, profits, psi
 from edgealloc.solvers.ofdma.kernels.share import share
 from edgealloc.solvers.ofdma.pricing.cuts import LEVEL_STEPS, cut_constant
+from edgealloc.units import LN2
 
 __all__ = ["count_cuts", "count_level", "count_window"]
 

@@ -18,9 +18,10 @@ import numpy as np
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.compiling.order import sort_by
 from edgealloc.solvers.ofdma.kernels.cap import keep_cap
-from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, LN2, profit_needed, profits, psi
+from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, profit_needed, profits, psi
 from edgealloc.solvers.ofdma.kernels.share import SHARE_ROUNDING, share, share_below, share_size, split_keep
 from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN
+from edgealloc.units import LN2
 
 __all__ = ["cut_constant", "keep_window", "make_cuts", "relaxed_level"]
 
