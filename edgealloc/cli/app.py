@@ -18,7 +18,7 @@ from edgealloc.cli.bench import bench_command
 from edgealloc.cli.calibrate import calibrate_command
 from edgealloc.cli.least import least_command
 from edgealloc.cli.new import new_command
-from edgealloc.cli.shared import EXIT_BAD_INPUT, console, makeable, plain_warnings, say
+from edgealloc.cli.shared import EXIT_BAD_INPUT, console, makeable, out_folder, plain_warnings, say
 from edgealloc.cli.simulate import simulate_command
 from edgealloc.cli.solve import compare_command, solve_command
 from edgealloc.cli.validate import validate_command
@@ -35,7 +35,7 @@ EXIT_CUT_OFF = 141  # 128 + SIGPIPE, as shells count
 @click.command("demo", short_help="from a random cell to a proven, verified, drawn allocation")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=out_folder,
     callback=makeable,
     default=Path("out"),
     show_default=True,

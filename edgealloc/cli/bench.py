@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgealloc.cli.shared import makeable, refuse_overwriting, say
+from edgealloc.cli.shared import makeable, out_folder, refuse_overwriting, say
 
 if TYPE_CHECKING:
     from edgealloc.bench.sweep import BenchOptions
@@ -21,7 +21,7 @@ __all__ = ["bench_command"]
 @click.option("--methods", help="names, separated by commas; those of the suite when not given")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=out_folder,
     callback=makeable,
     default=Path("out/bench"),
     show_default=True,
@@ -40,7 +40,7 @@ __all__ = ["bench_command"]
 )
 @click.option(
     "--results",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=out_folder,
     callback=makeable,
     help="folder that also gets the CSV, tables and figures, as benchmarks/results",
 )

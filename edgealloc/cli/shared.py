@@ -24,6 +24,7 @@ __all__ = [
     "console",
     "json_option",
     "makeable",
+    "out_folder",
     "out_path",
     "plain_warnings",
     "refuse_overwriting",
@@ -40,6 +41,7 @@ EXIT_BAD_INPUT = 2
 
 case_argument = click.argument("case", type=click.Path(path_type=Path))
 out_path = click.Path(path_type=Path, dir_okay=False)
+out_folder = click.Path(path_type=Path, file_okay=False)
 rel_gap_option = click.option(
     "--rel-gap", type=float, default=1e-4, show_default=True, help="stop when (UB - LB)/|UB| is at most this"
 )

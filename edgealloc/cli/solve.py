@@ -14,6 +14,7 @@ from edgealloc.cli.shared import (
     console,
     json_option,
     makeable,
+    out_folder,
     out_path,
     refuse_overwriting,
     rel_gap_option,
@@ -50,7 +51,7 @@ EXIT_CODES = {
 @click.option("--certificate", type=out_path, callback=writable, help="write the proof of the bound to this file")
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=out_folder,
     callback=makeable,
     help="write pictures into this folder",
 )

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgealloc.cli.options import LazyOptions
-from edgealloc.cli.shared import case_argument, makeable, refuse_overwriting, say
+from edgealloc.cli.shared import case_argument, makeable, out_folder, refuse_overwriting, say
 from edgealloc.cli.training_options import TrainingOptions, training_bar, training_options
 
 __all__ = ["validate_command"]
@@ -30,7 +30,7 @@ __all__ = ["validate_command"]
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=out_folder,
     callback=makeable,
     default=Path("out/validation"),
     show_default=True,
