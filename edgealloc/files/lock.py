@@ -36,4 +36,8 @@ def sole_writer(folder: Path) -> Iterator[None]:
             except OSError:
                 allowed = "a folder that no other run writes to: wait for that run, or name another folder"
                 raise InputError(str(folder), [Fault("folder", "writer", "another process", allowed)]) from None
-        yield
+        try:
+            yield
+        finally:
+            if fcntl is not None:  # said, for a process forked meanwhile holds the file, and with it the lock
+                fcntl.flock(file, fcntl.LOCK_UN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -154,3 +155,19 @@ def test_a_target_that_cannot_be_written(make_instance, tmp_path, target):
     with pytest.raises(InputError) as caught:
         save_instance(make_instance(), tmp_path / target)
     assert caught.value.faults[0].field == "path"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes to fork here")
+def test_a_process_forked_meanwhile_does_not_hold_the_folder(tmp_path: Path) -> None:
+    """A worker that outlives the run has inherited its files."""
+    with sole_writer(tmp_path):
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+            os._exit(0)
+    try:
+        with sole_writer(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
