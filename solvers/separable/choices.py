@@ -23,7 +23,7 @@ from edgealloc.solvers.fdma.response import tangent
 from edgealloc.solvers.row import device_rows
 from edgealloc.units import FloatArray, IntArray
 
-__all__ = ["OUT", "Choices", "IntArray"]
+__all__ = ["OUT", "Choices"]
 
 
 OUT = -1  # the mode of a device that is left out
