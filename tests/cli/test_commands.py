@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from edgealloc import methods
 from edgealloc.cli.app import main
 from edgealloc.cli.solve import EXIT_CODES
 from edgealloc.data.outcome import Snapshot, Status
+from edgealloc.errors import PlausibilityWarning
 from edgealloc.files.instance import load_instance, save_instance
 from edgealloc.formulation.problem import Problem
 from edgealloc.report.progress import Progress, snapshot_text
@@ -310,7 +312,20 @@ def test_schema_accepts_what_the_commands_write(kind: str, case: Path) -> None:
     assert not Draft202012Validator(schema).is_valid(wrong)
 
 
-def test_demo_proves_verifies_and_draws(tmp_path: Path) -> None:
+def test_demo_proves_verifies_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgealloc.demo._ROUNDS", 2)
+    monkeypatch.setattr("edgealloc.demo._TRAINED", ("auto", "stragglers"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PlausibilityWarning)  # a tour whose own cells look odd teaches to look away
+        _demo(tmp_path)
+
+
+@pytest.mark.slow
+def test_demo_as_it_is(tmp_path: Path) -> None:
+    _demo(tmp_path)
+
+
+def _demo(tmp_path: Path) -> None:
     done = run("demo", "--devices", "5", "--out", tmp_path / "new")
     assert done.exit_code == 0, done.output
     assert "ACCEPTED" in done.stdout

@@ -93,6 +93,7 @@ def test_cvxpy_agrees_with_the_proven_optimum(variant: str, solver: str) -> None
 
 
 @needs_cvxpy
+@pytest.mark.slow
 def test_clarabel_solves_a_thousand_devices(cases: Path) -> None:
     """At its default equilibration it stops with InsufficientProgress here."""
     problem = Problem(edgealloc.load(cases / "fdma-1000-s1.json"))

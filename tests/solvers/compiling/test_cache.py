@@ -169,6 +169,7 @@ def test_each_processor_has_files_of_its_own(package: Path) -> None:
     assert run(package, CALL) == ("30.0", "")
 
 
+@pytest.mark.slow
 def test_specialisations_compiled_at_once_do_not_take_each_others_place(package: Path) -> None:
     calls = [CALL, CALL.replace("2.0", "2"), CALL.replace("2.0", "2j"), CALL] * 2
     processes = [start(package, call) for call in calls]

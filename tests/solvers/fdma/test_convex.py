@@ -90,9 +90,9 @@ def check_random(seed: int) -> str:
 
 
 def test_random_instances_are_closed_or_say_why() -> None:
-    outcomes = [check_random(seed) for seed in range(600)]
-    assert outcomes.count("optimal") >= 80
-    assert outcomes.count("infeasible") >= 300
+    outcomes = [check_random(seed) for seed in range(200)]
+    assert outcomes.count("optimal") >= 25
+    assert outcomes.count("infeasible") >= 100
     assert outcomes.count("feasible") <= 2  # gap short of 1e-6 for lack of digits
 
 

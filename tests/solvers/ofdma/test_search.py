@@ -26,9 +26,9 @@ from tests.solvers.ofdma.test_curves import compare_curve
 # Brute force
 
 
-@pytest.mark.parametrize("block", range(10))
+@pytest.mark.parametrize("block", range(5))
 def test_against_brute_force(block: int) -> None:
-    """Hundreds of small instances: any mix of pooling, underfit, levels, menus, selection and missing channels."""
+    """125 small instances: any mix of pooling, underfit, levels, menus, selection and missing channels."""
     for seed in range(25 * block, 25 * (block + 1)):
         compare(random_ofdma(np.random.default_rng([7, seed])), seed=seed)
 
@@ -70,7 +70,7 @@ def test_a_start_between_levels_becomes_a_level_that_the_cap_allows() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (3, 1), (2, 1), (5, 3)])
 @pytest.mark.parametrize("penalty", [None, 2.0])
 def test_degenerate_shapes(shape: tuple[int, int], penalty: float | None) -> None:
-    for seed in range(6):
+    for seed in range(3):
         rng = np.random.default_rng([8, seed, *shape])
         compare(random_ofdma(rng, shape, bandwidth_hz=3e5, exclusion_penalty=penalty, energy_j=6.0))
 

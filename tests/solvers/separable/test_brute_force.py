@@ -229,13 +229,13 @@ def check(instance: Instance, rel_gap: float) -> Status:
     return result.status
 
 
-@pytest.mark.parametrize("batch", range(12))
+@pytest.mark.parametrize("batch", range(6))
 def test_brute_force(batch: int) -> None:
     ends = [check(random_instance(seed), 1e-6) for seed in range(20 * batch, 20 * batch + 20)]
     assert ends.count(Status.OPTIMAL) >= 15
 
 
-@pytest.mark.parametrize("batch", range(4))
+@pytest.mark.parametrize("batch", range(2))
 def test_brute_force_with_a_common_rate(batch: int) -> None:
     ends = [check(random_instance(seed, common=True), 1e-5) for seed in range(10 * batch, 10 * batch + 10)]
     assert ends.count(Status.OPTIMAL) >= 6

@@ -76,10 +76,10 @@ def check_random(seeds: range, change: Callable[[int], dict[str, Any]] = lambda 
 
 def test_random_instances_of_every_variant_are_proved() -> None:
     """Levels, menus, selection, both poolings, perturbation, devices without heat or work, dead sub-carriers."""
-    feasible, infeasible, leaves = check_random(range(45))
-    assert feasible >= 30
-    assert infeasible >= 5
-    assert leaves >= 50
+    feasible, infeasible, leaves = check_random(range(25))
+    assert feasible >= 15
+    assert infeasible >= 2
+    assert leaves >= 25
 
 
 def test_one_common_rate_is_proved() -> None:
