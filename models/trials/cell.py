@@ -16,7 +16,14 @@ import numpy as np
 
 from edgealloc.api import solve
 from edgealloc.data.instance import Instance
-from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageError, PlausibilityWarning, StatusError
+from edgealloc.errors import (
+    EdgeallocError,
+    Fault,
+    InputError,
+    MissingPackageError,
+    PlausibilityWarning,
+    StatusError,
+)
 from edgealloc.files.disk import make_folder, write_file
 from edgealloc.formulation.result import Result
 from edgealloc.models.trials.plans import Solve, admission, stragglers
