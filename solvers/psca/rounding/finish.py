@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
+from edgealloc.data.instance import Instance
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import blocks_of
 from edgealloc.solvers.base import Control
@@ -56,7 +57,7 @@ def _common(model: Model, control: Control) -> tuple[FloatArray, Plan] | None:
         """Shares [K, 1] and plan of the best group at the keep rate s; None if no group fits."""
         need = needs_hz(model, np.full(inst.num_devices, s))
         option = np.argmin(need, axis=0)
-        hz = need.min(axis=0)
+        hz = np.where(_may_take(inst, s), need.min(axis=0), math.inf)
         groups: list[BoolArray] = []
         if inst.exclusion_penalty is None:
             groups = [np.ones(len(hz), dtype=bool)] if math.fsum(hz) <= limit else []
@@ -86,11 +87,13 @@ def _common(model: Model, control: Control) -> tuple[FloatArray, Plan] | None:
                 found = share[:, None], Plan(keep, rows, selected, worth)
         return found
 
-    rates = (
-        sorted(s for s in set.intersection(*lists) if low <= s <= high)
-        if lists
-        else list(np.geomspace(low, high, _FEW_RATES if control.stopped() else _RATES))
-    )
+    if lists:
+        rates = sorted(set.union(*lists) if inst.exclusion_penalty is not None else set.intersection(*lists))
+        rates = [s for s in rates if inst.keep_min.min() <= s <= inst.keep_max.max()]
+    else:
+        rates = list(np.geomspace(low, high, _FEW_RATES if control.stopped() else _RATES))
+    if not rates:
+        return None
     for turn in range(1 if lists else _TURNS):
         if turn and control.stopped():
             break
@@ -104,6 +107,13 @@ def _common(model: Model, control: Control) -> tuple[FloatArray, Plan] | None:
         if turn < _TURNS - 1:
             rates = list(np.linspace(rates[max(i - 1, 0)], rates[min(i + 1, len(rates) - 1)], 17))
     return best
+
+
+def _may_take(inst: Instance, rate: float) -> BoolArray:
+    """Who may keep exactly so much, by range and levels."""
+    levels = inst.keep_levels or (None,) * inst.num_devices
+    listed = [own is None or rate in own for own in levels]
+    return (inst.keep_min <= rate) & (rate <= inst.keep_max) & np.array(listed)
 
 
 def allocation_of(model: Model, share: FloatArray, plan: Plan) -> Allocation | None:
