@@ -290,12 +290,17 @@ def _check_spectrum(instance: Instance, finding: Diagnosis, faults: list[Fault],
     unit, there = ("Hz", band) if instance.block_hz is None else ("blocks", float(blocks_there(instance)))
     stated = finding.required / (instance.block_hz or 1.0)
     low, high, known, lacks = np.zeros(len(tasks)), np.full(len(tasks), band), np.zeros(len(tasks), bool), False
+    close = np.zeros(len(tasks), bool)  # to call in the middle, where a device would be asked the same again
     for _ in range(34):
         middle = 0.5 * (low + high)
-        fits = [_any_fits(_with(task, "bandwidth_hz", float(b))) for task, b in zip(tasks, middle, strict=True)]
-        enough_here = np.array([answer is True for answer in fits])
-        high, known = np.where(enough_here, middle, high), known | enough_here
-        low = np.where([answer is False for answer in fits], middle, low)
+        for k in np.flatnonzero(~close).tolist():
+            answer = _any_fits(_with(tasks[k], "bandwidth_hz", float(middle[k])))
+            if answer is None:
+                close[k] = True
+            elif answer:
+                high[k], known[k] = middle[k], True
+            else:
+                low[k] = middle[k]
         least, enough = _blocks(instance, low).sum(), _blocks(instance, high).sum()
         if least > there * (1 + MARGIN) and not lacks:
             lacks = True
@@ -312,6 +317,8 @@ def _check_spectrum(instance: Instance, finding: Diagnosis, faults: list[Fault],
             allowed = f"a spectrum that is too small; {enough:.6g} {unit} are enough"
             faults.append(Fault("uplink", "diagnosis", "bandwidth_hz", allowed))
             return False
+        if close.all():
+            break
     if not lacks:
         notes.append("the spectrum is too close to enough to be decided in double precision")
     return lacks

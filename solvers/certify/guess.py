@@ -44,6 +44,10 @@ class Guesses(Number):
         """The values; ``inf`` where nothing is known. Of their shape."""
         return np.where(np.isnan(self.values), np.inf, self.values)
 
+    def is_zero(self) -> bool:
+        """Whether all values are 0."""
+        return not np.any(self.values)
+
     def __add__(self, other: Any) -> Guesses:
         return Guesses(self.values + Guesses.of(other).values)
 

@@ -214,6 +214,8 @@ def _tree(proof: SeparableProof, control: Control) -> list[Node]:
     """The boxes of the search as nodes, root first; leaves get prices, or none where bandwidths do not fit."""
     choices, visits = proof.relaxation.choices, proof.record.visits
     start = (0.2 * choices.problem.free_objective / choices.problem.instance.bandwidth_hz, 0.1)
+    if proof.relaxation.dropped:  # they may have dropped all pieces but those that only the proof has
+        start = proof.relaxation.dropped[-1].prices
     nodes = [Node()]
     stack: list[tuple[int, DeviceBox, Any]] = [(0, proof.relaxation.root(), start)]
     while stack:

@@ -133,14 +133,20 @@ class OpenSets:
         row = self.mode.row
         return float(2.0 * row[BAND] * max(row[ENERGY], 1e-300) / (LN2 * (row[BIT0] + row[BIT1] * keep)))
 
+    def _dry(self, some: BoolArray) -> float:
+        """A water level below all noise of a set, where none earns: at a low SNR others drown in rounding."""
+        return float(np.min(self.mode.inv_a[some[self.order]], initial=math.inf)) * (1.0 - 1e-12)
+
     def next_level(self) -> float:
         """The water level that suits the tightest set left."""
         self.levels.append(float(self.own[0]))
         return self.levels[-1]
 
     def keep_only(self, stay: BoolArray) -> None:
-        """Keep the sets of ``stay`` [N], those not excluded by the last level; give up if its own set is one."""
-        if stay[0] or len(self.levels) >= _LEVELS:
+        """Keep the sets of ``stay`` [N], those that the last level leaves open; its own set gets two tries."""
+        if stay[0] and self.own[0] != (dry := self._dry(self.sets[0])):
+            self.own[0] = dry
+        elif stay[0] or len(self.levels) >= _LEVELS:
             self.stuck = True
             stay = np.zeros(len(stay), bool)
         self.sets, self.rates, self.own = self.sets[stay], self.rates[stay], self.own[stay]

@@ -48,6 +48,10 @@ class Number(ABC):
         """Doubles that are surely not below; ``inf`` where nothing is known. Same shape."""
 
     @abstractmethod
+    def is_zero(self) -> bool:
+        """Whether every element is exactly 0."""
+
+    @abstractmethod
     def __add__(self, other: Any) -> Self: ...
 
     @abstractmethod
@@ -148,6 +152,9 @@ class Intervals(Number):
     def upper(self) -> FloatArray:
         return np.where(np.isnan(self.lo) | np.isnan(self.hi), np.inf, self.hi)
 
+    def is_zero(self) -> bool:
+        return not (np.any(self.lo) or np.any(self.hi))
+
     def __add__(self, other: Any) -> Intervals:
         o = Intervals.of(other)
         return Intervals(_down(self.lo + o.lo), _up(self.hi + o.hi))
@@ -238,6 +245,11 @@ class Balls(Number):
 
     def upper(self) -> FloatArray:
         return np.asarray(_above(self.values))
+
+    def is_zero(self) -> bool:
+        return all(
+            ball.is_zero() for ball in self.values.ravel().tolist()
+        )  # ends are rounded outwards, even these
 
     def __add__(self, other: Any) -> Balls:
         return Balls(np.asarray(self.values + Balls.of(other).values, dtype=object))

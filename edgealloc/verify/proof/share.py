@@ -242,7 +242,7 @@ def stability(instance: Instance, samples: Number, kind: type[Number]) -> tuple[
 
 def gap_value(term: tuple[Number, ...], square: Number) -> Number:
     """gap(Q) = sqrt((C^2 + 24 C eta^2 / (Lam + 2 lam (1 - Q))) / (2 n delta))."""
-    if _is_zero(term[0]) and _is_zero(term[1]):
+    if term[0].is_zero() and term[1].is_zero():
         return square.of(np.zeros((square * term[4]).lower().shape))
     y = term[2] + term[3] * (1.0 - square)
     return ((term[0] + term[1] / y) * term[4]).sqrt()
@@ -250,11 +250,7 @@ def gap_value(term: tuple[Number, ...], square: Number) -> Number:
 
 def gap_slope(term: tuple[Number, ...], square: Number) -> Number:
     """gap'(Q) = lam 24 C eta^2 / (2 n delta) / (y^2 gap(Q)); 0 where gap is constant."""
-    if _is_zero(term[1]) or _is_zero(term[3]):
+    if term[1].is_zero() or term[3].is_zero():
         return square.of(np.zeros((square * term[4]).lower().shape))
     y = term[2] + term[3] * (1.0 - square)
     return term[3] * term[1] * term[4] / (y * y * gap_value(term, square) * 2.0)
-
-
-def _is_zero(number: Number) -> bool:
-    return bool(np.all(number.lower() == 0.0) and np.all(number.upper() == 0.0))

@@ -113,7 +113,7 @@ def _may_take(inst: Instance, rate: float) -> BoolArray:
     """Who may keep exactly so much, by range and levels."""
     levels = inst.keep_levels or (None,) * inst.num_devices
     listed = [own is None or rate in own for own in levels]
-    return (inst.keep_min <= rate) & (rate <= inst.keep_max) & np.array(listed)
+    return np.asarray((inst.keep_min <= rate) & (rate <= inst.keep_max) & np.array(listed))
 
 
 def allocation_of(model: Model, share: FloatArray, plan: Plan) -> Allocation | None:
