@@ -61,7 +61,7 @@ def check_certificate(instance: Instance, certificate: AnyCertificate, *, every:
         return Proof(tuple(found.faults), 0.0)  # no term of G is negative, in any instance
     budget = Budget.of(certificate.size)
     try:
-        budget.tree(certificate)
+        budget.tree(certificate, max(len(menu or ()) for menu in instance.adapter_options or ((),)))
         if not isinstance(certificate, Certificate):
             return check_subcarriers(instance, certificate, found, budget, every)
         return _check_prices(instance, certificate, found, budget, every)
