@@ -122,6 +122,26 @@ def test_a_small_file_has_a_small_budget(make_instance: Any, make: Any, monkeypa
     assert [fault.field for fault in check_certificate(instance, certificate).faults] == ["work"]
 
 
+def test_pieces_that_rounds_drop_cost_little(make_instance: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a long search: thousands of leaves, few of thousands of pieces left. It was refused."""
+    instance = make_instance("fdma", devices=2)
+    ends = np.linspace(0.0, 1.0, 1_701)
+    cuts = [Cut(0, None, a, b) for a, b in itertools.pairwise(ends.tolist())]
+    nodes = (Node(), *(Node(0, cut, 0.0, 0.5) for cut in cuts))
+    pieces = bare_pieces([0.05] * 4_000, [1.0] * 4_000, [k % 2 for k in range(4_000)])
+    dropped = Round(0.0, 0.5, np.arange(250, 4_000))
+    monkeypatch.setattr("edgealloc.verify.certificate.Model", None)
+    for rounds, refused in (((), True), ((dropped,), False)):
+        made = Certificate(instance.name, "prices", -9.0, pieces, nodes, rounds)
+        certificate = certificate_from_dict(json.loads(json.dumps(made.to_file())))
+        assert certificate.size < 1_000_000
+        if refused:
+            assert [fault.field for fault in check_certificate(instance, certificate).faults] == ["work"]
+        else:
+            with pytest.raises(AttributeError):  # the model is asked for
+                check_certificate(instance, certificate)
+
+
 @pytest.mark.parametrize("access", ["fdma", "ofdma"])
 def test_levels_that_all_share_are_found_once(
     make_instance: Any, access: str, monkeypatch: pytest.MonkeyPatch

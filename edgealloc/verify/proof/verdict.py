@@ -20,7 +20,7 @@ __all__ = ["BITS", "Budget", "Found", "Proof", "TooMuchWork"]
 
 WORK = 6e6  # microseconds, about, that a certificate of up to a megabyte may take
 _LEAF, _PART, _POINT, _ROW = 300.0, 500.0, 15.0, 50.0  # microseconds each, about
-_ROUND, _PRICED, _PIECE, _BALL = 4.5e3, 200.0, 2.0, 150.0  # of certificates by prices
+_ROUND, _PRICED, _PIECE, _PASSED, _BALL = 4.5e3, 200.0, 2.0, 0.2, 150.0  # of certificates by prices
 _STEP, _NUMBER, _OPTION = 20.0, 0.02, 0.5
 IN_BALLS = 25.0  # times as much
 MAX_POINTS = 100_000  # planes evaluated at once, about 2 kB each
@@ -105,9 +105,12 @@ class Budget:
         """Spend what so many rounds cost, and the evaluation of the pieces themselves."""
         self.spend(_ROUND * (count + 1) + _PIECE * pieces * (count + 2))
 
-    def prices(self, pieces: int, cuts: int, options: int) -> None:
-        """Spend what one leaf costs, of so many pieces, cut devices, and devices with fewer options."""
-        self.spend(_PRICED + _PIECE * pieces + cuts + options * (15.0 + 0.02 * pieces))
+    def prices(self, pieces: int, left: int, cuts: int, options: int) -> None:
+        """Spend what one leaf costs, of so many pieces, cut devices, and devices with fewer options.
+
+        Only the ``left`` pieces that no round drops are priced, few of many where a search was long.
+        """
+        self.spend(_PRICED + _PASSED * pieces + _PIECE * left + cuts + options * (15.0 + 0.02 * pieces))
 
     def in_balls(self, pieces: int) -> None:
         """Spend what so many pieces of one leaf cost in balls."""
