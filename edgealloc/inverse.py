@@ -173,7 +173,7 @@ def least(
     if faults:
         raise InputError("options", faults)
 
-    clock = Clock()
+    clock, smallest = Clock(), _one_block(problem.instance, resource)
     low, high, best, solves, message = 0.0, math.inf, None, 0, ""
     factor = 1.0
     while not message and (high - low > rel_tol * high or math.isinf(high)):
@@ -200,9 +200,23 @@ def least(
                 message = message or f"not reached with {LARGEST_FACTOR:.3g} times the budget: other budgets bind"
         else:
             factor = math.sqrt(low * high) if low else 0.5 * high
-            if factor < 1.0 / LARGEST_FACTOR:
+            if factor < smallest < high:
+                factor = smallest
+            elif factor < smallest and problem.instance.exclusion_penalty is None:
+                low = math.nextafter(high, 0.0)  # with less than a block nobody can send
+            elif factor < smallest:
+                message = message or "reached with one resource block, and there is no smaller spectrum"
+            elif factor < 1.0 / LARGEST_FACTOR:
                 message = message or f"reached with less than {1.0 / LARGEST_FACTOR:.3g} of the budget"
     return Least(resource, target, high, low, best, solves, message)
+
+
+def _one_block(instance: Instance, resource: Resource) -> float:
+    """The factor of the bandwidth that leaves one resource block, less than which no instance has; otherwise 0."""
+    if resource != "bandwidth_hz" or instance.block_hz is None:
+        return 0.0
+    factor = instance.block_hz / instance.bandwidth_hz
+    return factor if instance.bandwidth_hz * factor >= instance.block_hz else math.nextafter(factor, math.inf)
 
 
 def _scaled(problem: Problem, resource: Resource, factor: float) -> Problem:

@@ -90,7 +90,9 @@ class Control:
     """Clock, interrupt and progress of one solve; the only mutable object that methods share.
 
     Used as a context manager it turns the first Ctrl-C into a request to stop, so that the incumbent is
-    returned; a second Ctrl-C raises as usual. Signals reach the main thread only; elsewhere use a callback.
+    returned; a second Ctrl-C raises as usual. A method that runs another is asked to stop with it. Where Ctrl-C
+    is ignored, as in a script's background, it stays so. Signals reach the main thread only; elsewhere use a
+    callback.
     """
 
     options: Options
@@ -101,8 +103,10 @@ class Control:
 
     def __enter__(self) -> Control:
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.getsignal(signal.SIGINT)
-            signal.signal(signal.SIGINT, self._interrupt)
+            handler = signal.getsignal(signal.SIGINT)
+            if handler not in (None, signal.SIG_IGN):  # None: not Python's, and could not be put back
+                self._previous = handler
+                signal.signal(signal.SIGINT, self._interrupt)
         return self
 
     def __exit__(
@@ -110,6 +114,9 @@ class Control:
     ) -> None:
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
+            outer = getattr(self._previous, "__self__", None)
+            if self.reason == "interrupted" and isinstance(outer, Control):
+                outer.reason = outer.reason or self.reason
             self._previous = None
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:

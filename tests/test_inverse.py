@@ -68,6 +68,21 @@ def test_a_limit_keeps_the_bracket(make_instance) -> None:
     assert found.solves == 1
 
 
+@pytest.mark.parametrize("penalty", [None, 4.0])
+@pytest.mark.parametrize("bandwidth_hz", [1.08e6, 0.7e6])
+def test_a_band_of_blocks_ends_at_one_block(make_instance, penalty: float | None, bandwidth_hz: float) -> None:
+    """Half a block is no spectrum, and no reason to raise."""
+    changes = {"block_hz": 0.18e6, "bandwidth_hz": bandwidth_hz, "exclusion_penalty": penalty}
+    found = least(make_instance("rb", devices=1, **changes), "bandwidth_hz", 50.0)
+    assert found.factor * bandwidth_hz == pytest.approx(0.18e6, rel=1e-9)
+    if penalty is None:  # proved, for nobody can send on less
+        assert found.factor_low < found.factor <= found.factor_low * (1 + 1e-9)
+        assert not found.message
+    else:  # all might be left out on less
+        assert found.factor_low == 0.0
+        assert "one resource block" in found.message
+
+
 def test_front_falls_with_the_budget() -> None:
     instance = make_cell(CellOptions(devices=3), np.random.default_rng(5)).instance
     points = front(instance, "bandwidth_hz", (0.5, 1.0, 2.0, 4.0), rel_gap=1e-8)

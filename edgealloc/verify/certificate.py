@@ -61,7 +61,7 @@ def check_certificate(instance: Instance, certificate: AnyCertificate, *, every:
         return Proof(tuple(found.faults), 0.0)  # no term of G is negative, in any instance
     budget = Budget.of(certificate.size)
     try:
-        budget.tree(certificate)
+        budget.tree(certificate, max(len(menu or ()) for menu in instance.adapter_options or ((),)))
         if not isinstance(certificate, Certificate):
             return check_subcarriers(instance, certificate, found, budget, every)
         return _check_prices(instance, certificate, found, budget, every)
@@ -110,8 +110,9 @@ def _check_leaves(
     """Dual values of all leaves and rounds, the worst against the claim."""
     claim, found, count = certificate.lower_bound, Found(), len(certificate.pieces)
     budget.rounds(len(certificate.rounds), count)  # of all, before the first
+    left = count - len(np.unique(np.concatenate([[], *(entry.pieces for entry in certificate.rounds)])))
     for box in boxes.values():
-        budget.prices(count, len(box.cuts), sum(cut.options is not None for cut in box.cuts.values()))
+        budget.prices(count, left, len(box.cuts), sum(cut.options is not None for cut in box.cuts.values()))
     model, gone = Model.of(instance, certificate, Intervals), np.zeros(count, dtype=bool)
     proved, exact = math.inf, _Exact(model, budget, claim)
     for i, entry in enumerate(certificate.rounds):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -21,7 +21,14 @@ from edgealloc.models.exchange.aggregation import Update
 from edgealloc.models.exchange.dropout import Masks
 from edgealloc.models.exchange.wire import State, WireArray
 
-__all__ = ["BadReplyError", "change_of", "check_server", "read_reply", "root_mean_square"]
+__all__ = [
+    "BadReplyError",
+    "change_of",
+    "check_server",
+    "medians_of_others",
+    "read_reply",
+    "root_mean_square",
+]
 
 _NAMED = 3  # names that a reason lists
 
@@ -120,6 +127,19 @@ def root_mean_square(arrays: Iterable[WireArray]) -> float:
         return peak
     total = math.fsum(float(np.sum(np.square(array / peak))) for array in kept)
     return peak * math.sqrt(total / sum(array.size for array in kept))
+
+
+def medians_of_others(values: Sequence[float]) -> list[float]:
+    """Of each number the median of all others, 0 where there are none; sorted once, for a round may be large."""
+    count = len(values) - 1
+    if count < 1:
+        return [0.0] * len(values)
+    order = sorted(range(len(values)), key=values.__getitem__)
+    found = [0.0] * len(values)
+    for rank, i in enumerate(order):
+        low, high = (values[order[j + (j >= rank)]] for j in ((count - 1) // 2, count // 2))
+        found[i] = 0.5 * low + 0.5 * high
+    return found
 
 
 def _sent(whole: WireArray, name: str, masks: Masks) -> WireArray:

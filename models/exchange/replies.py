@@ -25,6 +25,7 @@ from edgealloc.models.exchange.faults import (
     BadReplyError,
     change_of,
     check_server,
+    medians_of_others,
     read_reply,
     root_mean_square,
 )
@@ -175,9 +176,8 @@ def gather(
         good[device] = update
     moved = {device: change_of(previous, update) for device, update in good.items()}
     usual = root_mean_square(previous.values())
-    for device, change in moved.items():
-        others = [other for name, other in moved.items() if name != device]
-        limit = largest_change * max(usual, float(np.median(others)) if others else 0.0)
+    for (device, change), others in zip(moved.items(), medians_of_others(list(moved.values())), strict=True):
+        limit = largest_change * max(usual, others)
         if change > limit > 0.0:
             rejected[device] = f"it changes the adapter by {change:.3g} (root mean square), at most {limit:.3g}"
             del good[device]

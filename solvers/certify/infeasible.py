@@ -69,8 +69,7 @@ def _of_nothing(instance: Instance, choices: Choices) -> Certificate:
 def _least(instance: Instance) -> FloatArray:
     """Least keep rate of each device: its least level, or with one rate for all, the least that all may take."""
     bottom, least = root_box(instance).low, np.maximum(instance.keep_min, root_box(instance).low)
-    for k in range(instance.num_devices):
-        levels = levels_of(instance, k)
+    for k, levels in enumerate(levels_of(instance)):
         if levels is not None and np.any(levels >= bottom):
             least[k] = levels[levels >= bottom].min()
     return np.asarray(least)

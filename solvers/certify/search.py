@@ -171,8 +171,9 @@ def _beyond(choices: Choices) -> tuple[Any, ...]:
     inst = choices.problem.instance
     low, top = inst.keep_min[choices.device], inst.keep_max[choices.device]
     left = np.where(choices.low > choices.high, low, choices.high)
+    steps = levels_of(inst)
     for r, k in enumerate(choices.device.tolist()):  # between levels nothing has to be proved
-        levels = levels_of(inst, k)
+        levels = steps[k]
         if levels is not None:
             above = levels[(levels >= left[r]) & (levels > choices.high[r])]
             left[r] = float(above.min()) if len(above) else top[r]

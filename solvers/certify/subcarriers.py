@@ -26,7 +26,6 @@ from edgealloc.solvers.ofdma.box import Region as Boxed
 from edgealloc.solvers.ofdma.cell import OfdmaCell
 from edgealloc.solvers.ofdma.node import Prices
 from edgealloc.solvers.ofdma.record import OfdmaProof
-from edgealloc.verify.proof.cover import root_box
 from edgealloc.verify.proof.enclosures import Intervals
 from edgealloc.verify.subcarriers.claim import Model
 from edgealloc.verify.subcarriers.cover import Region
@@ -74,7 +73,7 @@ def _tree(proof: OfdmaProof, control: Control) -> tuple[list[Branch], dict[int, 
     zero = Prices(np.zeros(cell.subcarriers), 0.0, np.full(len(cell.device), _first_level(cell)))
     visits, top = proof.record.visits, proof.root
     nodes, leaves = [Branch()], {}
-    stack = [(0, top, Region(root_box(instance)), zero)]
+    stack = [(0, top, Region.root(instance), zero)]
     while stack:
         in_time(control)
         number, box, region, guess = stack.pop()

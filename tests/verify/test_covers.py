@@ -19,7 +19,7 @@ from edgealloc.certificate.prices import Certificate, Cut, Node, Pieces, Planes
 from edgealloc.certificate.subcarriers import Branch, OwnerCut, Part, SubcarrierCertificate
 from edgealloc.data.instance import Instance
 from edgealloc.data.spec import AdapterOption
-from edgealloc.verify.proof.cover import Spans, check_cover, check_tree, root_box
+from edgealloc.verify.proof.cover import Spans, check_cover, check_tree
 from edgealloc.verify.subcarriers.cover import Region, check_branches, check_parts
 
 DEVICES, CARRIERS, TREES = 3, 4, 120
@@ -258,7 +258,7 @@ def test_points_are_in_pieces_or_they_are_refused(make_instance: Any, levels: bo
                 for k, o, a, b in zip(pieces.device, pieces.option, pieces.left, pieces.right, strict=True)
                 if o != OUT
             )
-            why = check_parts(instance, Region(root_box(instance)), parts, False)
+            why = check_parts(instance, Region.root(instance), parts, False)
         if why:
             refused += 1
             continue

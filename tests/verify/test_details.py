@@ -16,7 +16,6 @@ from edgealloc.data.spec import BoundSpec
 from edgealloc.solvers.certify.write import certified
 from edgealloc.verify.certificate import check_certificate
 from edgealloc.verify.diagnosis import Task, greatest_rate, task_fits
-from edgealloc.verify.proof.cover import root_box
 from edgealloc.verify.proof.device import Device, Line, most_efficient
 from edgealloc.verify.proof.enclosures import Intervals
 from edgealloc.verify.proof.share import Shares
@@ -84,7 +83,7 @@ def test_a_line_that_falls_counts_with_its_least_end(make_instance: Any) -> None
 @pytest.mark.parametrize("counting", [False, True])
 def test_a_single_keep_rate_is_to_be_covered_too(make_instance: Any, counting: bool) -> None:
     instance = make_instance("ofdma", devices=2, keep_min=np.array([0.3, 0.05]), keep_max=np.array([0.3, 1.0]))
-    region = Region(root_box(instance))
+    region = Region.root(instance)
     both = (bare_part(0, 0.3, 0.3), bare_part(1, 0.05, 1.0))
     assert check_parts(instance, region, both, counting) is None
     assert "'dev-0000'" in str(check_parts(instance, region, both[1:], counting))

@@ -16,6 +16,7 @@ from edgealloc.certificate.form import Cut
 from edgealloc.certificate.prices import Certificate, Node, Round
 from edgealloc.certificate.subcarriers import Branch, OwnerCut, Part, SubcarrierCertificate
 from edgealloc.data.instance import Instance
+from edgealloc.data.spec import AdapterOption
 from edgealloc.solvers.certify.write import certified
 from edgealloc.verify.certificate import check_certificate
 from edgealloc.verify.proof.verdict import Budget, TooMuchWork
@@ -78,9 +79,25 @@ def owners_without_end(instance: Instance) -> AnyCertificate:
     return SubcarrierCertificate(instance.name, -99.0, tuple(nodes))
 
 
+def levels_without_end(instance: Instance) -> AnyCertificate:
+    """Two edges, between which the instance has a thousand keep levels, under a thousand water levels."""
+    many = np.linspace(0.1, 1.0, 1000)
+    parts = (Part(0, 0, np.array([0.05, 1.0]), many, np.ones(1000), NONE), bare_part(1, 0.05, 1.0))
+    leaf = Branch(-1, None, np.zeros(8), 0.5, np.full(2, -9.0), parts)
+    return SubcarrierCertificate(instance.name, -99.0, (leaf,))
+
+
+def rows_without_end(instance: Instance) -> AnyCertificate:
+    """Thousands of children, each of which is asked for every row of a long menu."""
+    nodes = (Node(), *(Node(0, Cut(0), 0.0, 0.5) for _ in range(6_000)))
+    return Certificate(instance.name, "prices", -9.0, bare_pieces([0.05, 0.05], [1.0, 1.0]), nodes)
+
+
 @pytest.mark.parametrize(
     "make",
     [
+        levels_without_end,
+        rows_without_end,
         rounds_without_end,
         leaves_without_end,
         options_without_end,
@@ -91,13 +108,65 @@ def owners_without_end(instance: Instance) -> AnyCertificate:
 )
 def test_a_small_file_has_a_small_budget(make_instance: Any, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """All below a megabyte, and none evaluated at all."""
-    carriers = make in (planes_without_end, parts_without_end, owners_without_end)
-    instance = make_instance("ofdma" if carriers else "fdma", devices=2)
+    carriers = make in (levels_without_end, planes_without_end, parts_without_end, owners_without_end)
+    changes: dict[str, Any] = {}
+    if make is levels_without_end:
+        changes["keep_levels"] = [np.linspace(0.05, 1.0, 1000), None]
+    if make is rows_without_end:
+        changes["adapter_options"] = [[AdapterOption(f"{i}", 1e6, 1e8) for i in range(3_000)], None]
+    instance = make_instance("ofdma" if carriers else "fdma", devices=2, **changes)
     certificate = certificate_from_dict(json.loads(json.dumps(make(instance).to_file())))
     assert 1_000 < certificate.size < 1_000_000
     for name in ("certificate", "subcarriers.leaf"):
         monkeypatch.setattr(f"edgealloc.verify.{name}.Model", None)
     assert [fault.field for fault in check_certificate(instance, certificate).faults] == ["work"]
+
+
+def test_pieces_that_rounds_drop_cost_little(make_instance: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a long search: thousands of leaves, few of thousands of pieces left. It was refused."""
+    instance = make_instance("fdma", devices=2)
+    ends = np.linspace(0.0, 1.0, 1_701)
+    cuts = [Cut(0, None, a, b) for a, b in itertools.pairwise(ends.tolist())]
+    nodes = (Node(), *(Node(0, cut, 0.0, 0.5) for cut in cuts))
+    pieces = bare_pieces([0.05] * 4_000, [1.0] * 4_000, [k % 2 for k in range(4_000)])
+    dropped = Round(0.0, 0.5, np.arange(250, 4_000))
+    monkeypatch.setattr("edgealloc.verify.certificate.Model", None)
+    for rounds, refused in (((), True), ((dropped,), False)):
+        made = Certificate(instance.name, "prices", -9.0, pieces, nodes, rounds)
+        certificate = certificate_from_dict(json.loads(json.dumps(made.to_file())))
+        assert certificate.size < 1_000_000
+        if refused:
+            assert [fault.field for fault in check_certificate(instance, certificate).faults] == ["work"]
+        else:
+            with pytest.raises(AttributeError):  # the model is asked for
+                check_certificate(instance, certificate)
+
+
+@pytest.mark.parametrize("access", ["fdma", "ofdma"])
+def test_levels_that_all_share_are_found_once(
+    make_instance: Any, access: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not once for each device and part: that was the square of the devices, for every leaf."""
+    k, levels = 8, [np.array([0.1, 0.5])] * 8
+    instance = make_instance(access, devices=k, keep_levels=levels, common_keep=True)
+    nothing = Node(-1, None, 0.0, 0.5)
+    certificate: AnyCertificate = Certificate(
+        instance.name, "prices", -9.0, bare_pieces([0.05] * k, [1.0] * k), (nothing,)
+    )
+    if access == "ofdma":
+        parts = tuple(bare_part(i, 0.05, 1.0) for i in range(k))
+        leaf = Branch(-1, None, np.zeros(8), 0.5, np.full(k, -9.0), parts)
+        certificate = SubcarrierCertificate(instance.name, -99.0, (leaf,))
+    calls: list[Any] = []
+    found = np.intersect1d
+
+    def counted(*args: Any) -> Any:
+        calls.append(args)
+        return found(*args)
+
+    monkeypatch.setattr("edgealloc.verify.proof.cover.np.intersect1d", counted)
+    assert not check_certificate(instance, certificate).faults
+    assert len(calls) < k
 
 
 def test_sets_left_open_are_paid_for(make_instance: Any) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "levels_of",
     "options_of",
     "root_box",
+    "uncovered",
 ]
 
 Report = Callable[[str, object, str], None]
@@ -56,7 +57,7 @@ def check_cover(instance: Instance, certificate: Certificate, report: Report) ->
     device, option = pieces.device[order], pieces.option[order]
     fresh = np.flatnonzero(np.diff(device, prepend=-1) | (np.diff(option, prepend=-2)))
     groups = {(int(device[a]), int(option[a])): order[a:b] for a, b in pairwise([*fresh.tolist(), len(order)])}
-    missing, low, high = 0, instance.keep_min, instance.keep_max
+    missing, low, high, levels = 0, instance.keep_min, instance.keep_max, levels_of(instance)
     if instance.common_keep and instance.exclusion_penalty is None:  # one rate for all: what everybody may take
         low, high = np.full(count, low.max()), np.full(count, high.min())
     for k in range(count):
@@ -65,7 +66,7 @@ def check_cover(instance: Instance, certificate: Certificate, report: Report) ->
             if row == OUT:
                 gap = None if len(mine) else "nothing for leaving it out"
             else:
-                gap = _uncovered(instance, k, float(low[k]), float(high[k]), pieces.left[mine], pieces.right[mine])
+                gap = uncovered(levels[k], float(low[k]), float(high[k]), pieces.left[mine], pieces.right[mine])
             if gap is not None and missing < MAX_FAULTS:
                 missing += 1
                 report(
@@ -84,14 +85,25 @@ def options_of(instance: Instance, k: int) -> list[int]:
     return rows + ([OUT] if instance.exclusion_penalty is not None else [])
 
 
-def _uncovered(
-    instance: Instance, k: int, low: float, high: float, left: FloatArray, right: FloatArray
+def uncovered(
+    levels: FloatArray | None, low: float, high: float, left: FloatArray, right: FloatArray
 ) -> str | None:
-    """What of a device's keep rates no piece holds; pieces are sorted by their left ends."""
-    levels = levels_of(instance, k)
+    """What of the keep rates in [low, high] no interval holds; None when all are held.
+
+    Parameters
+    ----------
+    levels
+        The only keep rates that count, increasing, shape [L]; None: all doubles do.
+    low, high
+        Range of the keep rates.
+    left, right
+        Ends of the intervals, increasing left ends. Shape [N].
+    """
     if levels is not None:
-        lost = [s for s in levels.tolist() if low <= s <= high and not np.any((left <= s) & (s <= right))]
-        return f"level {lost[0]!r}" if lost else None
+        # the farthest that intervals reach which begin at a level or before
+        reached = np.append(-np.inf, np.maximum.accumulate(right))[np.searchsorted(left, levels, side="right")]
+        lost = levels[(low <= levels) & (levels <= high) & (reached < levels)]
+        return f"level {float(lost[0])!r}" if len(lost) else None
     reach = math.nextafter(low, 0.0)
     for a, b in zip(left.tolist(), right.tolist(), strict=True):
         if a > math.nextafter(reach, 2.0):
@@ -100,14 +112,14 @@ def _uncovered(
     return None if reach >= high else f"({reach!r}, {high!r}]"
 
 
-def levels_of(instance: Instance, k: int) -> FloatArray | None:
-    """Keep levels [L] of a device, None for any rate; with one rate for all, the levels that all lists share."""
+def levels_of(instance: Instance) -> tuple[FloatArray | None, ...]:
+    """Keep levels [L] of each device, None for any rate; with one rate for all, those that all lists share."""
     if instance.keep_levels is None:
-        return None
+        return (None,) * instance.num_devices
     if not (instance.common_keep and instance.exclusion_penalty is None):
-        return instance.keep_levels[k]
+        return instance.keep_levels
     lists = [levels for levels in instance.keep_levels if levels is not None]
-    return reduce(np.intersect1d, lists) if lists else None
+    return (reduce(np.intersect1d, lists) if lists else None,) * instance.num_devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +264,9 @@ def cuts_not_covered(instance: Instance, box: Box, cuts: list[Cut]) -> str | Non
     old = box.cuts.get(k, Cut(k))
     allowed = [row for row in options_of(instance, k) if old.options is None or row in old.options]
     # for each option, the children that have it must cover the keep rates
+    rows_of = [None if cut.options is None else frozenset(cut.options) for cut in cuts]
     for row in allowed:
-        having = [cut for cut in cuts if cut.options is None or row in cut.options]
+        having = [cut for cut, rows in zip(cuts, rows_of, strict=True) if rows is None or row in rows]
         why = _gap(old.low, old.high, having)
         if why is not None:
             return f"option {row}: {why}"

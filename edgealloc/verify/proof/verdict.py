@@ -12,26 +12,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from edgealloc.certificate.prices import Certificate, Node
 from edgealloc.certificate.subcarriers import Branch, OwnerCut, Part, SubcarrierCertificate
 from edgealloc.errors import Fault
 
-__all__ = ["BITS", "Budget", "Found", "Proof", "TooMuchWork", "plane_count"]
+__all__ = ["BITS", "Budget", "Found", "Proof", "TooMuchWork"]
 
 WORK = 6e6  # microseconds, about, that a certificate of up to a megabyte may take
 _LEAF, _PART, _POINT, _ROW = 300.0, 500.0, 15.0, 50.0  # microseconds each, about
-_ROUND, _PRICED, _PIECE, _BALL = 4.5e3, 200.0, 2.0, 150.0  # of certificates by prices
-_STEP, _NUMBER = 20.0, 0.02
+_ROUND, _PRICED, _PIECE, _PASSED, _BALL = 4.5e3, 200.0, 2.0, 0.2, 150.0  # of certificates by prices
+_STEP, _NUMBER, _OPTION = 20.0, 0.02, 0.5
 IN_BALLS = 25.0  # times as much
 MAX_POINTS = 100_000  # planes evaluated at once, about 2 kB each
 BITS = 128  # of the balls that decide what intervals leave open
-
-
-def plane_count(parts: Sequence[Part]) -> int:
-    """How many planes parts have: one for each edge and water level."""
-    return sum(len(np.unique(part.level_w)) * len(part.keep) for part in parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,37 +89,41 @@ class Budget:
         if not self.spent <= self.limit:
             raise TooMuchWork(f"more than {self.limit:.3g} units of work")
 
-    def tree(self, certificate: Certificate | SubcarrierCertificate) -> None:
-        """Spend what the nodes cost: every one holds the cuts of all those above it."""
+    def tree(self, certificate: Certificate | SubcarrierCertificate, rows: int) -> None:
+        """Spend what the nodes cost: every one holds the cuts of all those above it.
+
+        Whether a cut has an option is asked for each of the ``rows`` of the longest menu.
+        """
         load: list[int] = []  # cuts, and options of cuts, on the way from the root
         nodes: Sequence[Node | Branch] = certificate.nodes
         for i, node in enumerate(nodes):
             options = () if node.cut is None or isinstance(node.cut, OwnerCut) else node.cut.options or ()
             load.append(len(options) + (load[node.parent] + 1 if 0 <= node.parent < i else 0))
-            self.spend(5.0 + load[-1])
+            self.spend(5.0 + load[-1] + _OPTION * rows)
 
     def rounds(self, count: int, pieces: int) -> None:
         """Spend what so many rounds cost, and the evaluation of the pieces themselves."""
         self.spend(_ROUND * (count + 1) + _PIECE * pieces * (count + 2))
 
-    def prices(self, pieces: int, cuts: int, options: int) -> None:
-        """Spend what one leaf costs, of so many pieces, cut devices, and devices with fewer options."""
-        self.spend(_PRICED + _PIECE * pieces + cuts + options * (15.0 + 0.02 * pieces))
+    def prices(self, pieces: int, left: int, cuts: int, options: int) -> None:
+        """Spend what one leaf costs, of so many pieces, cut devices, and devices with fewer options.
+
+        Only the ``left`` pieces that no round drops are priced, few of many where a search was long.
+        """
+        self.spend(_PRICED + _PASSED * pieces + _PIECE * left + cuts + options * (15.0 + 0.02 * pieces))
 
     def in_balls(self, pieces: int) -> None:
         """Spend what so many pieces of one leaf cost in balls."""
         self.spend(_ROUND * 2.0 + _BALL * pieces)
 
-    def leaf(self, certificate: SubcarrierCertificate, i: int, owners: int, balls: bool = False) -> None:
-        """Spend what the parts of a leaf cost before their sets are searched.
+    def leaf(self, parts: Sequence[Part], points: int, owners: int, balls: bool = False) -> None:
+        """Spend what the parts of a leaf, of so many planes, cost before their sets are searched.
 
         Raises
         ------
         TooMuchWork
             When the budget does not hold it, or the planes are too many for the memory.
         """
-        parts = certificate.nodes[i].parts
-        points = plane_count(parts)
         if points > MAX_POINTS:
             raise TooMuchWork(f"{points} planes at one leaf, more than {MAX_POINTS}")
         work = _LEAF + 20.0 * owners + _PART * len(parts) + _POINT * points

@@ -5,7 +5,6 @@ What has to be covered is in docs/certificates.md, section *OFDMA*.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,23 +14,40 @@ from edgealloc.certificate.form import OUT, Cut
 from edgealloc.certificate.subcarriers import Branch, OwnerCut, Part, SubcarrierCertificate
 from edgealloc.data.instance import Instance
 from edgealloc.units import FloatArray
-from edgealloc.verify.proof.cover import Box, Report, cuts_not_covered, levels_of, options_of, root_box
+from edgealloc.verify.proof.cover import (
+    Box,
+    Report,
+    cuts_not_covered,
+    levels_of,
+    options_of,
+    root_box,
+    uncovered,
+)
 
 __all__ = ["Region", "check_branches", "check_parts"]
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Restrictions of a node: box of options and keep rates, and who owns a sub-carrier or does not."""
+    """Restrictions of a node: box of options and keep rates, and who owns a sub-carrier or does not.
+
+    ``steps`` are the keep levels [L] of each device of the instance, None for any rate.
+    """
 
     box: Box
+    steps: tuple[FloatArray | None, ...]
     owners: tuple[OwnerCut, ...] = field(default=())
+
+    @classmethod
+    def root(cls, instance: Instance) -> Region:
+        """Everything that the instance allows."""
+        return cls(root_box(instance), levels_of(instance))
 
     def meet(self, cut: Cut | OwnerCut) -> Region:
         """The part of the region that meets a cut."""
         if isinstance(cut, OwnerCut):
-            return Region(self.box, (*self.owners, cut))
-        return Region(self.box.meet(cut), self.owners)
+            return Region(self.box, self.steps, (*self.owners, cut))
+        return Region(self.box.meet(cut), self.steps, self.owners)
 
     def fixed(self, instance: Instance) -> NDArray[np.int8]:
         """1 owned, 0 not owned, -1 open; a sub-carrier has at most one owner. Shape [K, M]."""
@@ -48,7 +64,9 @@ class Region:
     def options(self, instance: Instance, k: int) -> list[int]:
         """Menu rows that a device may take, OUT among them where it may be left out."""
         cut, rows = self.box.cuts.get(k), options_of(instance, k)
-        rows = rows if cut is None or cut.options is None else [row for row in rows if row in cut.options]
+        if cut is not None and cut.options is not None:
+            left = frozenset(cut.options)
+            rows = [row for row in rows if row in left]
         owns = any(cut.owned and cut.device == k for cut in self.owners)  # a device left out owns nothing
         return [row for row in rows if not (owns and row == OUT)]
 
@@ -60,11 +78,26 @@ class Region:
 
     def levels(self, instance: Instance, k: int) -> FloatArray | None:
         """Keep levels [L] of a device that are in the region; None where it may keep any rate."""
-        levels = levels_of(instance, k)
-        if levels is None:
-            return None
-        low, high = self.range(instance, k)
-        return np.asarray(levels[(levels >= low) & (levels <= high)])
+        levels = self.steps[k]
+        return None if levels is None else _between(levels, *self.range(instance, k))
+
+    def points(self, instance: Instance, part: Part, counting: bool) -> FloatArray | None:
+        """Keep rates [J] at which a part has to show something where only some count; None: all that it holds.
+
+        When devices left out are counted, the least keep rate is all that matters.
+        """
+        points = self.levels(instance, part.device)
+        if counting:
+            points = np.array([self.range(instance, part.device)[0]]) if points is None else points[:1]
+        return None if points is None else _between(points, float(part.keep[0]), float(part.keep[-1]))
+
+    def planes(self, instance: Instance, parts: tuple[Part, ...], counting: bool) -> int:
+        """How many planes parts have: one for each water level and each keep rate that is asked for."""
+        total = 0
+        for part in parts:
+            points = self.points(instance, part, counting)
+            total += len(np.unique(part.level_w)) * len(part.keep if points is None else points)
+        return total
 
 
 def check_branches(instance: Instance, certificate: SubcarrierCertificate, report: Report) -> dict[int, Region]:
@@ -74,7 +107,7 @@ def check_branches(instance: Instance, certificate: SubcarrierCertificate, repor
         report("nodes", "no root", "node 0 with parent -1 and no cut")
         return {}
     below: dict[int, list[int]] = {}
-    regions = {0: Region(root_box(instance))}
+    regions = {0: Region.root(instance)}
     for i, node in enumerate(nodes):
         if not i:
             continue
@@ -152,22 +185,16 @@ def check_parts(instance: Instance, region: Region, parts: tuple[Part, ...], cou
             mine = held.get((k, option), [])
             if levels is not None or counting:
                 wanted = np.array([low]) if levels is None else levels[:1] if counting else levels
-                lost = [s for s in wanted.tolist() if not any(p.keep[0] <= s <= p.keep[-1] for p in mine)]
-                gap = f"keep rate {lost[0]!r}" if lost and low <= high else None
             else:
-                gap = _gap(low, high, mine)
+                wanted = None
+            ends = np.array([part.keep[[0, -1]] for part in mine]).reshape(-1, 2)
+            ends = ends[np.argsort(ends[:, 0])]
+            gap = uncovered(wanted, low, high, ends[:, 0], ends[:, 1]) if low <= high else None
             if gap is not None:
                 return f"device {instance.device_names[k]!r}, option {option}: {gap} is in no part"
     return None
 
 
-def _gap(low: float, high: float, parts: list[Part]) -> str | None:
-    """What of [low, high] no part holds; keep rates are doubles."""
-    if low > high:
-        return None
-    reach = math.nextafter(low, 0.0)
-    for part in sorted(parts, key=lambda p: float(p.keep[0])):
-        if part.keep[0] > math.nextafter(reach, 2.0):
-            break
-        reach = max(reach, float(part.keep[-1]))
-    return None if reach >= high else f"({reach!r}, {high!r}]"
+def _between(levels: FloatArray, low: float, high: float) -> FloatArray:
+    """The part of increasing numbers that lies in [low, high]."""
+    return levels[np.searchsorted(levels, low) : np.searchsorted(levels, high, side="right")]

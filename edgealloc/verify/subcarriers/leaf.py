@@ -23,7 +23,7 @@ from edgealloc.data.instance import Instance
 from edgealloc.units import FloatArray
 from edgealloc.verify.proof.enclosures import Balls, Intervals, Number, sum_below
 from edgealloc.verify.proof.share import gap_slope, gap_value, stability
-from edgealloc.verify.proof.verdict import BITS, Budget, Found, Proof, plane_count
+from edgealloc.verify.proof.verdict import BITS, Budget, Found, Proof
 from edgealloc.verify.subcarriers.claim import Claim, Model
 from edgealloc.verify.subcarriers.cover import Region, check_branches, check_parts
 from edgealloc.verify.subcarriers.parts import excluded, left_open
@@ -49,11 +49,12 @@ def check_subcarriers(
     if counting and instance.exclusion_penalty is not None:
         found.add("lower_bound", "null", "a number: with selection every device can be left out")
         return Proof(tuple(found.faults))
+    planes = {i: region.planes(instance, certificate.nodes[i].parts, counting) for i, region in regions.items()}
     for i, region in regions.items():
-        budget.leaf(certificate, i, len(region.owners))  # of all, before the first
-    judge = _Judge(instance, certificate, counting, budget)
+        budget.leaf(certificate.nodes[i].parts, planes[i], len(region.owners))  # of all, before the first
+    judge = _Judge(instance, certificate, counting, budget, planes)
     with np.errstate(all="ignore"):  # what overflows or is not a number proves nothing, and is treated so
-        for batch in _batches(certificate, regions):
+        for batch in _batches(certificate, planes):
             if found.faults and not every:
                 break
             judge.batch({i: regions[i] for i in batch}, found)
@@ -62,12 +63,11 @@ def check_subcarriers(
     return Proof(tuple(found.faults), judge.proved, len(regions), judge.in_balls)
 
 
-def _batches(certificate: SubcarrierCertificate, regions: dict[int, Region]) -> Iterator[list[int]]:
+def _batches(certificate: SubcarrierCertificate, planes: dict[int, int]) -> Iterator[list[int]]:
     """Leaves to be evaluated together: as many as make arrays long, and hold no more than a few megabytes."""
     batch: list[int] = []
     size = 0
-    for i in regions:
-        mine = plane_count(certificate.nodes[i].parts)
+    for i, mine in planes.items():
         if batch and size + mine > AT_ONCE:
             yield batch
             batch, size = [], 0
@@ -84,6 +84,7 @@ class _Judge:
     certificate: SubcarrierCertificate
     counting: bool
     budget: Budget
+    planes: dict[int, int]
     proved: float = math.inf
     in_balls: int = 0
     models: dict[type[Number], Model] = field(default_factory=dict)
@@ -99,7 +100,7 @@ class _Judge:
                 close[i] = regions[i]
         for i, region in close.items():  # one by one, for balls are dear
             self.in_balls += 1
-            self.budget.leaf(self.certificate, i, len(region.owners), balls=True)
+            self.budget.leaf(nodes[i].parts, self.planes[i], len(region.owners), balls=True)
             with ctx.workprec(BITS):
                 said |= self._said(Balls, {i: region})
         for i, (why, value, _) in said.items():
@@ -204,13 +205,8 @@ def claims_of(model: Model, node: Branch, region: Region, counting: bool) -> lis
     assert node.least is not None
     claims = []
     for part in node.parts:
-        k = part.device
-        points = region.levels(instance, k)
-        if counting:
-            points = np.array([region.range(instance, k)[0]]) if points is None else points[:1]
-        if points is not None:
-            points = points[(points >= part.keep[0]) & (points <= part.keep[-1])]
-            if not len(points):
-                continue
+        k, points = part.device, region.points(instance, part, counting)
+        if points is not None and not len(points):
+            continue
         claims.append(Claim(part, float(node.least[k]), node.prices, nu, fixed[k], points))
     return claims

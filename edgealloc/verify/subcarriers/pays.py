@@ -76,8 +76,9 @@ def _at_points(model: Model, claims: list[Claim], targets: list[FloatArray]) -> 
     values = share_values(Places.of(model, claims, counts), np.concatenate(points))
     found = []
     for keep, value, target in zip(points, np.split(values, np.cumsum(counts)[:-1]), targets, strict=True):
-        pays = value[None, :] < target[:, None]
-        found.append(np.where(pays.any(axis=1), keep[np.argmax(pays, axis=1)], np.inf))
+        # how many of the first values, or all before them, are at the target or above
+        held = np.searchsorted(-np.minimum.accumulate(value), -target, side="right")
+        found.append(np.append(keep, np.inf)[held])
     return found
 
 
