@@ -117,19 +117,19 @@ class StabilityTerm:
 
     def value(self, square: FloatArray) -> FloatArray:
         """The term at ``square`` = Q (or S_k = s_k^2, shape [K]), broadcast against ``scale``."""
-        y = self.curvature + 2.0 * self.sparsity * (1.0 - square)
+        y = self.curvature + 2.0 * self.sparsity * np.maximum(1.0 - square, 0.0)  # weights may sum to 1 + 2^-52
         return np.asarray(np.sqrt((self.base + self.spread / y) * self.scale))
 
     def slope(self, square: FloatArray) -> FloatArray:
         """Derivative in Q: ``lam c scale / (y^2 value)``; never negative. Shapes as of :meth:`value`."""
-        y = self.curvature + 2.0 * self.sparsity * (1.0 - square)
+        y = self.curvature + 2.0 * self.sparsity * np.maximum(1.0 - square, 0.0)
         numerator = self.sparsity * self.spread * self.scale
         root = np.sqrt((self.base + self.spread / y) * self.scale)
         return np.asarray(np.divide(numerator, y * y * root, out=np.zeros_like(root), where=root > 0))
 
     def pooled_slope(self, kept: float) -> float:
         """As :meth:`slope` for global pooling at one value of Q, without the cost of arrays."""
-        y = self.curvature + 2.0 * self.sparsity * (1.0 - kept)
+        y = self.curvature + 2.0 * self.sparsity * max(1.0 - kept, 0.0)
         scale = float(self.scale)
         root = math.sqrt((self.base + self.spread / y) * scale)
         return self.sparsity * self.spread * scale / (y * y * root) if root > 0.0 else 0.0

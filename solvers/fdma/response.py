@@ -79,7 +79,7 @@ def share(x, under, weight, nu, pool, scale):  # type: ignore[no-untyped-def]
     if pool[0] == 0.0:
         cost = nu * weight * square
         return value + cost, first + 2.0 * cost, second + 4.0 * cost
-    y = pool[3] + 2.0 * pool[4] * (1.0 - square)
+    y = pool[3] + 2.0 * pool[4] * max(1.0 - square, 0.0)
     y1, y2 = -4.0 * pool[4] * square, -8.0 * pool[4] * square
     inner = pool[1] + pool[2] / y
     inner1 = -pool[2] * y1 / (y * y)

@@ -53,6 +53,8 @@ def free_bound(cell: OfdmaCell, region: Region) -> float:
 
 def _priced(cell: OfdmaCell, region: Region, nu: float) -> tuple[float, float]:
     """(Bound at a price of the kept share, sum w s^2 of its answer)."""
+    if not math.isfinite(nu):
+        return -math.inf, 0.0
     terms, kept = [conjugate(cell, nu)], 0.0
     for k in range(cell.devices):
         best, share = (float(cell.out[k]), 0.0) if region.out[k] else (math.inf, 0.0)

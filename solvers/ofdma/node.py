@@ -227,6 +227,8 @@ class OfdmaNode:
     def _price(self, prices: Prices, levels: FloatArray, step: float, max_work: int) -> tuple[float, int]:
         """(Bound at the prices, columns added); water levels are updated."""
         cell, master, region = self.cell, self.master, self.region
+        if not (math.isfinite(prices.nu) and np.all(np.isfinite(prices.mu))):
+            return -math.inf, 0  # what is priced at no number looks as if it had no choice
         n = master.count
         usable = region.usable(master)
         priced = master.cost[:n] + prices.nu * master.kept[:n] + master.mask[:n] @ prices.mu

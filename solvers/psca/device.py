@@ -76,7 +76,7 @@ def gap_of(pool, scale, kept):  # type: ignore[no-untyped-def]
     pool [5] is (kind, base, spread, curvature, sparsity); the term is sqrt((base + spread / y) scale) at
     y = curvature + 2 sparsity (1 - kept).
     """
-    y = pool[3] + 2.0 * pool[4] * (1.0 - kept)
+    y = pool[3] + 2.0 * pool[4] * max(1.0 - kept, 0.0)
     inner = (pool[1] + pool[2] / y) * scale
     if inner <= 0.0:
         return 0.0, 0.0, 0.0

@@ -113,9 +113,10 @@ def _largest(start: IntArray, cost: FloatArray) -> float:
 @kernel
 def gap_value(term, q):  # type: ignore[no-untyped-def]
     """gap(Q)."""
-    return (
-        math.sqrt((term[0] + term[1] / (term[2] + 2.0 * term[3] * (1.0 - q))) * term[4]) if term[4] > 0.0 else 0.0
-    )
+    if term[4] <= 0.0:
+        return 0.0
+    y = term[2] + 2.0 * term[3] * max(1.0 - q, 0.0)
+    return math.sqrt((term[0] + term[1] / y) * term[4])
 
 
 @kernel
@@ -124,7 +125,7 @@ def gap_slope(term, q):  # type: ignore[no-untyped-def]
     root = gap_value(term, q)
     if root == 0.0:
         return 0.0
-    y = term[2] + 2.0 * term[3] * (1.0 - q)
+    y = term[2] + 2.0 * term[3] * max(1.0 - q, 0.0)
     return term[3] * term[1] * term[4] / (y * y * root)
 
 

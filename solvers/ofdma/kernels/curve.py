@@ -29,7 +29,7 @@ def objective_vector(problem: Problem) -> FloatArray:
         float(not problem.pooled),
         term.base,
         term.spread,
-        term.curvature + slope,
+        term.curvature,
         slope,
         cubics.shape[1],
     ]

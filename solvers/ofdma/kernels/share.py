@@ -26,16 +26,18 @@ SHARE_ROUNDING = 64.0 * EPS
 _FLAT = 16.0 * EPS  # slopes that change a share by no more than this over the whole range count as zero
 
 # Entries of the objective vector [8 + 5 P]: KIND 0 inverse-keep, 1 perturbation, 2 curve; POOLED 1: each device
-# has its own stability term sqrt((BASE + SPREAD / (TOP - SLOPE Q)) scale); a curve has P = PIECES cubic pieces
-# c0 + c1 y + c2 y^2 + c3 y^3 in y = s - knot: P + 1 knots from KNOTS on, then the c0, c1, c2, c3 of all pieces.
-KIND, POOLED, BASE, SPREAD, TOP, SLOPE, PIECES, KNOTS = range(8)
+# has its own stability term sqrt((BASE + SPREAD / (CURVATURE + SLOPE (1 - Q))) scale); a curve has P = PIECES
+# cubic pieces c0 + c1 y + c2 y^2 + c3 y^3 in y = s - knot: P + 1 knots from KNOTS on, then the c0, c1, c2, c3 of
+# all pieces.
+KIND, POOLED, BASE, SPREAD, CURVATURE, SLOPE, PIECES, KNOTS = range(8)
 CURVE = 2.0
 
 
 @kernel
 def stability(q, obj, scale):  # type: ignore[no-untyped-def]
     """Stability term at the kept share q; convex and increasing in q."""
-    return np.sqrt((obj[BASE] + obj[SPREAD] / (obj[TOP] - obj[SLOPE] * q)) * scale)
+    y = obj[CURVATURE] + obj[SLOPE] * max(1.0 - q, 0.0)  # a tiny curvature is lost in CURVATURE + SLOPE
+    return np.sqrt((obj[BASE] + obj[SPREAD] / y) * scale)
 
 
 @kernel
@@ -44,7 +46,7 @@ def stability_slope(q, obj, scale):  # type: ignore[no-untyped-def]
     value = stability(q, obj, scale)
     if value == 0.0:
         return 0.0
-    y = obj[TOP] - obj[SLOPE] * q
+    y = obj[CURVATURE] + obj[SLOPE] * max(1.0 - q, 0.0)
     return 0.5 * obj[SPREAD] * obj[SLOPE] * scale / (y * y * value)
 
 
