@@ -42,7 +42,7 @@ html_css_files = ["site.css"]
 
 
 def mathml(formula: str, display: str) -> str:
-    """A formula in LaTeX as MathML; what the converter does not know is an error, for it would print as it stands."""
+    """A formula in LaTeX as MathML; what the converter does not know would print as it stands: an error."""
     html = str(convert(formula.replace("{aligned}", "{align*}"), display=display))
     if "<mi>\\" in html or "<mi>&</mi>" in html:
         raise ValueError(f"latex2mathml does not know all of {formula}")

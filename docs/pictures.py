@@ -1,4 +1,4 @@
-"""Draw the pictures of README.md and of the gallery: ``python docs/pictures.py`` (a minute, extras plot and frame).
+"""Draw the pictures of README.md and of the gallery: ``python docs/pictures.py`` (extras plot and frame).
 
 Everything that is drawn is solved here, to a proof, from a random cell of fixed seed.
 """
@@ -33,7 +33,8 @@ def main(folder: Path) -> None:
     save_figure(plot_allocation(result), folder / "allocation.png", dpi=90)
 
     ofdma = make_cell(CellOptions(devices=8, access="ofdma", subcarriers=64), np.random.default_rng(5))
-    save_figure(plot_subcarriers(edgealloc.solve(ofdma.instance, rel_gap=1e-6)), folder / "subcarriers.png", dpi=90)
+    result = edgealloc.solve(ofdma.instance, rel_gap=1e-6)
+    save_figure(plot_subcarriers(result), folder / "subcarriers.png", dpi=90)
 
     hard = make_cell(CellOptions(devices=20, underfit="perturbation"), np.random.default_rng(3)).instance
     _, outcome = search(edgealloc.Problem(hard), Options(rel_gap=1e-6))
