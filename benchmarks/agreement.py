@@ -162,7 +162,7 @@ def main() -> int:
 def page(args: argparse.Namespace, lines: list[str], wrong: list[str], stray: list[str]) -> str:
     """The document."""
     text = [
-        "# Agreement of all routes on the public cases",
+        f"# Agreement of all routes on the public cases: {args.access.replace(',', ', ')}",
         "",
         f"Written by `python -m benchmarks.agreement CASES --rel-gap {args.rel_gap:g} --time-limit "
         f"{args.time_limit:g} --max-devices {args.max_devices} --access {args.access}`.",

@@ -75,6 +75,78 @@ def test_python_names_of_a_page_exist(page: Path) -> None:
     assert absent == []
 
 
+# In README.md's table, and where it is from: a file, what stands before the number, in what unit it is shown.
+FDMA_SPEED, OFDMA_SPEED = "benchmarks/results/fdma_speed.md", "benchmarks/results/ofdma_speed.md"
+GAPS, AGREEMENT, AGREEMENT_OFDMA = "benchmarks/results/gap.md", "docs/agreement.md", "docs/agreement_ofdma.md"
+FIGURES = {
+    "1.2 ms": (FDMA_SPEED, "| 100 | fdma-100-s1 .* edgealloc convex .* | 0 | ", 1e3),
+    "1.3 s": (FDMA_SPEED, "| 100 | fdma-100-s1 .* SCIP .* | gaplimit | .*? | ", 1.0),
+    "20 ms": (FDMA_SPEED, "| 100 | fdma-100-s1 .* IPOPT .* | Solve_Succeeded | .*? | ", 1e3),
+    "6.2 ms": (FDMA_SPEED, "| 1000 | fdma-1000-s1 .* edgealloc convex .* | 0 | ", 1e3),
+    "0.16 s": (FDMA_SPEED, "| 1000 | fdma-1000-s1 .* IPOPT .* | Solve_Succeeded | .*? | ", 1.0),
+    "gap of 3e-06": (AGREEMENT, "| fdma-20-perturbation-s1 | .*? | .*? |  | 2e-06 / ", 1.0),
+    "gap of 20 %": (AGREEMENT, "| fdma-20-perturbation-s1 .* | 0e+00 / ", 1e2),
+    "1.3 % too high": (AGREEMENT, "fdma-20-perturbation-s1, pyomo:ipopt: ", 1e2),
+    "0.12 s to 1e-6": (OFDMA_SPEED, "| (4, 16) | 5 | 5 | .*? | .*? | .*? | ", 1.0),
+    "gap of 1.4": (OFDMA_SPEED, "| 4x16 seed 5 | .*? | ", 1e2),
+    "to 5.2 %": (OFDMA_SPEED, "| 4x16 seed 2 | .*? | ", 1e2),
+    "2.1 s to 1e-6": (OFDMA_SPEED, "| (16, 128) | 5 | 5 | .*? | .*? | .*? | ", 1.0),
+    "66 and": (AGREEMENT_OFDMA, "ofdma-16x128-s1, scip: ", 1e2),
+    "72 % too high": (AGREEMENT_OFDMA, "ofdma-16x128-s2, scip: ", 1e2),
+    "0.0003 %,": (GAPS, "| ofdma | auto | 160 | .*? | .*? | ", 1.0),
+    "0.008 %": (GAPS, "| ofdma | auto | 160 | .*? | .*? | .*? | ", 1.0),
+    "10 %,": (GAPS, "| ofdma | baseline:alternating | 160 | .*? | .*? | ", 1.0),
+    "69 %": (GAPS, "| ofdma | baseline:alternating | 160 | .*? | .*? | .*? | ", 1.0),
+    "0.0002 %,": (GAPS, "| fdma | auto | 36 | .*? | .*? | ", 1.0),
+    "0.003 %": (GAPS, "| fdma | auto | 36 | .*? | .*? | .*? | ", 1.0),
+    "0.001 %,": (GAPS, "| fdma | baseline:alternating | 36 | .*? | .*? | ", 1.0),
+    "72 %": (GAPS, "| fdma | baseline:alternating | 36 | .*? | .*? | .*? | ", 1.0),
+}
+
+
+def test_the_readme_shows_what_the_committed_results_say() -> None:
+    readme = (ROOT / "README.md").read_text()
+    table = readme[readme.index("## Beside SCIP") : readme.index("Figures are from")]
+    wrong = {}
+    for shown, (file, before, unit) in FIGURES.items():
+        after = re.escape(before).replace(re.escape(".*?"), "[^|]*").replace(re.escape(".*"), ".*?")
+        (number,) = re.findall(after + r"([\d.e+-]+)", (ROOT / file).read_text())[:1] or [""]
+        digits = shown.replace("gap of", "").replace("to ", "", 1 if shown.startswith("to") else 0).split()[0]
+        precise = len(digits.split("e")[0].replace(".", "").lstrip("0"))
+        if shown not in table or not number or float(f"{unit * float(number):.{precise}g}") != float(digits):
+            wrong[shown] = number
+    assert wrong == {}
+    agreement = (ROOT / AGREEMENT).read_text()
+    assert "--time-limit 60" in agreement
+    assert "fdma-1000-s1, scip: no point; stopped at the time limit" in agreement
+
+
+def test_no_two_pages_have_one_title() -> None:
+    titles = [page.read_text().splitlines()[0] for page in ROOT.glob("docs/*.md")]
+    assert sorted(set(titles)) == sorted(titles)
+
+
+def test_formulas_are_typeset() -> None:
+    """No page prints mathematics as an indented block; what is left of those are commands and code."""
+    signs = re.compile(r"^    .*(sum_[km]|>=  | <= [A-Z]|gap\(|pi_m|sqrt\()", re.MULTILINE)
+    prose = {page: re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.M) for page in GUIDES}
+    shown = {_name(page): signs.findall(text) for page, text in prose.items()}
+    assert {page: found for page, found in shown.items() if found} == {}
+
+
+def test_pictures_of_the_gallery_are_there() -> None:
+    drawn = set(re.findall(r'folder / "(\w+\.png)"', (ROOT / "docs" / "pictures.py").read_text()))
+    shown = set(re.findall(r"\(pictures/(\w+\.png)\)", (ROOT / "docs" / "gallery.md").read_text()))
+    assert drawn == shown == {path.name for path in ROOT.glob("docs/pictures/*")}
+
+
+@pytest.mark.slow
+def test_the_command_draws_all_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    subprocess.run([sys.executable, ROOT / "docs" / "pictures.py", tmp_path], check=True, timeout=600)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in ROOT.glob("docs/pictures/*")}
+
+
 def test_every_page_is_in_the_table_of_contents() -> None:
     index = (ROOT / "docs" / "index.md").read_text()
     listed = {line for block in re.findall(r"```{toctree}(.*?)```", index, re.DOTALL) for line in block.split()}
@@ -84,6 +156,7 @@ def test_every_page_is_in_the_table_of_contents() -> None:
 
 def test_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("sphinx")
+    pytest.importorskip("latex2mathml")
     build = [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", "-d", tmp_path / "doctrees"]
     done = subprocess.run(
         [*build, ROOT / "docs", tmp_path / "html"], capture_output=True, text=True, check=False, timeout=300
@@ -92,3 +165,4 @@ def test_site_builds_without_a_warning(tmp_path: Path) -> None:
     page = (tmp_path / "html" / "api.html").read_text()
     assert "edgealloc.solve" in page
     assert "time_limit" in page
+    assert "<math " in (tmp_path / "html" / "ofdma.html").read_text()
