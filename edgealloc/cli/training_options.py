@@ -252,7 +252,7 @@ class Rates(click.ParamType[tuple[float, ...]]):
             rates = tuple(sorted({float(word) for word in value.split(",")}))
         except ValueError:
             self.fail(f"{value!r} is not a list of numbers", param, ctx)
-        if len(rates) < 4 or rates[0] < 0 or rates[-1] >= 1:
+        if len(rates) < 4 or not all(0 <= rate < 1 for rate in rates):
             self.fail(f"{value!r}: at least four rates in [0, 1)", param, ctx)
         return rates
 

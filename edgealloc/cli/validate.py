@@ -67,23 +67,23 @@ def validate_command(
     if note is not None:
         say(f"Warning: {note}", err=True)
     names = DEFAULT_PLANS if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
-    plans = plans_for(instance, names, rel_gap=rel_gap, time_limit=time_limit, tell=say)
-    with sole_writer(out), training_bar(f"training, {setup.name}", len(plans) * asked.seeds, store) as advance:
-        seen = validate(
-            plans,
-            setup,
-            training,
-            samples=instance.samples,
-            seeds=range(asked.seeds),
-            store=store,
-            device=asked.device,
-            progress=lambda r: advance(f"{r['plan']}, seed {r['seed']}: {run_text(r)}"),
-        )
+    with sole_writer(out):
+        plans = plans_for(instance, names, rel_gap=rel_gap, time_limit=time_limit, tell=say)
+        with training_bar(f"training, {setup.name}", len(plans) * asked.seeds, store) as advance:
+            seen = validate(
+                plans,
+                setup,
+                training,
+                samples=instance.samples,
+                seeds=range(asked.seeds),
+                store=store,
+                device=asked.device,
+                progress=lambda r: advance(f"{r['plan']}, seed {r['seed']}: {run_text(r)}"),
+            )
+        title = f"{caption(instance.name)}, {caption(setup.name)}, {asked.rule}"
         paths = []
         try:
-            paths = save(
-                seen, out, f"{caption(instance.name)}, {caption(setup.name)}, {asked.rule}", slack, note=note
-            )
+            paths = save(seen, out, title, slack, note=note)
         finally:
             say(f"\n{markdown(seen)}\n{verdict(seen)}")
             for path in paths:

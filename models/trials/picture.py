@@ -63,7 +63,8 @@ def plot_validation(validation: Validation, title: str = "", slack: float = 0.0)
         axis.set_xlim(left=0)
         _frame_means(axis, np.concatenate([line.get_ydata() for line in axis.get_lines()] or [np.array([])]))
         axis.grid(alpha=0.3)
-    axes[0, 0].legend(fontsize=9)
+    if validation.curves:
+        axes[0, 0].legend(fontsize=9)
     _bound(axes[1, 1], validation, slack)
     figure.suptitle(title)
     return figure
