@@ -78,10 +78,10 @@ class TrainingOptions:
             Names the extra.
         """
         from edgealloc.models.training.backbone import require_training
-        from edgealloc.models.training.ranges import require, whole
+        from edgealloc.models.training.ranges import device, require, whole
 
         require_training()
-        faults = [whole("seeds", self.seeds, 1), whole("threads", self.threads, 1), _device_fault(self.device)]
+        faults = [whole("seeds", self.seeds, 1), whole("threads", self.threads, 1), device(self.device)]
         for make in (self.federated, partial(self._described, instance, self.data), self._lora):
             try:
                 make()
@@ -215,18 +215,6 @@ def _told(field: str, value: str, allowed: str) -> Iterator[None]:
         raise
     except (OSError, ValueError) as error:
         raise InputError("training", [Fault("options", field, f"{value!r} ({error})", allowed)]) from error
-
-
-def _device_fault(name: str) -> Fault | None:
-    """Why a torch device cannot be used; None where nothing speaks against it."""
-    import torch
-
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        return Fault("options", "device", f"{name!r} ({said})", "a torch device of this machine, as cpu or cuda:0")
-    return None
 
 
 def run_text(record: Mapping[str, Any]) -> str:

@@ -213,7 +213,7 @@ def add_adapter(model: Any, spec: LoraSpec, seed: int = 0) -> Any:
 
 
 def weight_arrays(model: Any, without: Iterable[torch.nn.Parameter]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Yield what a model holds beside some of its parameters, by name, as bytes where numpy lacks the format.
+    """Yield what a model holds beside some of its parameters [n], by name, as bytes where numpy lacks the format.
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ def weight_arrays(model: Any, without: Iterable[torch.nn.Parameter]) -> Iterator
     Yields
     ------
     tuple of str and array
-        Name and values, flat.
+        Name and values, shape [n].
     """
     import torch
 

@@ -8,7 +8,7 @@ from numbers import Integral, Real
 
 from edgealloc.errors import Fault, InputError, shown
 
-__all__ = ["number", "require", "whole", "word"]
+__all__ = ["device", "number", "require", "whole", "word"]
 
 
 def whole(field: str, value: object, least: int) -> Fault | None:
@@ -32,6 +32,18 @@ def word(field: str, value: object, allowed: Iterable[str]) -> Fault | None:
     """The fault of what should be one of some words."""
     known = list(allowed)
     return None if value in known else Fault("options", field, shown(value), ", ".join(known))
+
+
+def device(name: str) -> Fault | None:
+    """The fault of what should be a torch device of this machine; torch is imported for it."""
+    import torch
+
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return Fault("options", "device", f"{name!r} ({said})", "a torch device of this machine, as cpu or cuda:0")
+    return None
 
 
 def require(subject: str, faults: Iterable[Fault | None]) -> None:
