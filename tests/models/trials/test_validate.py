@@ -71,6 +71,7 @@ def test_the_offline_default_transfers_to_digits_it_has_never_seen() -> None:
     assert max(shares) < min(task.validation) < min(task.test)
 
 
+@pytest.mark.usefixtures("untrained_digits")
 def test_a_sweep_resumes_and_repeats_bit_for_bit(tmp_path: Path) -> None:
     store = tmp_path / "runs.jsonl"
     options = {"rounds": 2, "local_epochs": 1, "learning_rate": DIGITS_LEARNING_RATE}
@@ -93,6 +94,7 @@ def test_a_sweep_resumes_and_repeats_bit_for_bit(tmp_path: Path) -> None:
     assert first[1]["test_loss"] != first[3]["test_loss"]
 
 
+@pytest.mark.usefixtures("untrained_digits")
 def test_a_validation_is_paired_resumable_and_drawn(tmp_path: Path) -> None:
     plans = [plan("whole", keep=np.ones(3)), plan("late", keep=np.ones(3), deadline_s=5.0), plan("dropped")]
     samples = np.array([10.0, 20.0, 30.0])
@@ -130,6 +132,7 @@ def test_a_validation_is_paired_resumable_and_drawn(tmp_path: Path) -> None:
         seen.against("nobody")
 
 
+@pytest.mark.usefixtures("untrained_digits")
 def test_a_run_that_was_cut_off_goes_on_after_its_last_round(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
