@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from edgealloc.models.training.task import Setup
-from edgealloc.models.trials.sweep import markdown, read_records, summarise, sweep
+from edgealloc.models.trials.store import read_records
+from edgealloc.models.trials.sweep import markdown, summarise, sweep
 
 COLUMNS = (
     "data",
@@ -120,7 +121,9 @@ def write(records: list[dict[str, Any]], out: Path) -> None:
 
     There is no timing in them, so that they repeat bit for bit.
     """
-    latest = {r["key"]: r | {k: int(r[k]) for k in ("seed", "samples", "devices")} for r in records}
+    whole = [r | {k: int(r[k]) for k in ("seed", "samples", "devices")} for r in records]
+    same = ("data", "rule", "dropout", "seed", "samples", "devices")  # keys change with versions and machines
+    latest = {tuple(r[k] for k in same): r for r in whole}
     rows = sorted(latest.values(), key=lambda r: (r["data"], r["rule"], r["dropout"], r["seed"]))
     with (out / "fedlodrop_sweep.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")

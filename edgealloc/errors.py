@@ -175,7 +175,7 @@ class StatusError(EdgeallocError, RuntimeError):
 
 
 class PlausibilityWarning(UserWarning):
-    """A value is allowed and looks like a mistake of unit; see :meth:`edgealloc.Instance.check`."""
+    """What is given is allowed and looks like a mistake, as of unit; see :meth:`edgealloc.Instance.check`."""
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:

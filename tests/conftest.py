@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,12 @@ def _by_hand(instance: Instance, keep: float = 0.3, **changes: Any) -> Result:
 def by_hand() -> ByHand:
     """Factory of feasible results built without a solver: ``by_hand(instance, keep, **allocation_fields)``."""
     return _by_hand
+
+
+@pytest.fixture
+def untrained_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The offline backbone without its pre-training: most of the time of a test that does not look at accuracy."""
+    from edgealloc.models.training import digits
+
+    monkeypatch.setattr(digits, "_EPOCHS", 0)
+    monkeypatch.setattr(digits, "_pretrained", lru_cache(digits._pretrained.__wrapped__))

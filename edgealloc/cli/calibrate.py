@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
 from edgealloc.cli.options import LazyOptions
-from edgealloc.cli.shared import case_argument, out_path, refuse_overwriting, say, storable, writable
-from edgealloc.cli.training_options import Rates, TrainingOptions, training_bar, training_options
+from edgealloc.cli.shared import EXIT_INVALID, case_argument, out_path, refuse_overwriting, say, storable, writable
+from edgealloc.cli.training_options import Rates, TrainingOptions, run_text, training_bar, training_options
 
 __all__ = ["calibrate_command"]
 
@@ -36,9 +37,11 @@ __all__ = ["calibrate_command"]
     show_default=True,
     help="finished pilot runs, which are not repeated",
 )
+@click.option("--anyway", is_flag=True, help="write constants even if the pilot runs or the fit say nothing")
 def calibrate_command(
     case: Path,
     out: Path | None,
+    anyway: bool,
     dropouts: tuple[float, ...],
     underfit: Literal["auto", "inverse-keep", "perturbation", "curve"],
     check: str | None,
@@ -48,7 +51,8 @@ def calibrate_command(
     """Train at common dropout rates, fit the bound's constants to the losses, and write them into an instance.
 
     The constants belong to the task, the number of devices and the rule (masks, scaling, aggregation) of the pilot
-    runs. Nothing else of the instance changes; with --out the same as CASE it is replaced in one step.
+    runs. Nothing else of the instance changes; with --out the same as CASE it is replaced in one step. Constants
+    of which the pilot runs say nothing are not written (exit status 1), unless --anyway.
     """
     from edgealloc.files.instance import load_instance, save_instance
 
@@ -56,23 +60,23 @@ def calibrate_command(
     refuse_overwriting({"CASE": case}, [("--store", store)])
     refuse_overwriting({}, [("--out", out), ("--store", store)])  # onto CASE is what is meant: see above
     instance = load_instance(case)
-    asked.start()
+    asked.start(instance)
     import numpy as np
 
     from edgealloc.models.trials.calibrate import calibrate, pilot_from_records, transfer
     from edgealloc.models.trials.fit import fit
-    from edgealloc.models.trials.sweep import Record, markdown, summarise, sweep
-
-    asked.federated()  # an unknown rule is refused before anything is trained
+    from edgealloc.models.trials.store import Record
+    from edgealloc.models.trials.sweep import markdown, summarise, sweep
 
     lines: list[str] = []  # said at the end, so that a closed standard output costs no result
 
     def pilot_runs(data: str | None) -> tuple[str, list[Record]]:
         setup = asked.setup(instance, data)
+        asked.adapter(setup)  # a model that is not there is named before anything is trained
         seeds = range(asked.seeds)
 
         def tell(r: Record) -> str:
-            return f"dropout {r['dropout']:g}, seed {r['seed']}: loss {r['test_loss']:.3f}"
+            return f"dropout {r['dropout']:g}, seed {r['seed']}: {run_text(r)}"
 
         with training_bar(f"pilot runs, {setup.name}", len(dropouts) * len(seeds), store) as advance:
             records = sweep(
@@ -115,8 +119,14 @@ def calibrate_command(
             f"{1 - seen.measured_keep:.2f}; loss at the predicted rate {seen.regret:+.3f} nats above the least, "
             f"correlation of losses {seen.correlation:.2f}"
         )
+    for doubt in found.doubts:
+        say(f"Warning: {doubt}", err=True)
+    held_back = bool(found.doubts) and not anyway
     try:
-        if out is not None:
-            lines.append(f"written       {save_instance(found.apply(instance), out)}")
+        if out is not None and not held_back:
+            lines.append(f"written       {save_instance(found.apply(instance, anyway=anyway), out)}")
     finally:
         say("\n".join(lines))
+    if out is not None and held_back:
+        say(f"{out} is not written: the constants say nothing (see above); --anyway writes them", err=True)
+        sys.exit(EXIT_INVALID)

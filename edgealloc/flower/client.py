@@ -53,7 +53,7 @@ from edgealloc.models.exchange.replies import (
     scatter_adapter,
     slice_adapter,
 )
-from edgealloc.models.exchange.wire import WIRE_DTYPES, State, WireArray
+from edgealloc.models.exchange.wire import State, WireArray, to_wire
 from edgealloc.rounds.system import DeviceState
 
 try:
@@ -195,6 +195,8 @@ def answer_update(
     ------
     KeyError
         For an unknown ``wire_dtype``.
+    OverflowError
+        For a number that ``wire_dtype`` cannot hold.
     ValueError
         For ``samples`` that are no number.
     """
@@ -203,7 +205,7 @@ def answer_update(
     slices = slice_adapter(canonical_state(trained), assignment.masks, sends_a=assignment.sends_a)
     content = RecordDict(
         {
-            ADAPTER: to_arrays({name: value.astype(WIRE_DTYPES[wire_dtype]) for name, value in slices.items()}),
+            ADAPTER: to_arrays({name: to_wire(name, value, wire_dtype) for name, value in slices.items()}),
             SETTINGS: to_config({DIGEST: mask_digest(assignment.masks)}),
             METRICS: metrics_of({**(metrics or {}), SAMPLES: samples}),
         }

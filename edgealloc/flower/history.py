@@ -6,12 +6,16 @@ How it is used is in docs/flower.md, section *The server*.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
 from edgealloc.rounds.system import Plan
+
+# How Flower reports what a client raised, at the end of a trace and in the signs of a repr.
+_CLIENT_ERROR = re.compile(r"Exception \w+ occurred\. Message: (.+?)(?:['\"]?>)?\s*$", re.MULTILINE)
 
 
 class Fate(StrEnum):
@@ -57,8 +61,9 @@ class Outcome:
 
     @property
     def brief(self) -> str:
-        """The last line of the reason: of a trace from a client's process, the error itself."""
-        return self.reason.strip().rpartition("\n")[2]
+        """The reason in a line: of a trace from a client's process, what the client's own error said."""
+        said = _CLIENT_ERROR.findall(self.reason)
+        return said[-1].strip() if said else self.reason.strip().rpartition("\n")[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,8 @@ from edgealloc.models.exchange.replies import (
     slice_adapter,
 )
 from edgealloc.models.exchange.wire import WireArray
-from edgealloc.rounds.round import Planner, plan_round, plan_valid
+from edgealloc.rounds.allocator import OnlineAllocator
+from edgealloc.rounds.round import Planner, plan_valid
 from edgealloc.rounds.system import DeviceState, Plan, System
 
 try:
@@ -66,9 +66,10 @@ class FedLoDrop(Strategy):
     Parameters
     ----------
     planner
-        The system, planned for by :func:`edgealloc.rounds.round.plan_round` within its 30 s; or what makes a plan
-        of states, for example ``partial(plan_round, system, seed=1, time_limit_s=0.1)`` or an online allocator's
-        ``plan``.
+        The system, planned for by an online allocator within its 30 s a round: a device that fails or is late
+        twice in a row rests, and one that says how long it took is planned with a margin. Or what makes a plan of
+        states, which knows of no failures unless ``on_round`` tells it, for example ``partial(plan_round, system,
+        seed=1, time_limit_s=0.1)`` or the ``plan`` of an online allocator of your own.
     aggregation
         How updates are merged. ``exact`` is not possible: it changes base weights, which are not sent.
     masks
@@ -114,7 +115,8 @@ class FedLoDrop(Strategy):
         on_round: Callable[[RoundReport], None] | None = None,
         largest_change: float = LARGEST_CHANGE,
     ) -> None:
-        self.planner: Planner = partial(plan_round, planner) if isinstance(planner, System) else planner
+        self._allocator = OnlineAllocator(planner) if isinstance(planner, System) else None
+        self.planner: Planner = planner if self._allocator is None else self._allocator.plan  # type: ignore[assignment]
         self.aggregation = aggregation or Aggregation()
         if self.aggregation.correction == "exact":
             raise ValueError("correction 'exact' changes base weights, which are not sent: use 'none' or 'fair'")
@@ -247,6 +249,8 @@ class FedLoDrop(Strategy):
             server_round, self._plan, tuple(sorted(self._outcomes.values(), key=lambda o: (o.device, o.node)))
         )
         self.rounds.append(report)
+        if self._allocator is not None:
+            self._allocator.report(report.latencies, round_number=report.number)
         if self.on_round is not None:
             self.on_round(report)
         return to_arrays(gathered.state), _summary(report)

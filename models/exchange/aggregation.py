@@ -89,8 +89,8 @@ class Merged:
     state
         The adapter, full size: A [rank, n_in], B [n_out, rank] and the head, by name.
     base_residual
-        Layer name to dW [n_out, n_in] in units of B A: multiply by the LoRA scaling, and transpose for layers that
-        store W as [n_in, n_out] (Conv1D). Empty unless the correction is ``exact``.
+        Layer name to dW [n_out, n_in], in double precision and in units of B A: multiply by the LoRA scaling, and
+        transpose for layers that store W as [n_in, n_out] (Conv1D). Empty unless the correction is ``exact``.
     """
 
     state: dict[str, WireArray]
@@ -121,7 +121,8 @@ def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> 
     Parameters
     ----------
     previous
-        The server's adapter before the round, full size; what no update carries (a frozen A) is kept.
+        The server's adapter before the round, full size; what no update carries (a frozen A) is kept, and so is
+        the number format of every tensor, whatever that of the updates.
     updates
         One per reporting device. With none, the server keeps what it has.
     rule

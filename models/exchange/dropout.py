@@ -110,6 +110,9 @@ def full_masks(shape: AdapterShape) -> Masks:
 def draw_masks(shape: AdapterShape, keep: float, rng: np.random.Generator, method: Method = "exact") -> Masks:
     """Draw one device's masks for one round.
 
+    Layers are drawn in the order of their names: a saved adapter lists them in another order than the live model,
+    and both sides of a round must draw the same.
+
     Parameters
     ----------
     shape
@@ -146,9 +149,10 @@ def draw_masks(shape: AdapterShape, keep: float, rng: np.random.Generator, metho
         mask[rng.permutation(size)[: int(keep * size * (1 + 1e-12))]] = True
         return mask
 
+    layers = sorted(shape.layers, key=lambda u: u.name)
     # A frozen A (FFA-LoRA) is never sent, so nothing is gained by dropping its columns.
-    columns = {u.name: draw(u.n_in) if shape.sends_a else np.ones(u.n_in, dtype=bool) for u in shape.layers}
-    return Masks(columns, {u.name: draw(u.n_out) for u in shape.layers})
+    columns = {u.name: draw(u.n_in) if shape.sends_a else np.ones(u.n_in, dtype=bool) for u in layers}
+    return Masks(columns, {u.name: draw(u.n_out) for u in layers})
 
 
 def slice_adapter(state: State, masks: Masks, *, sends_a: bool = True) -> dict[str, WireArray]:

@@ -75,7 +75,7 @@ class AdapterShape:
     Parameters
     ----------
     layers
-        Adapted layers, in the order in which they are sent.
+        Adapted layers.
     head
         Name and shape of every tensor that is trained but never dropped.
     wire_dtype
@@ -206,15 +206,54 @@ def _maskable_entries(state: State, adapter: str | None, config: Any) -> dict[st
     return entries
 
 
-def pack(slices: State, wire_dtype: str = "float32") -> bytes:
-    """Serialise slices in order as little-endian numbers: the bytes on the wire, nothing else.
+def to_wire(name: str, value: WireArray, wire_dtype: str = "float32") -> WireArray:
+    """Round a tensor to the number format of the wire.
 
-    Names, shapes and masks are not sent: both ends know the inventory and draw the same masks.
+    Parameters
+    ----------
+    name
+        Of the tensor, for the message.
+    value
+        The tensor, of any shape.
+    wire_dtype
+        Number format, a key of ``WIRE_DTYPES``.
+
+    Returns
+    -------
+    array
+        The same shape, contiguous; what is not finite stays so.
+
+    Raises
+    ------
+    KeyError
+        For an unknown number format.
+    OverflowError
+        If a finite number is too large for the format: it would arrive as infinity.
+    """
+    dtype = WIRE_DTYPES[wire_dtype]
+    with np.errstate(over="ignore"):
+        sent = np.ascontiguousarray(value, dtype=dtype)
+    lost = np.isfinite(value) & ~np.isfinite(sent)
+    if np.any(lost):
+        largest = float(np.max(np.abs(np.asarray(value)[lost])))
+        raise OverflowError(
+            f"{name}: {largest:.3g} is more than {wire_dtype} holds, {np.finfo(dtype).max:.3g}: send float32, or "
+            "train at a lower learning rate"
+        )
+    return sent
+
+
+def pack(slices: State, wire_dtype: str = "float32") -> bytes:
+    """Serialise slices as little-endian numbers: the bytes on the wire, nothing else.
+
+    Names, shapes and masks are not sent: both ends know the inventory and draw the same masks. Tensors go in the
+    order of their names, which both ends agree on, not in that of a dictionary: a saved adapter has another than
+    the live model.
 
     Parameters
     ----------
     slices
-        Tensors by name, in the order of sending.
+        Tensors by name.
     wire_dtype
         Number format, a key of ``WIRE_DTYPES``.
 
@@ -227,9 +266,10 @@ def pack(slices: State, wire_dtype: str = "float32") -> bytes:
     ------
     KeyError
         For an unknown number format.
+    OverflowError
+        For a number that the format cannot hold (:func:`to_wire`).
     """
-    dtype = WIRE_DTYPES[wire_dtype]
-    return b"".join(np.ascontiguousarray(value, dtype=dtype).tobytes() for value in slices.values())
+    return b"".join(to_wire(name, slices[name], wire_dtype).tobytes() for name in sorted(slices))
 
 
 def unpack(wire: bytes, like: State, wire_dtype: str = "float32") -> dict[str, WireArray]:
@@ -240,14 +280,14 @@ def unpack(wire: bytes, like: State, wire_dtype: str = "float32") -> dict[str, W
     wire
         The bytes.
     like
-        Names and shapes, in the order of sending; the values are not used.
+        Names and shapes; the values are not used.
     wire_dtype
         Number format, a key of ``WIRE_DTYPES``.
 
     Returns
     -------
     dict of str to array
-        Single-precision tensors, shaped as in ``like``.
+        Single-precision tensors, shaped as in ``like`` and in its order.
 
     Raises
     ------
@@ -261,9 +301,10 @@ def unpack(wire: bytes, like: State, wire_dtype: str = "float32") -> dict[str, W
     if len(wire) != needed:
         raise ValueError(f"{len(wire)} bytes on the wire, {needed} expected from the masks")
     flat = np.frombuffer(wire, dtype=dtype).astype(np.float32)
-    out: dict[str, WireArray] = {}
+    out: dict[str, WireArray] = dict(like)
     start = 0
-    for name, value in like.items():
-        out[name] = flat[start : start + value.size].reshape(value.shape)
-        start += value.size
+    for name in sorted(like):
+        size = like[name].size
+        out[name] = flat[start : start + size].reshape(like[name].shape)
+        start += size
     return out

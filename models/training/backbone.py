@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgealloc.errors import needs
 from edgealloc.models.exchange.wire import State, WireArray, canonical_name, canonical_state
+from edgealloc.models.training.ranges import require, whole
 
 if TYPE_CHECKING:
     import torch
@@ -36,12 +38,27 @@ class LoraSpec:
         ``last_layers=None``.
     last_layers
         Adapt only the last so many transformer layers (None: all of them).
+
+    Raises
+    ------
+    InputError
+        For a rank, an alpha or a number of layers below 1.
     """
 
     rank: int = 8
     alpha: int = 16
     target_modules: tuple[str, ...] | str = ("query", "value", "q_proj", "v_proj")
     last_layers: int | None = 1
+
+    def __post_init__(self) -> None:
+        require(
+            "adapter",
+            [
+                whole("rank", self.rank, 1),
+                whole("alpha", self.alpha, 1),
+                None if self.last_layers is None else whole("last_layers", self.last_layers, 1),
+            ],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +210,30 @@ def add_adapter(model: Any, spec: LoraSpec, seed: int = 0) -> Any:
     with _quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return get_peft_model(model, config).eval()
+
+
+def weight_arrays(model: Any, without: Iterable[torch.nn.Parameter]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield what a model holds beside some of its parameters [n], by name, as bytes where numpy lacks the format.
+
+    Parameters
+    ----------
+    model
+        Of torch.
+    without
+        The parameters to leave out.
+
+    Yields
+    ------
+    tuple of str and array
+        Name and values, shape [n].
+    """
+    import torch
+
+    left_out = {id(parameter) for parameter in without}
+    for name, value in [*model.named_parameters(), *model.named_buffers()]:
+        if id(value) not in left_out:
+            plain = value.detach().cpu().reshape(-1)
+            yield name, (plain.view(torch.uint8) if plain.dtype == torch.bfloat16 else plain).numpy()
 
 
 @dataclass(frozen=True, slots=True)

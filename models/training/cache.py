@@ -13,7 +13,7 @@ Measured: docs/trainer.md, Speed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -97,6 +97,11 @@ class Feed:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def inputs(self) -> Mapping[str, Tensor]:
+        """What the model reads of every example, by name: [N, ...]."""
+        return self._inputs
 
     @property
     def cached(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgealloc.errors import Fault, InputError
 from edgealloc.files.disk import make_folder, write_file
 from edgealloc.models.exchange.wire import WireArray
 
@@ -87,21 +89,31 @@ def load(path: Path, fingerprint: str) -> Standing | None:
 
     Raises
     ------
-    ValueError
-        If the file belongs to another run.
-    """
+    InputError
+        If the file is damaged, or belongs to another run.
+    """  # noqa: DOC501 (_refused makes one)
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as file:
-        meta = json.loads(str(file["meta"]))
-        if meta["fingerprint"] != fingerprint:
-            raise ValueError(f"{path}: belongs to a run with other options or data; remove it or name another")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            meta = json.loads(str(file["meta"]))
+            owner, records = meta["fingerprint"], tuple(dict(record) for record in meta["records"])
+            now, best = _point(file, "now"), _point(file, "best")
+    except Exception as error:  # zip, numpy and JSON say it in many ways, and numpy advises to read pickles
+        raise _refused(path, f"damaged ({type(error).__name__})", "a checkpoint as it was written") from error
+    if owner != fingerprint:
+        raise _refused(path, "of a run with other options, data or versions", "the checkpoint of this run")
+    return Standing(now, best, records)
 
-        def point(place: str) -> Point:
-            def part(kind: str) -> dict[str, WireArray]:
-                prefix = f"{place}/{kind}/"
-                return {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
 
-            return Point(part("state"), part("residual"))
+def _point(file: Mapping[str, WireArray], place: str) -> Point:
+    def part(kind: str) -> dict[str, WireArray]:
+        prefix = f"{place}/{kind}/"
+        return {name.removeprefix(prefix): file[name] for name in file if name.startswith(prefix)}
 
-        return Standing(point("now"), point("best"), tuple(meta["records"]))
+    return Point(part("state"), part("residual"))
+
+
+def _refused(path: Path, what: str, allowed: str) -> InputError:
+    advice = f"{allowed}: remove the file to train from the start, or name another"
+    return InputError(str(path), [Fault("checkpoint", "file", what, advice)])

@@ -19,8 +19,9 @@ from edgealloc.models.exchange.dropout import (
     round_generator,
     slice_adapter,
 )
-from edgealloc.models.exchange.wire import AdapterShape, State, pack, unpack
+from edgealloc.models.exchange.wire import WIRE_DTYPES, AdapterShape, State, pack, unpack
 from edgealloc.models.training.cache import Feed
+from edgealloc.models.training.ranges import number, require, whole, word
 from edgealloc.models.training.task import Task
 from edgealloc.units import IntArray
 
@@ -55,13 +56,16 @@ class FederatedOptions:
         ``float32``, or ``bfloat16`` where the processor has it (autocast; the adapter itself stays float32).
     test_every
         Evaluate the test set every so many rounds, for curves (0: only at the end).
+    patience
+        Stop after so many rounds in a row without a lower validation loss, and end with the adapter of the best
+        round (0: train all rounds and end with the last).
     seed
         Masks and batches.
 
     Raises
     ------
-    ValueError
-        For a word that is not among these, or a number below 1 that must be at least 1.
+    InputError
+        Names every option that is none of these, or no number in its range.
     """
 
     rounds: int = 10
@@ -77,20 +81,24 @@ class FederatedOptions:
     wire_dtype: str = "float32"
     precision: Literal["float32", "bfloat16"] = "float32"
     test_every: int = 0
+    patience: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("scaling", ("none", "inverted")),
-            ("semantics", ("sub-adapter", "reset")),
-            ("masks", ("exact", "bernoulli")),
-            ("precision", ("float32", "bfloat16")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} {getattr(self, name)!r}: must be one of {', '.join(allowed)}")
-        for name in ("rounds", "local_epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)}: must be at least 1")
+        require(
+            "training",
+            [
+                *(whole(name, getattr(self, name), 1) for name in ("rounds", "local_epochs", "batch_size")),
+                *(whole(name, getattr(self, name), 0) for name in ("test_every", "patience", "seed")),
+                number("learning_rate", self.learning_rate, 0.0, above=True),
+                number("weight_decay", self.weight_decay, 0.0),
+                word("scaling", self.scaling, ("none", "inverted")),
+                word("semantics", self.semantics, ("sub-adapter", "reset")),
+                word("masks", self.masks, ("exact", "bernoulli")),
+                word("precision", self.precision, ("float32", "bfloat16")),
+                word("wire_dtype", self.wire_dtype, WIRE_DTYPES),
+            ],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +235,11 @@ def device_round(
     -------
     tuple of Update, float and int
         What it returns, its mean loss in nats, and the bits that it sent.
+
+    Raises
+    ------
+    OverflowError
+        If it has a number that the wire format cannot hold.
     """
     masks = draw_masks(shape, keep, round_generator(options.seed, MASK_DRAWS, number, k), options.masks)
     task.handle.write(masked(state, masks))

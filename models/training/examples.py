@@ -1,47 +1,19 @@
-"""Labelled examples, and how they are spread over devices.
+"""Labelled examples as a model reads them, and how they are spread over devices.
 
-Reads tsv, csv, jsonl, Hugging Face data sets on disk and, where there is a network, from the hub. Splits are
-drawn from a generator that is passed in. Needs numpy only (``datasets`` for Hugging Face sources).
+Splits are drawn from a generator that is passed in. Needs numpy only.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgealloc.errors import needs
+from edgealloc.models.training.texts import TextData
 from edgealloc.units import FloatArray, IntArray
-
-
-@dataclass(frozen=True, slots=True)
-class TextData:
-    """Sentences, or tuples of sentences, with class labels.
-
-    Parameters
-    ----------
-    texts
-        Tuples of one or two sentences. Length N.
-    labels
-        Class indices into ``label_names``. Shape [N].
-    label_names
-        The classes, sorted.
-    """
-
-    texts: tuple[tuple[str, ...], ...]
-    labels: IntArray
-    label_names: tuple[str, ...]
-
-    def take(self, index: ArrayLike) -> TextData:
-        """Return the examples with these indices, shape [n], in this order."""
-        chosen = np.asarray(index, dtype=np.int64)
-        return TextData(tuple(self.texts[i] for i in chosen), self.labels[chosen], self.label_names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,103 +42,6 @@ class Examples:
     def with_labels(self, labels: IntArray) -> Examples:
         """Return the same inputs under other labels [N]."""
         return Examples(self.inputs, labels)
-
-
-def _rows(source: str | Path, split: str | None) -> Iterable[Mapping[str, Any]]:
-    """Yield the rows of a file, of a data set on disk (a folder), or of one on the hub (any other name).
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    MissingPackageError
-        Without ``datasets``, where the source is no file.
-    ValueError
-        For an unknown ending, or a split that is not there.
-    """
-    path = Path(source)
-    if path.is_file():
-        with path.open(encoding="utf-8", newline="") as file:
-            if path.suffix == ".tsv":  # quotes are text: sentences hold unbalanced ones
-                yield from csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            elif path.suffix == ".csv":
-                yield from csv.DictReader(file)
-            elif path.suffix in (".jsonl", ".json"):
-                yield from (json.loads(line) for line in file if line.strip())
-            else:
-                raise ValueError(f"{path}: ending {path.suffix!r} is none of .tsv, .csv, .jsonl")
-        return
-    if path.suffix in (".tsv", ".csv", ".jsonl", ".json"):
-        raise FileNotFoundError(f"{path}: no such file")
-    needs("datasets", "train", f"reading the Hugging Face data set {str(source)!r}")
-    import datasets
-
-    found = datasets.load_from_disk(str(path)) if path.is_dir() else datasets.load_dataset(str(source))
-    if isinstance(found, datasets.DatasetDict):
-        if split not in found:
-            raise ValueError(f"{source}: no split {split!r}; it has {', '.join(found)}")
-        found = found[split]
-    yield from found
-
-
-def load_text(
-    source: str | Path,
-    *,
-    text_fields: Sequence[str] | None = None,
-    label_field: str = "label",
-    label_names: Sequence[str] | None = None,
-    split: str | None = "train",
-) -> TextData:
-    """Read a text classification set.
-
-    Parameters
-    ----------
-    source
-        A .tsv, .csv or .jsonl file with a header or keys; a folder written by ``datasets``; or a hub name.
-    text_fields
-        One or two columns that hold the sentences; by default every text column that is not the label.
-    label_field
-        The column that holds the class.
-    label_names
-        The classes and their order, from the training set; by default the sorted values found.
-    split
-        Which split of a Hugging Face data set.
-
-    Returns
-    -------
-    TextData
-        N examples and their classes.
-
-    Raises
-    ------
-    ValueError
-        If columns are missing or ambiguous, a row is short, or a label is not among ``label_names``.
-    FileNotFoundError
-        If there is no such file.
-    MissingPackageError
-        Without ``datasets``, where the source is no file.
-    """
-    rows = list(_rows(source, split))
-    if not rows:
-        raise ValueError(f"{source}: no rows")
-    columns = list(rows[0])
-    if label_field not in columns:
-        raise ValueError(f"{source}: no column {label_field!r}; it has {', '.join(columns)}")
-    if text_fields is None:
-        text_fields = [c for c in columns if c != label_field and isinstance(rows[0][c], str)]
-        if not 1 <= len(text_fields) <= 2:
-            raise ValueError(f"{source}: text columns {text_fields}; name one or two of them in text_fields")
-    wanted = (*text_fields, label_field)
-    for number, row in enumerate(rows, start=1):
-        if any(row.get(column) is None for column in wanted):
-            raise ValueError(f"{source}: row {number} lacks a value in {', '.join(wanted)}")
-    found = [str(row[label_field]) for row in rows]
-    names = tuple(sorted(set(found)) if label_names is None else label_names)
-    index = {name: i for i, name in enumerate(names)}
-    if unknown := sorted(set(found) - set(names)):
-        raise ValueError(f"{source}: labels {unknown[:5]} are not among {', '.join(names)}")
-    texts = tuple(tuple(str(row[field]) for field in text_fields) for row in rows)
-    return TextData(texts, np.array([index[name] for name in found], dtype=np.int64), names)
 
 
 def encode(data: TextData, tokenizer: Any, max_length: int = 64) -> Examples:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,19 @@ from edgealloc.models.exchange.aggregation import aggregate
 from edgealloc.models.exchange.wire import AdapterShape, WireArray
 from edgealloc.models.training.checkpoint import Point, Standing, load, save
 from edgealloc.models.training.client import FederatedOptions, Score, device_round, evaluate
+from edgealloc.models.training.identity import environment, task_digest
 from edgealloc.models.training.task import Task
 from edgealloc.units import BoolArray, FloatArray
+
+LARGEST_LOSS = 1e3  # nats; a classifier that is sure and wrong loses some tens, so what loses more is not training
+
+
+class Ending(StrEnum):
+    """How a run ended."""
+
+    COMPLETED = "completed"  # all rounds
+    STOPPED = "stopped early"  # no lower validation loss for ``patience`` rounds
+    DIVERGED = "diverged"  # losses or weights that are no numbers any more; the scores are nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,39 +45,52 @@ class History:
     Parameters
     ----------
     rounds
-        One record per round: ``round``, ``local_loss``, ``validation_loss``, ``validation_accuracy``,
-        ``reporting``, ``upload_bits`` [K], and every ``test_every`` rounds ``test_loss``, ``test_accuracy``.
+        One record per round that was trained without diverging: ``round`` (from 0), ``local_loss``,
+        ``validation_loss``, ``validation_accuracy``, ``reporting``, ``upload_bits`` [K], and every ``test_every``
+        rounds ``test_loss``, ``test_accuracy``.
     train, test
-        Scores of the final adapter.
+        Scores of the final adapter: that of the last round, with ``patience`` that of the best; nan where the run
+        diverged.
     best_round, best_test
-        The round of least validation loss, and its adapter's score on the test set.
+        The round of least validation loss, and its adapter's score on the test set; None and nan where not even
+        the first round could be trained.
     state
-        The final adapter, full size (A [rank, n_in], B [n_out, rank]), by name.
+        The final adapter, full size (A [rank, n_in], B [n_out, rank]), by name; where the run diverged the last
+        one that was finite.
+    ending
+        How the run ended.
+    reason
+        Where it diverged: in which round, and what of it.
     """
 
     rounds: tuple[dict[str, Any], ...]
     train: Score
     test: Score
-    best_round: int
+    best_round: int | None
     best_test: Score
     state: dict[str, WireArray]
+    ending: Ending = Ending.COMPLETED
+    reason: str = ""
 
-    def summary(self) -> dict[str, float]:
-        """Return the run as one flat record."""
+    def summary(self) -> dict[str, Any]:
+        """Return the run as one flat record: scores, how it ended, and the bits that were sent in all."""
         return {
             "train_loss": self.train.loss,
             "train_accuracy": self.train.accuracy,
             "test_loss": self.test.loss,
             "test_accuracy": self.test.accuracy,
-            "best_round": float(self.best_round),
+            "best_round": math.nan if self.best_round is None else self.best_round,
             "best_test_loss": self.best_test.loss,
             "best_test_accuracy": self.best_test.accuracy,
-            "upload_bits": float(sum(sum(r["upload_bits"]) for r in self.rounds)),
+            "upload_bits": sum(sum(r["upload_bits"]) for r in self.rounds),
+            "rounds_trained": len(self.rounds),
+            "ending": self.ending.value,
+            "reason": self.reason,
         }
 
 
 def fingerprint(task: Task, rates: FloatArray, present: BoolArray, options: FederatedOptions) -> str:
-    """Return a hash of everything that a run's result depends on, but for the backbone's weights.
+    """Return a hash of everything that a run's result depends on.
 
     Parameters
     ----------
@@ -80,11 +106,10 @@ def fingerprint(task: Task, rates: FloatArray, present: BoolArray, options: Fede
     str
         Hexadecimal SHA-256.
     """
-    digest = hashlib.sha256(json.dumps(asdict(options), sort_keys=True).encode())
-    for array in (rates, present, *task.devices, task.validation, task.test, task.feed.labels.cpu().numpy()):
+    place = environment(task.feed.labels.device.type)
+    digest = hashlib.sha256(json.dumps([asdict(options), place, task_digest(task)], sort_keys=True).encode())
+    for array in (rates, present):
         digest.update(np.ascontiguousarray(array).tobytes())
-    for name, value in task.initial.items():
-        digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()
 
 
@@ -126,9 +151,11 @@ def run(
 
     Raises
     ------
+    InputError
+        For a checkpoint that is damaged, or of another run.
     ValueError
-        For keep rates out of range, or a checkpoint of another run.
-    """
+        For keep rates out of range.
+    """  # noqa: DOC501 (no _Diverged: it ends here)
     size = (options.rounds, len(task.devices))
     rates = np.broadcast_to(np.asarray(keep, dtype=float), size)
     present = np.broadcast_to(np.ones(size, bool) if reports is None else np.asarray(reports, bool), size)
@@ -138,51 +165,120 @@ def run(
     start = Point({name: np.array(value) for name, value in task.initial.items()}, {})
     identity = fingerprint(task, rates, present, options)
     standing = (load(checkpoint, identity) if checkpoint else None) or Standing(start, start)
+    reason = ""
 
     with task.feed.shortcuts(), task.handle.base_restored() as shift_base:
-        for number in range(len(standing.records), options.rounds):
-            _apply(task, standing.now, shift_base)
-            updates, losses, bits = [], [], [0] * size[1]
-            for k in np.flatnonzero(present[number]).tolist():
-                update, loss, bits[k] = device_round(
-                    task, shape, standing.now.state, k, number, float(rates[number, k]), options
-                )
-                updates.append(update)
-                losses.append(loss)
-            merged = aggregate(standing.now.state, updates, options.aggregation)
-            residual = {
-                name: standing.now.residual.get(name, 0.0) + extra for name, extra in merged.base_residual.items()
-            }
-            now = Point(merged.state, residual or standing.now.residual)
-            _apply(task, now, shift_base)
-            score = evaluate(task, task.validation, options.precision)
-            record: dict[str, Any] = {
-                "round": number,
-                "local_loss": float(np.mean(losses)) if losses else None,
-                "validation_loss": score.loss,
-                "validation_accuracy": score.accuracy,
-                "reporting": len(updates),
-                "upload_bits": bits,
-            }
-            if options.test_every and (number + 1) % options.test_every == 0:
-                test = evaluate(task, task.test, options.precision)
-                record |= {"test_loss": test.loss, "test_accuracy": test.accuracy}
-            ahead = min((r["validation_loss"] for r in standing.records), default=np.inf)
-            best = now if score.loss < ahead else standing.best
-            standing = Standing(now, best, (*standing.records, record))
-            if checkpoint is not None:
-                save(checkpoint, identity, standing)
-            if progress is not None:
-                progress(record)
+        try:
+            if not _finite(standing.now):
+                raise _Diverged("the checkpoint holds numbers that are not finite")
+            for number in range(len(standing.records), options.rounds):
+                if _patience_is_out(standing.records, options.patience):
+                    break
+                _apply(task, standing.now, shift_base)
+                now, record = _round(task, shape, standing.now, number, rates[number], present[number], options)
+                _apply(task, now, shift_base)
+                record |= _scores(task, number, options)
+                ahead = min((r["validation_loss"] for r in standing.records), default=np.inf)
+                best = now if record["validation_loss"] < ahead else standing.best
+                standing = Standing(now, best, (*standing.records, record))
+                if checkpoint is not None:
+                    save(checkpoint, identity, standing)
+                if progress is not None:
+                    progress(record)
+        except _Diverged as words:
+            reason = str(words)
 
-        _apply(task, standing.best, shift_base)
-        best_test = evaluate(task, task.test, options.precision)
-        _apply(task, standing.now, shift_base)
+        best_test = train = test = Score(math.nan, math.nan)
+        if standing.records:
+            _apply(task, standing.best, shift_base)
+            best_test = evaluate(task, task.test, options.precision)
+        end = standing.best if options.patience else standing.now
+        _apply(task, end, shift_base)
+        if not reason:
+            train = evaluate(task, np.concatenate(task.devices), options.precision)
+            test = evaluate(task, task.test, options.precision)
+            if not (train.loss <= LARGEST_LOSS and test.loss <= LARGEST_LOSS):
+                reason = f"after the last round: training loss {train.loss:.3g}, test loss {test.loss:.3g}"
+                train = test = Score(math.nan, math.nan)
+        stopped = Ending.STOPPED if len(standing.records) < options.rounds else Ending.COMPLETED
+        losses = [r["validation_loss"] for r in standing.records]
         return History(
             standing.records,
-            evaluate(task, np.concatenate(task.devices), options.precision),
-            evaluate(task, task.test, options.precision),
-            int(min(standing.records, key=lambda r: r["validation_loss"])["round"]),
+            train,
+            test,
+            int(np.argmin(losses)) if losses else None,
             best_test,
-            standing.now.state,
+            end.state,
+            Ending.DIVERGED if reason else stopped,
+            reason,
         )
+
+
+class _Diverged(Exception):
+    """Training is over; the message says in which round, and what went out of bounds."""
+
+
+def _round(
+    task: Task,
+    shape: AdapterShape,
+    point: Point,
+    number: int,
+    rates: FloatArray,
+    present: BoolArray,
+    options: FederatedOptions,
+) -> tuple[Point, dict[str, Any]]:
+    """Train every device that reports and merge; return the new model and the beginning of the round's record.
+
+    Raises
+    ------
+    _Diverged
+        When a loss, an upload or the merged adapter is no number, or too large.
+    """
+    updates, losses, bits = [], [], [0] * len(present)
+    for k in np.flatnonzero(present).tolist():
+        try:
+            update, loss, bits[k] = device_round(task, shape, point.state, k, number, float(rates[k]), options)
+        except OverflowError as error:
+            raise _Diverged(f"round {number + 1}, device {k}: {error}") from None
+        if not loss <= LARGEST_LOSS:
+            raise _Diverged(f"round {number + 1}, device {k}: training loss {loss:.3g}")
+        updates.append(update)
+        losses.append(loss)
+    with np.errstate(over="ignore", invalid="ignore"):
+        merged = aggregate(point.state, updates, options.aggregation)
+    residual = {name: point.residual.get(name, 0.0) + extra for name, extra in merged.base_residual.items()}
+    now = Point(merged.state, residual or point.residual)
+    if not _finite(now):
+        raise _Diverged(f"round {number + 1}: the merged adapter is not finite")
+    mean = float(np.mean(losses)) if losses else None
+    return now, {"round": number, "local_loss": mean, "reporting": len(updates), "upload_bits": bits}
+
+
+def _scores(task: Task, number: int, options: FederatedOptions) -> dict[str, Any]:
+    """The rest of a round's record: scores of the model as it stands.
+
+    Raises
+    ------
+    _Diverged
+        When a loss is no number, or too large.
+    """
+    record: dict[str, Any] = {}
+    sets = {"validation": task.validation}
+    if options.test_every and (number + 1) % options.test_every == 0:
+        sets["test"] = task.test
+    for name, index in sets.items():
+        score = evaluate(task, index, options.precision)
+        if not score.loss <= LARGEST_LOSS:
+            raise _Diverged(f"round {number + 1}: {name} loss {score.loss:.3g}")
+        record |= {f"{name}_loss": score.loss, f"{name}_accuracy": score.accuracy}
+    return record
+
+
+def _finite(point: Point) -> bool:
+    return all(np.all(np.isfinite(a)) for part in (point.state, point.residual) for a in part.values())
+
+
+def _patience_is_out(records: Sequence[Mapping[str, Any]], patience: int) -> bool:
+    """Whether the last ``patience`` rounds had no lower validation loss than the rounds before them."""
+    losses = [r["validation_loss"] for r in records]
+    return 0 < patience < len(losses) and min(losses[-patience:]) >= min(losses[:-patience])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgealloc.models.exchange.dropout import round_generator
-from edgealloc.models.exchange.wire import State
+from edgealloc.models.exchange.wire import AdapterShape, State
 from edgealloc.models.training.backbone import AdapterHandle, LoraSpec, add_adapter, load_backbone
 from edgealloc.models.training.cache import Feed
 from edgealloc.models.training.examples import (
@@ -18,11 +18,12 @@ from edgealloc.models.training.examples import (
     device_sizes,
     encode,
     flip_labels,
-    load_text,
     skewed_weights,
     split_dirichlet,
     split_iid,
 )
+from edgealloc.models.training.ranges import number, require, whole
+from edgealloc.models.training.texts import load_sources
 from edgealloc.units import IntArray
 
 _SAMPLE, _NOISE, _SPLIT = 10, 11, 12  # purposes of a draw, the first part of its key
@@ -76,7 +77,7 @@ class Setup:
     name
         Name in tables.
     train_file, test_file
-        Text files or data sets as in :func:`edgealloc.models.training.examples.load_text`; None for the offline
+        Text files or data sets as in :func:`edgealloc.models.training.texts.load_text`; None for the offline
         digits. Without a test file the test examples are taken from the training file, apart from the others.
     backbone
         ``minilm``, a local path or a hub name; the digits bring their own.
@@ -94,6 +95,11 @@ class Setup:
         Longest text in tokens.
     lora
         What is adapted (None: query and value of the last layer for text, every linear layer for the digits).
+
+    Raises
+    ------
+    InputError
+        Names every number that is out of its range.
     """
 
     name: str = "digits"
@@ -110,13 +116,28 @@ class Setup:
     max_length: int = 64
     lora: LoraSpec | None = None
 
-    def identity(self) -> dict[str, Any]:
-        """Return what determines the results, without the folders of one machine."""
-        facts = asdict(self)
-        for name in ("train_file", "test_file"):
-            path = getattr(self, name)
-            facts[name] = None if path is None else "/".join(Path(path).parts[-2:])
-        return facts
+    def __post_init__(self) -> None:
+        sizes = ("train_size", "validation_size", "test_size", "devices", "max_length")
+        require(
+            "training",
+            [
+                *(whole(name, getattr(self, name), 1) for name in sizes),
+                number("quantity_skew", self.quantity_skew, 0.0),
+                number("label_noise", self.label_noise, 0.0, 1.0),
+                None
+                if self.concentration is None
+                else number("concentration", self.concentration, 0.0, above=True),
+            ],
+        )
+
+    @property
+    def usual_lora(self) -> LoraSpec:
+        """What is adapted where ``lora`` does not say."""
+        if self.train_file is not None:
+            return LoraSpec()
+        from edgealloc.models.training.digits import DIGITS_LORA
+
+        return DIGITS_LORA
 
     def most_training(self) -> int:
         """How many training examples there are, beside validation, and beside test if it comes from the same file.
@@ -130,7 +151,7 @@ class Setup:
             from edgealloc.models.training.digits import NEW, load_digits
 
             return len(load_digits(NEW)) - self.validation_size - self.test_size
-        rows = len(load_text(self.train_file).labels)
+        rows = len(load_sources(self.train_file, self.test_file)[0].labels)
         return rows - self.validation_size - (self.test_size if self.test_file is None else 0)
 
 
@@ -142,7 +163,7 @@ def source_setup(data: str | None) -> Setup:
     data
         None: the offline digits, with the sizes of :class:`Setup`. A folder that holds a file ``train`` is read
         with its ``test``, ``dev`` or ``val``, the first that there is. Any other name is one source of all
-        examples, as :func:`edgealloc.models.training.examples.load_text` takes it.
+        examples, as :func:`edgealloc.models.training.texts.load_text` takes it.
 
     Returns
     -------
@@ -163,8 +184,8 @@ def source_setup(data: str | None) -> Setup:
     return Setup(folder.resolve().name, train_file=train, test_file=find(("test", "dev", "val")))
 
 
-def _text(setup: Setup, seed: int) -> tuple[Examples, int, Any, LoraSpec]:
-    """Return training, validation and test examples in this order, number of classes, model, usual adapter.
+def _text(setup: Setup, seed: int) -> tuple[Examples, int, Any]:
+    """Return training, validation and test examples in this order, number of classes, and the model.
 
     Raises
     ------
@@ -172,15 +193,14 @@ def _text(setup: Setup, seed: int) -> tuple[Examples, int, Any, LoraSpec]:
         If there are too few examples.
     """
     assert setup.train_file is not None
-    source = load_text(setup.train_file)
+    source, test = load_sources(setup.train_file, setup.test_file)
     rng = round_generator(seed, _SAMPLE)
     first = setup.train_size + setup.validation_size
     order = rng.permutation(len(source.labels))
-    if setup.test_file is None:
+    if test is None:
         held = source.take(order[first : first + setup.test_size])
     else:
-        held = load_text(setup.test_file, label_names=source.label_names, split="test")
-        held = held.take(rng.permutation(len(held.labels))[: setup.test_size])
+        held = test.take(rng.permutation(len(test.labels))[: setup.test_size])
     if len(order) < first or not len(held.labels):
         raise ValueError(f"{setup.train_file}: {len(order)} rows are too few for {setup}")
     chosen = source.take(order[:first])
@@ -188,10 +208,10 @@ def _text(setup: Setup, seed: int) -> tuple[Examples, int, Any, LoraSpec]:
         chosen.texts + held.texts, np.concatenate([chosen.labels, held.labels]), chosen.label_names
     )
     backbone = load_backbone(setup.backbone, len(source.label_names), seed)
-    return encode(texts, backbone.tokenizer, setup.max_length), len(source.label_names), backbone.model, LoraSpec()
+    return encode(texts, backbone.tokenizer, setup.max_length), len(source.label_names), backbone.model
 
 
-def _digits(setup: Setup, seed: int) -> tuple[Examples, int, Any, LoraSpec]:
+def _digits(setup: Setup, seed: int) -> tuple[Examples, int, Any]:
     """The same as :func:`_text` for the offline digits.
 
     Raises
@@ -199,14 +219,47 @@ def _digits(setup: Setup, seed: int) -> tuple[Examples, int, Any, LoraSpec]:
     ValueError
         If there are too few images.
     """
-    from edgealloc.models.training.digits import DIGITS_LORA, NEW, digits_backbone, load_digits
+    from edgealloc.models.training.digits import NEW, digits_backbone, load_digits
 
     examples = load_digits(NEW)
     if setup.train_size + setup.validation_size >= len(examples):
         raise ValueError(f"there are {len(examples)} images of new digits: too few for {setup}")
     size = min(len(examples), setup.train_size + setup.validation_size + setup.test_size)
     chosen = round_generator(seed, _SAMPLE).permutation(len(examples))[:size]
-    return examples.take(chosen), len(NEW), digits_backbone().model, DIGITS_LORA
+    return examples.take(chosen), len(NEW), digits_backbone().model
+
+
+def adapter_shape(setup: Setup, *, wire_dtype: str = "float32", sends_a: bool = True) -> AdapterShape:
+    """Return the inventory of the adapter that a task trains, without its examples.
+
+    Parameters
+    ----------
+    setup
+        The description.
+    wire_dtype, sends_a
+        Taken over into the inventory.
+
+    Returns
+    -------
+    AdapterShape
+        Layers and head, and so the payload in bit.
+
+    Raises
+    ------
+    MissingPackageError
+        If torch, transformers, peft, or what reads the data is missing.
+    OSError, ValueError
+        If data or model cannot be read, or the model has nothing of what should be adapted.
+    """
+    if setup.train_file is None:
+        from edgealloc.models.training.digits import digits_backbone
+
+        model = digits_backbone().model
+    else:
+        classes = len(load_sources(setup.train_file, setup.test_file)[0].label_names)
+        model = load_backbone(setup.backbone, classes).model
+    handle = AdapterHandle.of(add_adapter(model, setup.lora or setup.usual_lora))
+    return AdapterShape.from_state(handle.read(), wire_dtype=wire_dtype, sends_a=sends_a)
 
 
 def build_task(
@@ -239,7 +292,7 @@ def build_task(
     OSError, ValueError
         If the data cannot be read, or are too few.
     """
-    examples, classes, model, usual = (_digits if setup.train_file is None else _text)(setup, seed)
+    examples, classes, model = (_digits if setup.train_file is None else _text)(setup, seed)
     n, held = setup.train_size, setup.validation_size
     noise = round_generator(seed, _NOISE)
     labels = examples.labels.copy()
@@ -253,7 +306,7 @@ def build_task(
         shares = split_iid(sizes, rng)
     else:
         shares = split_dirichlet(labels[:n], sizes, setup.concentration, rng)
-    handle = AdapterHandle.of(add_adapter(model, setup.lora or usual, seed))
+    handle = AdapterHandle.of(add_adapter(model, setup.lora or setup.usual_lora, seed))
     feed = Feed(handle, examples, fast=fast, device=device)
     validation, test = np.arange(n, n + held), np.arange(n + held, len(examples))
     return Task(handle, feed, shares, validation, test, handle.read())

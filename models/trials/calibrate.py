@@ -15,6 +15,7 @@ monotone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +45,7 @@ def pilot_from_records(records: Iterable[Mapping[str, Any]], *, data: str, rule:
     Raises
     ------
     InputError
-        If there are fewer than four rates, or runs of different sizes are mixed.
+        If there are fewer than four rates, runs of different sizes are mixed, or a run diverged.
     """
     chosen = [r for r in records if r["data"] == data and r["rule"] == rule]
     keeps = sorted({1.0 - float(r["dropout"]) for r in chosen})
@@ -54,6 +55,13 @@ def pilot_from_records(records: Iterable[Mapping[str, Any]], *, data: str, rule:
         faults.append(Fault("pilot runs", "dropout", f"{len(keeps)} rates for {data}, {rule}", "at least 4 rates"))
     if len(sizes) > 1:
         faults.append(Fault("pilot runs", "samples, devices", str(sorted(sizes)), "one size"))
+    for r in chosen:
+        if not all(math.isfinite(r[name]) for name in ("train_loss", "test_loss")):
+            why = r.get("reason") or "losses that are not finite"
+            where = f"dropout {r['dropout']:g}, seed {r.get('seed', '?')}"
+            faults.append(
+                Fault(where, "run", f"diverged ({why})", "a lower learning rate, or pilot runs without it")
+            )
     if faults:
         raise InputError("calibration", faults)
     groups = [[r for r in chosen if 1.0 - float(r["dropout"]) == s] for s in keeps]
@@ -65,7 +73,9 @@ def pilot_from_records(records: Iterable[Mapping[str, Any]], *, data: str, rule:
         np.std([r["test_loss"] for r in g], ddof=1) / np.sqrt(len(g)) if len(g) > 1 else np.nan for g in groups
     ]
     ((samples, devices),) = sizes
-    return Pilot(rule, np.array(keeps), mean("train_loss"), mean("test_loss"), np.array(error), samples, devices)
+    losses = mean("train_loss"), mean("test_loss"), np.array(error)
+    blind = float(np.mean([r.get("blind_loss", math.nan) for r in chosen]))
+    return Pilot(rule, np.array(keeps), *losses, samples, devices, blind)
 
 
 def calibrate(

@@ -26,13 +26,24 @@ from edgealloc.errors import (
 )
 from edgealloc.files.disk import make_folder, write_file
 from edgealloc.formulation.result import Result
+from edgealloc.models.exchange.wire import AdapterShape
 from edgealloc.models.trials.plans import Solve, admission, stragglers
 from edgealloc.models.trials.validate import Plan, Validation, markdown, plan_from_result
 from edgealloc.report.canvas import save_figure
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions
 
-__all__ = ["DEFAULT_PLANS", "SPECIAL_PLANS", "plan_text", "plans_for", "save", "trial_cell", "verdict"]
+__all__ = [
+    "DEFAULT_PLANS",
+    "SPECIAL_PLANS",
+    "files_of",
+    "payload_note",
+    "plan_text",
+    "plans_for",
+    "save",
+    "trial_cell",
+    "verdict",
+]
 
 # What is no allocation of the problem as it stands: see edgealloc.models.trials.plans.
 SPECIAL_PLANS: Mapping[str, Callable[[Instance, Solve], Plan]] = MappingProxyType(
@@ -153,25 +164,69 @@ def plan_text(plan: Plan) -> str:
     )
 
 
+def payload_note(instance: Instance, shape: AdapterShape) -> str | None:
+    """Say where a cell counts on another upload than the adapter makes that is trained, and which counts for what.
+
+    Parameters
+    ----------
+    instance
+        The cell.
+    shape
+        Of the adapter (:func:`edgealloc.models.training.task.adapter_shape`).
+
+    Returns
+    -------
+    str or None
+        None where both agree for every device.
+    """
+    differ = []
+    for name, real in (("D0", shape.payload_fixed_bits), ("D1", shape.payload_lora_bits)):
+        field = "payload_fixed_bits" if name == "D0" else "payload_lora_bits"
+        planned = np.unique(getattr(instance, field))
+        if not np.allclose(planned, real, rtol=1e-6, atol=0.5):
+            counts = " to ".join(f"{bits:,.0f}" for bits in dict.fromkeys((planned[0], planned[-1])))
+            differ.append(f"{name} ({field}) is {counts} bit in the cell, {real:,} bit in the adapter")
+    if not differ:
+        return None
+    return (
+        f"the cell counts on another adapter than the one that is trained: {'; '.join(differ)}. Keep rates, "
+        "seconds, joules and bounds are those of the cell; losses and uploaded bits are those of the adapter"
+    )
+
+
 def verdict(seen: Validation) -> str:
     """Say what won, at the end and at the best round, and by how much against the first plan, with intervals."""
     lines = []
     reference = seen.finals[0]["plan"]
     for measure, words in (("test_loss", "at the end"), ("best_test_loss", "stopped at the best validation loss")):
-        best = min(seen.table(), key=lambda row: row[measure])
+        trained = [row for row in seen.table() if math.isfinite(row[measure])]
+        if not trained:
+            lines.append(f"least test loss {words}: none, for runs of every plan diverged")
+            continue
+        best = min(trained, key=lambda row: row[measure])
         lines.append(
             f"least test loss {words}: {best['plan']}, {best[measure]:.3f} +- {best[f'{measure}_ci95']:.3f}"
         )
-        lines += [
-            f"  {r['plan']} - {reference}: {r['difference']:+.4f} +- {r['ci95']:.4f} nats "
-            f"(95 %, paired; lower in {r['better_in']} of {r['seeds']} seeds)"
-            for r in seen.against(reference, measure)
-        ]
+        for r in seen.against(reference, measure):
+            if math.isnan(r["difference"]):
+                lines.append(f"  {r['plan']} - {reference}: not compared, a run diverged")
+                continue
+            lines.append(
+                f"  {r['plan']} - {reference}: {r['difference']:+.4f} +- {r['ci95']:.4f} nats "
+                f"(95 %, paired; lower in {r['better_in']} of {r['seeds']} seeds)"
+            )
+    lines += [f"{r['plan']}, seed {r['seed']}: diverged, {r['reason']}" for r in seen.finals if r["reason"]]
     return "\n".join(lines)
 
 
 def save(
-    seen: Validation, folder: Path, title: str, slack: float = 0.0, *, name: str = "validation"
+    seen: Validation,
+    folder: Path,
+    title: str,
+    slack: float = 0.0,
+    *,
+    name: str = "validation",
+    note: str | None = None,
 ) -> list[Path]:
     """Write the final scores and the curves as CSV, the table and verdict as Markdown, and one page of figures.
 
@@ -189,16 +244,24 @@ def save(
         Of the calibration, in nats; taken off the bound in the figure.
     name
         Of the files, without ending.
+    note
+        What stands below the table, for example :func:`payload_note`.
     """
     make_folder(folder)
-    paths = [folder / f"{name}{ending}" for ending in (".csv", "-curves.csv", ".md")]
+    *paths, picture = files_of(folder, name)
     for path, frame in ((paths[0], seen.to_frame()), (paths[1], seen.curve_frame())):
         write_file(frame.to_csv(index=False, lineterminator="\n"), path)
-    write_file(f"{markdown(seen)}\n```\n{verdict(seen)}\n```\n", paths[2])
+    said = f"\n{note}\n" if note else ""
+    write_file(f"{markdown(seen)}{said}\n```\n{verdict(seen)}\n```\n", paths[2])
     try:
         from edgealloc.models.trials.picture import plot_validation
 
         page = plot_validation(seen, title, slack)
     except MissingPackageError:
         return paths
-    return [*paths, save_figure(page, folder / f"{name}.png", dpi=100)]
+    return [*paths, save_figure(page, picture, dpi=100)]
+
+
+def files_of(folder: Path, name: str = "validation") -> list[Path]:
+    """Where :func:`save` writes: scores, curves, table and picture."""
+    return [folder / f"{name}{ending}" for ending in (".csv", "-curves.csv", ".md", ".png")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from edgealloc.data.instance import Instance
 from edgealloc.data.spec import BoundSpec, UnderfitCurve
+from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.bound import StabilityTerm, underfit_term
 from edgealloc.units import FloatArray
 
@@ -17,6 +19,12 @@ Kind = Literal["inverse-keep", "perturbation", "curve"]
 
 
 _LOG_RANGE = (np.log(1e-6), np.log(1e3))
+
+
+# What a pilot must show at least before its constants are believed.
+_LEARNED = 0.95  # training loss, in that of knowing the classes' frequencies alone
+_NOISE = 3.0  # span of the test losses, in the noise of their means: six equal rates span 2.5 of it by chance
+_EXPLAINED = 0.7  # error of the fit, in the standard deviation of the losses: half of the variance
 
 
 _SLACK_PRICE = 0.003  # residual per nat of slack: enough to choose none where none is needed
@@ -38,6 +46,8 @@ class Pilot:
         Standard error of ``test_loss``; nan where there is one seed. Shape [P].
     samples, devices
         n and K of the runs, of equal shares.
+    blind_loss
+        The training loss in nats of who knows the frequencies of the classes only; nan if unknown.
     """
 
     rule: str
@@ -47,6 +57,7 @@ class Pilot:
     test_error: FloatArray
     samples: int
     devices: int
+    blind_loss: float = math.nan
 
     @property
     def best_keep(self) -> float:
@@ -88,8 +99,52 @@ class Calibration:
         """Return the test loss that is predicted, G - slack in nats, at keep rates common to all. Any shape."""
         return predict(self.spec, keep, self.pilot.samples, self.pilot.devices) - self.slack
 
-    def apply(self, instance: Instance) -> Instance:
-        """Return the instance with its ``bound`` block replaced."""
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why these constants say nothing about keep rates; empty where nothing speaks against them."""
+        p, found = self.pilot, []
+        least, spread = float(p.train_loss.min()), float(np.ptp(p.test_loss))
+        noise, deviation = _rms(p.test_error), float(np.std(p.test_loss))
+        if least >= _LEARNED * p.blind_loss:
+            found.append(
+                f"the pilot learned nothing: its least training loss is {least:.3f} nats, and knowing how "
+                f"frequent each class is gives {p.blind_loss:.3f}; train longer, or at another learning rate"
+            )
+        if spread <= _NOISE * noise:
+            found.append(
+                f"the pilot does not tell rates apart: test losses span {spread:.3f} nats, their means are good "
+                f"to {noise:.3f}; more seeds, rates further apart, or a task that overfits"
+            )
+        if self.rms_error >= _EXPLAINED * deviation:
+            found.append(
+                f"the fit says nothing: its error is {self.rms_error:.3f} nats rms, and the test losses deviate "
+                f"from their own mean by {deviation:.3f}; more seeds, or another form of the term"
+            )
+        return tuple(found)
+
+    def apply(self, instance: Instance, *, anyway: bool = False) -> Instance:
+        """Return the instance with its ``bound`` block replaced.
+
+        Parameters
+        ----------
+        instance
+            The cell.
+        anyway
+            Whether constants that say nothing (``doubts``) are taken all the same.
+
+        Returns
+        -------
+        Instance
+            With the constants.
+
+        Raises
+        ------
+        InputError
+            For constants that say nothing.
+        """
+        if self.doubts and not anyway:
+            allowed = "constants that say something; anyway=True (calibrate --anyway) takes them all the same"
+            raise InputError("calibration", [Fault("pilot", "fit", doubt, allowed) for doubt in self.doubts])
         return replace(instance, bound=self.spec)
 
     def report(self) -> str:
@@ -110,7 +165,8 @@ class Calibration:
 
 
 def _rms(values: FloatArray) -> float:
-    return float(np.sqrt(np.nanmean(values**2)))
+    known = values[~np.isnan(values)]
+    return float(np.sqrt(np.mean(known**2))) if known.size else math.nan
 
 
 def predict(spec: BoundSpec, keep: ArrayLike, samples: int, devices: int) -> FloatArray:

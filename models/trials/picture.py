@@ -61,9 +61,10 @@ def plot_validation(validation: Validation, title: str = "", slack: float = 0.0)
             _curve(axis, validation, name, key, _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)])
         axis.set(xlabel=label, ylabel="test loss in nats")
         axis.set_xlim(left=0)
-        _frame_means(axis, np.concatenate([line.get_ydata() for line in axis.get_lines()]))
+        _frame_means(axis, np.concatenate([line.get_ydata() for line in axis.get_lines()] or [np.array([])]))
         axis.grid(alpha=0.3)
-    axes[0, 0].legend(fontsize=9)
+    if validation.curves:
+        axes[0, 0].legend(fontsize=9)
     _bound(axes[1, 1], validation, slack)
     figure.suptitle(title)
     return figure
@@ -72,6 +73,8 @@ def plot_validation(validation: Validation, title: str = "", slack: float = 0.0)
 def _curve(axis: Any, validation: Validation, name: str, key: str, colour: str, marker: str) -> None:
     """Draw one plan's test loss over ``key``, which is ``round``, ``seconds`` or ``joules``."""
     records = [r for r in validation.curves if r["plan"] == name and "test_loss" in r]
+    if not records:  # no run got as far as a round
+        return
     rounds = sorted({r["round"] for r in records})
     groups = [[r for r in records if r["round"] == number] for number in rounds]
     x = np.array([group[0][key] for group in groups])
@@ -88,7 +91,10 @@ def _curve(axis: Any, validation: Validation, name: str, key: str, colour: str, 
 
 def _frame_means(axis: Any, means: FloatArray) -> None:
     """Set the scale by the means: the intervals of two seeds are thirteen standard errors wide, and run off."""
-    low, high = float(np.nanmin(means)), float(np.nanmax(means))
+    means = means[np.isfinite(means)]
+    if not means.size:
+        return
+    low, high = float(means.min()), float(means.max())
     margin = 0.25 * (high - low) + 0.02
     axis.set_ylim(low - margin, high + margin)
 

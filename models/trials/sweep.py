@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.files.disk import make_folder, write_file
 from edgealloc.models.exchange.aggregation import Aggregation
 from edgealloc.models.training.client import FederatedOptions
-from edgealloc.models.training.federated import run
+from edgealloc.models.training.federated import Ending, run
+from edgealloc.models.training.identity import setup_identity
 from edgealloc.models.training.task import Setup, Task, build_task
+from edgealloc.models.trials.store import Record, opened, scores
 from edgealloc.report.tables import markdown_cell
 
 RULES: Mapping[str, FederatedOptions] = {
@@ -30,36 +31,24 @@ RULES: Mapping[str, FederatedOptions] = {
     "reset": FederatedOptions(semantics="reset"),
 }
 
-Record = dict[str, Any]
 
+def run_key(identity: Mapping[str, Any], options: FederatedOptions, dropout: float | str, seed: int) -> str:
+    """Return a short hash of everything that a pilot run depends on.
 
-def run_key(setup: Setup, options: FederatedOptions, dropout: float | str, seed: int) -> str:
-    """Return a short hash of everything that a pilot run depends on."""
-    facts = json.dumps([setup.identity(), asdict(options), dropout, seed], sort_keys=True)
+    Parameters
+    ----------
+    identity
+        Of the task (:func:`edgealloc.models.training.identity.setup_identity`).
+    options, dropout, seed
+        How it is trained.
+
+    Returns
+    -------
+    str
+        Sixteen hexadecimal digits.
+    """
+    facts = json.dumps([identity, asdict(options), dropout, seed], sort_keys=True)
     return hashlib.sha256(facts.encode()).hexdigest()[:16]
-
-
-def read_records(store: Path) -> list[Record]:
-    """Read the records of earlier runs; a last line that was cut off is dropped."""
-    if not store.exists():
-        return []
-    records = []
-    for line in store.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
-
-
-def append_record(store: Path, record: Record) -> None:
-    """Append one line; a last line that was cut off is removed first."""
-    make_folder(store.parent)
-    if store.exists() and not store.read_text(encoding="utf-8").endswith("\n"):
-        whole = "".join(json.dumps(r) + "\n" for r in read_records(store))
-        write_file(whole, store)
-    with store.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
 
 
 def sweep(
@@ -86,7 +75,8 @@ def sweep(
     seeds
         Seeds of data, initial adapter, masks and batches.
     store
-        JSON-lines file: runs that it holds are not repeated, new ones are appended.
+        JSON-lines file: runs that it holds are not repeated, new ones are appended. A run that was cut off goes on
+        after its last whole round.
     options
         Replaces fields of every rule's options, for example ``{"rounds": 5}``.
     device
@@ -97,42 +87,62 @@ def sweep(
     Returns
     -------
     list of dict
-        One record per run, in the order asked for.
+        One record per run, in the order asked for. ``ending`` says how it ended; the scores of a run that diverged
+        are nan.
+
+    Raises
+    ------
+    InputError
+        If another process writes to the store, or the checkpoint of a run that was cut off is damaged.
     """
-    known = {r["key"]: r for r in (read_records(store) if store else [])}
     out = []
-    for seed in seeds:
-        task: Task | None = None
-        for rule in rules:
-            for dropout in dropouts:
-                chosen = replace(RULES[rule], **(options or {}), seed=seed)
-                key = run_key(setup, chosen, dropout, seed)
-                if key not in known:
-                    task = task or build_task(setup, seed, device=device)
-                    known[key] = _pilot(task, setup, rule, chosen, dropout, key)
-                    if store is not None:
-                        append_record(store, known[key])
-                out.append(known[key])
-                if progress is not None:
-                    progress(known[key])
+    identity = setup_identity(setup, device)
+    with opened(store) as kept:
+        for seed in seeds:
+            task: Task | None = None
+            for rule in rules:
+                for dropout in dropouts:
+                    chosen = replace(RULES[rule], **(options or {}), seed=seed)
+                    key = run_key(identity, chosen, dropout, seed)
+                    told = {
+                        "data": setup.name,
+                        "rule": rule,
+                        "samples": setup.train_size,
+                        "devices": setup.devices,
+                    }
+                    if key not in kept.known:
+                        task = task or build_task(setup, seed, device=device)
+                        kept.add(_pilot(task, dropout, chosen, key, kept.checkpoint(key)) | told)
+                    out.append(scores(kept.known[key]) | told)
+                    if progress is not None:
+                        progress(out[-1])
     return out
 
 
-def _pilot(task: Task, setup: Setup, rule: str, options: FederatedOptions, dropout: float, key: str) -> Record:
-    """Train once and return the record: what was asked for, the final scores, and the processor time in s."""
+def _pilot(task: Task, dropout: float, options: FederatedOptions, key: str, checkpoint: Path | None) -> Record:
+    """Train once and return the record: the final scores, and the processor time in s."""
     start = time.process_time()
-    history = run(task, 1.0 - dropout, options)
+    history = run(task, 1.0 - dropout, options, checkpoint=checkpoint)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
     return {
         "key": key,
-        "data": setup.name,
-        "rule": rule,
         "dropout": dropout,
         "seed": options.seed,
-        "samples": setup.train_size,
-        "devices": setup.devices,
+        "blind_loss": blind_loss(task),
         **history.summary(),
         "cpu_seconds": round(time.process_time() - start, 2),
     }
+
+
+def blind_loss(task: Task) -> float:
+    """The training loss in nats of who knows how frequent each class is, and nothing of the texts: the entropy.
+
+    The logarithm of the number of classes where they are equally frequent.
+    """
+    labels = task.feed.labels.cpu().numpy()[np.concatenate(task.devices)]
+    share = np.unique(labels, return_counts=True)[1] / len(labels)
+    return float(-np.sum(share * np.log(share)))
 
 
 def half_width(values: Sequence[float], confidence: float = 0.95) -> float:
@@ -169,8 +179,8 @@ def summarise(records: Iterable[Record]) -> list[Record]:
     Returns
     -------
     list of dict
-        One row per data set, rule and dropout rate: means of losses (nats) and accuracies, and the half-width of
-        the 95 % interval of the test loss.
+        One row per data set, rule and dropout rate: means of losses (nats) and accuracies, the half-width of the
+        95 % interval of the test loss, and how many runs diverged, whose means are nan.
     """
     groups: dict[tuple[str, str, float], list[Record]] = {}
     for r in records:
@@ -181,15 +191,15 @@ def summarise(records: Iterable[Record]) -> list[Record]:
             name: float(np.mean([m[name] for m in members]))
             for name in ("train_loss", "test_loss", "test_accuracy", "best_test_loss", "best_test_accuracy")
         }
-        width = half_width([m["test_loss"] for m in members])
         rows.append(
             {
                 "data": data,
                 "rule": rule,
                 "dropout": dropout,
                 "seeds": len(members),
+                "diverged": sum(m.get("ending") == Ending.DIVERGED for m in members),
                 **mean,
-                "test_loss_ci95": width,
+                "test_loss_ci95": half_width([m["test_loss"] for m in members]),
             }
         )
     return rows
@@ -200,13 +210,20 @@ def markdown(rows: Iterable[Record]) -> str:
     rows = list(rows)
     losses: dict[tuple[str, str], list[float]] = {}
     for r in rows:
-        losses.setdefault((r["data"], r["rule"]), []).append(r["test_loss"])
+        if not math.isnan(r["test_loss"]):
+            losses.setdefault((r["data"], r["rule"]), []).append(r["test_loss"])
     least = {group: min(values) for group, values in losses.items() if len(values) > 1}
     lines = [
         "| data | rule | dropout | seeds | train loss | test loss | 95 % +- | test accuracy | best-round loss |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
+        if r.get("diverged"):
+            lines.append(
+                f"| {markdown_cell(r['data'])} | {r['rule']} | {r['dropout']:g} | {r['seeds']} | | "
+                f"diverged in {r['diverged']} | | | |"
+            )
+            continue
         mark = "**" if r["test_loss"] == least.get((r["data"], r["rule"])) else ""
         lines.append(
             f"| {markdown_cell(r['data'])} | {r['rule']} | {r['dropout']:g} | {r['seeds']} "

@@ -16,9 +16,11 @@ import numpy as np
 
 from edgealloc.errors import Fault, InputError, needs
 from edgealloc.models.training.client import FederatedOptions
-from edgealloc.models.training.federated import run
+from edgealloc.models.training.federated import Ending, run
+from edgealloc.models.training.identity import setup_identity
 from edgealloc.models.training.task import Setup, build_task
-from edgealloc.models.trials.sweep import Record, append_record, half_width, read_records, run_key
+from edgealloc.models.trials.store import Record, opened, scores
+from edgealloc.models.trials.sweep import half_width, run_key
 from edgealloc.report.tables import markdown_cell
 from edgealloc.units import BoolArray, FloatArray
 
@@ -143,7 +145,8 @@ class Validation:
         One record per plan, seed and round: ``plan``, ``seed``, ``round``, ``seconds``, ``joules``, ``test_loss``,
         ``test_accuracy``, ``validation_loss``, ``reporting``, ``upload_bits``.
     finals
-        One record per plan and seed: the run's summary, the clock and the meter, ``bound`` and ``stability``.
+        One record per plan and seed: the run's summary, the clock and the meter, ``bound`` and ``stability``;
+        ``best_round`` counts from 1, as the rounds of the curves do. Scores of a run that diverged are nan.
     """
 
     curves: tuple[Record, ...] = field(repr=False)
@@ -169,6 +172,8 @@ class Validation:
                 values = [r[key] for r in runs]
                 row |= {key: float(np.mean(values)), f"{key}_ci95": half_width(values)}
             row["measured_gap"] = row["test_loss"] - row["train_loss"]
+            row["best_round"] = float(np.mean([r["best_round"] for r in runs]))
+            row["diverged"] = sum(r["ending"] == Ending.DIVERGED for r in runs)
             rows.append(row)
         return rows
 
@@ -189,7 +194,7 @@ class Validation:
         -------
         list of dict
             One row per other plan: ``plan``, ``difference`` and ``ci95`` (mean and 95 % half-width, in the
-            measure's unit), ``better_in`` and ``seeds``.
+            measure's unit; nan where a run of either diverged), ``better_in`` and ``seeds``.
 
         Raises
         ------
@@ -252,7 +257,8 @@ def validate(
     seeds
         Seeds.
     store
-        JSON-lines file of finished runs, which are not repeated.
+        JSON-lines file of finished runs, which are not repeated. A run that was cut off goes on after its last
+        whole round.
     device
         Torch device.
     progress
@@ -266,55 +272,73 @@ def validate(
     Raises
     ------
     InputError
-        If two plans have the same name.
+        If two plans have the same name, another process writes to the store, or the checkpoint of a run that was
+        cut off is damaged.
     """
     if len({p.name for p in plans}) < len(plans):
         raise InputError("validation", [Fault("plans", "name", "repeated", "distinct names")])
     options = replace(options, test_every=options.test_every or 1)
-    known = {r["key"]: r for r in (read_records(store) if store else [])}
     curves, finals = [], []
-    for seed in seeds:
-        task = None
-        chosen = replace(options, seed=seed)
-        for plan in plans:
-            key = _key(plan, setup, chosen, samples)
-            if key not in known:
-                task = task or build_task(setup, seed, device_weights=samples, device=device)
-                history = run(task, np.where(plan.reports, plan.keep, np.nan), chosen, reports=plan.reports)
-                known[key] = {"key": key, "rounds": list(history.rounds), "summary": history.summary()}
-                if store is not None:
-                    append_record(store, known[key])
-            place = {"plan": plan.name, "seed": seed}
-            for r in known[key]["rounds"]:
-                number = r["round"] + 1
-                clock = {"seconds": number * plan.round_s, "joules": number * plan.round_j}
-                total = {"upload_bits": int(np.sum(r["upload_bits"]))}
-                curves.append({**place, **r, **total, **clock, "round": number})
-            meter = {"round_s": plan.round_s, "round_j": plan.round_j, "reporting": int(plan.reports.sum())}
-            finals.append(
-                {**place, **known[key]["summary"], **meter, "bound": plan.bound, "stability": plan.stability}
-            )
-            if progress is not None:
-                progress(finals[-1])
+    identity = setup_identity(setup, device)
+    with opened(store) as kept:
+        for seed in seeds:
+            task = None
+            chosen = replace(options, seed=seed)
+            for plan in plans:
+                key = _key(plan, identity, chosen, samples)
+                if key not in kept.known:
+                    task = task or build_task(setup, seed, device_weights=samples, device=device)
+                    place = kept.checkpoint(key)
+                    rates = np.where(plan.reports, plan.keep, np.nan)
+                    history = run(task, rates, chosen, reports=plan.reports, checkpoint=place)
+                    if place is not None:
+                        place.unlink(missing_ok=True)
+                    kept.add({"key": key, "rounds": list(history.rounds), "summary": history.summary()})
+                record = kept.known[key]
+                curves += _curve(plan, seed, record["rounds"])
+                finals.append(_final(plan, seed, scores(record["summary"])))
+                if progress is not None:
+                    progress(finals[-1])
     return Validation(tuple(curves), tuple(finals))
 
 
-def _key(plan: Plan, setup: Setup, options: FederatedOptions, samples: FloatArray) -> str:
+def _curve(plan: Plan, seed: int, rounds: Sequence[Record]) -> list[Record]:
+    """Records of a run's rounds, counted from 1, with the clock and the meter of the plan."""
+    curve = []
+    for r in rounds:
+        number = r["round"] + 1
+        clock = {"seconds": number * plan.round_s, "joules": number * plan.round_j}
+        total = {"upload_bits": int(np.sum(r["upload_bits"]))}
+        curve.append({"plan": plan.name, "seed": seed, **r, **total, **clock, "round": number})
+    return curve
+
+
+def _final(plan: Plan, seed: int, summary: Record) -> Record:
+    meter = {"round_s": plan.round_s, "round_j": plan.round_j, "reporting": int(plan.reports.sum())}
+    said = {"best_round": summary["best_round"] + 1, "bound": plan.bound, "stability": plan.stability}
+    return {"plan": plan.name, "seed": seed, **summary, **meter, **said}
+
+
+def _key(plan: Plan, identity: Record, options: FederatedOptions, samples: FloatArray) -> str:
     """Return a hash of what training sees of a plan; the clock and the meter do not change the curves."""
     rates = np.where(plan.reports, plan.keep, 0.0).tolist()
-    return run_key(setup, options, json.dumps([rates, samples.tolist()]), options.seed)
+    return run_key(identity, options, json.dumps([rates, samples.tolist()]), options.seed)
 
 
 def markdown(validation: Validation) -> str:
-    """Render the table of plans, best test loss first."""
+    """Render the table of plans, best test loss first; a plan of which a run diverged has none and comes last."""
     lines = [
-        "| plan | reporting | round s | round J | test loss | 95 % +- | accuracy | train | best round | bound |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| plan | reporting | round s | round J | test loss | 95 % +- | accuracy | train | best round | its loss "
+        "| bound |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for r in sorted(validation.table(), key=lambda row: row["test_loss"]):
+    for r in sorted(validation.table(), key=lambda row: np.nan_to_num(row["test_loss"], nan=np.inf)):
+        start = f"| {markdown_cell(r['plan'])} | {r['reporting']} | {r['round_s']:.2f} | {r['round_j']:.2f} "
+        if r["diverged"]:
+            lines.append(f"{start}| diverged in {r['diverged']} of {r['seeds']} | | | | | | {r['bound']:.3f} |")
+            continue
         lines.append(
-            f"| {markdown_cell(r['plan'])} | {r['reporting']} | {r['round_s']:.2f} | {r['round_j']:.2f} "
-            f"| {r['test_loss']:.3f} | {r['test_loss_ci95']:.3f} | {r['test_accuracy']:.3f} "
-            f"| {r['train_loss']:.3f} | {r['best_test_loss']:.3f} | {r['bound']:.3f} |"
+            f"{start}| {r['test_loss']:.3f} | {r['test_loss_ci95']:.3f} | {r['test_accuracy']:.3f} "
+            f"| {r['train_loss']:.3f} | {r['best_round']:.1f} | {r['best_test_loss']:.3f} | {r['bound']:.3f} |"
         )
     return "\n".join(lines) + "\n"

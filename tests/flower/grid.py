@@ -21,12 +21,13 @@ class Late(Exception):
 class LocalGrid(Grid):
     """Nodes by id; an exception of a client becomes an error reply, contents are serialised, as in Flower."""
 
-    def __init__(self, clients: dict[int, Client]) -> None:
+    def __init__(self, clients: dict[int, Client], run_config: dict[str, Any] | None = None) -> None:
         TaskIdentity.run_id = TaskIdentity.task_id = TaskIdentity.node_id = 1  # as Flower's processes do
         self.clients = clients
         self.sent: list[Message] = []
         self._context = {
-            node: Context(1, node, {"partition-id": i}, RecordDict(), {}) for i, node in enumerate(sorted(clients))
+            node: Context(1, node, {"partition-id": i}, RecordDict(), run_config or {})
+            for i, node in enumerate(sorted(clients))
         }
 
     def get_node_ids(self) -> Iterable[int]:

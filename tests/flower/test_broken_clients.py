@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 
 from edgealloc.flower.messages import ADAPTER, METRICS, from_arrays, to_arrays
 from edgealloc.flower.strategy import Fate, FedLoDrop
+from edgealloc.rounds.round import plan_round
 from tests.flower.clients import START, SYSTEM, client_of, nodes, run_rounds, spoilt
 from tests.flower.grid import Client, Late, LocalGrid
 
@@ -30,7 +32,7 @@ def test_failing_clients(probability: float) -> None:
 
         return spoilt(client_of(k), spoil)
 
-    strategy = FedLoDrop(replace(SYSTEM, bandwidth_hz=120.0))
+    strategy = FedLoDrop(partial(plan_round, replace(SYSTEM, bandwidth_hz=120.0)))  # nobody rests
     result = strategy.start(
         LocalGrid({50 + k: failing(k) for k in range(count)}), to_arrays(START), num_rounds=rounds
     )

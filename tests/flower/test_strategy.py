@@ -17,7 +17,7 @@ from flwr.serverapp.strategy import FedAvg
 from edgealloc.data.spec import AdapterOption
 from edgealloc.flower.client import answer_state, answer_update, read_assignment
 from edgealloc.flower.messages import ADAPTER, from_arrays, to_arrays
-from edgealloc.flower.strategy import Fate, FedLoDrop, RoundReport
+from edgealloc.flower.strategy import Fate, FedLoDrop, Outcome, RoundReport
 from edgealloc.models.exchange.replies import Aggregation, Update, gather, masks_for, slice_adapter
 from edgealloc.rounds.allocator import OnlineAllocator
 from edgealloc.rounds.round import plan_round
@@ -185,6 +185,28 @@ def test_an_online_allocator_rests_whom_it_waited_for_in_vain() -> None:
     late = (Fate.LATE, "no reply in time")
     assert fates == [late, late, (Fate.LEFT_OUT, "resting")]
     assert all(set(r.weights) == {"dev-00", "dev-02"} for r in strategy.rounds)
+
+
+def test_a_system_alone_is_planned_for_with_what_the_rounds_have_shown() -> None:
+    """Without a planner of one's own, a device that crashes twice in a row is not chosen a third time."""
+    clients = nodes(3)
+    clients[993] = spoilt(clients[993], reply_crash)
+    _, strategy, _ = run_rounds(clients, rounds=5)
+    fates = [{o.device: (o.fate, o.brief) for o in r.outcomes}["dev-01"] for r in strategy.rounds]
+    assert [fate for fate, _ in fates] == [Fate.FAILED] * 2 + [Fate.LEFT_OUT] * 2 + [Fate.FAILED]
+    assert fates[2][1] == "resting"
+
+
+def test_what_a_client_raised_is_read_out_of_flowers_trace() -> None:
+    trace = (
+        "<class 'ray.exceptions.RayTaskError'>:<'\x1b[36mray::ClientAppActor.run()\x1b[39m (pid=7)\n  File \"x\"\n"
+        "flwr.client.client_app.ClientAppException: \n"
+        "Exception ClientAppException occurred. Message: battery empty'>"
+    )
+    assert Outcome("dev", 1, Fate.FAILED, trace).brief == "battery empty"
+    assert Outcome("dev", 1, Fate.FAILED, trace.replace("battery empty", "it said 'no'")).brief == "it said 'no'"
+    assert Outcome("dev", 1, Fate.FAILED, "RuntimeError: battery empty").brief == "RuntimeError: battery empty"
+    assert Outcome("dev", 1, Fate.ANSWERED).brief == ""
 
 
 def test_reports_survive_json() -> None:

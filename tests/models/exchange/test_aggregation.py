@@ -39,6 +39,17 @@ def updates_of(keep: float, seeds: range, samples: list[float]) -> list[Update]:
     return out
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("rule", EVERY_RULE)
+def test_every_rule_keeps_the_number_formats_of_the_server(rule: Aggregation, dtype: type) -> None:
+    """Updates came over a wire of their own format; with nobody, the adapter stays as it is."""
+    before = {name: value.astype(dtype) for name, value in state_of(0).items()}
+    for updates in (updates_of(0.5, range(2), [1.0, 2.0]), []):
+        merged = aggregate(before, updates, rule)
+        assert {value.dtype for value in merged.state.values()} == {np.dtype(dtype)}
+        assert all(residual.dtype == np.float64 for residual in merged.base_residual.values())
+
+
 @pytest.mark.parametrize("rule", EVERY_RULE)
 def test_identical_devices_without_dropout_are_a_fixed_point(rule: Aggregation) -> None:
     state = state_of(0)

@@ -190,3 +190,32 @@ def test_masks_need_no_torch_and_the_package_owns_its_name() -> None:
     result = subprocess.run([sys.executable, "-c", wrong], capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "imported as 'models'" in result.stderr
+
+
+def test_a_saved_adapter_and_the_live_model_draw_and_send_the_same() -> None:
+    """A file lists tensors in another order than the module: equal names, equal masks, equal bytes."""
+    live = random_state(SHAPE)
+    saved = {name: live[name] for name in reversed(live)}
+    shapes = [AdapterShape.from_state(state) for state in (live, saved)]
+    assert shapes[0].layers != shapes[1].layers
+    one, other = (draw_masks(shape, 0.5, np.random.default_rng(7)) for shape in shapes)
+    for side in ("columns", "rows"):
+        for layer, mask in getattr(one, side).items():
+            np.testing.assert_array_equal(mask, getattr(other, side)[layer])
+    sent = slice_adapter(live, one)
+    assert pack(sent) == pack(slice_adapter(saved, other))
+    received = unpack(pack(sent), slice_adapter(saved, other))
+    for name, value in sent.items():
+        np.testing.assert_array_equal(received[name], value.astype(np.float32))
+
+
+def test_what_the_wire_cannot_hold_is_no_infinity() -> None:
+    small = {"a": np.array([65504.0, -1e-9]), "b": np.array([np.inf, np.nan])}
+    back = unpack(pack(small, "float16"), small, "float16")
+    np.testing.assert_array_equal(back["a"], [65504.0, 0.0])
+    np.testing.assert_array_equal(
+        back["b"], [np.inf, np.nan]
+    )  # what is not finite stays so, and is refused by name
+    for dtype, value in (("float16", 65520.0), ("float32", -1e39)):
+        with pytest.raises(OverflowError, match=f"head: .* is more than {dtype} holds"):
+            pack({"head": np.array([0.0, value])}, dtype)

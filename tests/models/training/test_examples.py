@@ -1,9 +1,6 @@
-"""Reading examples and spreading them over devices."""
+"""Examples spread over devices."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,67 +8,10 @@ import pytest
 from edgealloc.models.training.examples import (
     device_sizes,
     flip_labels,
-    load_text,
     skewed_weights,
     split_dirichlet,
     split_iid,
 )
-
-ROWS = [('a quote " inside', "yes"), ("plain", "no"), ("comma, inside", "yes")]
-
-
-def write(folder: Path, kind: str) -> Path:
-    path = folder / f"data.{kind}"
-    if kind == "tsv":
-        path.write_text("text\tlabel\n" + "".join(f"{t}\t{y}\n" for t, y in ROWS))
-    elif kind == "csv":
-        quoted = (t.replace('"', '""') for t, _ in ROWS)
-        path.write_text("text,label\n" + "".join(f'"{t}",{y}\n' for t, (_, y) in zip(quoted, ROWS, strict=True)))
-    else:
-        path.write_text("".join(json.dumps({"text": t, "label": y}) + "\n" for t, y in ROWS))
-    return path
-
-
-@pytest.mark.parametrize("kind", ["tsv", "csv", "jsonl"])
-def test_every_format_reads_the_same(tmp_path: Path, kind: str) -> None:
-    data = load_text(write(tmp_path, kind))
-    assert data.texts == tuple((t,) for t, _ in ROWS)
-    assert data.label_names == ("no", "yes")
-    assert data.labels.tolist() == [1, 0, 1]
-    assert data.take([2, 0]).texts == (("comma, inside",), ('a quote " inside',))
-
-
-def test_hugging_face_data_on_disk_reads_the_same(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
-    rows = {"text": [t for t, _ in ROWS], "label": [y for _, y in ROWS]}
-    datasets.DatasetDict({"train": datasets.Dataset.from_dict(rows)}).save_to_disk(str(tmp_path / "set"))
-    assert load_text(tmp_path / "set").texts == tuple((t,) for t, _ in ROWS)
-    with pytest.raises(ValueError, match="no split 'dev'"):
-        load_text(tmp_path / "set", split="dev")
-
-
-def test_faulty_files_are_refused_with_the_reason(tmp_path: Path) -> None:
-    path = write(tmp_path, "tsv")
-    with pytest.raises(ValueError, match="no column 'class'"):
-        load_text(path, label_field="class")
-    with pytest.raises(ValueError, match=r"labels \['yes'\] are not among no"):
-        load_text(path, label_names=("no",))
-    path.write_text("text\tlabel\nshort row\n")
-    with pytest.raises(ValueError, match="row 1 lacks"):
-        load_text(path)
-    path.write_text("a\tb\tc\tlabel\n1\t2\t3\ty\n")
-    with pytest.raises(ValueError, match="text_fields"):
-        load_text(path)
-    assert load_text(path, text_fields=("a", "c")).texts == (("1", "3"),)
-    path.write_text("text\tlabel\n")
-    with pytest.raises(ValueError, match="no rows"):
-        load_text(path)
-    with pytest.raises(FileNotFoundError, match="no such file"):
-        load_text(tmp_path / "absent.tsv")
-    odd = tmp_path / "data.xml"
-    odd.write_text("x")
-    with pytest.raises(ValueError, match="none of"):
-        load_text(odd)
 
 
 def test_splits_use_every_example_once() -> None:

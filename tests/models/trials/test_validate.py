@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +13,20 @@ pytest.importorskip("peft", reason="the trainer's extra is not installed")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 from edgealloc.errors import InputError
+from edgealloc.models.exchange.wire import AdapterShape
+from edgealloc.models.training.checkpoint import Standing, save
 from edgealloc.models.training.client import FederatedOptions
 from edgealloc.models.training.digits import DIGITS_LEARNING_RATE
 from edgealloc.models.training.federated import run
 from edgealloc.models.training.task import Setup, build_task
+from edgealloc.models.trials.cell import payload_note, trial_cell, verdict
 from edgealloc.models.trials.picture import plot_validation
-from edgealloc.models.trials.sweep import half_width, markdown, read_records, summarise, sweep
-from edgealloc.models.trials.validate import Plan, validate
+from edgealloc.models.trials.store import read_records
+from edgealloc.models.trials.sweep import half_width, markdown, summarise, sweep
+from edgealloc.models.trials.validate import Plan, Validation, validate
 from edgealloc.models.trials.validate import markdown as validation_table
+from edgealloc.scenario.options import CellOptions
+from edgealloc.scenario.tensors import LoraLayer
 
 SMALL = Setup(train_size=100, validation_size=50, test_size=200, devices=3)
 QUICK = FederatedOptions(rounds=2, local_epochs=1, learning_rate=DIGITS_LEARNING_RATE)
@@ -66,6 +71,7 @@ def test_the_offline_default_transfers_to_digits_it_has_never_seen() -> None:
     assert max(shares) < min(task.validation) < min(task.test)
 
 
+@pytest.mark.usefixtures("untrained_digits")
 def test_a_sweep_resumes_and_repeats_bit_for_bit(tmp_path: Path) -> None:
     store = tmp_path / "runs.jsonl"
     options = {"rounds": 2, "local_epochs": 1, "learning_rate": DIGITS_LEARNING_RATE}
@@ -80,7 +86,7 @@ def test_a_sweep_resumes_and_repeats_bit_for_bit(tmp_path: Path) -> None:
     store.write_text("\n".join(lines[:2]) + "\n" + lines[2][:40])  # cut off in the middle of a line
     assert len(read_records(store)) == 2
     assert runs(store) == first
-    assert [json.loads(x)["key"] for x in store.read_text().splitlines()] == [r["key"] for r in first]
+    assert [r["key"] for r in read_records(store)] == [r["key"] for r in first]
     table = summarise(first)
     assert [(r["rule"], r["dropout"]) for r in table] == [(r["rule"], r["dropout"]) for r in first]
     assert markdown(table).count("**") == 4  # one best rate per rule
@@ -88,6 +94,7 @@ def test_a_sweep_resumes_and_repeats_bit_for_bit(tmp_path: Path) -> None:
     assert first[1]["test_loss"] != first[3]["test_loss"]
 
 
+@pytest.mark.usefixtures("untrained_digits")
 def test_a_validation_is_paired_resumable_and_drawn(tmp_path: Path) -> None:
     plans = [plan("whole", keep=np.ones(3)), plan("late", keep=np.ones(3), deadline_s=5.0), plan("dropped")]
     samples = np.array([10.0, 20.0, 30.0])
@@ -105,6 +112,10 @@ def test_a_validation_is_paired_resumable_and_drawn(tmp_path: Path) -> None:
     assert rows["dropped"]["test_loss_ci95"] == half_width(losses)
     against = {r["plan"]: r for r in seen.against("whole")}
     assert set(against) == {"late", "dropped"}
+    best = {(r["plan"], r["seed"], r["round"]): r["validation_loss"] for r in seen.curves}
+    for final in seen.finals:  # a round of the curves, and the one of least validation loss
+        losses_of = [best[final["plan"], final["seed"], number] for number in (1, 2)]
+        assert final["best_round"] == 1 + int(np.argmin(losses_of))
     assert against["late"]["difference"] == pytest.approx(rows["late"]["test_loss"] - rows["whole"]["test_loss"])
     assert validation_table(seen).count("\n") == 5
     assert len(seen.to_frame()) == 6
@@ -119,6 +130,71 @@ def test_a_validation_is_paired_resumable_and_drawn(tmp_path: Path) -> None:
         validate([plans[0], plans[0]], SMALL, QUICK, samples=samples)
     with pytest.raises(InputError, match="reference"):
         seen.against("nobody")
+
+
+@pytest.mark.usefixtures("untrained_digits")
+def test_a_run_that_was_cut_off_goes_on_after_its_last_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inside a sweep too: the checkpoint is beside the store, and gone when the run is in it."""
+    store = tmp_path / "runs.jsonl"
+    options = {"rounds": 2, "local_epochs": 1, "learning_rate": DIGITS_LEARNING_RATE}
+
+    def one(path: Path | None) -> list[dict[str, object]]:
+        return sweep(SMALL, ["zero-filled"], [0.5], [0], store=path, options=options)
+
+    (whole,) = one(None)
+    rounds: list[int] = []
+
+    def cut_off(path: Path, mark: str, standing: Standing) -> None:
+        save(path, mark, standing)
+        rounds.append(len(standing.records))
+        if len(rounds) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgealloc.models.training.federated.save", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        one(store)
+    assert len(list(tmp_path.glob("runs.*.npz"))) == 1
+    assert read_records(store) == []
+    (resumed,) = one(store)
+    assert rounds == [1, 2]
+    assert {k: v for k, v in resumed.items() if k != "cpu_seconds"} == {
+        k: v for k, v in whole.items() if k != "cpu_seconds"
+    }
+    assert list(tmp_path.glob("*.npz")) == []
+
+
+def test_plans_of_which_a_run_diverged_are_not_ranked() -> None:
+    scores = ("test_loss", "test_accuracy", "train_loss", "best_test_loss", "best_round", "bound", "stability")
+    same = dict.fromkeys(("round_s", "round_j", "reporting"), 1.0)
+
+    def final(name: str, seed: int, loss: float) -> dict[str, object]:
+        gone = np.isnan(loss)
+        said = {"ending": "diverged" if gone else "completed", "reason": "round 1: too large" if gone else ""}
+        return {"plan": name, "seed": seed, **same, **dict.fromkeys(scores, loss), **said}
+
+    losses = {"wild": (0.1, np.nan), "calm": (0.5, 0.6)}
+    seen = Validation((), tuple(final(n, i, x) for n, pair in losses.items() for i, x in enumerate(pair)))
+    assert [line.split()[1] for line in validation_table(seen).splitlines()[2:]] == ["calm", "wild"]
+    assert "diverged in 1 of 2" in validation_table(seen)
+    words = verdict(seen)
+    assert words.count("calm, 0.550") == 2
+    assert "calm - wild: not compared, a run diverged" in words
+    assert "wild, seed 1: diverged, round 1: too large" in words
+
+
+def test_a_cell_that_counts_on_another_adapter_is_noticed() -> None:
+    shape = AdapterShape((LoraLayer("q", 384, 384, 16),), (("head", (2, 10)),))
+    drawn = CellOptions(devices=3)
+    rng = np.random.default_rng(0)
+    right = trial_cell(drawn, shape.payload_fixed_bits, shape.payload_lora_bits, rng)
+    assert payload_note(right, shape) is None
+    wrong = right.with_changes(payload_lora_bits=np.array([2_359_296.0] * 3))
+    note = payload_note(wrong, shape)
+    assert note is not None
+    assert "D1 (payload_lora_bits) is 2,359,296 bit in the cell, 393,216 bit in the adapter" in note
+    assert "D0" not in note
 
 
 def test_student_intervals() -> None:
