@@ -206,7 +206,7 @@ def least(
 
 
 def _scaled(problem: Problem, resource: Resource, factor: float) -> Problem:
-    return Problem(scaled(problem.instance, resource, factor), problem.underfit)
+    return Problem(scaled(problem.instance, resource, factor), problem.underfit, problem.constraints)
 
 
 def _reach(
