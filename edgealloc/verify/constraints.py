@@ -72,7 +72,7 @@ def _amount(instance: Instance, solution: Solution, row: Constraint, k: int) -> 
             total += Fraction(watt)
         return total
     if instance.access == "ofdma":
-        width = Fraction(float(instance.bandwidth_hz)) / instance.gain.shape[1]
+        width = Fraction(float(instance.bandwidth_hz)) / int(instance.gain.shape[1])
         return width * len(solution.subcarriers[k] or ())
     return Fraction(float(solution.bandwidth_hz[k]))
 

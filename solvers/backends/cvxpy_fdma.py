@@ -316,14 +316,15 @@ def _constraints(cp: Any, problem: Problem, share: Any, power: Any, energy: Any)
     inst, rows = problem.instance, []
     budget = inst.energy_j - inst.energy_static_j
     for row in problem.constraints:
-        limit, weight = max(row.limit, 1e-300) * (1.0 - _HAIR), row.weights(inst)
+        limit, weight = row.limit or 1.0, row.weights(inst)
+        most = (1.0 - _HAIR) * row.limit / limit
         if isinstance(row, SpectrumCap):
-            rows.append((weight * inst.bandwidth_hz / limit) @ share <= 1.0)
+            rows.append((weight * inst.bandwidth_hz / limit) @ share <= most)
         elif isinstance(row, PowerCap):
-            rows.append((weight * budget / (inst.latency_s * limit)) @ power <= 1.0)
+            rows.append((weight * budget / (inst.latency_s * limit)) @ power <= most)
         elif isinstance(row, EnergyCap):
             fixed = float(weight @ inst.energy_static_j) / limit
-            rows.append((weight * budget / limit) @ energy <= 1.0 - fixed)
+            rows.append((weight * budget / limit) @ energy <= most - fixed)
         else:
             raise RefusedError(f"cvxpy takes caps on spectrum, power and energy; this is {row}")
     return rows

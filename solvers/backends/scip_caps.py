@@ -48,7 +48,7 @@ def add_caps(problem: Problem, out: Any, bands: list[Any], energies: list[Any], 
             for k in members:
                 out.model.addCons(scip.quicksum(out.owner[k]) <= row.limit)
             continue
-        size = max(row.limit, 1e-300)
+        size = row.limit or 1.0
         total = scip.quicksum(c / size * amount(row, k) for k, c in members.items())
         if not isinstance(total, float):
-            out.model.addCons(total <= 1.0 + 1e-12)
+            out.model.addCons(total <= row.limit / size * (1.0 + 1e-12))
