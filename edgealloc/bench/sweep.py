@@ -200,7 +200,7 @@ def _incumbents(result: Result) -> list[tuple[float, float]]:
 
 def run_suite(
     suite: Suite,
-    folder: Path,
+    folder: str | Path,
     methods: tuple[str, ...] = (),
     options: BenchOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -231,7 +231,7 @@ def run_suite(
     methods = methods or suite.methods
     _known(methods)
     cells = cells_of(suite, methods, options)
-    store = folder / "cells"
+    store = Path(folder) / "cells"
     with sole_writer(store):
         there = [cell.key for cell in cells if (store / cell.key).exists()]
         known = {key: row for key in there if (row := read_row(store / key)) is not None}

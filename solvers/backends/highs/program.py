@@ -157,6 +157,7 @@ def solve_program(
     touches: list[float],
     control: Control,
     relaxed: bool,
+    written: str = "",
 ) -> Answer:
     """Build and solve one program.
 
@@ -173,6 +174,8 @@ def solve_program(
         Options and clock.
     relaxed
         Drops integrality.
+    written
+        A file to write the program to, by its ending ``.mps`` or ``.lp``.
 
     Returns
     -------
@@ -217,6 +220,8 @@ def solve_program(
     engine = _engine(control)
     whole = np.r_[pick, ends[~pieces.divisible, 0], first + np.flatnonzero(integral)]
     _pass(highspy, engine, rows, cost, upper, None if relaxed else whole)
+    if written:
+        engine.writeModel(written)
     engine.run()
     native, info = engine.getModelStatus().name, engine.getInfo()
     if native == "kInfeasible":

@@ -28,7 +28,7 @@ from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.separable.choices import Choices
 from edgealloc.solvers.separable.pieces import Pieces
 
-__all__ = ["STATUSES", "solve_highs"]
+__all__ = ["STATUSES", "solve_highs", "write_program"]
 
 # Every HighsModelStatus (highs/lp_data/HConst.h); any other is a failure.
 STATUSES = {
@@ -92,6 +92,25 @@ def solve_highs(problem: Problem, options: Options | None = None) -> Result:
             redeal=False,
         )
         return conclude(problem, claim, control)
+
+
+def write_program(problem: Problem, options: Options, path: str) -> None:
+    """Write the mixed-integer program whose optimum is that of the problem within the gap asked for.
+
+    Parameters
+    ----------
+    problem
+        Any problem, with caps on spectrum, sub-carriers and participation.
+    options
+        Gap and limits of the search that refines the program's lines.
+    path
+        Where to; the ending ``.mps`` or ``.lp`` says in which form.
+    """
+    with Control(options) as control:
+        search = _Search(access_of(problem), control)
+        search.run()
+    with Control(options) as control:
+        solve_program(search.access, search.pieces, search.touches, control, False, path)
 
 
 def access_of(problem: Problem) -> Access:
