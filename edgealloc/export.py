@@ -1,8 +1,7 @@
 """A problem as a file for programs of others, written by the library that holds the model.
 
-``nl`` and ``gms`` are the Pyomo model (:func:`edgealloc.to_pyomo`), ``mps`` and ``lp`` the mixed-integer program over
-pieces that HiGHS solves, refined to a gap: its optimum, times the size of the objective, is that of the problem within
-it.
+``nl`` and ``gms`` are the Pyomo model (:func:`edgealloc.to_pyomo`), ``mps`` and ``lp`` the mixed-integer program
+of HiGHS, refined to a gap: its optimum, times the size of the objective, is that of the problem within it.
 """
 
 from __future__ import annotations
