@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from edgealloc.api import load as load
     from edgealloc.api import solve as solve
     from edgealloc.data.allocation import Allocation as Allocation
+    from edgealloc.data.constraints import EnergyCap as EnergyCap
+    from edgealloc.data.constraints import KeepFloor as KeepFloor
+    from edgealloc.data.constraints import ParticipationCap as ParticipationCap
+    from edgealloc.data.constraints import PowerCap as PowerCap
+    from edgealloc.data.constraints import SpectrumCap as SpectrumCap
+    from edgealloc.data.constraints import SubcarrierCap as SubcarrierCap
     from edgealloc.data.instance import Instance as Instance
     from edgealloc.data.outcome import Diagnosis as Diagnosis
     from edgealloc.data.outcome import Snapshot as Snapshot
@@ -48,16 +54,22 @@ _HOME = {
     "CellOptions": "scenario.options",
     "Diagnosis": "data.outcome",
     "EdgeallocError": "errors",
+    "EnergyCap": "data.constraints",
     "InputError": "errors",
     "Instance": "data.instance",
+    "KeepFloor": "data.constraints",
     "METHODS": "methods",
     "MissingPackageError": "errors",
+    "ParticipationCap": "data.constraints",
     "PlausibilityWarning": "errors",
+    "PowerCap": "data.constraints",
     "Problem": "formulation.problem",
     "Result": "formulation.result",
     "Snapshot": "data.outcome",
+    "SpectrumCap": "data.constraints",
     "Status": "data.outcome",
     "StatusError": "errors",
+    "SubcarrierCap": "data.constraints",
     "UnderfitCurve": "data.spec",
     "compare": "api",
     "front": "inverse",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgealloc.data.allocation import Allocation
+from edgealloc.data.constraints import Constraint, fitted
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Snapshot
 from edgealloc.data.plausible import warn
@@ -44,13 +45,15 @@ def load(path: str | Path) -> Instance:
     return instance
 
 
-def as_problem(source: Problem | Instance | str | Path) -> Problem:
+def as_problem(source: Problem | Instance | str | Path, constraints: Iterable[Constraint] = ()) -> Problem:
     """The problem of an instance or of an instance file, with a warning of what looks like a mistake of unit.
+
+    ``constraints`` are added to those that a problem has.
 
     Raises
     ------
     InputError
-        For anything else, or a faulty file.
+        For anything else, a faulty file, or constraints that do not fit the instance.
     """
     given: Any = source
     if isinstance(given, str | Path):
@@ -64,6 +67,9 @@ def as_problem(source: Problem | Instance | str | Path) -> Problem:
         allowed = f"{inside}, a Problem, or the path of an instance file"
         raise InputError("arguments", [Fault("arguments", "source", type(given).__name__, allowed)])
     problem = given if isinstance(given, Problem) else Problem(given)
+    more = fitted(constraints, problem.instance)
+    if more:
+        problem = problem.constrained((*problem.constraints, *more))
     warn(problem.instance)
     return problem
 
@@ -72,6 +78,7 @@ def solve(
     source: Problem | Instance | str | Path,
     method: str | Solver = "auto",
     *,
+    constraints: Iterable[Constraint] = (),
     rel_gap: float = 1e-4,
     time_limit: float | None = None,
     seed: int = 0,
@@ -88,6 +95,10 @@ def solve(
     method
         A name from :data:`METHODS`, or ``auto`` for the first exact method that takes the problem; or a function
         ``(problem, options) -> Result`` of your own (:func:`edgealloc.register_method` gives it a name).
+    constraints
+        Constraints of your own (:mod:`edgealloc.data.constraints`): :class:`~edgealloc.SubcarrierCap`,
+        :class:`~edgealloc.SpectrumCap`, :class:`~edgealloc.KeepFloor`, ... Allocation, bound and status are those
+        of the problem with them. What no exact method takes, ``auto`` gives to a back end, as the message says.
     rel_gap
         Stop when ``(UB - LB) / |UB|`` is at most this.
     time_limit
@@ -109,13 +120,14 @@ def solve(
     Raises
     ------
     InputError
-        For a bad option, or an unknown method (the nearest known name is in the message).
+        For a bad option, constraints that do not fit, or an unknown method (the nearest known name is in the
+        message).
     EdgeallocError
-        When the method does not take the problem; the message says why and what to do.
+        When the method does not take the problem or a constraint; the message says why and what to do.
     """
     from edgealloc.solvers.base import Options
 
-    problem = as_problem(source)
+    problem = as_problem(source, constraints)
     options = Options(rel_gap, time_limit, seed, warm_start, callback, log)
     return choose(method, problem).run(problem, options)
 
@@ -124,6 +136,7 @@ def compare(
     source: Problem | Instance | str | Path,
     methods: Iterable[str | Solver] | str | None = None,
     *,
+    constraints: Iterable[Constraint] = (),
     rel_gap: float = 1e-4,
     time_limit: float | None = None,
     seed: int = 0,
@@ -135,7 +148,10 @@ def compare(
     source
         A problem, an instance, or the path of an instance file.
     methods
-        Names from :data:`METHODS` or functions; None for those that choose themselves and take the problem.
+        Names from :data:`METHODS` or functions; None for those that choose themselves and take the problem, or
+        where constraints leave none of them, for ``auto``.
+    constraints
+        As for :func:`solve`.
     rel_gap, time_limit, seed
         As for :func:`solve`, for each method anew; the limit in s.
 
@@ -151,8 +167,8 @@ def compare(
     """
     from edgealloc.solvers.base import Options
 
-    problem, options = as_problem(source), Options(rel_gap, time_limit, seed)
-    names: Iterable[str | Solver] = exact_names(problem) if methods is None else methods
+    problem, options = as_problem(source, constraints), Options(rel_gap, time_limit, seed)
+    names: Iterable[str | Solver] = (exact_names(problem) or ["auto"]) if methods is None else methods
     if isinstance(methods, str):
         names = [methods]
     return [choose(name, problem).run(problem, options) for name in names]

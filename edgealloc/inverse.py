@@ -220,7 +220,7 @@ def _one_block(instance: Instance, resource: Resource) -> float:
 
 
 def _scaled(problem: Problem, resource: Resource, factor: float) -> Problem:
-    return Problem(scaled(problem.instance, resource, factor), problem.underfit)
+    return Problem(scaled(problem.instance, resource, factor), problem.underfit, problem.constraints)
 
 
 def _reach(

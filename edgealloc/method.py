@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from edgealloc.data.outcome import Snapshot, Status
+from edgealloc.data.constraints import Constraint, KeepFloor
+from edgealloc.data.outcome import Diagnosis, Snapshot, Status
 from edgealloc.errors import EdgeallocError, InputError, MissingPackageError, RefusedError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
@@ -30,6 +31,10 @@ Solver = Callable[..., Result]
 
 # What arithmetic and its assumptions raise where they fail; what the machine or its packages lack raises on.
 _BREAKDOWNS = (ArithmeticError, ValueError, LookupError, AssertionError, EdgeallocError)
+
+
+def _no_row(problem: Problem, constraint: Constraint) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,11 @@ class Method:
         Up to how many devices a first solve runs as Python, sooner than compiled code is there.
     foreign
         Not one of ours: what it returns is judged.
+    rows
+        Whether it takes a constraint of a problem beside those that any method takes: floors of keep rates, which
+        are built into the instance. One that is not ours is given all of them, and judged by them.
+    remark
+        Why it was chosen, for the message of its result.
     """
 
     name: str
@@ -68,6 +78,20 @@ class Method:
     chosen: bool = True
     plain_devices: int = 0
     foreign: bool = False
+    rows: Callable[[Problem, Constraint], bool] = _no_row
+    remark: str = ""
+
+    def refused(self, problem: Problem) -> tuple[Constraint, ...]:
+        """The constraints of a problem that the method does not take."""
+        if self.foreign:
+            return ()
+        return tuple(
+            row for row in problem.constraints if not (isinstance(row, KeepFloor) or self.rows(problem, row))
+        )
+
+    def accepts(self, problem: Problem) -> bool:
+        """Whether it takes a problem with all of its constraints."""
+        return self.takes(problem) and not self.refused(problem)
 
     def run(self, problem: Problem, options: Options) -> Result:
         """Solve a problem, after compiling what that needs and this machine lacks.
@@ -84,10 +108,14 @@ class Method:
         MissingPackageError
             Without a package that the method needs.
         RefusedError
-            When the method does not take the problem.
+            When the method does not take the problem, or one of its constraints.
         """
         from edgealloc.solvers.compiling.clock import Clock
 
+        left = self.refused(problem)
+        if left:
+            listed = "; ".join(map(str, left))
+            raise RefusedError(f"method {self.name!r} does not take {listed}; use 'auto', or a back end that does")
         entry = self.entry
         if isinstance(entry, str):
             module, function = entry.split(":")
@@ -107,16 +135,19 @@ class Method:
         clock = Clock()
         try:
             with self._ready(problem):
-                result: Result = entry(problem, asked, *named)
+                result: Result = entry(problem.tightened, asked, *named)
                 if self.foreign:
-                    _judge(problem, result)
+                    _judge(problem.tightened, result)
+                if problem.constraints:
+                    result = _constrained(problem, result)
         except (InputError, MissingPackageError, RefusedError):
             raise
         except _BREAKDOWNS as error:
             if error in from_outside or (os.environ.get("EDGEALLOC_RAISE") and not self.foreign):
                 raise
             result = _broken_down(problem, self, options, error, clock.seconds)
-        return replace(result, compile_seconds=clock.compile_seconds)
+        message = "; ".join(text for text in (self.remark, result.message) if text)
+        return replace(result, compile_seconds=clock.compile_seconds, message=message)
 
     def _ready(self, problem: Problem) -> AbstractContextManager[None]:
         """In which kernels are compiled ahead, or run as Python in a small first solve of this process."""
@@ -166,6 +197,26 @@ def _judge(problem: Problem, result: Any) -> None:
         raise ValueError(f"its objective is {result.objective!r}, that of its allocation {use.objective!r}")
     if not result.lower_bound <= result.objective + 1e-9 * abs(result.objective):
         raise ValueError(f"its lower bound {result.lower_bound!r} is above its objective {result.objective!r}")
+
+
+def _constrained(problem: Problem, result: Result) -> Result:
+    """A result of a problem whose floors of keep rates were built into the instance, for the problem itself.
+
+    No certificate speaks of constraints, so what one is made of is dropped. Findings of infeasibility stand where
+    they hold without any constraint; else the constraints are what is named.
+    """
+    result = replace(result, problem=problem, free_objective=problem.free_objective, proof=None)
+    if result.status is not Status.INFEASIBLE:
+        return result
+    from edgealloc.solvers.exact import infeasible_alone
+
+    alone = infeasible_alone(problem.constrained(()))
+    if alone:
+        return replace(result, diagnosis=alone, message="\n".join(finding.message for finding in alone))
+    listed, first = "; ".join(map(str, problem.constraints)), result.message.splitlines()[:1]
+    message = ": ".join([f"no allocation meets the budgets and {listed}; relax one of them", *first])
+    count = float(len(problem.constraints))
+    return replace(result, diagnosis=(Diagnosis(None, "constraints", count, math.inf, message),), message=message)
 
 
 def _broken_down(problem: Problem, method: Method, options: Options, error: Exception, seconds: float) -> Result:

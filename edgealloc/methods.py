@@ -7,8 +7,17 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
+from edgealloc.data.constraints import (
+    Constraint,
+    EnergyCap,
+    ParticipationCap,
+    PowerCap,
+    SpectrumCap,
+    SubcarrierCap,
+)
 from edgealloc.errors import EdgeallocError, Fault, InputError, RefusedError, did_you_mean
 from edgealloc.formulation.problem import Problem
 from edgealloc.method import Method, Solver
@@ -25,6 +34,7 @@ __all__ = [
 ]
 
 GROUP = "edgealloc.methods"  # entry points of other packages
+_BACK_ENDS = {"highs": "highspy", "scip": "pyscipopt", "cvxpy": "cvxpy"}  # for constraints, proven bounds first
 
 
 def _any(problem: Problem) -> bool:
@@ -37,6 +47,30 @@ def _log_convex(problem: Problem) -> bool:
 
 def _closed_form(problem: Problem) -> bool:
     return problem.underfit.name in ("inverse-keep", "perturbation")
+
+
+def _per_device(problem: Problem, row: Constraint) -> bool:
+    """A number of sub-carriers of single devices."""
+    if problem.instance.access != "ofdma":
+        return False
+    return isinstance(row, SubcarrierCap) or (
+        isinstance(row, SpectrumCap) and len(row.members(problem.instance)) == 1
+    )
+
+
+def _linear(problem: Problem, row: Constraint) -> bool:
+    """A cap on bandwidths, sub-carriers or who takes part."""
+    return isinstance(row, SpectrumCap | SubcarrierCap | ParticipationCap)
+
+
+def _convex_caps(problem: Problem, row: Constraint) -> bool:
+    """A cap that is convex in logarithms."""
+    return isinstance(row, SpectrumCap | PowerCap | EnergyCap)
+
+
+def _caps(problem: Problem, row: Constraint) -> bool:
+    """Any cap, on power and energy where nobody may be left out."""
+    return _linear(problem, row) or problem.instance.exclusion_penalty is None
 
 
 # In the order in which ``auto`` tries them.
@@ -57,6 +91,7 @@ METHODS: dict[str, Method] = {
             _any,
             "any problem",
             "edgealloc.solvers.exact:solve_bnb",
+            rows=_per_device,
         ),
         Method(
             "cvxpy",
@@ -65,6 +100,7 @@ METHODS: dict[str, Method] = {
             "a log-convex problem",
             "edgealloc.solvers.backends.cvxpy_fdma:solve_cvxpy",
             chosen=False,
+            rows=_convex_caps,
         ),
         Method(
             "pyomo",
@@ -76,11 +112,12 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "highs",
-            "mixed-integer linear programs of proven lines, refined; takes linear side constraints",
+            "mixed-integer linear programs of proven lines, refined; takes caps on spectrum and participation",
             _any,
             "any problem",
             "edgealloc.solvers.backends.highs.solve:solve_highs",
             chosen=False,
+            rows=_linear,
         ),
         Method(
             "scip",
@@ -89,6 +126,7 @@ METHODS: dict[str, Method] = {
             "underfit inverse-keep or perturbation",
             "edgealloc.solvers.backends.scip_run:solve_scip",
             chosen=False,
+            rows=_caps,
         ),
         Method(
             "psca",
@@ -259,21 +297,46 @@ def choose(name: str | Solver, problem: Problem) -> Method:
         When the method does not take the problem.
     """
     if name == "auto":
-        for method in METHODS.values():
-            if method.chosen and method.takes(problem):
-                return method
-        why = "; ".join(problem.structure.reasons)
-        known = "; ".join(f"{m.name}: {m.needs}" for m in METHODS.values() if m.chosen)
-        raise RefusedError(f"no method takes this problem ({why}); there is {known}")
+        return _automatic(problem)
     method = find_method(name)
+    why = "; ".join(problem.structure.reasons)
     if not method.takes(problem):
-        why = "; ".join(problem.structure.reasons)
         raise RefusedError(
             f"method {method.name!r} takes {method.needs}; this problem is not that: {why}; use 'auto'"
         )
+    left = method.refused(problem)
+    if left:
+        others = [m.name for m in METHODS.values() if m.accepts(problem)]
+        known = f"these do: {', '.join(others)}" if others else "no method of edgealloc takes them all"
+        raise RefusedError(f"method {method.name!r} does not take {'; '.join(map(str, left))}; {known}")
     return method
 
 
+def _automatic(problem: Problem) -> Method:
+    """The first exact method that takes a problem; with constraints that none takes, the first back end that does.
+
+    Raises
+    ------
+    RefusedError
+        Where there is none.
+    """
+    ours = [method for method in METHODS.values() if method.chosen and method.takes(problem)]
+    for method in ours:
+        if method.accepts(problem):
+            return method
+    if not ours:
+        why = "; ".join(problem.structure.reasons)
+        known = "; ".join(f"{m.name}: {m.needs}" for m in METHODS.values() if m.chosen)
+        raise RefusedError(f"no method takes this problem ({why}); there is {known}")
+    left = "; ".join(map(str, ours[-1].refused(problem)))
+    for name, package in _BACK_ENDS.items():
+        if METHODS[name].accepts(problem) and find_spec(package) is not None:
+            return replace(METHODS[name], remark=f"solved by {name}, for {ours[-1].name!r} does not take {left}")
+    more = [f"{name} (edgealloc[{name}])" for name in _BACK_ENDS if METHODS[name].accepts(problem)]
+    known = f"these do, once installed: {', '.join(more)}" if more else "no back end takes them all either"
+    raise RefusedError(f"no exact method takes {left}; {known}")
+
+
 def exact_names(problem: Problem) -> list[str]:
-    """The methods that choose themselves and take the problem, in the order of ``METHODS``."""
-    return [method.name for method in METHODS.values() if method.chosen and method.takes(problem)]
+    """The methods that choose themselves and take the problem and its constraints, in the order of ``METHODS``."""
+    return [method.name for method in METHODS.values() if method.chosen and method.accepts(problem)]

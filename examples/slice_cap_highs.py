@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgealloc import Problem
-from edgealloc.formulation.spectrum_rows import slice_cap
+import edgealloc
 from edgealloc.scenario import CellOptions, make_cell
-from edgealloc.solvers.backends.highs.solve import solve_highs
 
 SLICE = [0, 1, 2]
 
@@ -19,10 +17,11 @@ def main() -> None:
     """Cap a slice of three devices at ever less spectrum."""
     cell = make_cell(CellOptions(devices=8), np.random.default_rng(1)).instance
     levels = np.array([0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0])
-    problem = Problem(cell.with_changes(keep_levels=(levels,) * cell.num_devices))
+    stepped = cell.with_changes(keep_levels=(levels,) * cell.num_devices)
     print("cap [% of band]   least bound   proven within   slice holds [%]")
     for share in (1.0, 0.3, 0.2, 0.1):
-        result = solve_highs(problem, constraints=[slice_cap(cell, SLICE, share * cell.bandwidth_hz)])
+        cap = edgealloc.SpectrumCap(share * cell.bandwidth_hz, SLICE, "slice")
+        result = edgealloc.solve(stepped, "highs", constraints=[cap])
         if result.allocation is None or result.allocation.bandwidth_hz is None:
             print(f"{100 * share:15.0f}   {result.status.value}")
             continue

@@ -48,6 +48,12 @@ def test_the_way_from_own_files_to_a_proof_and_figures_is_short() -> None:
     assert sum(bool(line.strip()) for line in way.splitlines()) <= 12
 
 
+@pytest.mark.parametrize(("sign", "most"), [("SubcarrierCap(4)", 3), ("own_suite(", 6)])
+def test_the_ways_to_a_cap_and_to_a_bench_of_ones_own_are_short(sign: str, most: int) -> None:
+    (way,) = [block for block in _python(ROOT / "docs" / "constraints.md") if sign in block]
+    assert sum(bool(line.strip()) for line in way.splitlines()) <= most
+
+
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_links_lead_to_files(page: Path) -> None:
     targets = [target for target, _ in _LINK.findall(page.read_text()) if "://" not in target]

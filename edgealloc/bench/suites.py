@@ -36,6 +36,8 @@ class Case:
         Further fields of the instance, as :meth:`~edgealloc.data.instance.Instance.with_changes` takes them.
     x, x_label
         Where the case stands on the axis of a sweep.
+    given
+        An instance that is there already, in place of one to draw.
     """
 
     name: str
@@ -45,9 +47,12 @@ class Case:
     changes: dict[str, Any] = field(default_factory=dict)
     x: float = float("nan")
     x_label: str = ""
+    given: Instance | None = None
 
     def instance(self) -> Instance:
-        """Draw the instance; the same case gives the same bits."""
+        """The instance, drawn where it is not there already; the same case gives the same bits."""
+        if self.given is not None:
+            return self.given
         drawn = make_cell(CellOptions(**self.options), np.random.default_rng(self.seed)).instance
         scaled = {key: getattr(drawn, key) * factor for key, factor in self.factors.items()}
         return drawn.with_changes(name=self.name, **scaled, **self.changes)

@@ -16,7 +16,7 @@ import math
 import os
 import platform
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -27,7 +27,7 @@ import numpy as np
 
 from edgealloc.bench.seal import read_row, write_row
 from edgealloc.bench.suites import Case, Suite
-from edgealloc.errors import EdgeallocError, needs, printable
+from edgealloc.errors import EdgeallocError, RefusedError, needs, printable
 from edgealloc.files.disk import make_folder, write_file
 from edgealloc.files.instance import instance_hash
 from edgealloc.files.lock import sole_writer
@@ -82,13 +82,25 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """Name of the row's file: the case, the method, and a digest of all that the row depends on."""
-        code = foreign_code(self.method)
-        data = asdict(self) | ({"code": code} if code else {})
-        text = json.dumps(data, sort_keys=True, default=_plain)
+        """Name of the row's file: the case, the method, and a digest of all that the row depends on.
+
+        A given instance counts by what it is, whatever it is called.
+        """
+        code, given = foreign_code(self.method), self.case.given
+        data = asdict(replace(self, case=replace(self.case, given=None)))
+        del data["case"]["given"]
+        name = self.case.name
+        if given is not None:
+            data |= {"suite": "", "case": instance_hash(given)}
+            name = data["case"][:16]
+        text = json.dumps(data | ({"code": code} if code else {}), sort_keys=True, default=_plain)
         digest = hashlib.sha256(f"{version('edgealloc')} {text}".encode()).hexdigest()[:16]
         method = self.method.replace(":", "_").replace("+", "plus")
-        return f"{self.case.name}.{method}.{digest}.json"
+        return f"{name}.{method}.{digest}.json"
+
+    def named(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A row under the names of this cell: another may have the same instance."""
+        return row | {"suite": self.suite, "case": self.case.name}
 
 
 def _plain(value: Any) -> Any:
@@ -163,7 +175,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
         }
     except EdgeallocError as error:  # the method does not take the case, or failed with a reason
         row |= {
-            "status": "error",
+            "status": "refused" if isinstance(error, RefusedError) else "error",
             "verified": False,
             "message": f"{type(error).__name__}: {error}".splitlines()[0],
         }
@@ -188,7 +200,7 @@ def _incumbents(result: Result) -> list[tuple[float, float]]:
 
 def run_suite(
     suite: Suite,
-    folder: Path,
+    folder: str | Path,
     methods: tuple[str, ...] = (),
     options: BenchOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -219,7 +231,7 @@ def run_suite(
     methods = methods or suite.methods
     _known(methods)
     cells = cells_of(suite, methods, options)
-    store = folder / "cells"
+    store = Path(folder) / "cells"
     with sole_writer(store):
         there = [cell.key for cell in cells if (store / cell.key).exists()]
         known = {key: row for key in there if (row := read_row(store / key)) is not None}
@@ -230,12 +242,13 @@ def run_suite(
             )  # fmt: skip
         if progress is not None:
             progress(len(known), len(cells))
-        for cell, row in _rows([cell for cell in cells if cell.key not in known], options):
+        left = {cell.key: cell for cell in cells if cell.key not in known}  # two may have the same instance
+        for cell, row in _rows(list(left.values()), options):
             write_row(row, store / cell.key)
             known[cell.key] = row
             if progress is not None:
                 progress(len(known), len(cells))
-    return frame_of([known[cell.key] for cell in cells])
+    return frame_of([cell.named(known[cell.key]) for cell in cells])
 
 
 def _rows(cells: list[Cell], options: BenchOptions) -> Iterator[tuple[Cell, dict[str, Any]]]:
@@ -266,6 +279,7 @@ def _pair(cell: Cell, theirs: tuple[Method, ...] = ()) -> tuple[Cell, dict[str, 
 def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Rows as a frame with gaps: against the case's best proven bound, whichever method proved it.
 
+    ``own_gap`` is that to the bound that the method proved itself, nan where it proved none.
     A case is ``ample`` where its best objective is within the gap asked for of G_free: scarcity then costs less
     than the bounds can tell, and an excess gap, 0 / 0, is left out (nan); ``gap``, relative to G, stands.
     ``seconds_to_psca`` is when a method had an allocation as good as that of ``psca``, ``seconds_to_1_percent``
@@ -286,6 +300,10 @@ def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
     known = feasible & frame["best_bound"].notna()
     free = frame["free_objective"]
     frame["ample"] = frame["best_objective"] - free <= frame["rel_gap_asked"] * free.abs()
+    frame["own_gap"] = [
+        relative_gap(value, own) if ok and own == own else math.nan
+        for ok, value, own in zip(feasible, frame["objective"], frame["lower_bound"], strict=True)
+    ]
     gaps, excess = [], []
     columns = (frame[c] for c in ("ample", "objective", "best_bound", "free_objective"))
     for ok, ample, value, proven, least in zip(known, *columns, strict=True):

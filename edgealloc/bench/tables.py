@@ -16,7 +16,7 @@ from edgealloc.report.tables import markdown_cell
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["summary", "time_table", "to_latex", "to_markdown"]
+__all__ = ["case_table", "summary", "time_table", "to_latex", "to_markdown"]
 
 LABELS = {"auto": "proven optimum", "psca": "P-SCA", "psca+": "P-SCA+"}
 LOCAL = ("psca", "psca+")
@@ -61,6 +61,27 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(rows)
+
+
+def case_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per case and method: how it ended, the gap to its own bound and to the best of any, and why not.
+
+    Gaps are relative to G; seconds are without compiling.
+    """
+    import pandas as pd
+
+    message = frame["message"] if "message" in frame else pd.Series([""] * len(frame), index=frame.index)
+    without = ~frame["status"].isin(["optimal", "locally_solved", "feasible"])
+    return pd.DataFrame({
+        "case": frame["case"],
+        "method": frame["method"],
+        "status": frame["status"],
+        "G": frame["objective"],
+        "own gap": frame["own_gap"],
+        "gap to best bound": frame["gap"],
+        "seconds": frame["seconds"],
+        "why": message.where(without, "").fillna(""),
+    })  # fmt: skip
 
 
 def time_table(frame: pd.DataFrame, exact: str = "auto") -> pd.DataFrame:

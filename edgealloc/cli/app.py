@@ -17,7 +17,7 @@ import click
 from edgealloc.cli.bench import bench_command
 from edgealloc.cli.calibrate import calibrate_command
 from edgealloc.cli.least import least_command
-from edgealloc.cli.new import new_command
+from edgealloc.cli.new import export_command, new_command
 from edgealloc.cli.shared import EXIT_BAD_INPUT, console, makeable, out_folder, plain_warnings, say
 from edgealloc.cli.simulate import simulate_command
 from edgealloc.cli.solve import compare_command, solve_command
@@ -108,6 +108,7 @@ def main() -> None:
 
 for command in (
     new_command,
+    export_command,
     solve_command,
     verify_command,
     compare_command,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,14 @@ import click
 from edgealloc.cli.shared import makeable, out_folder, refuse_overwriting, say
 
 if TYPE_CHECKING:
+    from edgealloc.bench.suites import Suite
     from edgealloc.bench.sweep import BenchOptions
 
 __all__ = ["bench_command"]
 
 
-@click.command("bench", short_help="run a suite of cells with many methods")
-@click.argument("suite", required=False)
+@click.command("bench", short_help="run a suite of cells, or your own instances, with many methods")
+@click.argument("targets", nargs=-1, metavar="[SUITE | FOLDER | FILES]")
 @click.option("--methods", help="names, separated by commas; those of the suite when not given")
 @click.option(
     "--out",
@@ -46,7 +48,7 @@ __all__ = ["bench_command"]
 )
 @click.option("--figures/--no-figures", default=True, show_default=True)
 def bench_command(
-    suite: str | None,
+    targets: tuple[str, ...],
     methods: str | None,
     out: Path,
     jobs: int,
@@ -62,6 +64,8 @@ def bench_command(
 ) -> None:
     """Run a suite and write its frame, tables and figures; lists the suites when none is named.
 
+    In place of a suite's name, folders and files: every instance in them is a case.
+
     Each finished cell is on disk: run the same command again to continue a sweep that was stopped. Cells that were
     changed there, or come from another user, are solved anew.
     """
@@ -69,17 +73,17 @@ def bench_command(
     from edgealloc.bench.reproduction import differences, read_frame
     from edgealloc.bench.suites import SUITES
     from edgealloc.bench.sweep import BenchOptions, save_frame
-    from edgealloc.bench.tables import LOCAL, summary, time_table, to_latex, to_markdown
+    from edgealloc.bench.tables import LOCAL, case_table, summary, time_table, to_latex, to_markdown
     from edgealloc.errors import Fault, InputError
     from edgealloc.files.disk import make_folder, write_file
 
-    if suite is None:
+    if not targets:
         for name, build in SUITES.items():
             listed = build()
             say(f"{name:14} {len(listed.cases):4} cases  {listed.summary}; {', '.join(listed.methods)}")
         return
-    if suite not in SUITES:
-        raise InputError("bench", [Fault("bench", "suite", repr(suite), ", ".join(SUITES))])
+    chosen = _chosen(targets)
+    suite = chosen.name
     folder, committed = out / suite, None
     if results is not None and results.resolve() == folder.resolve():
         raise InputError(
@@ -93,8 +97,10 @@ def bench_command(
     if scheduler is not None:
         backend = _connect(scheduler, jobs)
     options = BenchOptions(jobs, backend, rel_gap, time_limit, seed)
-    frame = _run(suite, names, folder, options, limit)
+    frame = _run(chosen, names, folder, options, limit)
     tables = {suite: summary(frame)}
+    if chosen.cases[0].given is not None:
+        tables[f"{suite}-cases"] = case_table(frame)
     if suite == "size" and {"auto", *LOCAL} <= set(frame["method"]):
         tables[f"{suite}-times"] = time_table(frame)
     paths = save_frame(frame, folder, suite)
@@ -125,22 +131,40 @@ def bench_command(
     sys.exit(1 if len(unverified) or changes else 0)
 
 
-def _run(suite: str, methods: tuple[str, ...], folder: Path, options: BenchOptions, limit: int | None):  # type: ignore[no-untyped-def]
-    from dataclasses import replace
+def _chosen(targets: tuple[str, ...]) -> Suite:
+    """The suite of a name, or of one's own files and folders.
 
+    Raises
+    ------
+    InputError
+        For neither a suite nor a path that is there.
+    """
+    from edgealloc.bench.own import own_suite
+    from edgealloc.bench.suites import SUITES
+    from edgealloc.errors import Fault, InputError
+
+    if len(targets) == 1 and targets[0] in SUITES:
+        return SUITES[targets[0]]()
+    absent = [target for target in targets if not Path(target).exists()]
+    if absent:
+        allowed = f"a file, a folder, or one of {', '.join(SUITES)}"
+        raise InputError("bench", [Fault("bench", "suite", repr(target), allowed) for target in absent])
+    suite = own_suite(targets)
+    return replace(suite, name=f"own-{suite.name}") if suite.name in SUITES else suite
+
+
+def _run(chosen: Suite, methods: tuple[str, ...], folder: Path, options: BenchOptions, limit: int | None):  # type: ignore[no-untyped-def]
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from edgealloc.bench.suites import SUITES
     from edgealloc.bench.sweep import run_suite
 
-    chosen = SUITES[suite]()
     if limit is not None:
         chosen = replace(chosen, cases=chosen.cases[:limit])
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)  # in a file or a pipe the bar would leave blank lines
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(suite, total=None)
+        task = bar.add_task(chosen.name, total=None)
         return run_suite(
             chosen, folder, methods, options, lambda done, total: bar.update(task, completed=done, total=total)
         )

@@ -1,4 +1,4 @@
-"""``edgealloc new``: a random, realistic instance, or one from tables of one's own."""
+"""``edgealloc new``: an instance, drawn or from tables of one's own; ``edgealloc export``: one as a model file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ import click
 from click.core import ParameterSource
 
 from edgealloc.cli.options import LazyOptions, options_of
-from edgealloc.cli.shared import out_path, refuse_overwriting, say, seed_option, writable
+from edgealloc.cli.shared import (
+    case_argument,
+    constraints_of,
+    constraints_option,
+    out_path,
+    refuse_overwriting,
+    say,
+    seed_option,
+    writable,
+)
 
 if TYPE_CHECKING:
     from edgealloc.data.instance import Instance
@@ -137,3 +146,22 @@ def _number_or_text(value: str) -> float | str:
         return float(value)
     except ValueError:
         return value
+
+
+@click.command("export", short_help="write an instance as a model file for other solvers")
+@case_argument
+@click.option("--to", type=click.Choice(["nl", "gms", "mps", "lp", "cbf"]), help="by the file's ending, if absent")
+@click.option("--out", type=out_path, callback=writable, required=True, help="write the model to this file")
+@constraints_option
+@click.option("--rel-gap", type=float, default=1e-3, show_default=True, help="of the program in mps and lp")
+def export_command(case: Path, to: str | None, out: Path, constraints: Path | None, rel_gap: float) -> None:
+    """Write the model that a back end solves: nl and gms by Pyomo, mps and lp by HiGHS.
+
+    mps and lp hold a program of proven lines whose optimum is that of the instance within --rel-gap.
+    """
+    from edgealloc.api import as_problem
+    from edgealloc.export import export
+
+    refuse_overwriting({"CASE": case, "--constraints": constraints}, [("--out", out)])
+    problem = as_problem(case, constraints_of(constraints))
+    say(f"written       {export(problem, out, to or '', rel_gap)}")

@@ -17,11 +17,15 @@ from edgealloc.errors import Fault, InputError, PlausibilityWarning, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from edgealloc.data.constraints import Constraint
+
 __all__ = [
     "EXIT_BAD_INPUT",
     "EXIT_INVALID",
     "case_argument",
     "console",
+    "constraints_of",
+    "constraints_option",
     "json_option",
     "makeable",
     "out_folder",
@@ -48,6 +52,28 @@ rel_gap_option = click.option(
 time_limit_option = click.option("--time-limit", type=float, help="wall-clock limit in s; the incumbent is kept")
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="seed of all random draws")
 json_option = click.option("--json", "as_json", is_flag=True, help="print JSON instead of tables")
+
+
+constraints_option = click.option(
+    "--constraints",
+    type=click.Path(path_type=Path),
+    help="constraints of your own, an edgealloc-constraints/1 file",
+)
+
+
+def constraints_of(path: Path | None) -> tuple[Constraint, ...]:
+    """The constraints of a file; none without one.
+
+    Raises
+    ------
+    InputError
+        Lists every fault of the file's structure.
+    """
+    if path is None:
+        return ()
+    from edgealloc.files.constraints import load_constraints
+
+    return load_constraints(path)
 
 
 def writable(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:

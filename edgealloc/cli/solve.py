@@ -12,6 +12,8 @@ import click
 from edgealloc.cli.shared import (
     case_argument,
     console,
+    constraints_of,
+    constraints_option,
     json_option,
     makeable,
     out_folder,
@@ -23,7 +25,7 @@ from edgealloc.cli.shared import (
     time_limit_option,
     writable,
 )
-from edgealloc.errors import EdgeallocError, Fault, InputError, needs
+from edgealloc.errors import EdgeallocError, Fault, InputError, RefusedError, needs
 
 if TYPE_CHECKING:
     from edgealloc.formulation.result import Result
@@ -55,6 +57,7 @@ EXIT_CODES = {
     callback=makeable,
     help="write pictures into this folder",
 )
+@constraints_option
 @click.option("--positions", type=click.Path(path_type=Path), help="positions from `new`, for the map of the cell")
 @click.option("--log", is_flag=True, help="one line per iteration on standard error")
 @json_option
@@ -65,6 +68,7 @@ def solve_command(
     time_limit: float | None,
     seed: int,
     warm_start: Path | None,
+    constraints: Path | None,
     out: Path | None,
     certificate: Path | None,
     plot: Path | None,
@@ -86,12 +90,12 @@ def solve_command(
         raise click.UsageError("--positions is for the map that --plot draws; give --plot too")
     pictures = [] if plot is None else [("--plot", plot / f"{name}.png") for name in PICTURES]
     refuse_overwriting(
-        {"CASE": case, "--warm-start": warm_start, "--positions": positions},
+        {"CASE": case, "--warm-start": warm_start, "--positions": positions, "--constraints": constraints},
         [("--out", out), ("--certificate", certificate), *pictures],
     )
     if plot is not None:
         needs("matplotlib", "plot", "--plot")
-    instance = load(case)
+    instance, rows = load(case), constraints_of(constraints)
     place = () if positions is None else _read_positions(positions)
     start = None
     if warm_start is not None:
@@ -106,6 +110,7 @@ def solve_command(
         result = solve(
             instance,
             method,
+            constraints=rows,
             rel_gap=rel_gap,
             time_limit=time_limit,
             seed=seed,
@@ -158,30 +163,61 @@ def _read_positions(path: Path) -> tuple[Any, Any]:
     return data["position_m"], data["line_of_sight"]
 
 
-@click.command("compare", short_help="solve one instance by several methods")
-@case_argument
+@click.command("compare", short_help="solve instances by several methods")
+@click.argument("cases", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CASE...")
 @click.option("--methods", help="names, separated by commas; all that take the instance when not given")
+@constraints_option
 @rel_gap_option
 @time_limit_option
 @seed_option
 @json_option
 def compare_command(
-    case: Path, methods: str | None, rel_gap: float, time_limit: float | None, seed: int, as_json: bool
+    cases: tuple[Path, ...],
+    methods: str | None,
+    constraints: Path | None,
+    rel_gap: float,
+    time_limit: float | None,
+    seed: int,
+    as_json: bool,
 ) -> None:
-    """Solve one instance by several methods and list them, best bound first."""
+    """Solve instances by several methods and list these, best bound first; a table for each instance.
+
+    A method that does not take an instance is listed below the table with its reason.
+    """
     from edgealloc.api import compare, load
     from edgealloc.files.solution import dict_from_solution
     from edgealloc.report.progress import Progress
     from edgealloc.report.tables import comparison_table
 
     names = None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
-    instance = load(case)
-    with Progress(f"{instance.name}: {methods or 'every method'}", shown=not as_json):
-        results = compare(instance, names, rel_gap=rel_gap, time_limit=time_limit, seed=seed)
+    rows, told, codes = constraints_of(constraints), list[dict[str, Any]](), list[int]()
+    for instance in [load(case) for case in cases]:
+        results: list[Result] = []
+        refused: list[tuple[str, RefusedError]] = []
+        with Progress(f"{instance.name}: {methods or 'every method'}", shown=not as_json):
+            for name in names if names is not None else (None,):
+                some = None if name is None else [name]
+                try:
+                    results += compare(
+                        instance, some, constraints=rows, rel_gap=rel_gap, time_limit=time_limit, seed=seed
+                    )
+                except RefusedError as error:
+                    refused.append((name or "auto", error))
+        if refused and not results and len(cases) == 1:
+            raise refused[0][1]
+        if not as_json:
+            if results:
+                console().print(comparison_table(results))
+            for told_by, why in refused:
+                say(f"{told_by}: refused: {why}")
+        for result in results:
+            told.append({k: v for k, v in dict_from_solution(result.solution()).items() if k != "devices"})
+        told += [
+            {"instance": instance.name, "method": told_by, "status": "refused", "message": str(why)}
+            for told_by, why in refused
+        ]
+        # the most successful method decides: an instance is infeasible only if no method found an allocation
+        codes.append(min((EXIT_CODES[result.status.value] for result in results), default=2 if refused else 0))
     if as_json:
-        rows = [dict_from_solution(result.solution()) for result in results]
-        say(json.dumps([{k: v for k, v in row.items() if k != "devices"} for row in rows], indent=1))
-    else:
-        console().print(comparison_table(results))
-    # the most successful method decides: an instance is infeasible only if no method found an allocation
-    sys.exit(min((EXIT_CODES[result.status.value] for result in results), default=0))
+        say(json.dumps(told, indent=1))
+    sys.exit(max(codes))

@@ -10,23 +10,34 @@ from typing import Any
 
 import click
 
-from edgealloc.cli.shared import EXIT_INVALID, case_argument, json_option, say
+from edgealloc.cli.shared import EXIT_INVALID, case_argument, constraints_of, constraints_option, json_option, say
 
 
 @click.command("verify", short_help="check a solution file against its instance, with no solver")
 @case_argument
 @click.argument("solution", type=click.Path(path_type=Path))
 @click.option("--certificate", type=click.Path(path_type=Path), help="proof of the lower bound, from `solve`")
+@constraints_option
 @click.option("--rel-gap", type=float, default=1e-4, show_default=True, help="largest gap that `optimal` may have")
 @click.option("--max-mb", type=float, default=64.0, show_default=True, help="refuse files that are larger")
 @json_option
 def verify_command(
-    case: Path, solution: Path, certificate: Path | None, rel_gap: float, max_mb: float, as_json: bool
+    case: Path,
+    solution: Path,
+    certificate: Path | None,
+    constraints: Path | None,
+    rel_gap: float,
+    max_mb: float,
+    as_json: bool,
 ) -> None:
-    """Recompute everything from the files alone; exit status 1 and a list when anything is broken."""
+    """Recompute everything from the files alone; exit status 1 and a list when anything is broken.
+
+    Constraints that the solution states are checked with those of --constraints.
+    """
     from edgealloc.verify.solution import verify_files
 
-    report = verify_files(case, solution, certificate, rel_gap=rel_gap, max_mb=max_mb)
+    rows = constraints_of(constraints)
+    report = verify_files(case, solution, certificate, constraints=rows, rel_gap=rel_gap, max_mb=max_mb)
     if as_json:
         from dataclasses import asdict
 
@@ -40,9 +51,9 @@ def verify_command(
 
 
 @click.command("schema", short_help="print the JSON Schema of a file format")
-@click.argument("kind", type=click.Choice(["instance", "solution"]))
+@click.argument("kind", type=click.Choice(["instance", "solution", "constraints"]))
 def schema_command(kind: Any) -> None:
-    """Print the JSON Schema of instance or solution files."""
+    """Print the JSON Schema of instance, solution or constraint files."""
     from edgealloc.files.schema import json_schema
 
     say(json.dumps(json_schema(kind), indent=1))

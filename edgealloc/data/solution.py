@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
+from edgealloc.data.constraints import Constraint
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Diagnosis, Status
 from edgealloc.errors import Fault, InputError
@@ -37,6 +38,8 @@ class Solution:
         Claimed lower bound of the optimum and the gaps to it; None for "none" and "infinite".
     diagnosis
         Why the instance is infeasible; empty otherwise.
+    constraints
+        The user's own, which the claims are about beside the instance.
     device_names
         Names in the order of the file; empty without an allocation, as are all columns below.
     keep, dropout, freq_hz, rate_bps, latency_s, energy_j
@@ -64,6 +67,7 @@ class Solution:
     seconds: float
     message: str
     diagnosis: tuple[Diagnosis, ...]
+    constraints: tuple[Constraint, ...] = ()
     device_names: tuple[str, ...] = ()
     keep: FloatArray = field(default_factory=_no_numbers)
     dropout: FloatArray = field(default_factory=_no_numbers)

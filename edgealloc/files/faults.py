@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from pydantic import ValidationError
 from typing_extensions import is_typeddict  # pydantic needs this one before Python 3.12
 
 from edgealloc.data.spec import device_fields
 from edgealloc.errors import Fault, InputError, did_you_mean
-from edgealloc.files.schema import FORMATS, MANY, ONE, FileKind, InstanceFile, SolutionFile, adapter
+from edgealloc.files.schema import FORMATS, MANY, ONE, TYPES, FileKind, adapter
 
 __all__ = ["require_format", "structural_faults"]
 
@@ -88,11 +88,13 @@ def _nearest(kind: FileKind, path: tuple[str | int, ...]) -> str:
 
 
 def _keys_at(kind: FileKind, path: tuple[str | int, ...]) -> list[str]:
-    node: Any = InstanceFile if kind == "instance" else SolutionFile
+    nodes: list[Any] = [TYPES[kind]]
     for part in path:
-        if isinstance(part, str):
-            node = next(_typed_dicts(get_type_hints(node)[part]))
-    return list(get_type_hints(node))
+        if isinstance(part, str) and part in get_type_hints(nodes[0]):
+            nodes = list(_typed_dicts(get_type_hints(nodes[0])[part]))
+        elif isinstance(part, str):  # which of several forms it is, by its `kind`
+            nodes = [node for node in nodes if part in get_args(get_type_hints(node).get("kind"))]
+    return list(get_type_hints(nodes[0]))
 
 
 def _typed_dicts(hint: Any) -> Iterator[Any]:

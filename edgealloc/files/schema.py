@@ -14,14 +14,15 @@ from typing import Annotated, Any, Final, Literal, NotRequired, get_args
 from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, with_config
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
-__all__ = ["InstanceFile", "SolutionFile", "json_schema"]
+__all__ = ["ConstraintFile", "InstanceFile", "SolutionFile", "json_schema"]
 
-FileKind = Literal["instance", "solution"]
+FileKind = Literal["instance", "solution", "constraints"]
 
 
 FORMATS: Final[Mapping[FileKind, str]] = {
     "instance": "edgealloc-instance/1",
     "solution": "edgealloc-solution/1",
+    "constraints": "edgealloc-constraints/1",
 }
 
 
@@ -172,6 +173,81 @@ class SolutionDeviceFile(TypedDict):
     energy_j: Annotated[NonNegative, Field(description="energy of the round, J")]
 
 
+class _ConstraintFile(TypedDict):
+    """What constraints have in common."""
+
+    name: NotRequired[Annotated[str, Field(description="shown where it is reported")]]
+    devices: NotRequired[Annotated[list[Text], Field(min_length=1, description="by name; absent: all")]]
+
+
+class _CapFile(_ConstraintFile):
+    """A cap of a sum over devices."""
+
+    coefficients: NotRequired[Annotated[list[NonNegative], Field(description="of the devices listed; absent: 1")]]
+
+
+@with_config(_CLOSED)
+class SpectrumCapFile(_CapFile):
+    """At most so much spectrum for a group."""
+
+    kind: Literal["spectrum"]
+    limit_hz: Annotated[NonNegative, Field(description="Hz")]
+
+
+@with_config(_CLOSED)
+class PowerCapFile(_CapFile):
+    """At most so much transmit power for a group."""
+
+    kind: Literal["power"]
+    limit_w: Annotated[NonNegative, Field(description="W")]
+
+
+@with_config(_CLOSED)
+class EnergyCapFile(_CapFile):
+    """At most so much energy for a group."""
+
+    kind: Literal["energy"]
+    limit_j: Annotated[NonNegative, Field(description="J")]
+
+
+@with_config(_CLOSED)
+class ParticipationCapFile(_CapFile):
+    """At most so many devices of a group take part."""
+
+    kind: Literal["participation"]
+    limit_devices: Annotated[NonNegative, Field(description="how many")]
+
+
+@with_config(_CLOSED)
+class SubcarrierCapFile(_ConstraintFile):
+    """At most so many sub-carriers for each device."""
+
+    kind: Literal["subcarriers"]
+    limit_subcarriers: Annotated[int, Field(ge=0, description="how many")]
+
+
+@with_config(_CLOSED)
+class KeepFloorFile(_ConstraintFile):
+    """At least this keep rate for each device that takes part."""
+
+    kind: Literal["keep"]
+    keep_min: Annotated[Share, Field(description="least keep rate")]
+
+
+ConstraintFile = Annotated[
+    SpectrumCapFile | PowerCapFile | EnergyCapFile | ParticipationCapFile | SubcarrierCapFile | KeepFloorFile,
+    Discriminator("kind"),
+]
+
+
+@with_config(_CLOSED)
+class ConstraintsFile(TypedDict):
+    """Constraints of the user's own, beside an instance."""
+
+    format: Literal["edgealloc-constraints/1"]
+    constraints: list[ConstraintFile]
+
+
 @with_config(_CLOSED)
 class SolutionFile(TypedDict):
     """A solution. ``devices`` is empty when there is no allocation."""
@@ -188,12 +264,22 @@ class SolutionFile(TypedDict):
     seconds: Annotated[NonNegative, Field(description="wall-clock time, s")]
     diagnosis: NotRequired[list[DiagnosisFile]]
     message: NotRequired[str]
+    constraints: NotRequired[
+        Annotated[list[ConstraintFile], Field(description="which the claims are about beside the instance")]
+    ]
     devices: list[SolutionDeviceFile]
+
+
+TYPES: Final[Mapping[FileKind, Any]] = {
+    "instance": InstanceFile,
+    "solution": SolutionFile,
+    "constraints": ConstraintsFile,
+}
 
 
 @cache
 def adapter(kind: FileKind) -> TypeAdapter[Any]:
-    return TypeAdapter(InstanceFile if kind == "instance" else SolutionFile)
+    return TypeAdapter(TYPES[kind])
 
 
 # What types alone cannot say: keys that stand only where the access scheme needs them.

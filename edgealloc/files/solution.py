@@ -15,6 +15,7 @@ import numpy as np
 from edgealloc.data.outcome import Diagnosis, Status
 from edgealloc.data.solution import Solution, finite_or_none
 from edgealloc.errors import InputError
+from edgealloc.files.constraints import constraints_from_list, list_from_constraints
 from edgealloc.files.disk import read_json, write_json
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def solution_from_dict(data: Mapping[str, Any], *, subject: str = "solution") ->
         seconds=float(data["seconds"]),
         message=data.get("message", ""),
         diagnosis=diagnosis,
+        constraints=constraints_from_list(data.get("constraints", ())),
         **claims,
         **_columns(tuple(data["devices"])),
     )
@@ -114,6 +116,8 @@ def dict_from_solution(solution: Solution) -> SolutionFile:
         ]
     if solution.message:
         data["message"] = solution.message
+    if solution.constraints:
+        data["constraints"] = list_from_constraints(solution.constraints)
     return data
 
 

@@ -7,14 +7,16 @@ its structure. It knows no solver.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from edgealloc.data.allocation import Allocation
+from edgealloc.data.constraints import Constraint, KeepFloor, fitted
 from edgealloc.data.instance import Instance
 from edgealloc.formulation import evaluation
 from edgealloc.formulation.bound import StabilityTerm, UnderfitTerm
+from edgealloc.formulation.constrained import broken, raised
 from edgealloc.formulation.evaluation import Evaluation, Violation
 from edgealloc.formulation.free import free_minimum
 from edgealloc.formulation.objective import Objective
@@ -59,11 +61,15 @@ class Problem:
     underfit
         Replaces the underfitting term of the instance: a function u(s) of an array of keep rates, smooth and not
         increasing on [min keep_min, max keep_max], or a full :class:`~edgealloc.formulation.bound.UnderfitTerm`.
+    constraints
+        Constraints of your own (:mod:`edgealloc.data.constraints`): allocations that break one are not feasible.
 
     Attributes
     ----------
     instance
         The instance.
+    constraints
+        The constraints, with devices by name.
     objective
         The bound G: ``problem.objective(keep, selected, option)``, see
         :class:`~edgealloc.formulation.objective.Objective`.
@@ -71,13 +77,18 @@ class Problem:
     Raises
     ------
     InputError
-        When ``underfit`` is not finite, negative or increases somewhere on a fine grid of keep rates.
+        When ``underfit`` is not finite, negative or increases somewhere on a fine grid of keep rates; for
+        constraints that do not fit the instance.
     """
 
     def __init__(
-        self, instance: Instance, underfit: Callable[[FloatArray], FloatArray] | UnderfitTerm | None = None
+        self,
+        instance: Instance,
+        underfit: Callable[[FloatArray], FloatArray] | UnderfitTerm | None = None,
+        constraints: Iterable[Constraint] = (),
     ) -> None:
         self.instance = instance
+        self.constraints = fitted(constraints, instance)
         self.objective = Objective.of(instance, underfit)
 
     @property
@@ -94,6 +105,29 @@ class Problem:
     def pooled(self) -> bool:
         """Whether one stability term covers the pooled data (``pooling: global``)."""
         return self.objective.pooled
+
+    def constrained(self, constraints: Iterable[Constraint]) -> Problem:
+        """The same problem with other constraints in place of its own.
+
+        Parameters
+        ----------
+        constraints
+            All of them; none for the instance alone.
+
+        Returns
+        -------
+        Problem
+            With the instance and the underfitting term of this one.
+        """
+        return Problem(self.instance, self.underfit, constraints)
+
+    @cached_property
+    def tightened(self) -> Problem:
+        """The problem with floors of keep rates built into its instance; itself where it has none."""
+        rest = tuple(row for row in self.constraints if not isinstance(row, KeepFloor))
+        if len(rest) == len(self.constraints):
+            return self
+        return Problem(raised(self.instance, self.constraints), self.underfit, rest)
 
     @cached_property
     def structure(self) -> Structure:
@@ -148,7 +182,7 @@ class Problem:
         return max(abs(self.free_objective), 1e-12 * worst) or 1.0
 
     def evaluate(self, allocation: Allocation) -> Evaluation:
-        """Objective, use of every budget, slack, violations and binding constraints of an allocation.
+        """Objective, use of every budget, slack, violations and binding budgets of an allocation.
 
         Parameters
         ----------
@@ -165,7 +199,11 @@ class Problem:
         InputError
             When an array of the allocation has the wrong shape for this instance, or a menu has no such row.
         """
-        return evaluation.evaluate(self.objective, allocation)
+        use = evaluation.evaluate(self.objective, allocation)
+        if not self.constraints:
+            return use
+        more = broken(self.instance, self.constraints, allocation, use)
+        return replace(use, violations=(*use.violations, *more))
 
     def violations(self, allocation: Allocation) -> tuple[Violation, ...]:
         """Only the broken budgets and ranges of :meth:`evaluate`.
@@ -185,4 +223,6 @@ class Problem:
         InputError
             As :meth:`evaluate`.
         """
+        if self.constraints:
+            return self.evaluate(allocation).violations
         return evaluation.violations(self.instance, allocation)

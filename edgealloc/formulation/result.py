@@ -82,6 +82,12 @@ class Result:
     compile_seconds: float = 0.0
     proof: Any = None
 
+    def __post_init__(self) -> None:
+        if self.allocation is not None and self.problem.constraints:
+            found = self.problem.violations(self.allocation)
+            if found:  # whoever made it did not look at the constraints
+                raise ValueError(f"the allocation breaks a constraint or budget: {found[0]}")
+
     @property
     def rel_gap(self) -> float:
         """``(UB - LB) / |UB|``."""
@@ -126,6 +132,7 @@ class Result:
             seconds=float(self.seconds),
             message=self.message,
             diagnosis=self.diagnosis,
+            constraints=self.problem.constraints,
         )
         if allocation is None or not self.status.has_allocation:
             return Solution(**claims)

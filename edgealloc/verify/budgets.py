@@ -29,7 +29,7 @@ from edgealloc.data.solution import Solution
 from edgealloc.errors import Fault
 from edgealloc.units import BoolArray, FloatArray, IntArray
 
-__all__ = ["BudgetCheck", "Demand", "check_budgets", "demand_of"]
+__all__ = ["PRECISIONS", "BudgetCheck", "Demand", "check_budgets", "demand_of", "use_as_balls"]
 
 BUDGETS = ("latency_s", "energy_j")
 PRECISIONS = (64, 128, 256, 512, 1024)
@@ -168,7 +168,7 @@ def _in_balls(instance: Instance, solution: Solution, demand: Demand, k: int) ->
     for bits in PRECISIONS:
         needed = bits
         with ctx.workprec(bits):
-            use = dict(zip(BUDGETS, _use_as_balls(instance, solution, demand, k), strict=True))
+            use = dict(zip(BUDGETS, use_as_balls(instance, solution, demand, k), strict=True))
             for budget in list(limits):
                 limit = limits[budget]
                 if use[budget] <= limit:
@@ -195,7 +195,7 @@ def _own_links(instance: Instance, solution: Solution, k: int) -> list[tuple[flo
     return [(1.0, p, float(instance.gain[k, m])) for m, p in zip(mine, watts, strict=True)]
 
 
-def _use_as_balls(instance: Instance, solution: Solution, demand: Demand, k: int) -> tuple[arb, arb]:
+def use_as_balls(instance: Instance, solution: Solution, demand: Demand, k: int) -> tuple[arb, arb]:
     """Latency in s and energy in J of device k as balls at the present precision (docs/model.md)."""
     noise, keep = _noise_w_per_hz(instance), arb(float(solution.keep[k]))
     subcarrier = arb(float(instance.bandwidth_hz)) / instance.gain.shape[1] if instance.access == "ofdma" else None

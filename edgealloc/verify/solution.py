@@ -12,12 +12,14 @@ and that the status fits. That ``lower_bound`` is a lower bound takes a third fi
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from edgealloc.certificate.file import AnyCertificate, certificate_from_dict
+from edgealloc.data.constraints import Constraint, fitted
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
 from edgealloc.data.solution import Solution
@@ -28,6 +30,7 @@ from edgealloc.files.solution import solution_from_dict
 from edgealloc.verify.bound import bound_value, free_bracket
 from edgealloc.verify.budgets import check_budgets, demand_of
 from edgealloc.verify.certificate import check_certificate
+from edgealloc.verify.constraints import check_constraints
 from edgealloc.verify.diagnosis import UNPROVED, check_infeasible
 from edgealloc.verify.form import REL_TOL, Findings, check_form, check_ranges, check_spectrum, check_stated_use
 from edgealloc.verify.report import Report
@@ -48,6 +51,7 @@ def verify_files(
     solution: str | Path,
     certificate: str | Path | None = None,
     *,
+    constraints: Iterable[Constraint] = (),
     rel_gap: float = OPTIMAL_GAP,
     max_mb: float = MAX_MB,
 ) -> Report:
@@ -59,6 +63,8 @@ def verify_files(
         Paths of the two files.
     certificate
         Path of the certificate of the solution's lower bound, if there is one.
+    constraints
+        Constraints that the allocation is to meet, beside those that the solution states itself.
     rel_gap
         The gap within which ``optimal`` is accepted.
     max_mb
@@ -72,7 +78,8 @@ def verify_files(
     Raises
     ------
     InputError
-        When the instance is not valid, or a file cannot be read. Faults in solution and certificate are findings.
+        When the instance or a constraint is not valid, or a file cannot be read. Faults in the other two files are
+        findings.
     """
     instance, data = load_instance(case, max_mb=max_mb), read_json(solution, max_mb)
     try:
@@ -80,7 +87,7 @@ def verify_files(
     except InputError as error:
         name, method, status = (str(data.get(key, "?")) for key in ("instance", "method", "status"))
         return Report(name, method, status, error.faults)
-    report = verify(instance, claimed, rel_gap=rel_gap)
+    report = verify(instance, claimed, constraints=constraints, rel_gap=rel_gap)
     if certificate is None:
         return report
     content = read_json(certificate, max_mb)
@@ -111,6 +118,9 @@ def with_certificate(
     """
     proof = check_certificate(instance, certificate)
     faults, claimed = list(proof.faults), solution.lower_bound
+    if solution.constraints:
+        allowed = "none for a solution with constraints: a certificate is about an instance alone"
+        faults.append(Fault("certificate", "instance", "given", allowed))
     infeasible = solution.status is Status.INFEASIBLE
     if infeasible and math.isfinite(certificate.lower_bound):
         allowed = "null, which claims that nothing is feasible"
@@ -138,7 +148,13 @@ def _exceeds(bound: float, report: Report, instance: Instance) -> bool:
     return bound > report.objective + slack * abs(report.objective)
 
 
-def verify(instance: Instance, solution: Solution, *, rel_gap: float = OPTIMAL_GAP) -> Report:
+def verify(
+    instance: Instance,
+    solution: Solution,
+    *,
+    constraints: Iterable[Constraint] = (),
+    rel_gap: float = OPTIMAL_GAP,
+) -> Report:
     """Check a solution against an instance; see :func:`verify_files`.
 
     Parameters
@@ -147,6 +163,8 @@ def verify(instance: Instance, solution: Solution, *, rel_gap: float = OPTIMAL_G
         The instance; it has been checked when it was built.
     solution
         The claims.
+    constraints
+        Constraints that the allocation is to meet, beside those that the solution states itself.
     rel_gap
         The gap within which ``optimal`` is accepted.
 
@@ -154,9 +172,23 @@ def verify(instance: Instance, solution: Solution, *, rel_gap: float = OPTIMAL_G
     -------
     Report
         The verdict, without the proof of the lower bound (:func:`with_certificate`).
+
+    Raises
+    ------
+    InputError
+        For ``constraints`` that do not fit the instance; those of the solution are findings.
     """
     found = Findings()
     notes: list[str] = []
+    rows = fitted(constraints, instance)
+    try:
+        stated_rows = fitted(solution.constraints, instance)
+    except InputError as error:
+        found.faults += error.faults
+        stated_rows = ()
+    if stated_rows:
+        listed = "; ".join(map(str, stated_rows))
+        notes.append(f"lower_bound, gaps and status are those of the instance with constraints: {listed}")
     stated = (solution.instance_name, solution.method, solution.status.value)
     if solution.instance_name != instance.name:
         found.add("solution", "instance", solution.instance_name, f"{instance.name!r}, the name of the instance")
@@ -169,6 +201,9 @@ def verify(instance: Instance, solution: Solution, *, rel_gap: float = OPTIMAL_G
     demand = demand_of(instance, solution)
     check_ranges(instance, solution, found)
     check_spectrum(instance, solution, found)
+    check_constraints(
+        instance, solution, [*stated_rows, *(r for r in rows if r not in stated_rows)], demand, found
+    )
     budgets = check_budgets(instance, solution, demand)
     found.faults += budgets.faults
     feasible = not found.faults

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
+from edgealloc.data.constraints import EnergyCap, PowerCap, SpectrumCap
 from edgealloc.data.outcome import Status
 from edgealloc.errors import Fault, InputError, RefusedError, needs
 from edgealloc.formulation.problem import Problem
@@ -60,6 +61,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "SCS": {"eps_abs": 1e-7, "eps_rel": 1e-7, "max_iters": 100_000},
 }
 _SECOND_TRY: dict[str, dict[str, Any]] = {"CLARABEL": {"equilibrate_enable": False}}  # after a failure
+_HAIR = 1e-7  # relative: what rows of a problem's own are tightened by, above what solvers break them by
 USER_TOLERANCE = 1e-6  # what a user's constraint may be broken by, in its own units, at the repaired point
 _TIME_LIMITS = {"CLARABEL": "time_limit", "SCS": "time_limit_secs"}
 
@@ -130,7 +132,8 @@ class ConvexModel:
         ConvexModel
             It shares its program with the old one, which must no longer be used.
         """
-        source = Problem(self.source.instance.with_changes(gain=gain), self.source.underfit)
+        inst = self.source.instance.with_changes(gain=gain)
+        source = Problem(inst, self.source.underfit, self.source.constraints)
         form = LogForm.of(source)
         self.energy_per_bit.value = form.nats - form.snr
         values = {name: getattr(self, name) for name in self.__slots__}
@@ -195,7 +198,7 @@ class ConvexModel:
                 objective=float(program.value) * self.scale if point is not None else math.nan,
                 detail=detail,
                 iterations=int(getattr(program.solver_stats, "num_iters", 0) or 0) if not error else 0,
-                redeal=not constraints,
+                redeal=not (constraints or self.source.constraints),
             )
             result = conclude(self.source, claim, control)
         return self._with_users_rows(result, constraints) if constraints else result
@@ -242,7 +245,7 @@ def to_cvxpy(problem: Problem) -> ConvexModel:
     MissingPackageError
         Without cvxpy.
     RefusedError
-        When the problem is not log-convex.
+        When the problem is not log-convex, or has constraints other than caps on spectrum, power and energy.
     EdgeallocError
         When a device has no gain or no energy.
     """
@@ -254,6 +257,7 @@ def to_cvxpy(problem: Problem) -> ConvexModel:
     if not problem.structure.log_convex:
         why = "; ".join(problem.structure.reasons)
         raise RefusedError(f"cvxpy takes log-convex problems only: {why}")
+    problem = problem.tightened
     form, k = LogForm.of(problem), problem.instance.num_devices
     x, tau, eps, phi, fair, v = (
         cp.Variable(k, name=name)
@@ -283,6 +287,7 @@ def to_cvxpy(problem: Problem) -> ConvexModel:
     ]
     if problem.instance.common_keep and k > 1:
         rows.append(x[1:] == x[:-1])
+    rows += _constraints(cp, problem, cp.exp(beta), cp.exp(eps - tau), energy + cp.exp(eps))
     loss = form.underfit @ (cp.exp(-x) - 1.0)
     square = cp.exp(2.0 * x)
     kept = form.weight @ square if form.pooled else square
@@ -295,6 +300,34 @@ def to_cvxpy(problem: Problem) -> ConvexModel:
     scale = problem.size / k  # a device's share of G shrinks like 1/K, tolerances do not
     program = cp.Problem(cp.Minimize((loss + gap) / scale), rows)
     return ConvexModel(problem, program, x, tau, eps, phi, beta, v, energy_per_bit, scale)
+
+
+def _constraints(cp: Any, problem: Problem, share: Any, power: Any, energy: Any) -> list[Any]:
+    """Caps of the problem as rows, each divided by its limit and a hair within it, for points are not exact.
+
+    ``share`` is the share of the band, ``power`` that of what spends the budget in the deadline, ``energy`` what
+    is used of the budget beyond its static part. Shapes [K].
+
+    Raises
+    ------
+    RefusedError
+        For another kind of constraint.
+    """
+    inst, rows = problem.instance, []
+    budget = inst.energy_j - inst.energy_static_j
+    for row in problem.constraints:
+        limit, weight = row.limit or 1.0, row.weights(inst)
+        most = (1.0 - _HAIR) * row.limit / limit
+        if isinstance(row, SpectrumCap):
+            rows.append((weight * inst.bandwidth_hz / limit) @ share <= most)
+        elif isinstance(row, PowerCap):
+            rows.append((weight * budget / (inst.latency_s * limit)) @ power <= most)
+        elif isinstance(row, EnergyCap):
+            fixed = float(weight @ inst.energy_static_j) / limit
+            rows.append((weight * budget / limit) @ energy <= most - fixed)
+        else:
+            raise RefusedError(f"cvxpy takes caps on spectrum, power and energy; this is {row}")
+    return rows
 
 
 def _posynomial(cp: Any, *terms: tuple[FloatArray, Any]) -> Any:

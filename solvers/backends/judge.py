@@ -16,6 +16,7 @@ from enum import Enum
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
+from edgealloc.data.constraints import SubcarrierCap
 from edgealloc.data.outcome import Diagnosis, Snapshot, Status, relative_gap
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.evaluation import Violation
@@ -229,7 +230,8 @@ def proven_infeasible(problem: Problem, seconds: float = PROOF_S) -> tuple[Diagn
     from edgealloc.solvers.exact import solve_bnb
 
     try:
-        ours = solve_bnb(problem, Options(time_limit=seconds))
+        caps = [row for row in problem.constraints if isinstance(row, SubcarrierCap)]  # the others are left out
+        ours = solve_bnb(problem.constrained(caps), Options(time_limit=seconds))
     except EdgeallocError:  # a problem that the exact methods do not take
         return ()
     return ours.diagnosis if ours.status is Status.INFEASIBLE else ()

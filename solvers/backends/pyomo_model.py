@@ -56,6 +56,9 @@ def to_pyomo(problem: Problem, form: Form | None = None) -> Any:
     needs("pyomo", "pyomo", "a back end of pyomo")
     if problem.underfit.name not in ("inverse-keep", "perturbation"):
         raise RefusedError(f"Pyomo models take inverse-keep and perturbation, not {problem.underfit.name!r}")
+    problem = problem.tightened
+    if problem.constraints:
+        raise RefusedError(f"add {'; '.join(map(str, problem.constraints))} to the model as a Pyomo constraint")
     flat = problem.instance.access == "fdma" and not problem.structure.discrete
     if (form or ("log" if flat else "direct")) == "direct":
         return _direct(problem)

@@ -67,7 +67,20 @@ def repair(problem: Problem, point: Allocation, redeal: bool = True) -> Allocati
     if redeal and inst.access != "ofdma" and coarse:
         found.append(_redealt(problem, point))
     fits = [a for a in found if a is not None and problem.evaluate(a).feasible]
+    if not fits and problem.constraints:
+        fits = _within_constraints(problem, point)
     return min(fits, key=lambda a: problem.evaluate(a).objective, default=None)
+
+
+def _within_constraints(problem: Problem, point: Allocation) -> list[Allocation]:
+    """The point with ever less spectrum, power and lower keep rates, until it fits."""
+    for hair in (1e-9 * 8.0**n for n in range(6)):
+        band = None if point.bandwidth_hz is None else point.bandwidth_hz * (1.0 - hair)
+        less = replace(point, keep=point.keep * (1.0 - 4.0 * hair), bandwidth_hz=band)
+        found = _shaved(problem, replace(less, power_w=point.power_w * (1.0 - hair)))
+        if found is not None and problem.evaluate(found).feasible:
+            return [found]
+    return []
 
 
 def _allowed(problem: Problem, keep: FloatArray, on: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> FloatArray:

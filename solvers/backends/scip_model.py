@@ -27,6 +27,7 @@ from edgealloc.solvers.backends.logform import (
     quadrature_error,
     without_logarithm,
 )
+from edgealloc.solvers.backends.scip_caps import add_caps
 from edgealloc.units import FloatArray
 
 __all__ = ["TERMS", "V_MAX", "ScipModel", "build", "takes_scip"]
@@ -156,6 +157,7 @@ class _Builder:
     forms: list[LogForm] = field(default_factory=list)
     squares: list[Any] = field(default_factory=list)
     bands: list[Any] = field(default_factory=list)
+    energies: list[Any] = field(default_factory=list)
 
     def variable(self, low: float, high: float, kind: str = "C", cost: float = 0.0) -> Any:
         """A new variable: kind C continuous, B binary, I integer."""
@@ -191,6 +193,7 @@ class _Builder:
             if idle[k]:
                 self.row(self.out.selected[k] == 0)
         self._spectrum()
+        add_caps(self.problem, self.out, self.bands, self.energies, self.scip)
         self._stability()
         return self.out
 
@@ -233,6 +236,7 @@ class _Builder:
             most += float(np.max(c) + np.max(heat))
         self.row(latency <= 1.0 - form.download_fixed[k] + (most + form.download_fixed[k]) * out)
         self.row(energy <= 1.0 + most * out)
+        self.energies.append(energy)
         self.out.shares.append((x, tau, eps, phi, beta))
         self.out.selected.append(selected)
         self.out.option.append(pick)

@@ -58,8 +58,13 @@ def certified(
     Raises
     ------
     EdgeallocError
-        When there is no bound to prove, the method leaves no proof, or time is up. The result stands as it is.
+        When there is no bound to prove, the problem has constraints of its own, the method leaves no proof, or
+        time is up. The result stands as it is.
     """
+    if result.problem.constraints:
+        raise EdgeallocError(
+            "a certificate is about an instance alone; none is written for constraints of your own"
+        )
     infeasible = result.status is Status.INFEASIBLE
     if not infeasible and not (result.status.has_allocation and math.isfinite(result.lower_bound)):
         raise EdgeallocError(

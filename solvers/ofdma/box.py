@@ -97,7 +97,11 @@ class Region:
             if not len(levels):
                 row[SMIN], row[SMAX] = max(row[SMIN], low[k]), min(row[SMAX], high[k])
             fits = row[SMIN] <= row[SMAX]
-            modes.append(Mode(row, cell.objective, inside, cell.inv_a[k], cell.log2_a[k]) if fits else None)
+            modes.append(
+                Mode(row, cell.objective, inside, cell.inv_a[k], cell.log2_a[k], int(cell.most[k]))
+                if fits
+                else None
+            )
         return cls(fixed, tuple(modes), out, low, high)
 
     def usable(self, master: Master) -> BoolArray:

@@ -13,6 +13,7 @@ from functools import reduce
 
 import numpy as np
 
+from edgealloc.formulation.constrained import most_subcarriers
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
@@ -75,6 +76,8 @@ class OfdmaCell:
     inv_a, log2_a, order
         1 / a in W of each device's sub-carriers in increasing order, its negative binary logarithm, and which
         sub-carriers they are. Shapes [K, M].
+    most
+        How many sub-carriers a device may own: M, or less where a constraint says so. Shape [K].
     scale
         1 / (2 n delta) of the pooled data.
     size
@@ -99,6 +102,7 @@ class OfdmaCell:
     inv_a: FloatArray
     log2_a: FloatArray
     order: IntArray
+    most: IntArray
     scale: float
     size: float
     worst: float
@@ -156,6 +160,7 @@ class OfdmaCell:
             inv_a=inv,
             log2_a=log2,
             order=order,
+            most=most_subcarriers(inst, problem.constraints),
             scale=float(pooled),
             size=max(problem.size, 1e-300),
             worst=_worst(problem),
@@ -193,6 +198,11 @@ class OfdmaCell:
     def subcarriers(self) -> int:
         """M."""
         return int(self.inv_a.shape[1])
+
+    @property
+    def capped(self) -> bool:
+        """Whether a constraint limits how many sub-carriers some device may own."""
+        return bool(np.any(self.most < self.subcarriers))
 
     @property
     def pooled(self) -> bool:
@@ -235,13 +245,15 @@ class OfdmaCell:
         return float(cap), float(level)
 
     def keeps(self, owner: IntArray, mode: IntArray, at: FloatArray | None = None) -> Assignment | None:
-        """The best keep rates of an assignment with given modes; None when a device in it has none.
+        """The best keep rates of an assignment with given modes; None when a device has none or owns too many.
 
         ``at`` [K] chooses the level of every device that has levels; the others then are optimal. With curves it
         is only a start.
         """
         on = np.flatnonzero(mode >= 0)
         keep = np.zeros(self.devices)
+        if np.any(np.bincount(owner[owner >= 0], minlength=self.devices)[on] > self.most[on]):
+            return None
         if len(on):
             caps = np.array([self.cap(int(mode[k]), owner == k, safe=True)[0] for k in on])
             rows, levels = self.safe_rows[mode[on]], self.levels[mode[on]]

@@ -71,7 +71,7 @@ def improved(
     Assignment or None
         None when the end is not feasible.
     """
-    owner = np.array(owner, dtype=np.int64)
+    owner = _within_caps(cell, np.array(owner, dtype=np.int64))
     rows, levels, objective = cell.safe_rows, cell.levels, cell.objective
     if aim is not None:
         rows, levels = rows.copy(), np.full((len(rows), 0), np.nan)
@@ -89,7 +89,7 @@ def improved(
             block = max(1, _CALL // each)
             for first in range(0, cell.subcarriers, block):
                 last = min(first + block, cell.subcarriers)
-                moved |= descend(*fixed, owner, cost, penalty, _LEAST * cell.size, first, last, swap)
+                moved |= descend(*fixed, cell.most, owner, cost, penalty, _LEAST * cell.size, first, last, swap)
                 if control.stopped():
                     break
         if not moved or control.stopped():
@@ -97,6 +97,14 @@ def improved(
     ends = [set_cost(*fixed, owner, k, penalty, work) for k in range(cell.devices)]
     mode = np.array([end[1] if end[2] > 0.0 or not cell.counting else -1 for end in ends])
     return cell.keeps(owner, mode)
+
+
+def _within_caps(cell: OfdmaCell, owner: IntArray) -> IntArray:
+    """Owners [M] in which nobody owns more sub-carriers than it may: its weakest have no owner."""
+    for k in np.flatnonzero(np.bincount(owner[owner >= 0], minlength=cell.devices) > cell.most):
+        mine = cell.order[k][owner[cell.order[k]] == k]
+        owner[mine[cell.most[k] :]] = -1
+    return owner
 
 
 def all_free_keeps(rows: FloatArray, objective: FloatArray, nu: float) -> FloatArray:

@@ -47,7 +47,7 @@ def test_rows_say_what_happened(frame: pd.DataFrame) -> None:
     assert by.loc[("fdma", "convex"), "status"] == "optimal"
     assert by.loc[("fdma", "psca"), "verified"]
     assert by.loc[("fdma", "psca"), "excess_gap"] < 1e-3
-    refused = frame[(frame["method"] == "convex") & (frame["status"] == "error")]
+    refused = frame[(frame["method"] == "convex") & (frame["status"] == "refused")]
     assert len(refused) == 1  # the OFDMA cell: the row is there, with the reason
     assert "log-convex" in refused["message"].iloc[0]
     assert (frame.loc[frame["status"] == "no_solution", "message"].str.contains("no feasible")).all()

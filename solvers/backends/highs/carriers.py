@@ -21,7 +21,6 @@ import numpy as np
 from edgealloc.data.allocation import Allocation
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
-from edgealloc.formulation.spectrum_rows import SideConstraint
 from edgealloc.solvers.backends.highs.program import Access, Answer, Picks, Rows
 from edgealloc.solvers.backends.highs.spectrum import cut_pieces
 from edgealloc.solvers.compiling.kernel import kernel
@@ -130,7 +129,7 @@ class Carriers:
         more = any(len(new) > len(old) for new, old in zip(levels, self.levels, strict=True))
         return replace(self, levels=tuple(levels)) if more else self, finer
 
-    def plan(self, picks: Picks, radio: FloatArray, rows: tuple[SideConstraint, ...]) -> Allocation | None:
+    def plan(self, picks: Picks, radio: FloatArray) -> Allocation | None:
         """The program's owners, shape [K M], with its keep rates as far as these carry them."""
         cell, inst = self.cell, self.modes.problem.instance
         owned = radio.reshape(cell.devices, cell.subcarriers)
@@ -153,9 +152,7 @@ class Carriers:
             if keep[on[0]] < inst.keep_min[on].max():
                 return None
         found = allocation_of(cell, Assignment(owner.astype(np.int64), picks.mode.astype(np.int64), keep))
-        if self.modes.problem.violations(found) or not all(row.holds(inst, found) for row in rows):
-            return None
-        return found
+        return None if self.modes.problem.violations(found) else found
 
 
 def _cap(cell: OfdmaCell, mode: int, shares: FloatArray) -> tuple[float, float]:

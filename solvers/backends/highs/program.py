@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
-from edgealloc.formulation.spectrum_rows import SideConstraint
+from edgealloc.data.constraints import ParticipationCap, SpectrumCap, SubcarrierCap
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.quiet import quiet_highs
 from edgealloc.solvers.separable.choices import OUT, Choices
@@ -144,8 +144,8 @@ class Access(Protocol):
     def bandwidth(self) -> tuple[IntArray, IntArray, FloatArray]:
         """Bandwidths in Hz as sums over own columns: (column, device, Hz per unit), of one shape [P]."""
 
-    def plan(self, picks: Picks, radio: FloatArray, rows: tuple[SideConstraint, ...]) -> Allocation | None:
-        """An allocation that breaks no budget and no row, from a point; ``radio`` [R]: its own columns."""
+    def plan(self, picks: Picks, radio: FloatArray) -> Allocation | None:
+        """An allocation that breaks no budget and no constraint, from a point; ``radio`` [R]: its own columns."""
 
     def refined(self, pieces: Pieces, answer: Answer, picks: Picks) -> tuple[Access, Pieces]:
         """Sharper where a program's point lies; the same objects where nothing can be sharper."""
@@ -154,10 +154,10 @@ class Access(Protocol):
 def solve_program(
     access: Access,
     pieces: Pieces,
-    user: tuple[SideConstraint, ...],
     touches: list[float],
     control: Control,
     relaxed: bool,
+    written: str = "",
 ) -> Answer:
     """Build and solve one program.
 
@@ -168,14 +168,14 @@ def solve_program(
     ----------
     access, pieces
         What keep rates need of the radio, and N pieces.
-    user
-        Rows of the user's.
     touches
         Values of Q at which tangents of the stability term stand.
     control
         Options and clock.
     relaxed
         Drops integrality.
+    written
+        A file to write the program to, by its ending ``.mps`` or ``.lp``.
 
     Returns
     -------
@@ -216,10 +216,12 @@ def solve_program(
         value, slope = float(problem.stability.value(np.asarray(q))), problem.stability.pooled_slope(q)
         rows.add(value - slope * q, math.inf, (gap, 1.0), (kept, -slope))
     access.add_rows(rows, first, ends, pieces)
-    _add_user_rows(rows, user, access, first, pieces, ends)
+    _add_constraints(rows, access, first, pieces, ends)
     engine = _engine(control)
     whole = np.r_[pick, ends[~pieces.divisible, 0], first + np.flatnonzero(integral)]
     _pass(highspy, engine, rows, cost, upper, None if relaxed else whole)
+    if written:
+        engine.writeModel(written)
     engine.run()
     native, info = engine.getModelStatus().name, engine.getInfo()
     if native == "kInfeasible":
@@ -253,26 +255,26 @@ def solve_program(
     )
 
 
-def _add_user_rows(
-    rows: Rows, user: tuple[SideConstraint, ...], access: Access, first: int, pieces: Pieces, ends: IntArray
-) -> None:
-    """Add a user's rows in bandwidth (Hz) and selection, each divided by its size.
+def _add_constraints(rows: Rows, access: Access, first: int, pieces: Pieces, ends: IntArray) -> None:
+    """Add the user's caps on bandwidths (Hz) and participation, each divided by its size.
 
     ``ends`` [N, 2] are the columns of the pieces' ends, ``first`` the first column of the access scheme.
     """
     column, device, hz = access.bandwidth()
     out = np.flatnonzero(pieces.mode == OUT)
-    whole = access.choices.problem.instance.bandwidth_hz
-    for row in user:
-        size = max(float(np.max(np.abs(row.bandwidth), initial=0.0)) * whole, 1.0)
-        parts: list[tuple[Any, Any]] = []
-        limit = row.limit / size
-        if len(row.bandwidth):
-            parts.append((first + column, row.bandwidth[device] * hz / size))
-        if len(row.selected):
-            parts.append((ends[out, 0], -row.selected[pieces.device[out]] / size))
-            limit -= float(row.selected.sum()) / size
-        rows.add(-math.inf, limit, *parts)
+    problem = access.choices.problem
+    for row in problem.constraints:
+        weight = row.weights(problem.instance)
+        if isinstance(row, ParticipationCap):
+            limit = row.limit - float(weight.sum())
+            rows.add(-math.inf, limit, (ends[out, 0], -weight[pieces.device[out]]))
+        elif isinstance(row, SpectrumCap):
+            size = max(float(weight.max()) * problem.instance.bandwidth_hz, 1e-300)
+            limit = row.limit / size
+            rows.add(-math.inf, limit + 1e-15 * limit, (first + column, weight[device] * hz / size))
+        elif isinstance(row, SubcarrierCap):
+            for k in row.members(problem.instance):
+                rows.add(-math.inf, float(row.limit), (first + column[device == k], 1.0))
 
 
 def _gap_limit(control: Control) -> float:

@@ -1,4 +1,4 @@
-r"""Mixed-integer linear programs with proven one-sided lines, method ``highs``; takes linear side constraints.
+r"""Mixed-integer linear programs with proven one-sided lines, method ``highs``; takes caps on the spectrum.
 
 Every device picks one piece of :mod:`edgealloc.solvers.separable.pieces`: a mode and an interval of the keep rate,
 over which its cost lies above a proven line in s^2, and so does what it needs of the radio: bandwidth, or profit
@@ -11,7 +11,6 @@ whose reduced cost closes the gap are dropped.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -21,7 +20,6 @@ from edgealloc.data.allocation import Allocation
 from edgealloc.data.outcome import Snapshot, relative_gap
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
-from edgealloc.formulation.spectrum_rows import SideConstraint, check_constraints
 from edgealloc.solvers.backends.highs.carriers import carriers
 from edgealloc.solvers.backends.highs.program import Access, Answer, Picks, solve_program
 from edgealloc.solvers.backends.highs.spectrum import Spectrum
@@ -30,7 +28,7 @@ from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.separable.choices import Choices
 from edgealloc.solvers.separable.pieces import Pieces
 
-__all__ = ["STATUSES", "solve_highs"]
+__all__ = ["STATUSES", "solve_highs", "write_program"]
 
 # Every HighsModelStatus (highs/lp_data/HConst.h); any other is a failure.
 STATUSES = {
@@ -57,35 +55,24 @@ ROUNDS = 100
 SLOWER, SMALL = 0.1, 0.02
 
 
-def solve_highs(
-    problem: Problem, options: Options | None = None, constraints: Sequence[SideConstraint] = ()
-) -> Result:
+def solve_highs(problem: Problem, options: Options | None = None) -> Result:
     """Solve a problem of any access scheme, with every variant, by refined mixed-integer linear programs.
 
     Parameters
     ----------
     problem
-        Any problem.
+        Any problem, with caps on spectrum, sub-carriers and participation.
     options
         Gap and limits.
-    constraints
-        Linear rows of your own on bandwidths and selection; the bound then holds for the problem with them.
 
     Returns
     -------
     Result
         ``optimal`` where the gap is closed, ``infeasible`` with our proof, else what was found and its bound.
-
-    Raises
-    ------
-    InputError
-        For rows that do not fit the instance.
     """
     options = options or Options()
-    rows = tuple(constraints)
-    check_constraints(problem.instance, rows)
     with Control(options) as control:
-        search = _Search(access_of(problem), rows, control)
+        search = _Search(access_of(problem), control)
         search.run()
         stop = stop_of(STATUSES, search.native)
         if search.best is not None and stop is Stop.INFEASIBLE:  # nothing better is left, if anything was dropped
@@ -107,6 +94,25 @@ def solve_highs(
         return conclude(problem, claim, control)
 
 
+def write_program(problem: Problem, options: Options, path: str) -> None:
+    """Write the mixed-integer program whose optimum is that of the problem within the gap asked for.
+
+    Parameters
+    ----------
+    problem
+        Any problem, with caps on spectrum, sub-carriers and participation.
+    options
+        Gap and limits of the search that refines the program's lines.
+    path
+        Where to; the ending ``.mps`` or ``.lp`` says in which form.
+    """
+    with Control(options) as control:
+        search = _Search(access_of(problem), control)
+        search.run()
+    with Control(options) as control:
+        solve_program(search.access, search.pieces, search.touches, control, False, path)
+
+
 def access_of(problem: Problem) -> Access:
     """The access scheme of a problem."""
     return carriers(problem) if problem.instance.access == "ofdma" else Spectrum(Choices.of(problem))
@@ -115,8 +121,8 @@ def access_of(problem: Problem) -> Access:
 class _Search:
     """Rounds of programs and refinement; all of its state."""
 
-    def __init__(self, access: Access, user: tuple[SideConstraint, ...], control: Control) -> None:
-        self.access, self.user, self.control = access, user, control
+    def __init__(self, access: Access, control: Control) -> None:
+        self.access, self.control = access, control
         problem = access.choices.problem
         self.pieces = Pieces.root(access.choices)
         self.touches = [float(problem.instance.weights @ np.square(problem.free[1]))]
@@ -151,14 +157,14 @@ class _Search:
 
     def _ask(self, relaxed: bool) -> Answer:
         """Solve one program, take its bound, and an allocation from its point."""
-        answer = solve_program(self.access, self.pieces, self.user, self.touches, self.control, relaxed)
+        answer = solve_program(self.access, self.pieces, self.touches, self.control, relaxed)
         self.rounds += 1
         self.native, self.nodes = answer.native, self.nodes + answer.nodes
         proven = min(answer.bound, self.discarded)
         self.lower = max(self.lower, proven) if proven < math.inf else self.lower
         if answer.weight is not None:
             self.claimed = answer.objective
-            plan = self.access.plan(Picks.of(self.pieces, answer.weight), answer.radio, self.user)
+            plan = self.access.plan(Picks.of(self.pieces, answer.weight), answer.radio)
             if plan is not None:
                 value = self.access.choices.problem.evaluate(plan).objective
                 if value < self.upper:

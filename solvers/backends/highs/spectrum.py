@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
-from edgealloc.formulation.spectrum_rows import SideConstraint
 from edgealloc.solvers.backends.highs.program import SUPPORT, Answer, Picks, Rows
 from edgealloc.solvers.separable.choices import OUT, Choices
 from edgealloc.solvers.separable.pieces import Pieces
@@ -57,7 +56,7 @@ class Spectrum:
         """Pieces cut where the point lies."""
         return self, cut_pieces(self.choices, pieces, answer, np.full(len(picks.mode), np.nan))
 
-    def plan(self, picks: Picks, radio: FloatArray, rows: tuple[SideConstraint, ...]) -> Allocation | None:
+    def plan(self, picks: Picks, radio: FloatArray) -> Allocation | None:
         """An allocation from the picks: their keep rates, or what the shares in ``radio`` [R] carry of them."""
         choices, inst = self.choices, self.choices.problem.instance
         mode, on = picks.mode, picks.mode != OUT
@@ -70,8 +69,7 @@ class Spectrum:
             band = choices.safe_bandwidth(mode, rates)
             if not choices.holds(band):
                 return None
-            found = plan_allocation(choices, Plan(mode, rates, band, "H"))
-            return found if found is not None and all(row.holds(inst, found) for row in rows) else None
+            return plan_allocation(choices, Plan(mode, rates, band, "H"))
 
         whole = offer(keep)
         if whole is not None or not on.any():

@@ -77,7 +77,8 @@ def set_cost(rows, obj, nu, free, levels, start, out, inv_a, log2_a, order, owne
 
 @kernel
 def descend(  # type: ignore[no-untyped-def]
-    rows, obj, nu, free, levels, start, out, inv_a, log2_a, order, owner, cost, penalty, least, first, last, swap
+    rows, obj, nu, free, levels, start, out, inv_a, log2_a, order, most, owner, cost, penalty, least, first, last,
+    swap,
 ):  # fmt: skip
     """Improve an assignment through the sub-carriers first..last-1; True if something improved.
 
@@ -96,6 +97,8 @@ def descend(  # type: ignore[no-untyped-def]
         First mode and cost of leaving out of each device. Shapes [K + 1], [K].
     inv_a, log2_a, order
         Sub-carriers of each device, as for :func:`set_cost`. Shapes [K, M].
+    most
+        How many sub-carriers a device may own. Shape [K].
     owner, cost
         Owners of the sub-carriers and costs of the devices; changed in place. Shapes [M], [K].
     """
@@ -106,6 +109,10 @@ def descend(  # type: ignore[no-untyped-def]
     for k in range(n_dev):
         for j in range(m_all):
             rank[k, order[k, j]] = j
+    held = np.zeros(n_dev, np.int64)
+    for m in range(m_all):
+        if owner[m] >= 0:
+            held[owner[m]] += 1
     for m in range(first, last):
         k1 = owner[m]
         if not swap:
@@ -118,7 +125,7 @@ def descend(  # type: ignore[no-untyped-def]
                 loss = c1 - cost[k1]
             best, best_k, best_c = -least, -1, 0.0
             for k2 in range(n_dev):
-                if k2 == k1:
+                if k2 == k1 or held[k2] >= most[k2]:
                     continue
                 owner[m] = k2
                 c2 = set_cost(
@@ -130,6 +137,8 @@ def descend(  # type: ignore[no-untyped-def]
                 owner[m] = best_k
                 if k1 >= 0:
                     cost[k1] = c1
+                    held[k1] -= 1
+                held[best_k] += 1
                 cost[best_k] = best_c
                 improved = True
             else:

@@ -58,6 +58,8 @@ class Mode:
         Allowed keep rates; empty for any. Shape [J].
     inv_a, log2_a
         1/a in W, inf without a channel, and its negative binary logarithm. Shape [M].
+    most
+        How many sub-carriers a set may have.
     """
 
     row: FloatArray
@@ -65,6 +67,7 @@ class Mode:
     levels: FloatArray
     inv_a: FloatArray
     log2_a: FloatArray
+    most: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,7 +158,7 @@ def price_mode(
     sets, values = np.zeros((SETS, len(ask.mu)), bool), np.zeros(SETS)
     counts = np.zeros(5, np.int64)
     state = np.array([ask.threshold, math.inf])
-    heap = [_Part(-math.inf, 0, low, high, 0, 0, len(ask.mu))]
+    heap = [_Part(-math.inf, 0, low, high, 0, 0, mode.most)]
     serial, exact, first_level = 1, True, level
     while heap:
         part = heapq.heappop(heap)
@@ -237,8 +240,13 @@ def price_mode(
 
 
 def _out_of_reach(mode: Mode, fixed: IntArray) -> float:
-    """A keep rate proved too much for all sub-carriers that a device may own; ``inf`` without a proof."""
+    """A keep rate proved too much for all sub-carriers that a device may own; ``inf`` without a proof.
+
+    Profit rates fall with 1/a: no set of a number of sub-carriers carries more than the first so many.
+    """
     allowed = fixed != 0
+    if mode.most < len(fixed):
+        allowed &= np.cumsum(allowed) <= mode.most
     cap, level = keep_cap(mode.row, mode.inv_a, mode.log2_a, allowed.astype(float))
     return float(proven_keep(mode.row, mode.inv_a[allowed], cap, level))
 
@@ -257,17 +265,20 @@ def _cuts(mode: Mode, ask: Ask, part: _Part, level: float) -> _Cuts:
     low, high, n_low, n_high = part.low, part.high, part.n_low, part.n_high
     grade = min(part.depth, 2)
     n_level = (1, 3, LEVEL_STEPS.size)[grade]
-    if n_low > 0 or n_high < len(ask.mu):
+    whole = n_low == 0 and n_high == mode.most
+    om, keep, count = level, 0.0, 0.0
+    if whole:
+        om, keep, count = relaxed_level(row, objective, ask.nu, low, high, mode.inv_a, mode.log2_a, ask.mu, level)
+    if not whole or (n_high < len(ask.mu) and count > n_high):  # the cuts of any number know nothing of a limit
         om = count_level(
             row, objective, ask.nu, low, high, levels, mode.inv_a, mode.log2_a, ask.mu, ask.fixed,
-            n_low, n_high, level,
+            n_low, n_high, om,
         )  # fmt: skip
         a, bp, slopes = count_cuts(
             row, objective, ask.nu, low, high, levels, mode.inv_a, ask.mu, ask.fixed, n_low, n_high, om,
             n_level, (3, 5, 7)[grade], ask.tolerance,
         )  # fmt: skip
         return _Cuts(a, bp, slopes, om, math.sqrt(low * high), 0.0)
-    om, keep, count = relaxed_level(row, objective, ask.nu, low, high, mode.inv_a, mode.log2_a, ask.mu, level)
     a, bp = make_cuts(
         row, objective, ask.nu, low, high, levels, mode.inv_a, ask.mu, om, n_level, 1 + grade, ask.tolerance
     )

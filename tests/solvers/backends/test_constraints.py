@@ -8,14 +8,27 @@ import numpy as np
 import pytest
 
 import edgealloc
+from edgealloc import conformance
+from edgealloc.data.constraints import (
+    Constraint,
+    EnergyCap,
+    KeepFloor,
+    ParticipationCap,
+    PowerCap,
+    SpectrumCap,
+    SubcarrierCap,
+)
 from edgealloc.data.outcome import Status
-from edgealloc.errors import InputError
-from edgealloc.formulation.spectrum_rows import SideConstraint, slice_cap
+from edgealloc.errors import InputError, RefusedError
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
+from edgealloc.methods import METHODS
 from edgealloc.solvers.backends.cvxpy_fdma import to_cvxpy
 from edgealloc.solvers.backends.highs.solve import solve_highs
 from edgealloc.solvers.backends.pyomo_model import to_pyomo
 from edgealloc.solvers.backends.pyomo_run import solve_model
 from edgealloc.solvers.base import Options
+from edgealloc.verify.solution import verify
 from tests.solvers.backends.problems import (
     exact,
     needs_cvxpy,
@@ -33,11 +46,8 @@ def test_a_cap_on_a_slice_by_two_routes_that_share_no_model() -> None:
     cap = 0.3
     model = to_cvxpy(problem)
     conic = model.solve([cp.sum(cp.exp(model.bandwidth[:2])) <= cap])
-    linear = solve_highs(
-        problem,
-        Options(rel_gap=1e-6),
-        [slice_cap(problem.instance, [0, 1], cap * problem.instance.bandwidth_hz)],
-    )
+    row = SpectrumCap(cap * problem.instance.bandwidth_hz, [0, 1])
+    linear = solve_highs(problem.constrained([row]), Options(rel_gap=1e-6))
     assert conic.status is Status.LOCALLY_SOLVED, conic.message  # nothing proves it, and it does not say so
     assert linear.objective == pytest.approx(conic.objective, rel=1e-5)
     assert linear.status is Status.OPTIMAL
@@ -152,7 +162,8 @@ def test_a_cap_on_a_slice_and_a_bound_on_a_keep_rate_in_a_pyomo_model() -> None:
     pair = ("dev-0000", "dev-0001")
     model.mine = pyo.Constraint(expr=sum(pyo.exp(model.beta[name]) for name in pair) <= cap)
     result = solve_model(problem, model, "ipopt")
-    linear = solve_highs(problem, Options(rel_gap=1e-6), [slice_cap(inst, [0, 1], cap * inst.bandwidth_hz)])
+    row = SpectrumCap(cap * inst.bandwidth_hz, ["dev-0000", "dev-0001"])
+    linear = solve_highs(problem.constrained([row]), Options(rel_gap=1e-6))
     assert result.objective == pytest.approx(linear.objective, rel=1e-5)
     model = to_pyomo(problem)
     free = exact(problem).allocation
@@ -178,8 +189,7 @@ def test_a_quota_in_a_pyomo_model() -> None:
     model = to_pyomo(problem, "direct")
     model.mine = pyo.Constraint(expr=sum(model.selected[name] for name in model.K) <= 2)
     result = solve_model(problem, model, "scip_direct", Options(rel_gap=1e-3, time_limit=300))
-    quota = SideConstraint("at most two", 2.0, selected=np.ones(3))
-    linear = solve_highs(problem, Options(rel_gap=1e-5), [quota])
+    linear = solve_highs(problem.constrained([ParticipationCap(2)]), Options(rel_gap=1e-5))
     assert result.allocation is not None, result.message
     assert result.allocation.selected.sum() <= 2
     assert result.objective == pytest.approx(linear.objective, rel=2e-3)
@@ -188,8 +198,7 @@ def test_a_quota_in_a_pyomo_model() -> None:
 def test_side_constraints_with_levels_and_a_quota() -> None:
     levels = (np.array([0.02, 0.1, 0.3, 0.6]),) * 3
     problem = problem_of(keep_levels=levels, exclusion_penalty=3.0)
-    quota = SideConstraint("at most two", 2.0, selected=np.ones(3))
-    result = solve_highs(problem, Options(rel_gap=1e-6), [quota])
+    result = solve_highs(problem.constrained([ParticipationCap(2)]), Options(rel_gap=1e-6))
     assert result.status is Status.OPTIMAL, result.message
     assert result.allocation is not None
     assert result.allocation.selected.sum() <= 2
@@ -198,12 +207,133 @@ def test_side_constraints_with_levels_and_a_quota() -> None:
     assert result.objective == pytest.approx(min(r.objective for r in one_out), rel=1e-6)
 
 
-def test_side_constraints_that_do_not_fit_are_refused() -> None:
+def _group_caps(share: float) -> list[Constraint]:
+    """Caps at a share of what the first two devices take of their own accord."""
+    free = exact(problem_of())
+    assert free.allocation is not None
+    assert free.allocation.bandwidth_hz is not None
+    use, pair = problem_of().evaluate(free.allocation), [0, 1]
+    return [
+        SpectrumCap(share * float(free.allocation.bandwidth_hz[pair].sum()), pair, "slice"),
+        PowerCap(share * float(use.power_w[pair].sum()), pair),
+        EnergyCap(share * float(use.energy_j[pair].sum()), ["dev-0000", "dev-0001"]),
+    ]
+
+
+@needs_cvxpy
+@needs_scip
+@pytest.mark.parametrize("index", range(3))
+def test_caps_on_a_group_by_routes_that_share_no_model(index: int) -> None:
+    row = _group_caps(0.8)[index]
+    found = {
+        name: edgealloc.solve(problem_of(), name, constraints=[row], rel_gap=1e-5) for name in ("cvxpy", "scip")
+    }
+    found["auto"] = edgealloc.solve(problem_of(), constraints=[row], rel_gap=1e-5)
+    assert found["auto"].method == ("highs" if index == 0 else "scip")
+    assert type(row).__name__ in found["auto"].message
+    assert found["scip"].status is Status.OPTIMAL, found["scip"].message
+    assert found["cvxpy"].status is Status.LOCALLY_SOLVED, found["cvxpy"].message
+    for result in found.values():
+        assert result.objective == pytest.approx(found["scip"].objective, rel=2e-5)
+        assert result.objective > exact(problem_of()).objective * (1 + 1e-4)
+        report = verify(result.problem.instance, result.solution(), constraints=[row])
+        assert report.ok, str(report)
+
+
+@needs_scip
+def test_caps_with_subcarriers_in_scip_agree_with_bnb() -> None:
+    instance = conformance.ofdma()
+    free = edgealloc.solve(instance, rel_gap=1e-5)
+    assert free.allocation is not None
+    use = free.problem.evaluate(free.allocation)
+    power = PowerCap(0.5 * float(use.power_w.sum()))
+    capped = edgealloc.solve(instance, "scip", constraints=[power], rel_gap=1e-3)
+    assert capped.allocation is not None, capped.message
+    assert capped.lower_bound > free.objective
+    row = SubcarrierCap(3)
+    ours, theirs = (edgealloc.solve(instance, name, constraints=[row], rel_gap=1e-4) for name in ("bnb", "scip"))
+    assert theirs.objective == pytest.approx(ours.objective, rel=2e-4)
+
+
+def test_floors_of_keep_rates_are_exact_in_every_method() -> None:
+    free = exact(problem_of())
+    assert free.allocation is not None
+    floor = KeepFloor(1.1 * float(free.allocation.keep[0]), ["dev-0000"])
+    low = np.array(problem_of().instance.keep_min)
+    low[0] = floor.keep_min
+    want = exact(problem_of(keep_min=low))
+    for method in ("convex", "bnb", "highs", "psca", "baseline:common"):
+        got = edgealloc.solve(problem_of(), method, constraints=[floor], rel_gap=1e-6)
+        assert got.allocation is not None, got.message
+        assert got.allocation.keep[0] >= floor.keep_min
+        assert got.lower_bound <= want.objective * (1 + 1e-9)
+        assert got.free_objective == free.free_objective
+        if method in ("convex", "bnb", "highs"):
+            assert got.objective == pytest.approx(want.objective, rel=2e-6)
+        assert verify(problem_of().instance, got.solution(), rel_gap=1e-5).ok
+
+
+def test_a_method_that_cannot_take_a_constraint_says_so_and_who_can() -> None:
+    instance = problem_of().instance
+    row = SpectrumCap(1e4, [0], "lab")
+    for method in ("convex", "bnb", "psca", "psca+", "baseline:equal"):
+        with pytest.raises(RefusedError, match=r"SpectrumCap 'lab'.*highs"):
+            edgealloc.solve(instance, method, constraints=[row])
+    with pytest.raises(RefusedError, match="PowerCap"):
+        edgealloc.solve(instance.with_changes(exclusion_penalty=3.0), constraints=[PowerCap(0.1)])
+    with pytest.raises(RefusedError, match="PowerCap"):
+        METHODS["convex"].run(Problem(instance, constraints=[PowerCap(0.1)]), Options())
+
+
+def test_a_method_of_ones_own_that_ignores_a_constraint_is_found_out() -> None:
+    def ignorant(problem: Problem, options: Options) -> Result:
+        return edgealloc.solve(Problem(problem.instance))
+
+    result = edgealloc.solve(problem_of(), ignorant, constraints=[PowerCap(1e-6)])
+    assert result.status is Status.ERROR
+    assert "PowerCap" in result.message
+    kept = edgealloc.solve(problem_of(), ignorant, constraints=[KeepFloor(0.021)])
+    assert kept.status is Status.OPTIMAL, kept.message
+
+
+def test_what_only_constraints_forbid_is_said_to_be_so() -> None:
+    result = edgealloc.solve(problem_of(), constraints=[KeepFloor(1.0)])
+    assert result.status is Status.INFEASIBLE
+    (finding,) = result.diagnosis
+    assert (finding.device, finding.budget) == (None, "constraints")
+    assert "KeepFloor" in result.message
+    report = verify(problem_of().instance, result.solution())
+    assert report.ok
+    assert any("NOT proved" in note for note in report.notes)
+    alone = edgealloc.solve(problem_of(latency_s=5.5), constraints=[KeepFloor(0.5)])
+    assert alone.status is Status.INFEASIBLE
+    assert alone.diagnosis[0].device is not None
+    assert verify(problem_of(latency_s=5.5).instance, alone.solution()).ok
+
+
+def test_constraints_that_do_not_fit_are_refused_with_every_fault() -> None:
     rows = [
-        SideConstraint("short", 1.0, bandwidth=np.ones(2)),
-        SideConstraint("negative", 1.0, bandwidth=-np.ones(3)),
-        SideConstraint("limit", math.inf, selected=np.ones(3)),
+        SpectrumCap(math.nan, ["dev-0000"], "a"),
+        SpectrumCap(-1.0, {0: -1.0}, "b"),
+        KeepFloor(2.0, ["dev-0001"], "c"),
+        PowerCap(1.0, ["dev-001"], "d"),
+        EnergyCap(1.0, [0, "dev-0000"], "e"),
+        SubcarrierCap(2, name="f"),
+        KeepFloor(0.5, {0: 2.0}, "g"),
+        ParticipationCap(1, [], "h"),
     ]
     with pytest.raises(InputError) as caught:
-        solve_highs(problem_of(), constraints=rows)
-    assert [fault.where for fault in caught.value.faults] == ["short", "negative", "limit"]
+        edgealloc.solve(problem_of(), constraints=rows)
+    assert sorted({fault.where for fault in caught.value.faults}) == list("abcdefgh")
+    assert "did you mean" in str(caught.value)
+    for wrong in ("text", 3, [3], [SpectrumCap]):
+        with pytest.raises(InputError):
+            edgealloc.solve(problem_of(), constraints=wrong)  # type: ignore[arg-type]
+
+
+def test_least_and_front_keep_the_constraints() -> None:
+    row = KeepFloor(0.2, [0])
+    (point,) = edgealloc.front(Problem(problem_of().instance, constraints=[row]), "energy_j", [1.0])
+    assert point.problem.constraints == (KeepFloor(0.2, ("dev-0000",)),)
+    assert point.allocation is not None
+    assert point.allocation.keep[0] >= 0.2

@@ -11,12 +11,12 @@ import pytest
 
 import edgealloc
 from edgealloc import conformance
+from edgealloc.data.constraints import ParticipationCap, SpectrumCap
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
 from edgealloc.data.spec import BoundSpec
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
-from edgealloc.formulation.spectrum_rows import SideConstraint, slice_cap
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions
 from edgealloc.solvers.backends.highs.carriers import carriers, profits_above, profits_needed
@@ -112,12 +112,13 @@ def test_a_cap_on_a_slice_of_subcarriers_agrees_with_enumeration() -> None:
     assert free.allocation is not None
     assert free.allocation.owner is not None
     held = int(np.sum(free.allocation.owner == 0))
-    row = slice_cap(instance, [0], (held - 0.5) * subcarrier_hz(instance))
-    assert not row.holds(instance, free.allocation)
-    result = solve_highs(Problem(instance), Options(rel_gap=1e-6), [row])
+    row = SpectrumCap((held - 0.5) * subcarrier_hz(instance), [0])
+    problem = Problem(instance, constraints=[row])
+    assert [v.constraint for v in problem.violations(free.allocation)] == ["SpectrumCap (limit_hz)"]
+    result = solve_highs(problem, Options(rel_gap=1e-6))
     assert result.status is Status.OPTIMAL, result.message
     assert result.allocation is not None
-    assert row.holds(instance, result.allocation)
+    assert problem.violations(result.allocation) == ()
     values = []
     for some in itertools.combinations(range(6), held - 1):  # device 0 hears these alone
         gain = instance.gain.copy()
@@ -129,8 +130,8 @@ def test_a_cap_on_a_slice_of_subcarriers_agrees_with_enumeration() -> None:
 
 def test_a_quota_on_devices_with_subcarriers() -> None:
     instance = conformance.ofdma(exclusion_penalty=3.0)
-    quota = SideConstraint("one", 1.0, selected=np.ones(2))
-    result = solve_highs(Problem(instance), Options(rel_gap=1e-6), [quota])
+    problem = Problem(instance, constraints=[ParticipationCap(1)])
+    result = solve_highs(problem, Options(rel_gap=1e-6))
     assert result.status is Status.OPTIMAL, result.message
     deaf = [np.where(np.arange(2)[:, None] == k, 0.0, instance.gain) for k in range(2)]
     best = min(brute_force(instance.with_changes(gain=gain)) for gain in deaf)
@@ -161,9 +162,9 @@ def test_bounds_hold_whatever_gap_a_program_may_leave(wide: float) -> None:
             access = access_of(problem)
             pieces = Pieces.root(access.choices)
             for _ in range(4):
-                answer = solve_program(access, pieces, (), [0.1], control, relaxed=False)
+                answer = solve_program(access, pieces, [0.1], control, relaxed=False)
                 assert answer.bound <= optimum.objective
-                linear = solve_program(access, pieces, (), [0.1], control, relaxed=True)
+                linear = solve_program(access, pieces, [0.1], control, relaxed=True)
                 assert linear.bound <= optimum.objective
                 spared = pieces.take(linear.bound + linear.excess <= optimum.objective)
                 assert len(np.unique(spared.device)) == problem.instance.num_devices  # the optimum's pieces stay

@@ -8,6 +8,7 @@ rates minimised by other means; all assignments at once, as arrays.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.ofdma.cell import OfdmaCell
 from edgealloc.solvers.ofdma.kernels.device import UNDER
 from edgealloc.solvers.row import SMAX, SMIN
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["brute_force", "random_curve", "random_ofdma"]
 
@@ -92,16 +93,20 @@ def random_curve(rng: np.random.Generator) -> BoundSpec:
     )
 
 
-def brute_force(source: Instance | Problem) -> float:
+def brute_force(source: Instance | Problem, allowed: Callable[[IntArray], BoolArray] | None = None) -> float:
     """Least objective over all assignments, menu rows, levels, selections and keep rates; inf when infeasible.
 
     With curves and other functions, the value of a feasible point that a zooming grid could not improve.
+    ``allowed`` says of numbers of sub-carriers, shape [N, K], which rows are; it must allow less of everything.
     """
     problem = source if isinstance(source, Problem) else Problem(source)
     instance = problem.instance
     cell = OfdmaCell.of(problem)
     k, m = cell.devices, cell.subcarriers
-    owners = np.array(list(itertools.product(range(k), repeat=m)))  # a device gains by every sub-carrier
+    first = 0 if allowed is None else -1  # a device gains by every sub-carrier that it may own
+    owners = np.array(list(itertools.product(range(first, k), repeat=m)))
+    if allowed is not None:
+        owners = owners[allowed(np.stack([(owners == d).sum(axis=1) for d in range(k)], axis=1))]
     codes = 1 << np.arange(m)
     sets = [np.array([code >> j & 1 for j in range(m)], bool) for code in range(1 << m)]
     caps = np.array([[cell.cap(i, mask)[0] for mask in sets] for i in range(len(cell.device))])
