@@ -1,8 +1,4 @@
-"""Tables and figures of a benchmark frame.
-
-Colours are those of Okabe and Ito, which colour-blind readers can tell apart, but for grey in place of yellow, too
-faint on white; every line also has its own marker.
-"""
+"""Tables of a benchmark frame."""
 
 from __future__ import annotations
 
@@ -11,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgealloc.errors import printable
+from edgealloc.report.style import label_of
 from edgealloc.report.tables import markdown_cell
 
 if TYPE_CHECKING:
@@ -18,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["summary", "time_table", "to_latex", "to_markdown"]
 
-LABELS = {"auto": "proven optimum", "psca": "P-SCA", "psca+": "P-SCA+"}
 LOCAL = ("psca", "psca+")
 
 _LATEX = {c: f"\\{c}" for c in "%_&#${}"} | {
@@ -26,14 +22,6 @@ _LATEX = {c: f"\\{c}" for c in "%_&#${}"} | {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
 }
-
-
-def method_label(method: str) -> str:
-    """What tables and charts call a method."""
-    family, _, variant = method.partition(":")
-    if family == "baseline":
-        return variant
-    return LABELS.get(family, family) + (f" ({variant})" if variant else "")
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:

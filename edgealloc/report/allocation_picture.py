@@ -13,6 +13,7 @@ import numpy as np
 
 from edgealloc.formulation.result import Result
 from edgealloc.report.canvas import MAX_NAMED, heading, new_figure, short_name
+from edgealloc.report.style import PALETTE
 from edgealloc.report.tables import allocated, bandwidth_per_device_hz
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ __all__ = ["plot_allocation"]
 
 # What limits a device, told by its two budgets: (words, colour).
 _LIMITS = (
-    ("deadline and energy", "#0072B2"),
-    ("deadline only", "#56B4E9"),
-    ("energy only", "#E69F00"),
+    ("deadline and energy", PALETTE["blue"]),
+    ("deadline only", PALETTE["sky"]),
+    ("energy only", PALETTE["orange"]),
     ("neither", "#999999"),
 )
 

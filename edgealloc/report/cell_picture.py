@@ -9,6 +9,7 @@ import numpy as np
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.result import Result
 from edgealloc.report.canvas import MAX_NAMED, heading, new_figure, short_name
+from edgealloc.report.style import PALETTE
 from edgealloc.report.tables import allocated, bandwidth_per_device_hz
 from edgealloc.units import BoolArray, FloatArray
 
@@ -83,7 +84,9 @@ def plot_cell(result: Result, position_m: FloatArray, line_of_sight: BoolArray |
         axes.scatter(
             place[~on, 0], place[~on, 1], s=30, marker="x", color="0.4", label=f"left out ({int((~on).sum())})"
         )
-    axes.scatter([0], [0], s=160, marker="^", color="#D55E00", edgecolors="black", zorder=4, label="base station")
+    axes.scatter(
+        [0], [0], s=160, marker="^", color=PALETTE["red"], edgecolors="black", zorder=4, label="base station"
+    )
     for step in (1.0, 0.3):
         size = max(biggest * step, 4.0)
         axes.scatter([], [], s=size, color="0.8", edgecolors="0.2", label=f"{step * largest:.3g} kHz")
