@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgealloc.errors import printable
-from edgealloc.report.style import label_of
 from edgealloc.report.tables import markdown_cell
 
 if TYPE_CHECKING:

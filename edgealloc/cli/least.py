@@ -66,18 +66,17 @@ def least_command(
     found = least(instance, field, target, method, rel_tol=rel_tol, time_limit=time_limit, callback=show)  # type: ignore[arg-type]
     lines = [f"note          {found.message}"] if found.message else []
     if found.result is None:
-        enough = _amount(scaled(instance, field, found.factor_low), resource) if found.factor_low else "0"
-        lines.append(f"not reached   {found.factor_low:.9g} of the {resource} ({enough}) is not enough")
+        lines.append(f"not reached   {found.factor_low:.9g} of the {resource} is not enough")
         say("\n".join(lines))
         sys.exit(3)
     assert math.isfinite(found.factor)
-    enough = _amount(found.result.problem.instance, resource)
     lines.append(
-        f"reached with  {found.factor:.9g} of the {resource}, {enough}: bound {found.result.objective:.9g}"
+        f"reached with  {found.factor:.9g} of the {resource}, {_amount(found.result.problem.instance, resource)}"
     )
+    lines.append(f"bound G       {found.result.objective:.9g}")
     if found.factor_low:
-        too_little = _amount(scaled(instance, field, found.factor_low), resource)  # type: ignore[arg-type]
-        lines.append(f"not with      {found.factor_low:.9g} of it, {too_little} (proven)")
+        too_little = scaled(instance, field, found.factor_low)  # type: ignore[arg-type]
+        lines.append(f"not with      {found.factor_low:.9g} of it, {_amount(too_little, resource)} (proven)")
     else:
         lines.append("not with      nothing is proven to be too little")
     try:

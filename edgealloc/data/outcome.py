@@ -74,7 +74,7 @@ class LocalStep:
     binary_residual
         ``4 sum c (1 - c)`` over the number of binaries: 0 when all are binary, 1 when all are one half.
     unsent, unsent_weight
-        What of the payloads the spectrum does not carry yet, summed over devices and dimensionless, and its weight.
+        What the spectrum does not carry yet of the payloads, summed over devices, dimensionless; and its weight.
     dual_residual
         Largest dual residual of the convex step as it was solved.
     """

@@ -189,9 +189,9 @@ class Result:
     def trace_frame(self) -> pd.DataFrame:
         """One row per snapshot of the trace, indexed by ``iteration`` from 1; the same columns for every method.
 
-        ``method``, ``seconds``, ``lower_bound``, ``objective``, ``rel_gap``, ``nodes``, ``open_nodes``, ``note``, and
-        the numbers of :class:`~edgealloc.data.outcome.LocalStep`, which only ``psca`` has: ``<NA>`` for its counts
-        and NaN for its other numbers elsewhere. Numbers that do not exist yet are infinite, as in the snapshots.
+        ``method``, ``seconds``, ``lower_bound``, ``objective``, ``rel_gap``, ``nodes``, ``open_nodes``, ``note``,
+        and the numbers of :class:`~edgealloc.data.outcome.LocalStep`, which only ``psca`` has: ``<NA>`` for its
+        counts and NaN for its other numbers elsewhere. Bounds that do not exist yet are infinite, as in the trace.
 
         Raises
         ------

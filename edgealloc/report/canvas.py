@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# Letters that publishers take (TrueType) and editors can change; the same figure gives the same bytes.
+_LETTERS: Any = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "edgealloc"}
 _UNDATED: dict[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 MAX_NAMED = 40  # devices that still get a bar and a name of their own
 
@@ -87,13 +89,14 @@ def figure_of(ax: Axes) -> Figure:
 
 
 def dress(ax: Axes, size: Size) -> None:
-    """Letters of a size and a faint grid; labels and legends drawn later are to ask for :func:`font_pt`."""
-    from matplotlib.axes import Axes as RealAxes
+    """Letters of a size and a faint grid; what is drawn later is to ask for :func:`font_pt`.
 
-    if not isinstance(ax, RealAxes):
-        raise InputError(
-            "options", [Fault("options", "ax", f"<{type(ax).__name__}>", "axes of a matplotlib Figure")]
-        )
+    Raises
+    ------
+    InputError
+        For an unknown size, or axes that are none.
+    """
+    figure_of(ax)
     points = font_pt(size)
     ax.tick_params(labelsize=points - 1.0, which="both")
     for text in (ax.xaxis.label, ax.yaxis.label, ax.xaxis.get_offset_text(), ax.yaxis.get_offset_text()):
@@ -149,11 +152,8 @@ def save_figure(figure: Figure, path: str | Path, **options: Any) -> Path:
     import matplotlib as mpl
 
     buffer = BytesIO()
-    # letters that publishers take (TrueType) and editors can change; the same figure gives the same bytes
     if form in _UNDATED:
         options.setdefault("metadata", _UNDATED[form])
-    with mpl.rc_context(
-        {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "edgealloc"}
-    ):
+    with mpl.rc_context(_LETTERS):
         figure.savefig(buffer, format=form, **options)
     return write_file(buffer.getvalue(), path)

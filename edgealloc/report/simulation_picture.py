@@ -35,12 +35,13 @@ def plot_simulation(frame: pd.DataFrame, title: str = "") -> Figure:
     top, bottom = fig.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 2]})
     several = frame["method"].nunique() > 1
     policies, methods = (looks_of(dict.fromkeys(frame[key])) for key in ("policy", "method"))
-    for (policy, method), rows in frame.groupby(["policy", "method"], sort=False):
+    for key, rows in frame.groupby(["policy", "method"], sort=False):
+        policy, method = map(str, key)
         look = policies[policy] | {"marker": "", "linewidth": 1.6}
         if several:  # the policy's colour and dash, the method's marker
-            marks = {key: value for key, value in methods[method].items() if key.startswith("marker")}
+            marks = {name: value for name, value in methods[method].items() if name.startswith("marker")}
             look |= marks | {"markevery": max(len(rows) // 8, 1)}
-        name = f"{policy}, {method}" if several else str(policy)
+        name = f"{policy}, {method}" if several else policy
         label = f"{caption(name)}: mean {rows['excess'].mean():.4g}"
         smooth = rows["excess"].rolling(_WINDOW, min_periods=1).mean()
         top.plot(rows["round"], smooth, label=label, **look)

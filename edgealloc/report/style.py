@@ -1,4 +1,4 @@
-"""How things look in every picture: one colour, dash, marker and label a method, and the sizes of paper and screen.
+"""How things look in every picture: one colour, dash, marker and label a method; sizes for paper and screen.
 
 A method looks the same in each figure, whatever else is drawn there. Colours are those of Okabe and Ito, which
 people with any colour vision can tell apart, but for grey in place of yellow, too faint on white; dash and marker

@@ -25,13 +25,13 @@ _BUDGETS: Mapping[str, tuple[str, Callable[[Instance], float]]] = MappingProxyTy
     {
         "bandwidth_hz": ("spectrum [MHz]", lambda inst: inst.bandwidth_hz / 1e6),
         "latency_s": ("deadline of a round [s]", lambda inst: inst.latency_s),
-        "energy_j": ("energy budget, mean of the devices [J]", lambda inst: float(inst.energy_j.mean())),
+        "energy_j": ("mean energy budget of a device [J]", lambda inst: float(inst.energy_j.mean())),
         "power_max_w": (
-            "power limit, mean of the devices [mW]",
+            "mean power limit of a device [mW]",
             lambda inst: 1e3 * float(inst.power_max_w.mean()),
         ),
         "freq_max_hz": (
-            "fastest clock, mean of the devices [GHz]",
+            "mean fastest clock of a device [GHz]",
             lambda inst: float(inst.freq_max_hz.mean()) / 1e9,
         ),
     }
@@ -45,7 +45,7 @@ def plot_front(
     ax: Axes | None = None,
     size: Size = "screen",
 ) -> Figure:
-    """The bound at several budgets, a line a method; what is proven below it is shaded, infeasible budgets crossed.
+    """The bound at several budgets, a line a method; shaded down to what is proven, infeasible budgets crossed.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ _LEAST = 1e-3  # percent; less is drawn here
 
 
 def plot_gaps(frame: pd.DataFrame, *, ax: Axes | None = None, size: Size = "screen") -> Figure:
-    """Distribution of the excess gap against the best proven bound: the share of cells that a method solves so well.
+    """Distribution of the excess gap against the best proven bound: on what share of cells a method is so good.
 
     Parameters
     ----------

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from edgealloc.errors import needs
 from edgealloc.report.canvas import MAX_NAMED, axes_for, short_name
 from edgealloc.report.style import Size, font_pt
 
@@ -62,6 +63,9 @@ def plot_keeps(plans: Sequence[Planned], *, ax: Axes | None = None, size: Size =
             own = devices.get(name, {})
             if own.get("selected"):
                 keep[row, number - first] = own["keep"]
+    needs("matplotlib", "plot", "drawing a figure")
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = axes_for(ax, size, height=float(np.clip(0.02 * len(names) + 0.3, 0.4, 1.2)))
     axes.grid(visible=False)
     image = axes.imshow(
@@ -76,7 +80,7 @@ def plot_keeps(plans: Sequence[Planned], *, ax: Axes | None = None, size: Size =
     bar = figure.colorbar(image, ax=axes)
     bar.set_label("keep rate $s_k$", fontsize=font_pt(size))
     bar.ax.tick_params(labelsize=font_pt(size) - 1.0)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("round")
     if 0 < len(names) <= MAX_NAMED:
         axes.set_yticks(range(len(names)), [short_name(name) for name in names], fontsize=font_pt(size) - 1.5)
