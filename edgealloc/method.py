@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from edgealloc.data.outcome import Snapshot, Status
-from edgealloc.errors import EdgeallocError, InputError, MissingPackageError, RefusedError
+from edgealloc.errors import EdgeallocError, InputError, MissingPackageError, RefusedError, needs
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 
@@ -57,6 +57,8 @@ class Method:
         Up to how many devices a first solve runs as Python, sooner than compiled code is there.
     foreign
         Not one of ours: what it returns is judged.
+    package, extra
+        What it needs beside edgealloc, by the name it is imported under, and the extra that brings it.
     """
 
     name: str
@@ -68,6 +70,19 @@ class Method:
     chosen: bool = True
     plain_devices: int = 0
     foreign: bool = False
+    package: str = ""
+    extra: str = ""
+
+    def check_packages(self) -> None:
+        """Make sure that what it needs is installed, before any work.
+
+        Raises
+        ------
+        MissingPackageError
+            Otherwise, with the extra that brings it.
+        """
+        if self.package:
+            needs(self.package, self.extra, f"method {self.name!r}")
 
     def run(self, problem: Problem, options: Options) -> Result:
         """Solve a problem, after compiling what that needs and this machine lacks.

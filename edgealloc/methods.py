@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = [
     "find_method",
     "foreign_code",
     "foreign_methods",
+    "known_names",
     "register_method",
 ]
 
@@ -65,6 +67,8 @@ METHODS: dict[str, Method] = {
             "a log-convex problem",
             "edgealloc.solvers.backends.cvxpy_fdma:solve_cvxpy",
             chosen=False,
+            package="cvxpy",
+            extra="cvxpy",
         ),
         Method(
             "pyomo",
@@ -73,6 +77,8 @@ METHODS: dict[str, Method] = {
             "underfit inverse-keep or perturbation",
             "edgealloc.solvers.backends.pyomo_run:solve_pyomo",
             chosen=False,
+            package="pyomo",
+            extra="pyomo",
         ),
         Method(
             "highs",
@@ -89,6 +95,8 @@ METHODS: dict[str, Method] = {
             "underfit inverse-keep or perturbation",
             "edgealloc.solvers.backends.scip_run:solve_scip",
             chosen=False,
+            package="pyscipopt",
+            extra="scip",
         ),
         Method(
             "psca",
@@ -222,6 +230,17 @@ def foreign_code(name: str) -> str:
             text = repr(entry)
         return hashlib.sha256(text.encode()).hexdigest()
     return ""
+
+
+def known_names() -> list[str]:
+    """Names of all methods, ours first; those of other packages are imported, but for the ones that cannot be."""
+    from importlib.metadata import entry_points
+
+    for name in entry_points(group=GROUP).names:
+        with suppress(EdgeallocError):
+            if name not in METHODS:
+                _plugged_in(name)
+    return list(METHODS)
 
 
 def find_method(name: str | Solver) -> Method:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgealloc.cli.shared import out_path, refuse_overwriting, say, writable
+from edgealloc.cli.shared import case_argument, out_path, refuse_overwriting, say, writable
 
 if TYPE_CHECKING:
     from edgealloc.data.instance import Instance
@@ -33,7 +33,7 @@ _UNITS = {
 
 
 @click.command("least", short_help="the least of a budget that reaches a bound")
-@click.argument("case", type=click.Path(path_type=Path))
+@case_argument
 @click.option("--resource", type=click.Choice(list(_FIELDS)), required=True, help="the budget to be made least")
 @click.option("--target", type=float, required=True, help="the bound G to reach")
 @click.option("--method", default="auto", show_default=True, help="a method, or auto for the first exact one")

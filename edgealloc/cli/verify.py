@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from edgealloc.cli.shared import EXIT_INVALID, case_argument, json_option, say
+from edgealloc.cli.shared import EXIT_INVALID, case_argument, in_path, json_option, refuse_overwriting, say
 
 
 @click.command("verify", short_help="check a solution file against its instance, with no solver")
 @case_argument
-@click.argument("solution", type=click.Path(path_type=Path))
-@click.option("--certificate", type=click.Path(path_type=Path), help="proof of the lower bound, from `solve`")
+@click.argument("solution", type=in_path)
+@click.option("--certificate", type=in_path, help="proof of the lower bound, from `solve`")
 @click.option("--rel-gap", type=float, default=1e-4, show_default=True, help="largest gap that `optimal` may have")
 @click.option("--max-mb", type=float, default=64.0, show_default=True, help="refuse files that are larger")
 @json_option
@@ -26,6 +26,7 @@ def verify_command(
     """Recompute everything from the files alone; exit status 1 and a list when anything is broken."""
     from edgealloc.verify.solution import verify_files
 
+    refuse_overwriting({"CASE": case, "SOLUTION": solution, "--certificate": certificate}, [])
     report = verify_files(case, solution, certificate, rel_gap=rel_gap, max_mb=max_mb)
     if as_json:
         from dataclasses import asdict
@@ -40,9 +41,9 @@ def verify_command(
 
 
 @click.command("schema", short_help="print the JSON Schema of a file format")
-@click.argument("kind", type=click.Choice(["instance", "solution"]))
+@click.argument("kind", type=click.Choice(["instance", "solution", "plan"]))
 def schema_command(kind: Any) -> None:
-    """Print the JSON Schema of instance or solution files."""
+    """Print the JSON Schema of instance files, solution files or plans of a round."""
     from edgealloc.files.schema import json_schema
 
     say(json.dumps(json_schema(kind), indent=1))

@@ -10,7 +10,7 @@ from typing_extensions import is_typeddict  # pydantic needs this one before Pyt
 
 from edgealloc.data.spec import device_fields
 from edgealloc.errors import Fault, InputError, did_you_mean
-from edgealloc.files.schema import FORMATS, MANY, ONE, FileKind, InstanceFile, SolutionFile, adapter
+from edgealloc.files.schema import FORMATS, MANY, ONE, TYPES, FileKind, adapter
 
 __all__ = ["require_format", "structural_faults"]
 
@@ -88,10 +88,11 @@ def _nearest(kind: FileKind, path: tuple[str | int, ...]) -> str:
 
 
 def _keys_at(kind: FileKind, path: tuple[str | int, ...]) -> list[str]:
-    node: Any = InstanceFile if kind == "instance" else SolutionFile
+    node: Any = TYPES[kind]
     for part in path:
-        if isinstance(part, str):
-            node = next(_typed_dicts(get_type_hints(node)[part]))
+        hints = get_type_hints(node)
+        if part in hints:  # neither a place in a list nor the id of a device
+            node = next(_typed_dicts(hints[str(part)]))
     return list(get_type_hints(node))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ import numpy as np
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.outcome import Diagnosis, LocalStep, Snapshot, Status, excess_gap, relative_gap
 from edgealloc.data.solution import Solution, finite_or_none
-from edgealloc.errors import StatusError, needs
+from edgealloc.errors import StatusError, needs, printable
 from edgealloc.files.solution import dict_from_solution, save_solution
+from edgealloc.formulation.listing import device_listing
 from edgealloc.formulation.problem import Problem
 from edgealloc.units import IntArray
 
@@ -211,6 +213,34 @@ class Result:
         )
         whole = ("iteration", "nodes", "open_nodes")  # of every method, so that none is missing
         return frame.astype(dict.fromkeys(whole, "int64")).set_index("iteration")
+
+    def to_latex(self, max_rows: int = 40) -> str:
+        r"""What every device got, as a ``tabular`` of LaTeX; needs ``\usepackage{booktabs}``.
+
+        Parameters
+        ----------
+        max_rows
+            Of more devices the two ends of the list by keep rate are shown.
+
+        Returns
+        -------
+        str
+            The table, with the name of the instance as a comment above it.
+
+        Raises
+        ------
+        StatusError
+            Without an allocation.
+        """
+        allocation = self.raise_for_status().allocation
+        assert allocation is not None
+        return device_listing(self.problem, allocation, max_rows).latex()
+
+    def _repr_html_(self) -> str:
+        head = f"<pre>{escape(printable(repr(self), lines=True))}</pre>"
+        if self.allocation is None or not self.status.has_allocation:
+            return head
+        return head + device_listing(self.problem, self.allocation, 20).html()
 
     def save(self, path: str | Path) -> Path:
         """Write the solution as an ``edgealloc-solution/1`` JSON file; the file appears whole or not at all.

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgealloc.errors import Fault, InputError
+from edgealloc.formulation.listing import bandwidth_per_device_hz
 from edgealloc.formulation.result import Result
 from edgealloc.report.canvas import MAX_NAMED, heading, new_figure, short_name
 from edgealloc.report.style import PALETTE
-from edgealloc.report.tables import allocated, bandwidth_per_device_hz
+from edgealloc.report.tables import allocated
 from edgealloc.units import BoolArray, FloatArray
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def plot_cell(result: Result, position_m: FloatArray, line_of_sight: BoolArray |
         raise InputError(
             "cell map", [Fault("cell", "position_m, line_of_sight", got, f"({count}, 2), ({count},)")]
         )
-    band_khz = bandwidth_per_device_hz(result, allocation) / 1e3
+    band_khz = bandwidth_per_device_hz(result.problem, allocation) / 1e3
     largest = max(float(band_khz.max()), 1e-12)
     biggest = float(np.clip(6000.0 / count, 30.0, 240.0))  # area in points^2 of the largest share
     area = np.maximum(biggest * band_khz / largest, 4.0)
