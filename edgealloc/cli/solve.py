@@ -97,7 +97,7 @@ def solve_command(
     if plot is not None:
         needs("matplotlib", "plot", "--plot")
     instance = load(case)
-    place = () if positions is None else _read_positions(positions, instance.num_devices)
+    place, sight = (None, None) if positions is None else _read_positions(positions, instance.num_devices)
     start = None
     if warm_start is not None:
         from edgealloc.files.solution import load_solution
@@ -127,7 +127,7 @@ def solve_command(
             if out is not None:
                 saved.append(result.save(out))
         if plot is not None and result.status.has_allocation:
-            saved += draw(result, plot, *place, ending=plot_format)
+            saved += draw(result, plot, place, sight, ending=plot_format)
     finally:  # what was found is shown even where it cannot be written
         if as_json:
             say(json.dumps(dict_from_solution(result.solution()), indent=1))

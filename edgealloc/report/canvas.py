@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,9 +34,22 @@ def new_figure(width: float, height: float) -> Figure:
         Without matplotlib.
     """
     needs("matplotlib", "plot", "drawing a figure")
+    return _picture()(figsize=(width, height), dpi=120, layout="constrained")
+
+
+@cache
+def _picture() -> type[Figure]:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+    class Picture(Figure):
+        """A figure that a notebook shows as it is, without pyplot and without a magic word."""
+
+        def _repr_png_(self) -> bytes:
+            buffer = BytesIO()
+            self.savefig(buffer, format="png")
+            return buffer.getvalue()
+
+    return Picture
 
 
 def axes_for(ax: Axes | None, size: Size, height: float = 0.62) -> tuple[Figure, Axes]:

@@ -7,7 +7,7 @@ Everything here reads a :class:`~edgealloc.formulation.result.Result` and comput
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def rich_table(listing: Listing) -> Table:
     units = any(column.unit for column in listing.columns)
     for column, width in zip(listing.columns, listing.widths(), strict=True):
         head = f"{column.head}\n{column.unit}" if units else column.head
-        side = "right" if column.number else "left"
+        side: Literal["right", "left"] = "right" if column.number else "left"
         if column.fold:
             table.add_column(head, justify=side, overflow="fold", min_width=width, max_width=32)
         else:

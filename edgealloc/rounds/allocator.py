@@ -23,7 +23,7 @@ from edgealloc.errors import Fault, InputError, shown
 from edgealloc.formulation.result import Result
 from edgealloc.rounds.carried import held
 from edgealloc.rounds.energy import EnergyHorizon
-from edgealloc.rounds.ranges import RANGES, id_text, kind_faults
+from edgealloc.rounds.ranges import RANGES, id_text, kind_faults, report_faults
 from edgealloc.rounds.round import TIME_LIMIT_S, round_instance, settle
 from edgealloc.rounds.solver import RoundSolver
 from edgealloc.rounds.stragglers import StragglerPolicy, Stragglers, slowed
@@ -272,6 +272,30 @@ class OnlineAllocator:
             settings[name] = {**own, "latency_s": latency_s, "deadline_s": deadline_s}
         return replace(plan, devices=settings)
 
+    def resume(self, plan: Plan, devices: Mapping[str, DeviceState]) -> None:
+        """Take a plan of another process as that of the last round, as if it had been made here.
+
+        A server that is started anew resumes each plan that it kept, in order, with the reports between them; what
+        was learned of late devices is then known again. Nothing is solved.
+
+        Parameters
+        ----------
+        plan
+            From :meth:`~edgealloc.rounds.plan.Plan.from_json`.
+        devices
+            The states that it was made of.
+
+        Raises
+        ------
+        InputError
+            With energy budgets over a horizon, whose policies remember more than plans tell.
+        """
+        if self.energy is not None:
+            raise InputError("round", [Fault("round", "energy", "a horizon", "none, to resume plans")])
+        self.round_number = plan.round_number + 1
+        self._states, self._instance = dict(devices), None
+        self._planned, self._reported = plan, False
+
     def report(self, latency_s: Mapping[str, float | None], *, round_number: int | None = None) -> None:
         """Say how long the devices of the last round took; once a round.
 
@@ -291,7 +315,7 @@ class OnlineAllocator:
             is learned.
         """
         plan = self._planned
-        faults = _report_faults(latency_s, plan)
+        faults = report_faults(latency_s, plan)
         spoken = plan.round_number if round_number is None and plan is not None else round_number
         if plan is None:
             faults += [
@@ -336,22 +360,6 @@ class OnlineAllocator:
             far = replace(states[first], gain=1e-12 * np.asarray(states[first].gain))
             scout.plan(states | {first: far})  # and so does a round that cannot carry everybody
         return time.perf_counter() - started
-
-
-def _report_faults(latency_s: object, plan: Plan | None) -> list[Fault]:
-    """What in a report is no latency, or of a device that the round does not know."""
-    if not isinstance(latency_s, Mapping):
-        return [Fault("report", "latency_s", f"<{type(latency_s).__name__}>", "seconds by device id")]
-    faults = []
-    for device, took in latency_s.items():
-        if plan is not None and device not in plan.devices:
-            faults.append(
-                Fault(id_text(device), "id", shown(device), f"one that round {plan.round_number} was planned with")
-            )
-        if took is not None and not 0.0 <= number_of(took) < math.inf:
-            allowed = "a finite number of seconds >= 0, or None for a device that never answered"
-            faults.append(Fault(id_text(device), "latency_s", shown(took), allowed))
-    return faults
 
 
 def _made_up(

@@ -62,7 +62,13 @@ class EnergyLedger:
         return dict(self._left_j)
 
     def restore(self, booked: Mapping[str, float]) -> None:
-        """Go back to what :meth:`booked` gave."""
+        """Go back to an earlier state.
+
+        Parameters
+        ----------
+        booked
+            What :meth:`booked` gave then.
+        """
         self._left_j = dict(booked)
 
     def spend(self, names: tuple[str, ...], energy_j: FloatArray) -> None:

@@ -1,4 +1,4 @@
-"""A round that is planned once more: the same number, the same masks of those who have started, no budget broken."""
+"""A round that is planned once more: its number and the masks of those who have started stay, no budget breaks."""
 
 from __future__ import annotations
 
@@ -135,6 +135,22 @@ def test_one_keep_rate_for_all_holds_once_somebody_has_started() -> None:
     rate = first.devices["d0"]["keep"]
     again = allocator.replan({"late": a_state(keep_max=0.5 * rate)}, started=("d0",))
     assert again.selected == first.selected
+
+
+def test_plans_of_another_process_are_resumed_with_what_was_learned() -> None:
+    first, second = OnlineAllocator(a_system()), OnlineAllocator(a_system())
+    states = some_states(count=3)
+    for number in range(3):
+        plan = first.plan(states)
+        second.resume(Plan.from_json(plan.to_json()), states)
+        for one in (first, second):
+            one.report({"d0": 22.0, "d1": None if number else 9.0}, round_number=number)
+    expected, found = (one.plan(states) for one in (first, second))
+    assert found.round_number == expected.round_number == 3
+    assert found.devices["d1"] == expected.devices["d1"] == {"selected": False, "reason": "resting"}
+    assert found.objective == pytest.approx(expected.objective, rel=2e-4)
+    with pytest.raises(InputError, match="horizon"):
+        OnlineAllocator(a_system(), energy=EnergyHorizon({"d0": 1.0}, 2)).resume(plan, states)
 
 
 def test_what_cannot_be_replanned_is_refused() -> None:
