@@ -8,6 +8,7 @@ import numpy as np
 
 from edgealloc.errors import printable
 from edgealloc.report.tables import markdown_cell
+from edgealloc.tables.listing import latex_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,12 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["summary", "time_table", "to_latex", "to_markdown"]
 
 LOCAL = ("psca", "psca+")
-
-_LATEX = {c: f"\\{c}" for c in "%_&#${}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -99,12 +94,8 @@ def to_markdown(table: pd.DataFrame, times: bool = True) -> str:
 
 def to_latex(table: pd.DataFrame) -> str:
     """The table in LaTeX (booktabs)."""
-
-    def escape(text: str) -> str:
-        return "".join(_LATEX.get(c, c) for c in text)
-
     numeric = [table[c].dtype.kind in "fi" for c in table.columns]
     lines = [r"\begin{tabular}{" + "".join("r" if n else "l" for n in numeric) + "}", r"\toprule"]
-    lines += [" & ".join(escape(c) for c in table.columns) + r" \\", r"\midrule"]
-    lines += [" & ".join(escape(_text(v)) for v in row) + r" \\" for row in table.itertuples(index=False)]
+    lines += [" & ".join(latex_text(c) for c in table.columns) + r" \\", r"\midrule"]
+    lines += [" & ".join(latex_text(_text(v)) for v in row) + r" \\" for row in table.itertuples(index=False)]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
