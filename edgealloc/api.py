@@ -12,6 +12,7 @@ from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Snapshot
 from edgealloc.data.plausible import warn
 from edgealloc.errors import Fault, InputError
+from edgealloc.formulation.comparison import Comparison
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.method import Solver
@@ -140,7 +141,7 @@ def compare(
     rel_gap: float = 1e-4,
     time_limit: float | None = None,
     seed: int = 0,
-) -> list[Result]:
+) -> Comparison:
     """Solve one instance by several methods, by default all of our own that take it.
 
     Parameters
@@ -157,8 +158,8 @@ def compare(
 
     Returns
     -------
-    list of Result
-        One per method, in the order of the names.
+    Comparison
+        A list of results, one per method in the order of the names, that shows itself as a table.
 
     Raises
     ------
@@ -171,4 +172,7 @@ def compare(
     names: Iterable[str | Solver] = (exact_names(problem) or ["auto"]) if methods is None else methods
     if isinstance(methods, str):
         names = [methods]
-    return [choose(name, problem).run(problem, options) for name in names]
+    chosen = [choose(name, problem) for name in names]  # before the first is run, so that no work is lost
+    for method in chosen:
+        method.check_packages()
+    return Comparison(method.run(problem, options) for method in chosen)

@@ -16,10 +16,12 @@ from edgealloc.data.spec import BoundSpec
 from edgealloc.errors import MissingPackageError, printable
 from edgealloc.files.disk import make_folder
 from edgealloc.files.instance import save_instance
+from edgealloc.formulation.comparison import comparison_listing
+from edgealloc.formulation.listing import device_listing
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.report.draw import draw
-from edgealloc.report.tables import allocation_table, comparison_table, proof_text
+from edgealloc.report.tables import allocated, print_listing, proof_text
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions
 from edgealloc.solvers.base import Options
@@ -73,7 +75,8 @@ def run(folder: Path, devices: int, seed: int, console: Console) -> None:
     exact = _prove(cell.instance, folder, "demo-ofdma", console, (cell.position_m, cell.line_of_sight))
     console.rule("4. the same cell by the fast method and by simple schemes")
     console.print("Gaps are measured against the bound that branch and bound proved.\n")
-    console.print(comparison_table([exact, *(solve(cell.instance, name, seed=seed) for name in _OTHERS)]))
+    others = (solve(cell.instance, name, seed=seed) for name in _OTHERS)
+    print_listing(console, comparison_listing([exact, *others]))
     console.print("\nAnd one small cell under deadlines from tight to loose:")
     _tell(console, "picture  ", draw_demo(folder))
     console.rule("5. what the allocations are worth: a model trained under each")
@@ -129,7 +132,7 @@ def _prove(instance: Instance, folder: Path, name: str, console: Console, places
     result, certificate = certified(solve(instance, rel_gap=1e-6, time_limit=60.0), 1e-6)
     solution = result.save(folder / f"{name}-solution.json")
     proof = save_certificate(certificate, folder / f"{name}-proof.json")
-    console.print(allocation_table(result))
+    print_listing(console, device_listing(result.problem, allocated(result)[0]))
     console.print(proof_text(result), markup=False, highlight=False)
     result.raise_for_status()
     console.print(f"\n{verify_files(case, solution, proof)}", markup=False, highlight=False)

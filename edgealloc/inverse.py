@@ -1,6 +1,6 @@
-"""Inverse problems: the least deadline, bandwidth or energy budgets that reach a given bound; trade-off curves.
+"""Inverse problems: the least of a budget that reaches a given bound; trade-off curves.
 
-More of any of the three never hurts (what was feasible stays so), hence the least bound falls as a budget grows,
+More of any of the five never hurts (what was feasible stays so), hence the least bound falls as a budget grows,
 and a bisection of the budget's factor brackets the answer. Every end of the bracket is *proven* by a solve: the
 upper one by an allocation that reaches the target, the lower one by a lower bound above it (or by infeasibility).
 """
@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
+
+import numpy as np
 
 from edgealloc.api import as_problem
 from edgealloc.data.instance import Instance
@@ -25,7 +27,7 @@ from edgealloc.solvers.compiling.clock import Clock
 
 __all__ = ["Least", "Resource", "front", "least", "scaled"]
 
-Resource = Literal["bandwidth_hz", "latency_s", "energy_j"]
+Resource = Literal["bandwidth_hz", "latency_s", "energy_j", "power_max_w", "freq_max_hz"]
 
 # Gaps to which a budget is solved, one after the other, until its bound or its allocation decides on the target.
 # A target closer to the optimum than the last stays undecided.
@@ -70,7 +72,9 @@ class Least:
 
 
 def scaled(instance: Instance, resource: Resource, factor: float) -> Instance:
-    """The instance with one budget multiplied; ``energy_j`` is multiplied for every device alike.
+    """The instance with one budget multiplied, those of devices for every device alike.
+
+    The fastest clock never falls below ``freq_min_hz``: a device that is slowed down to that stays there.
 
     Raises
     ------
@@ -80,7 +84,10 @@ def scaled(instance: Instance, resource: Resource, factor: float) -> Instance:
     if resource not in get_args(Resource):
         allowed = ", ".join(get_args(Resource))
         raise InputError("options", [Fault("options", "resource", repr(resource), allowed)])
-    return instance.with_changes(**{resource: getattr(instance, resource) * factor})
+    budget = getattr(instance, resource) * factor
+    if resource == "freq_max_hz":
+        budget = np.maximum(budget, instance.freq_min_hz)
+    return instance.with_changes(**{resource: budget})
 
 
 def front(
@@ -99,7 +106,7 @@ def front(
     source
         A problem, an instance, or the path of an instance file.
     resource
-        ``bandwidth_hz``, ``latency_s`` or ``energy_j``, as for :func:`least`.
+        The budget, as for :func:`least`.
     factors
         What the instance's own budget is multiplied with, one point each.
     method, rel_gap, time_limit
@@ -137,8 +144,8 @@ def least(
     source
         A problem, an instance, or the path of an instance file.
     resource
-        ``bandwidth_hz``, ``latency_s``, or ``energy_j`` (one factor for all devices' budgets; the least *sum* of
-        energies is another problem).
+        ``bandwidth_hz``, ``latency_s``, or ``energy_j``, ``power_max_w``, ``freq_max_hz`` (one factor for all
+        devices; the least *sum* of energies is another problem).
     target
         The bound G to be reached.
     method

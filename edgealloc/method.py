@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgealloc.data.constraints import Constraint, KeepFloor
 from edgealloc.data.outcome import Diagnosis, Snapshot, Status
-from edgealloc.errors import EdgeallocError, InputError, MissingPackageError, RefusedError
+from edgealloc.errors import EdgeallocError, InputError, MissingPackageError, RefusedError, needs
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 
@@ -67,6 +67,8 @@ class Method:
         are built into the instance. One that is not ours is given all of them, and judged by them.
     remark
         Why it was chosen, for the message of its result.
+    package, extra
+        What it needs beside edgealloc, by the name it is imported under, and the extra that brings it.
     """
 
     name: str
@@ -80,6 +82,8 @@ class Method:
     foreign: bool = False
     rows: Callable[[Problem, Constraint], bool] = _no_row
     remark: str = ""
+    package: str = ""
+    extra: str = ""
 
     def refused(self, problem: Problem) -> tuple[Constraint, ...]:
         """The constraints of a problem that the method does not take."""
@@ -92,6 +96,17 @@ class Method:
     def accepts(self, problem: Problem) -> bool:
         """Whether it takes a problem with all of its constraints."""
         return self.takes(problem) and not self.refused(problem)
+
+    def check_packages(self) -> None:
+        """Make sure that what it needs is installed, before any work.
+
+        Raises
+        ------
+        MissingPackageError
+            Otherwise, with the extra that brings it.
+        """
+        if self.package:
+            needs(self.package, self.extra, f"method {self.name!r}")
 
     def run(self, problem: Problem, options: Options) -> Result:
         """Solve a problem, after compiling what that needs and this machine lacks.

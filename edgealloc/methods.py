@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -30,6 +31,7 @@ __all__ = [
     "find_method",
     "foreign_code",
     "foreign_methods",
+    "known_names",
     "register_method",
 ]
 
@@ -101,6 +103,8 @@ METHODS: dict[str, Method] = {
             "edgealloc.solvers.backends.cvxpy_fdma:solve_cvxpy",
             chosen=False,
             rows=_convex_caps,
+            package="cvxpy",
+            extra="cvxpy",
         ),
         Method(
             "pyomo",
@@ -109,6 +113,8 @@ METHODS: dict[str, Method] = {
             "underfit inverse-keep or perturbation",
             "edgealloc.solvers.backends.pyomo_run:solve_pyomo",
             chosen=False,
+            package="pyomo",
+            extra="pyomo",
         ),
         Method(
             "highs",
@@ -127,6 +133,8 @@ METHODS: dict[str, Method] = {
             "edgealloc.solvers.backends.scip_run:solve_scip",
             chosen=False,
             rows=_caps,
+            package="pyscipopt",
+            extra="scip",
         ),
         Method(
             "psca",
@@ -260,6 +268,17 @@ def foreign_code(name: str) -> str:
             text = repr(entry)
         return hashlib.sha256(text.encode()).hexdigest()
     return ""
+
+
+def known_names() -> list[str]:
+    """Names of all methods, ours first; those of other packages are imported, but for the ones that cannot be."""
+    from importlib.metadata import entry_points
+
+    for name in entry_points(group=GROUP).names:
+        with suppress(EdgeallocError):
+            if name not in METHODS:
+                _plugged_in(name)
+    return list(METHODS)
 
 
 def find_method(name: str | Solver) -> Method:

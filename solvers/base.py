@@ -7,7 +7,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -137,7 +137,8 @@ class Control:
         return bool(self.reason)
 
     def report(self, snapshot: Snapshot) -> None:
-        """Record a snapshot, log it and show it to the callback."""
+        """Record a snapshot under the next number, log it and show it to the callback."""
+        snapshot = replace(snapshot, iteration=len(self.trace) + 1)
         self.trace.append(snapshot)
         level = logging.INFO if self.options.log else logging.DEBUG
         if logger.isEnabledFor(level):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,32 @@ def test_least_budget_brackets_the_budget_that_made_the_bound(access: Access, re
     assert used.violations(found.result.allocation) == ()
     below = edgealloc.solve(scaled(other, resource, found.factor_low), rel_gap=1e-9)
     assert below.status == "infeasible" or below.lower_bound > found.target * (1 - 1e-8)
+
+
+@pytest.mark.parametrize("resource", ["power_max_w", "freq_max_hz"])
+def test_power_and_processors_are_budgets_too(make_instance, resource: Resource) -> None:
+    known = make_instance("fdma", 3, bandwidth_hz=2e4, latency_s=7.0, energy_j=30.0, power_max_w=0.01)
+    target = edgealloc.solve(known, rel_gap=1e-9).objective
+    found = least(scaled(known, resource, 1.3), resource, target * (1 + 1e-7), rel_tol=1e-3)
+    assert found.message == ""
+    assert found.factor_low <= 1 / 1.3 <= found.factor * (1 + 1e-3)
+
+
+def test_a_clock_never_falls_below_its_slowest(make_instance) -> None:
+    instance = make_instance("fdma", 3)
+    slow = scaled(instance, "freq_max_hz", 1e-6)
+    np.testing.assert_array_equal(slow.freq_max_hz, instance.freq_min_hz)
+
+
+def test_least_says_what_the_budget_is(tmp_path: Path, make_instance) -> None:
+    instance = make_instance("fdma", 3, bandwidth_hz=2e4, power_max_w=0.01)
+    edgealloc.save_instance(instance, tmp_path / "cell.json")
+    target = str(edgealloc.solve(scaled(instance, "latency_s", 0.5)).objective)
+    asked = ["least", str(tmp_path / "cell.json"), "--target", target, "--rel-tol", "0.01", "--resource"]
+    done = CliRunner().invoke(main, [*asked, "deadline"])
+    assert re.search(r"reached with  0\.\d+ of the deadline, [78]\.\d+ s$", done.output, re.MULTILINE), done.output
+    done = CliRunner().invoke(main, [*asked, "power"])
+    assert re.search(r"of the power, [\d.]+ to [\d.]+ mW a device$", done.output, re.MULTILINE), done.output
 
 
 def test_least_finds_budgets_above_the_instance_s_own(make_instance) -> None:

@@ -92,6 +92,7 @@ JSON = {
     "schema": ("schema", "solution"),
     "solve": ("solve", "ofdma", "--json", "--out", "ofdma.json", "--certificate", "ofdma.proof.json"),
     "verify": ("verify", "ofdma", "ofdma.json", "--certificate", "ofdma.proof.json", "--json"),
+    "methods": ("methods", "--json"),
     "compare": ("compare", "fdma", "--methods", "auto,highs,psca", "--rel-gap", "1e-3", "--json"),
     "simulate": (
         *("simulate", "--rounds", "3", "--devices", "3", "--access", "ofdma", "--subcarriers", "6"),

@@ -1,4 +1,4 @@
-"""Charts of a sweep: bounds, gaps and times, one colour and marker a method."""
+"""Charts of a sweep: bounds and times; gaps are in :mod:`edgealloc.report.curves.gaps`."""
 
 from __future__ import annotations
 
@@ -7,41 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgealloc.bench.tables import LOCAL, method_label
-from edgealloc.errors import needs
+from edgealloc.bench.tables import LOCAL
 from edgealloc.files.disk import make_folder
-from edgealloc.report.canvas import caption, save_figure
+from edgealloc.report.canvas import axes_for, caption, new_figure, save_figure
+from edgealloc.report.curves.gaps import plot_gaps
+from edgealloc.report.style import Size, font_pt, label_of, look_of, looks_of
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_bench", "plot_gaps", "plot_sweep", "plot_times"]
-
-
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#7F7F7F", "#0072B2", "#D55E00", "#CC79A7")
-
-
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h", "p")
-
-
-def _figure(width: float = 6.4, height: float = 4.2) -> Figure:
-    needs("matplotlib", "plot", "a figure")
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained", dpi=150)
-
-
-def _style(i: int, method: str = "") -> dict[str, Any]:
-    hollow = {"markerfacecolor": "none", "markersize": 8} if method in LOCAL else {}
-    return {
-        "color": COLOURS[i % len(COLOURS)],
-        "marker": MARKERS[i % len(MARKERS)],
-        "linestyle": ("-", "--")[i // len(COLOURS) % 2],
-        "markersize": 5,
-        "linewidth": 1.3,
-        **hollow,  # these lie on the optimum, and must let it be seen
-    }
+__all__ = ["draw_bench", "plot_sweep", "plot_times"]
 
 
 def plot_sweep(frame: pd.DataFrame) -> Figure:
@@ -51,9 +28,10 @@ def plot_sweep(frame: pd.DataFrame) -> Figure:
     axis ends three ranges of the best method up; the legend says how many points lie above.
     """
     accesses = list(dict.fromkeys(frame["access"]))
-    fig = _figure(5.0 * len(accesses) + 3.0, 4.2)
+    fig = new_figure(5.0 * len(accesses) + 3.0, 4.2)
     panels = np.atleast_1d(fig.subplots(1, len(accesses), squeeze=False)[0])
     methods = list(dict.fromkeys(frame["method"]))
+    looks = looks_of(methods)
     points = frame.groupby(["access", "method", "x"])["objective"].agg(["mean", "count", "size"])
     means = points.loc[points["count"] == points["size"], "mean"]  # feasible on every cell of the point
     handles: dict[str, Any] = {}
@@ -64,9 +42,9 @@ def plot_sweep(frame: pd.DataFrame) -> Figure:
         low, high = float(best.min()), float(best.max())
         span = max(high - low, 1e-3 * abs(high))
         top = min(float(drawn.max()), high + 2.0 * span) + 0.05 * span
-        for i, method in enumerate(methods):
+        for method in methods:
             line = drawn.loc[[method]].droplevel("method") if method in drawn.index else drawn.iloc[:0]
-            handles[method] = axes.plot(line.index, line, **_style(i, method))[0]
+            handles[method] = axes.plot(line.index, line, **looks[method])[0]
             above[method] += int((line > top).sum())
         axes.set_ylim(low - 0.05 * span, top)
         axes.set_title(
@@ -81,65 +59,32 @@ def plot_sweep(frame: pd.DataFrame) -> Figure:
         mine = frame.loc[frame["method"] == method, "objective"]
         notes = [f"infeasible on {mine.isna().sum()} of {len(mine)}"] if mine.isna().any() else []
         notes += [f"{above[method]} above"] if above[method] else []
-        labels.append(caption(method_label(method)) + (f" ({', '.join(notes)})" if notes else ""))
+        labels.append(caption(label_of(method)) + (f" ({', '.join(notes)})" if notes else ""))
     fig.legend(list(handles.values()), labels, loc="outside right upper", fontsize=8, frameon=False)
     return fig
 
 
-def plot_gaps(frame: pd.DataFrame) -> Figure:
-    """Distribution of the excess gap against the best proven bound, methods with P-SCA first."""
-    fig = _figure()
-    axes = fig.subplots()
-    known = frame[frame["excess_gap"].notna()]
-    order = list(dict.fromkeys(known["method"]))
-    shown = [m for m in order if m.partition(":")[0] in LOCAL] + [m for m in order if m.startswith("baseline:")]
-    for i, method in enumerate(shown):
-        gaps = np.sort(100.0 * known.loc[known["method"] == method, "excess_gap"].to_numpy(dtype=np.float64))
-        share = np.arange(1, len(gaps) + 1) / len(gaps)
-        style = {k: v for k, v in _style(i + 1).items() if k not in ("marker", "markersize")}
-        style["linewidth"] = 3.0 if method == "psca" else 1.3  # psca+ often lies on it
-        axes.step(
-            np.maximum(gaps, 1e-3),
-            100.0 * share,
-            where="post",
-            label=f"{caption(method_label(method))} ({len(gaps)})",
-            **style,
-        )
-    axes.set_xscale("log")
-    axes.set_xlim(left=9e-4)
-    axes.set_ylim(0, 101)
-    for percent in (1.0, 5.0, 10.0):
-        axes.axvline(percent, color="0.8", linewidth=0.8, zorder=0)
-    axes.set_xlabel("excess gap to the best proven bound [%]; 0.001 stands for less")
-    axes.set_ylabel("share of cells [%]")
-    axes.grid(color="0.93", which="major")
-    fig.legend(
-        loc="outside right upper", fontsize=8, frameon=False, title="method (feasible cells)", title_fontsize=8
-    )
-    return fig
-
-
-def plot_times(frame: pd.DataFrame) -> Figure:
+def plot_times(frame: pd.DataFrame, *, ax: Axes | None = None, size: Size = "screen") -> Figure:
     """Median time against size, log-log, with the range over cells; of exact methods also to P-SCA's quality."""
-    fig = _figure()
-    axes = fig.subplots()
-    lines = [(m, "seconds", caption(method_label(m))) for m in dict.fromkeys(frame["method"])]
+    fig, axes = axes_for(ax, size)
+    lines = [(m, "seconds", caption(label_of(m))) for m in dict.fromkeys(frame["method"])]
     if "psca" in set(frame["method"]):
         lines += [
-            (m, "seconds_to_psca", f"{caption(method_label(m))}: as good as P-SCA")
+            (m, "seconds_to_psca", f"{caption(label_of(m))}: as good as P-SCA")
             for m, _, _ in lines
             if m not in LOCAL
         ]
-    for i, (method, column, words) in enumerate(lines):
+    for method, column, words in lines:
         mine = frame[(frame["method"] == method) & frame["objective"].notna()]
         # where it never was as good, it took longer than all its seconds
         times = mine[column].fillna(mine["seconds"]).groupby(mine["x"])
         if len(times) == 0:
             continue
         middle, low, high = times.median(), times.min(), times.max()
-        axes.errorbar(
-            middle.index, middle, yerr=[middle - low, high - middle], capsize=2, label=words, **_style(i, method)
-        )
+        look = look_of(method)
+        if column != "seconds":  # the same method, not to its end
+            look |= {"linestyle": ":", "markerfacecolor": "white"}
+        axes.errorbar(middle.index, middle, yerr=[middle - low, high - middle], capsize=2, label=words, **look)
     axes.set_xscale("log")
     axes.set_yscale("log")
     sizes = frame.drop_duplicates("x").sort_values("x")
@@ -148,8 +93,7 @@ def plot_times(frame: pd.DataFrame) -> Figure:
     axes.set_xticks([], minor=True)
     axes.set_xlabel("(devices $K$, sub-carriers $M$), at $K M$ on a logarithmic axis")
     axes.set_ylabel("time [s]: median, bars from least to most")
-    axes.grid(color="0.92", which="both")
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=font_pt(size) - 1.0, frameon=False)
     return fig
 
 

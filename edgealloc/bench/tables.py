@@ -1,8 +1,4 @@
-"""Tables and figures of a benchmark frame.
-
-Colours are those of Okabe and Ito, which colour-blind readers can tell apart, but for grey in place of yellow, too
-faint on white; every line also has its own marker.
-"""
+"""Tables of a benchmark frame."""
 
 from __future__ import annotations
 
@@ -12,28 +8,14 @@ import numpy as np
 
 from edgealloc.errors import printable
 from edgealloc.report.tables import markdown_cell
+from edgealloc.tables.listing import latex_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["case_table", "summary", "time_table", "to_latex", "to_markdown"]
 
-LABELS = {"auto": "proven optimum", "psca": "P-SCA", "psca+": "P-SCA+"}
 LOCAL = ("psca", "psca+")
-
-_LATEX = {c: f"\\{c}" for c in "%_&#${}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
-
-
-def method_label(method: str) -> str:
-    """What tables and charts call a method."""
-    family, _, variant = method.partition(":")
-    if family == "baseline":
-        return variant
-    return LABELS.get(family, family) + (f" ({variant})" if variant else "")
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -133,12 +115,8 @@ def to_markdown(table: pd.DataFrame, times: bool = True) -> str:
 
 def to_latex(table: pd.DataFrame) -> str:
     """The table in LaTeX (booktabs)."""
-
-    def escape(text: str) -> str:
-        return "".join(_LATEX.get(c, c) for c in text)
-
     numeric = [table[c].dtype.kind in "fi" for c in table.columns]
     lines = [r"\begin{tabular}{" + "".join("r" if n else "l" for n in numeric) + "}", r"\toprule"]
-    lines += [" & ".join(escape(c) for c in table.columns) + r" \\", r"\midrule"]
-    lines += [" & ".join(escape(_text(v)) for v in row) + r" \\" for row in table.itertuples(index=False)]
+    lines += [" & ".join(latex_text(c) for c in table.columns) + r" \\", r"\midrule"]
+    lines += [" & ".join(latex_text(_text(v)) for v in row) + r" \\" for row in table.itertuples(index=False)]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])

@@ -20,7 +20,7 @@ from edgealloc.cli.least import least_command
 from edgealloc.cli.new import export_command, new_command
 from edgealloc.cli.shared import EXIT_BAD_INPUT, console, makeable, out_folder, plain_warnings, say
 from edgealloc.cli.simulate import simulate_command
-from edgealloc.cli.solve import compare_command, solve_command
+from edgealloc.cli.solve import compare_command, methods_command, solve_command
 from edgealloc.cli.validate import validate_command
 from edgealloc.cli.verify import schema_command, verify_command
 from edgealloc.cli.warmup import warmup_command
@@ -112,6 +112,7 @@ for command in (
     solve_command,
     verify_command,
     compare_command,
+    methods_command,
     schema_command,
     demo_command,
     bench_command,

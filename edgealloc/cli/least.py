@@ -5,18 +5,35 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from edgealloc.cli.shared import out_path, refuse_overwriting, say, writable
+from edgealloc.cli.shared import case_argument, out_path, refuse_overwriting, say, writable
+
+if TYPE_CHECKING:
+    from edgealloc.data.instance import Instance
 
 __all__ = ["least_command"]
 
-_FIELDS = {"bandwidth": "bandwidth_hz", "deadline": "latency_s", "energy": "energy_j"}
+_FIELDS = {
+    "bandwidth": "bandwidth_hz",
+    "deadline": "latency_s",
+    "energy": "energy_j",
+    "power": "power_max_w",
+    "processor": "freq_max_hz",
+}
+_UNITS = {
+    "bandwidth": (1e-6, "MHz"),
+    "deadline": (1.0, "s"),
+    "energy": (1.0, "J"),
+    "power": (1e3, "mW"),
+    "processor": (1e-9, "GHz"),
+}
 
 
-@click.command("least", short_help="the least bandwidth, deadline or energy that reaches a bound")
-@click.argument("case", type=click.Path(path_type=Path))
+@click.command("least", short_help="the least of a budget that reaches a bound")
+@case_argument
 @click.option("--resource", type=click.Choice(list(_FIELDS)), required=True, help="the budget to be made least")
 @click.option("--target", type=float, required=True, help="the bound G to reach")
 @click.option("--method", default="auto", show_default=True, help="a method, or auto for the first exact one")
@@ -49,14 +66,32 @@ def least_command(
     found = least(instance, field, target, method, rel_tol=rel_tol, time_limit=time_limit, callback=show)  # type: ignore[arg-type]
     lines = [f"note          {found.message}"] if found.message else []
     if found.result is None:
-        say("\n".join([*lines, f"not reached   {found.factor_low:.9g} of the {resource} is not enough"]))
+        lines.append(f"not reached   {found.factor_low:.9g} of the {resource} is not enough")
+        say("\n".join(lines))
         sys.exit(3)
     assert math.isfinite(found.factor)
-    lines.append(f"reached with  {found.factor:.9g} of the {resource}: bound {found.result.objective:.9g}")
-    lines.append(f"not with      {found.factor_low:.9g} of it (proven)")
+    lines.append(
+        f"reached with  {found.factor:.9g} of the {resource}, {_amount(found.result.problem.instance, resource)}"
+    )
+    lines.append(f"bound G       {found.result.objective:.9g}")
+    if found.factor_low:
+        too_little = scaled(instance, field, found.factor_low)  # type: ignore[arg-type]
+        lines.append(f"not with      {found.factor_low:.9g} of it, {_amount(too_little, resource)} (proven)")
+    else:
+        lines.append("not with      nothing is proven to be too little")
     try:
         if out is not None:
             path = save_instance(scaled(instance, field, found.factor), out)  # type: ignore[arg-type]
             lines.append(f"written       {path}")
     finally:
         say("\n".join(lines))
+
+
+def _amount(instance: Instance, resource: str) -> str:
+    """A budget with its unit; of the devices' own from the least to the greatest."""
+    import numpy as np
+
+    scale, unit = _UNITS[resource]
+    low, high = (float(pick(getattr(instance, _FIELDS[resource])) * scale) for pick in (np.min, np.max))
+    shared = resource in ("bandwidth", "deadline")
+    return f"{low:.6g} {unit}" if shared else f"{low:.6g} to {high:.6g} {unit} a device"

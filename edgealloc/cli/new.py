@@ -107,13 +107,12 @@ def new_command(
 def _hand_out(instance: Instance, out: Path | None) -> None:
     """Print the instance, or write it and say what it is."""
     from edgealloc.files.instance import dict_from_instance, save_instance
-    from edgealloc.report.tables import cell_text
 
     if out is None:
         say(json.dumps(dict_from_instance(instance), indent=1))
     else:
         path = save_instance(instance, out)
-        say(f"{instance.name}: {cell_text(instance)}\nwritten       {path}", err=True)
+        say(f"{instance.name}: {instance.words}\nwritten       {path}", err=True)
 
 
 def _own(

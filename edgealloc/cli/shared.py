@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -26,6 +26,7 @@ __all__ = [
     "console",
     "constraints_of",
     "constraints_option",
+    "in_path",
     "json_option",
     "makeable",
     "out_folder",
@@ -43,7 +44,21 @@ __all__ = [
 EXIT_INVALID = 1
 EXIT_BAD_INPUT = 2
 
-case_argument = click.argument("case", type=click.Path(path_type=Path))
+
+class InputPath(click.ParamType[Path]):
+    """A file to read; ``-`` is standard input (a file of that name is ``./-``)."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path."""
+        from edgealloc.files.disk import STDIN
+
+        return STDIN if value == "-" else Path(value)
+
+
+in_path = InputPath()
+case_argument = click.argument("case", type=in_path)
 out_path = click.Path(path_type=Path, dir_okay=False)
 out_folder = click.Path(path_type=Path, file_okay=False)
 rel_gap_option = click.option(
@@ -117,10 +132,13 @@ def refuse_overwriting(inputs: Mapping[str, Path | None], outputs: Iterable[tupl
     InputError
         Lists every output that would destroy something.
     """
-    from edgealloc.files.disk import same_file
+    from edgealloc.files.disk import STDIN, same_file
 
     taken = [(name, path) for name, path in inputs.items() if path is not None]
     faults = []
+    if sum(path == STDIN for _, path in taken) > 1:
+        names = ", ".join(name for name, path in taken if path == STDIN)
+        faults.append(Fault("command line", names, "'-'", "standard input for one of them"))
     for name, path in outputs:
         if path is None:
             continue

@@ -58,6 +58,9 @@ EXIT_CODES = {
     help="write pictures into this folder",
 )
 @constraints_option
+@click.option(
+    "--plot-format", type=click.Choice(["png", "pdf", "svg"]), default="png", show_default=True, help="of pictures"
+)
 @click.option("--positions", type=click.Path(path_type=Path), help="positions from `new`, for the map of the cell")
 @click.option("--log", is_flag=True, help="one line per iteration on standard error")
 @json_option
@@ -72,6 +75,7 @@ def solve_command(
     out: Path | None,
     certificate: Path | None,
     plot: Path | None,
+    plot_format: str,
     positions: Path | None,
     log: bool,
     as_json: bool,
@@ -82,13 +86,14 @@ def solve_command(
     """
     from edgealloc.api import load, solve
     from edgealloc.files.solution import dict_from_solution
+    from edgealloc.formulation.listing import device_listing
     from edgealloc.report.draw import PICTURES, draw
     from edgealloc.report.progress import Progress
-    from edgealloc.report.tables import allocation_table, proof_text
+    from edgealloc.report.tables import print_listing, proof_text
 
     if positions is not None and plot is None:
         raise click.UsageError("--positions is for the map that --plot draws; give --plot too")
-    pictures = [] if plot is None else [("--plot", plot / f"{name}.png") for name in PICTURES]
+    pictures = [] if plot is None else [("--plot", plot / f"{name}.{plot_format}") for name in PICTURES]
     refuse_overwriting(
         {"CASE": case, "--warm-start": warm_start, "--positions": positions, "--constraints": constraints},
         [("--out", out), ("--certificate", certificate), *pictures],
@@ -96,7 +101,7 @@ def solve_command(
     if plot is not None:
         needs("matplotlib", "plot", "--plot")
     instance, rows = load(case), constraints_of(constraints)
-    place = () if positions is None else _read_positions(positions)
+    place, sight = (None, None) if positions is None else _read_positions(positions, instance.num_devices)
     start = None
     if warm_start is not None:
         from edgealloc.files.solution import load_solution
@@ -120,18 +125,20 @@ def solve_command(
         )
     saved: list[Path] = []
     try:
-        if certificate is not None:
-            result, saved = _certify(result, rel_gap, time_limit, certificate)
-        if out is not None:
-            saved.append(result.save(out))
+        try:
+            if certificate is not None:
+                result, saved = _certify(result, rel_gap, time_limit, certificate)
+        finally:  # one file that cannot be written costs no other
+            if out is not None:
+                saved.append(result.save(out))
         if plot is not None and result.status.has_allocation:
-            saved += draw(result, plot, *place)
+            saved += draw(result, plot, place, sight, ending=plot_format)
     finally:  # what was found is shown even where it cannot be written
         if as_json:
             say(json.dumps(dict_from_solution(result.solution()), indent=1))
         else:
-            if result.status.has_allocation:
-                console().print(allocation_table(result))
+            if result.allocation is not None:
+                print_listing(console(), device_listing(result.problem, result.allocation))
             say(proof_text(result))
             for path in saved:
                 say(f"written       {path}")
@@ -151,7 +158,7 @@ def _certify(result: Result, rel_gap: float, time_limit: float | None, path: Pat
     return result, [save_certificate(proof, path)]
 
 
-def _read_positions(path: Path) -> tuple[Any, Any]:
+def _read_positions(path: Path, devices: int) -> tuple[Any, Any]:
     from edgealloc.files.disk import read_json
 
     data = read_json(path)
@@ -159,6 +166,12 @@ def _read_positions(path: Path) -> tuple[Any, Any]:
     if missing:
         raise InputError(
             str(path), [Fault("file", key, "(missing)", "written by `new --positions`") for key in missing]
+        )
+    counts = {key: len(data[key]) if isinstance(data[key], list) else 0 for key in data}
+    wrong = [key for key in ("position_m", "line_of_sight") if counts[key] != devices]
+    if wrong:
+        raise InputError(
+            str(path), [Fault("file", k, f"{counts[k]} entries", f"one a device ({devices})") for k in wrong]
         )
     return data["position_m"], data["line_of_sight"]
 
@@ -186,10 +199,14 @@ def compare_command(
     """
     from edgealloc.api import compare, load
     from edgealloc.files.solution import dict_from_solution
+    from edgealloc.formulation.comparison import comparison_listing
+    from edgealloc.methods import find_method
     from edgealloc.report.progress import Progress
-    from edgealloc.report.tables import comparison_table
+    from edgealloc.report.tables import print_listing
 
     names = None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
+    for name in names or ():
+        find_method(name).check_packages()  # before the first is run, so that no work is lost
     rows, told, codes = constraints_of(constraints), list[dict[str, Any]](), list[int]()
     for instance in [load(case) for case in cases]:
         results: list[Result] = []
@@ -207,7 +224,7 @@ def compare_command(
             raise refused[0][1]
         if not as_json:
             if results:
-                console().print(comparison_table(results))
+                print_listing(console(), comparison_listing(results))
             for told_by, why in refused:
                 say(f"{told_by}: refused: {why}")
         for result in results:
@@ -221,3 +238,28 @@ def compare_command(
     if as_json:
         say(json.dumps(told, indent=1))
     sys.exit(max(codes))
+
+
+@click.command("methods", short_help="the methods: what they take, what they prove, whether they are installed")
+@json_option
+def methods_command(as_json: bool) -> None:
+    """List the methods that `--method` takes, those of other packages included, and the baselines."""
+    from importlib.util import find_spec
+
+    from edgealloc.methods import METHODS, known_names
+    from edgealloc.report.tables import print_listing
+    from edgealloc.solvers.baselines import BASELINES
+    from edgealloc.tables.listing import Column, Listing
+
+    rows = []
+    for name in known_names():
+        method = METHODS[name]
+        there = "yes" if not method.package or find_spec(method.package) else f"edgealloc[{method.extra}]"
+        rows.append((name, method.summary, method.needs, there))
+    rows += [(f"baseline:{name}", scheme.summary, "any problem", "yes") for name, scheme in BASELINES.items()]
+    heads = ("method", "summary", "takes", "installed")
+    if as_json:
+        say(json.dumps([dict(zip(heads, row, strict=True)) for row in rows], indent=1))
+        return
+    columns = tuple(Column(head, number=False, fold=head in ("summary", "takes")) for head in heads)
+    print_listing(console(), Listing("", columns, tuple(rows)))

@@ -10,13 +10,22 @@ from typing import Any
 
 import click
 
-from edgealloc.cli.shared import EXIT_INVALID, case_argument, constraints_of, constraints_option, json_option, say
+from edgealloc.cli.shared import (
+    EXIT_INVALID,
+    case_argument,
+    constraints_of,
+    constraints_option,
+    in_path,
+    json_option,
+    refuse_overwriting,
+    say,
+)
 
 
 @click.command("verify", short_help="check a solution file against its instance, with no solver")
 @case_argument
-@click.argument("solution", type=click.Path(path_type=Path))
-@click.option("--certificate", type=click.Path(path_type=Path), help="proof of the lower bound, from `solve`")
+@click.argument("solution", type=in_path)
+@click.option("--certificate", type=in_path, help="proof of the lower bound, from `solve`")
 @constraints_option
 @click.option("--rel-gap", type=float, default=1e-4, show_default=True, help="largest gap that `optimal` may have")
 @click.option("--max-mb", type=float, default=64.0, show_default=True, help="refuse files that are larger")
@@ -36,6 +45,8 @@ def verify_command(
     """
     from edgealloc.verify.solution import verify_files
 
+    read = {"CASE": case, "SOLUTION": solution, "--certificate": certificate, "--constraints": constraints}
+    refuse_overwriting(read, [])
     rows = constraints_of(constraints)
     report = verify_files(case, solution, certificate, constraints=rows, rel_gap=rel_gap, max_mb=max_mb)
     if as_json:
@@ -51,9 +62,9 @@ def verify_command(
 
 
 @click.command("schema", short_help="print the JSON Schema of a file format")
-@click.argument("kind", type=click.Choice(["instance", "solution", "constraints"]))
+@click.argument("kind", type=click.Choice(["instance", "solution", "constraints", "plan"]))
 def schema_command(kind: Any) -> None:
-    """Print the JSON Schema of instance, solution or constraint files."""
+    """Print the JSON Schema of files of instances, solutions or constraints, or of plans of a round."""
     from edgealloc.files.schema import json_schema
 
     say(json.dumps(json_schema(kind), indent=1))

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from edgealloc.data.display import Displayed
 from edgealloc.data.entries import device_count, levels_of, menus_of
 from edgealloc.data.forms import default_names, known_fields, many, names_of, number, numbers
 from edgealloc.data.frame import fields_from
@@ -47,8 +48,8 @@ _NUMBERS: Mapping[str, tuple[str, Rule]] = {
 
 
 @known_fields
-@dataclass(frozen=True, slots=True, eq=False)
-class Instance:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Instance(Displayed):
     """An allocation instance: K devices share an uplink before a round deadline.
 
     Arrays are copied and made read-only. Scalars given for a per-device array are broadcast.

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import numpy as np
 
-__all__ = ["Diagnosis", "Snapshot", "Status", "excess_gap", "relative_gap"]
+__all__ = ["Diagnosis", "LocalStep", "Snapshot", "Status", "excess_gap", "relative_gap"]
 
 
 class Status(StrEnum):
@@ -58,6 +58,38 @@ class Diagnosis:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalStep:
+    """One step of P-SCA, in numbers: what its objective is made of, and how far it is from what it is to become.
+
+    Parameters
+    ----------
+    start
+        Number of the start, from 1.
+    devices
+        Devices that take part.
+    penalty
+        Weight of the penalty on binaries that are none, relative to the objective; 0 while relaxing.
+    nudges
+        How often binaries that rested at one half have been nudged; the objective may rise there.
+    binary_residual
+        ``4 sum c (1 - c)`` over the number of binaries: 0 when all are binary, 1 when all are one half.
+    unsent, unsent_weight
+        What the spectrum does not carry yet of the payloads, summed over devices, dimensionless; and its weight.
+    dual_residual
+        Largest dual residual of the convex step as it was solved.
+    """
+
+    start: int
+    devices: int
+    penalty: float
+    nudges: int
+    binary_residual: float
+    unsent: float
+    unsent_weight: float
+    dual_residual: float
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """An immutable view of a solve in progress, given to callbacks and the log.
 
@@ -68,7 +100,7 @@ class Snapshot:
     seconds
         Wall-clock time so far in s, compiling not counted.
     iteration
-        Number of the outer iteration; what counts as one is the method's affair.
+        Number of the outer iteration from 1, one more each time; what counts as one is the method's affair.
     lower_bound, objective
         Proven lower bound of the optimum, ``-inf`` without one, and G of the incumbent, ``inf`` without one
         (``psca``: the penalised G of its iterate).
@@ -78,6 +110,8 @@ class Snapshot:
         Nodes of the search tree so far, and those that still wait; 0 for methods without a tree.
     note
         The method's own remark for the log; mostly empty.
+    step
+        What P-SCA knows of its step; None for other methods.
     """
 
     method: str
@@ -89,6 +123,7 @@ class Snapshot:
     nodes: int = 0
     open_nodes: int = 0
     note: str = ""
+    step: LocalStep | None = None
 
 
 def relative_gap(objective: float, lower_bound: float) -> float:

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import stat
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from edgealloc.errors import Fault, InputError, printable
 
 __all__ = [
     "MAX_MB",
+    "STDIN",
     "folder_fault",
     "make_folder",
     "output_fault",
@@ -33,6 +35,7 @@ __all__ = [
 
 _WRITABLE = "a file in a folder that exists and can be written"
 
+STDIN = Path("/dev/stdin")  # what a command line calls "-"
 MAX_MB = 64.0  # a file of more is refused unless its reader is told otherwise
 
 
@@ -65,7 +68,7 @@ def read_json(path: str | Path, max_mb: float = MAX_MB) -> dict[str, Any]:
 
 
 def read_file(path: str | Path, max_mb: float = MAX_MB) -> bytes:
-    """The content of a file; pipes and devices, which may never end, are refused.
+    """The content of a file; pipes and devices, which may never end, are refused, but for standard input.
 
     Parameters
     ----------
@@ -87,11 +90,29 @@ def read_file(path: str | Path, max_mb: float = MAX_MB) -> bytes:
     if not max_mb > 0:
         raise InputError("options", [Fault("options", "max_mb", f"{max_mb}", "a number > 0")])
     try:
+        if Path(path) == STDIN:
+            return _from_stdin(max_mb)
         return _content(Path(path), max_mb)
     except InputError:
         raise
     except (OSError, ValueError) as error:  # a NUL in the path
         raise InputError(str(path), [_path_fault(path, error, "a readable file")]) from None
+
+
+def _from_stdin(max_mb: float) -> bytes:
+    """All of standard input, which may be a pipe: whoever asks for it says when it ends."""  # noqa: DOC501
+    stream = getattr(sys.stdin, "buffer", None)
+    if stream is None:  # closed, or a stream of somebody's own
+        raise OSError(errno.EBADF, "standard input cannot be read")
+    content = bytes(stream.read(int(max_mb * 1e6) + 1))
+    if len(content) > max_mb * 1e6:
+        raise _too_large(STDIN, max_mb)
+    return content
+
+
+def _too_large(path: Path, max_mb: float) -> InputError:
+    allowed = f"at most {max_mb:g} MB (verify: --max-mb for more)"
+    return InputError(str(path), [Fault("file", "size", f"more than {max_mb:g} MB", allowed)])
 
 
 def _content(path: Path, max_mb: float) -> bytes:
@@ -104,8 +125,7 @@ def _content(path: Path, max_mb: float) -> bytes:
         expected = max(os.fstat(stream.fileno()).st_size, 1_000_000)  # those in /proc have no size
         content = stream.read(int(min(max_mb * 1e6, expected)) + 1)
     if len(content) > max_mb * 1e6:
-        allowed = f"at most {max_mb:g} MB (verify: --max-mb for more)"
-        raise InputError(str(path), [Fault("file", "size", f"more than {max_mb:g} MB", allowed)])
+        raise _too_large(path, max_mb)
     return content
 
 

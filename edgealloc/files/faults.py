@@ -92,8 +92,9 @@ def _keys_at(kind: FileKind, path: tuple[str | int, ...]) -> list[str]:
     for part in path:
         if isinstance(part, str) and part in get_type_hints(nodes[0]):
             nodes = list(_typed_dicts(get_type_hints(nodes[0])[part]))
-        elif isinstance(part, str):  # which of several forms it is, by its `kind`
+        elif isinstance(part, str) and len(nodes) > 1:  # which of several forms it is, by its `kind`
             nodes = [node for node in nodes if part in get_args(get_type_hints(node).get("kind"))]
+        # else a place in a list, or the id of a device
     return list(get_type_hints(nodes[0]))
 
 

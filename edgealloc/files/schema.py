@@ -1,4 +1,4 @@
-"""The two file formats as types: structure, units and ranges of every key (docs/files.md).
+"""The file formats as types: structure, units and ranges of every key (docs/files.md).
 
 The types serve three ends: pydantic checks files against them and reports *all* faults at once, the
 published JSON Schemas are generated from them, and mypy knows the keys. Files are checked as plain
@@ -14,15 +14,16 @@ from typing import Annotated, Any, Final, Literal, NotRequired, get_args
 from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, with_config
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
-__all__ = ["ConstraintFile", "InstanceFile", "SolutionFile", "json_schema"]
+__all__ = ["ConstraintFile", "InstanceFile", "PlanFile", "SolutionFile", "json_schema"]
 
-FileKind = Literal["instance", "solution", "constraints"]
+FileKind = Literal["instance", "solution", "constraints", "plan"]
 
 
 FORMATS: Final[Mapping[FileKind, str]] = {
     "instance": "edgealloc-instance/1",
     "solution": "edgealloc-solution/1",
     "constraints": "edgealloc-constraints/1",
+    "plan": "edgealloc-plan/1",
 }
 
 
@@ -270,10 +271,48 @@ class SolutionFile(TypedDict):
     devices: list[SolutionDeviceFile]
 
 
+@with_config(_CLOSED)
+class PlannedDeviceFile(TypedDict):
+    """What one device is to do in a round; of a device left out, ``selected`` and ``reason`` alone."""
+
+    selected: Annotated[bool, Field(description="false: takes no part in the round")]
+    reason: NotRequired[Annotated[str, Field(description="why it is left out")]]
+    samples: NotRequired[Annotated[Positive, Field(description="local samples that its reply weighs")]]
+    keep: NotRequired[Annotated[Share, Field(description="keep rate s")]]
+    dropout: NotRequired[Annotated[Share, Field(description="1 - keep")]]
+    mask_seed: NotRequired[Annotated[int, Field(ge=0, lt=2**53, description="seed of its masks in this round")]]
+    bandwidth_hz: NotRequired[Annotated[NonNegative, Field(description="bandwidth, Hz; not for ofdma")]]
+    subcarriers: NotRequired[Annotated[list[Annotated[int, Field(ge=0)]], Field(description="from 0; ofdma only")]]
+    power_w: NotRequired[Annotated[OneOrMany, Field(description="transmit power, W; for ofdma per sub-carrier")]]
+    freq_hz: NotRequired[Annotated[NonNegative, Field(description="processor frequency, Hz")]]
+    latency_s: NotRequired[Annotated[NonNegative, Field(description="what this takes, s")]]
+    energy_j: NotRequired[Annotated[NonNegative, Field(description="what this costs, J")]]
+    deadline_s: NotRequired[Annotated[Positive, Field(description="deadline of the round, s")]]
+    adapter_option: NotRequired[Annotated[str, Field(description="label of the menu row")]]
+
+
+@with_config(_CLOSED)
+class PlanFile(TypedDict):
+    """The plan of a round: settings of every device that was asked, by id."""
+
+    format: Literal["edgealloc-plan/1"]
+    round_number: Annotated[int, Field(description="the round")]
+    status: Annotated[Text, Field(description="as of a solution, or no_devices")]
+    method: Annotated[str, Field(description="method that answered; empty without devices")]
+    objective: Annotated[Finite | None, Field(description="bound G of the allocation; null without one")]
+    lower_bound: Annotated[Finite | None, Field(description="proven lower bound; null: none")]
+    free_objective: Annotated[Finite | None, Field(description="G_free, without resource limits")]
+    seconds: Annotated[NonNegative, Field(description="time that planning took, s")]
+    message: str
+    drop: Annotated[list[str], Field(description="planned without these, or to be dropped")]
+    devices: Annotated[dict[str, PlannedDeviceFile], Field(description="settings by device id")]
+
+
 TYPES: Final[Mapping[FileKind, Any]] = {
     "instance": InstanceFile,
     "solution": SolutionFile,
     "constraints": ConstraintsFile,
+    "plan": PlanFile,
 }
 
 

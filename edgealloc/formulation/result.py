@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
-from edgealloc.data.outcome import Diagnosis, Snapshot, Status, excess_gap, relative_gap
+from edgealloc.data.outcome import Diagnosis, LocalStep, Snapshot, Status, excess_gap, relative_gap
 from edgealloc.data.solution import Solution, finite_or_none
-from edgealloc.errors import StatusError, needs
+from edgealloc.errors import StatusError, needs, printable
 from edgealloc.files.solution import dict_from_solution, save_solution
+from edgealloc.formulation.listing import device_listing
 from edgealloc.formulation.problem import Problem
 from edgealloc.units import IntArray
 
@@ -192,6 +194,60 @@ class Result:
         frame["energy_slack_j"] = use.energy_slack_j
         frame["binding"] = [", ".join(names) for names in use.binding]
         return frame.set_index("name")
+
+    def trace_frame(self) -> pd.DataFrame:
+        """One row per snapshot of the trace, indexed by ``iteration`` from 1; the same columns for every method.
+
+        ``method``, ``seconds``, ``lower_bound``, ``objective``, ``rel_gap``, ``nodes``, ``open_nodes``, ``note``,
+        and the numbers of :class:`~edgealloc.data.outcome.LocalStep`, which only ``psca`` has: ``<NA>`` for its
+        counts and NaN for its other numbers elsewhere. Bounds that do not exist yet are infinite, as in the trace.
+
+        Raises
+        ------
+        MissingPackageError
+            Without pandas.
+        """
+        needs("pandas", "frame", "a table of the trace")
+        import pandas as pd
+
+        kinds = {"int": "Int64", "float": "float64", "str": "str"}
+        plain = {f.name: kinds[str(f.type)] for f in fields(Snapshot) if f.name != "step"}
+        steps = {f.name: kinds[str(f.type)] for f in fields(LocalStep)}
+        columns = {name: [getattr(at, name) for at in self.trace] for name in plain}
+        columns |= {name: [getattr(at.step, name, None) for at in self.trace] for name in steps}
+        frame = pd.DataFrame(
+            {name: pd.Series(columns[name], dtype=kind) for name, kind in (plain | steps).items()}
+        )
+        whole = ("iteration", "nodes", "open_nodes")  # of every method, so that none is missing
+        return frame.astype(dict.fromkeys(whole, "int64")).set_index("iteration")
+
+    def to_latex(self, max_rows: int = 40) -> str:
+        r"""What every device got, as a ``tabular`` of LaTeX; needs ``\usepackage{booktabs}``.
+
+        Parameters
+        ----------
+        max_rows
+            Of more devices the two ends of the list by keep rate are shown.
+
+        Returns
+        -------
+        str
+            The table, with the name of the instance as a comment above it.
+
+        Raises
+        ------
+        StatusError
+            Without an allocation.
+        """
+        allocation = self.raise_for_status().allocation
+        assert allocation is not None
+        return device_listing(self.problem, allocation, max_rows).latex()
+
+    def _repr_html_(self) -> str:
+        head = f"<pre>{escape(printable(repr(self), lines=True))}</pre>"
+        if self.allocation is None or not self.status.has_allocation:
+            return head
+        return head + device_listing(self.problem, self.allocation, 20).html()
 
     def save(self, path: str | Path) -> Path:
         """Write the solution as an ``edgealloc-solution/1`` JSON file; the file appears whole or not at all.

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgealloc.formulation.listing import bandwidth_per_device_hz
 from edgealloc.formulation.result import Result
 from edgealloc.report.canvas import MAX_NAMED, heading, new_figure, short_name
-from edgealloc.report.tables import allocated, bandwidth_per_device_hz
+from edgealloc.report.style import PALETTE
+from edgealloc.report.tables import allocated
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,9 +24,9 @@ __all__ = ["plot_allocation"]
 
 # What limits a device, told by its two budgets: (words, colour).
 _LIMITS = (
-    ("deadline and energy", "#0072B2"),
-    ("deadline only", "#56B4E9"),
-    ("energy only", "#E69F00"),
+    ("deadline and energy", PALETTE["blue"]),
+    ("deadline only", PALETTE["sky"]),
+    ("energy only", PALETTE["orange"]),
     ("neither", "#999999"),
 )
 
@@ -55,7 +57,7 @@ def plot_allocation(result: Result) -> Figure:
     limit = np.where(late, np.where(hot, 0, 1), np.where(hot, 2, 3))
     limit = np.where(allocation.selected, limit, len(_LIMITS))
     order = np.lexsort((allocation.keep, limit)) if grouped else np.arange(count)
-    band_khz = bandwidth_per_device_hz(result, allocation) / 1e3
+    band_khz = bandwidth_per_device_hz(result.problem, allocation) / 1e3
     position = np.arange(count)
     for code, (words, colour) in enumerate(_LIMITS):
         mine = limit[order] == code

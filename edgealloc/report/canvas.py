@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,16 @@ import numpy as np
 from edgealloc.errors import Fault, InputError, needs, printable
 from edgealloc.files.disk import write_file
 from edgealloc.formulation.result import Result
+from edgealloc.report.style import Size, font_pt, width_in
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
+# Letters that publishers take (TrueType) and editors can change; the same figure gives the same bytes.
+_LETTERS: Any = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "edgealloc"}
+_UNDATED: dict[str, Any] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 MAX_NAMED = 40  # devices that still get a bar and a name of their own
 
 
@@ -28,9 +34,90 @@ def new_figure(width: float, height: float) -> Figure:
         Without matplotlib.
     """
     needs("matplotlib", "plot", "drawing a figure")
+    return _picture()(figsize=(width, height), dpi=120, layout="constrained")
+
+
+@cache
+def _picture() -> type[Figure]:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+    class Picture(Figure):
+        """A figure that a notebook shows as it is, without pyplot and without a magic word."""
+
+        def _repr_png_(self) -> bytes:
+            buffer = BytesIO()
+            self.savefig(buffer, format="png")
+            return buffer.getvalue()
+
+    return Picture
+
+
+def axes_for(ax: Axes | None, size: Size, height: float = 0.62) -> tuple[Figure, Axes]:
+    """The axes that a caller gave, or those of a new figure of a size; dressed with its letters and a faint grid.
+
+    Parameters
+    ----------
+    ax
+        Axes of the caller's own figure; None for a new figure.
+    size
+        Of a new figure, and of the letters.
+    height
+        Of a new figure, as a share of its width.
+
+    Returns
+    -------
+    tuple of Figure and Axes
+        Where to draw.
+
+    Raises
+    ------
+    InputError
+        For an unknown size, or axes that are none.
+    MissingPackageError
+        Without matplotlib.
+    """
+    width = width_in(size)
+    if ax is None:
+        ax = new_figure(width, height * width).subplots()
+    dress(ax, size)
+    return figure_of(ax), ax
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The figure that axes belong to.
+
+    Raises
+    ------
+    InputError
+        For axes that are none, or those of a sub-figure, whose size is not known before it is drawn.
+    """
+    from matplotlib.axes import Axes as RealAxes
+    from matplotlib.figure import Figure as RealFigure
+
+    figure: Any = ax.figure if isinstance(ax, RealAxes) else None
+    if not isinstance(figure, RealFigure):
+        raise InputError(
+            "options", [Fault("options", "ax", f"<{type(ax).__name__}>", "axes of a matplotlib Figure")]
+        )
+    return figure
+
+
+def dress(ax: Axes, size: Size) -> None:
+    """Letters of a size and a faint grid; what is drawn later is to ask for :func:`font_pt`.
+
+    Raises
+    ------
+    InputError
+        For an unknown size, or axes that are none.
+    """
+    figure_of(ax)
+    points = font_pt(size)
+    ax.tick_params(labelsize=points - 1.0, which="both")
+    for text in (ax.xaxis.label, ax.yaxis.label, ax.xaxis.get_offset_text(), ax.yaxis.get_offset_text()):
+        text.set_fontsize(points)
+    ax.title.set_fontsize(points)
+    ax.grid(color="0.92", linewidth=0.7)
+    ax.set_axisbelow(True)
 
 
 def heading(result: Result) -> str:
@@ -76,6 +163,11 @@ def save_figure(figure: Figure, path: str | Path, **options: Any) -> Path:
     known = figure.canvas.get_supported_filetypes()
     if form not in known:
         raise InputError(str(path), [Fault("picture", "ending", repr(form), ", ".join(sorted(known)))])
+    import matplotlib as mpl
+
     buffer = BytesIO()
-    figure.savefig(buffer, format=form, **options)
+    if form in _UNDATED:
+        options.setdefault("metadata", _UNDATED[form])
+    with mpl.rc_context(_LETTERS):
+        figure.savefig(buffer, format=form, **options)
     return write_file(buffer.getvalue(), path)

@@ -9,6 +9,7 @@ import numpy as np
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.result import Result
 from edgealloc.report.canvas import MAX_NAMED, heading, new_figure, short_name
+from edgealloc.report.style import PALETTE
 from edgealloc.report.tables import allocated
 from edgealloc.units import linear_to_db
 
@@ -54,7 +55,7 @@ def plot_subcarriers(result: Result) -> Figure:
             owned,
             allocation.owner[owned],
             s=np.maximum(biggest * power_mw / most, 4.0),
-            color="#E69F00",
+            color=PALETTE["orange"],
             edgecolors="black",
             linewidths=0.6,
         )
@@ -63,7 +64,7 @@ def plot_subcarriers(result: Result) -> Figure:
                 [],
                 [],
                 s=max(biggest * step, 4.0),
-                color="#E69F00",
+                color=PALETTE["orange"],
                 edgecolors="black",
                 linewidths=0.6,
                 label=f"assigned, {step * most:.3g} mW",
@@ -71,7 +72,7 @@ def plot_subcarriers(result: Result) -> Figure:
     # one more row at the foot for the sub-carriers that nobody needs
     free = np.flatnonzero(allocation.owner < 0)
     rows = devices + bool(len(free))
-    axes.scatter(free, np.full(len(free), devices), marker="|", s=40, color="#D55E00")
+    axes.scatter(free, np.full(len(free), devices), marker="|", s=40, color=PALETTE["red"])
     if devices <= MAX_NAMED:
         labels = [
             f"{short_name(name)}  " + (f"s={keep:.2f}" if on else "left out")

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgealloc.errors import Fault, InputError
+from edgealloc.formulation.listing import bandwidth_per_device_hz
 from edgealloc.formulation.result import Result
 from edgealloc.report.canvas import MAX_NAMED, heading, new_figure, short_name
-from edgealloc.report.tables import allocated, bandwidth_per_device_hz
+from edgealloc.report.style import PALETTE
+from edgealloc.report.tables import allocated
 from edgealloc.units import BoolArray, FloatArray
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def plot_cell(result: Result, position_m: FloatArray, line_of_sight: BoolArray |
         raise InputError(
             "cell map", [Fault("cell", "position_m, line_of_sight", got, f"({count}, 2), ({count},)")]
         )
-    band_khz = bandwidth_per_device_hz(result, allocation) / 1e3
+    band_khz = bandwidth_per_device_hz(result.problem, allocation) / 1e3
     largest = max(float(band_khz.max()), 1e-12)
     biggest = float(np.clip(6000.0 / count, 30.0, 240.0))  # area in points^2 of the largest share
     area = np.maximum(biggest * band_khz / largest, 4.0)
@@ -83,7 +85,9 @@ def plot_cell(result: Result, position_m: FloatArray, line_of_sight: BoolArray |
         axes.scatter(
             place[~on, 0], place[~on, 1], s=30, marker="x", color="0.4", label=f"left out ({int((~on).sum())})"
         )
-    axes.scatter([0], [0], s=160, marker="^", color="#D55E00", edgecolors="black", zorder=4, label="base station")
+    axes.scatter(
+        [0], [0], s=160, marker="^", color=PALETTE["red"], edgecolors="black", zorder=4, label="base station"
+    )
     for step in (1.0, 0.3):
         size = max(biggest * step, 4.0)
         axes.scatter([], [], s=size, color="0.8", edgecolors="0.2", label=f"{step * largest:.3g} kHz")

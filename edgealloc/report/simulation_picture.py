@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgealloc.errors import needs
+from edgealloc.report.canvas import caption, new_figure
+from edgealloc.report.style import looks_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -12,15 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_simulation"]
 
-# Okabe-Ito, and a line style each, so that curves can be told apart without colour.
-_STYLES = (
-    ("#0072B2", "-"),
-    ("#E69F00", "--"),
-    ("#009E73", "-."),
-    ("#CC79A7", ":"),
-    ("#56B4E9", (0, (5, 1))),
-    ("#D55E00", (0, (1, 1))),
-)
 _WINDOW = 10  # rounds of the moving average
 
 
@@ -39,19 +31,21 @@ def plot_simulation(frame: pd.DataFrame, title: str = "") -> Figure:
     MissingPackageError
         Without matplotlib.
     """
-    needs("matplotlib", "plot", "drawing a figure")
-    from matplotlib.figure import Figure
-
-    fig = Figure(figsize=(8.0, 6.0), dpi=120, layout="constrained")
+    fig = new_figure(8.0, 6.0)
     top, bottom = fig.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 2]})
     several = frame["method"].nunique() > 1
-    for i, ((policy, method), rows) in enumerate(frame.groupby(["policy", "method"], sort=False)):
-        colour, style = _STYLES[i % len(_STYLES)]
-        name = f"{policy}, {method}" if several else str(policy)
-        label = f"{name}: mean {rows['excess'].mean():.4g}"
+    policies, methods = (looks_of(dict.fromkeys(frame[key])) for key in ("policy", "method"))
+    for key, rows in frame.groupby(["policy", "method"], sort=False):
+        policy, method = map(str, key)
+        look = policies[policy] | {"marker": "", "linewidth": 1.6}
+        if several:  # the policy's colour and dash, the method's marker
+            marks = {name: value for name, value in methods[method].items() if name.startswith("marker")}
+            look |= marks | {"markevery": max(len(rows) // 8, 1)}
+        name = f"{policy}, {method}" if several else policy
+        label = f"{caption(name)}: mean {rows['excess'].mean():.4g}"
         smooth = rows["excess"].rolling(_WINDOW, min_periods=1).mean()
-        top.plot(rows["round"], smooth, color=colour, linestyle=style, linewidth=1.6, label=label)
-        bottom.plot(rows["round"], rows["most_used"], color=colour, linestyle=style, linewidth=1.6)
+        top.plot(rows["round"], smooth, label=label, **look)
+        bottom.plot(rows["round"], rows["most_used"], **look)
     top.set_ylabel(f"$G - G_{{free}}$, mean of {_WINDOW} rounds")
     top.set_ylim(bottom=0.0)
     top.legend(fontsize=8)
@@ -61,5 +55,5 @@ def plot_simulation(frame: pd.DataFrame, title: str = "") -> Figure:
     bottom.set_xlabel("round")
     bottom.set_ylim(0.0, 1.05)
     bottom.grid(alpha=0.3)
-    fig.suptitle(title, fontsize=11)
+    fig.suptitle(caption(title), fontsize=11)
     return fig

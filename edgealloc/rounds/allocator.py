@@ -4,6 +4,7 @@ allocator = OnlineAllocator(system, time_budget_s=0.1)   # compiles here, not in
 while training:
     plan = allocator.plan(states)                        # states by device id; who is there may change
     ...
+    plan = allocator.replan({"dev-07": state}, elapsed_s=2.0)   # late: the same round, nobody's masks move
     allocator.report({"dev-00": 12.1, "dev-01": None})   # seconds, None: never answered
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -20,11 +21,12 @@ from edgealloc.data.instance import Instance
 from edgealloc.data.spec import number_of
 from edgealloc.errors import Fault, InputError, shown
 from edgealloc.formulation.result import Result
+from edgealloc.rounds.carried import held
 from edgealloc.rounds.energy import EnergyHorizon
-from edgealloc.rounds.ranges import RANGES, id_text, kind_faults
+from edgealloc.rounds.ranges import RANGES, id_text, kind_faults, report_faults
 from edgealloc.rounds.round import TIME_LIMIT_S, round_instance, settle
 from edgealloc.rounds.solver import RoundSolver
-from edgealloc.rounds.stragglers import StragglerPolicy, Stragglers
+from edgealloc.rounds.stragglers import StragglerPolicy, Stragglers, slowed
 from edgealloc.rounds.system import DeviceState, Plan, System, plan_of
 from edgealloc.solvers.compiling.clock import Clock
 from edgealloc.units import LN2, dbm_to_w
@@ -82,6 +84,9 @@ class OnlineAllocator:
         self.stragglers = None if stragglers is None else Stragglers(stragglers)
         self.round_number = 0
         self._planned: Plan | None = None
+        self._states: dict[str, DeviceState] = {}  # of the last round, with who rests marked as not available
+        self._instance: Instance | None = None  # of the last round, with its margins and caps
+        self._booked: dict[str, float] = {}  # the ledger before the last round
         self._reported = False  # whether the last round has been spoken of
         if time_budget_s is not None:
             self.warm_up()
@@ -121,6 +126,9 @@ class OnlineAllocator:
         }
         instance = round_instance(self.system, present)
         self.round_number = number + 1
+        self._states = present
+        if self.energy is not None:
+            self._booked = self.energy.ledger.booked()
         limit = TIME_LIMIT_S if self.rounds.time_budget_s is None else self.rounds.time_budget_s
         least = _LEAST_SHARE * limit
 
@@ -134,6 +142,7 @@ class OnlineAllocator:
                 instance = self.stragglers.padded(instance)
             if self.energy is not None:
                 instance = self.energy.capped(instance, number, self.rounds.solve)
+            self._instance = instance
             settled = settle(instance, solved, limit, clock, least)
             if self.energy is not None:
                 self.energy.book(settled.result)
@@ -143,7 +152,149 @@ class OnlineAllocator:
             settings |= {key: {**settings[key], "reason": reason} for key in keys if key in settings}
         plan = replace(plan, devices=settings, seconds=clock.seconds)
         self._planned, self._reported = plan, False
+        if instance is None:
+            self._instance = None
         return plan
+
+    def replan(
+        self,
+        devices: Mapping[str, DeviceState],
+        *,
+        elapsed_s: float = 0.0,
+        started: Iterable[str] | None = None,
+    ) -> Plan:
+        """Plan the present round once more, for a device that reports late or one that has gone.
+
+        The round keeps its number. Who has started keeps its masks (keep rate, seed, row of the menu) and its
+        clock; spectrum and power, which only the upload needs, are dealt anew among all. The others have what is
+        left of the deadline. Where that cannot be, the standing plan stays, and whoever is late is left out.
+
+        Parameters
+        ----------
+        devices
+            States of those that are new or have changed, by id; ``available=False`` for one that has gone.
+        elapsed_s
+            Time in s since the round began.
+        started
+            Who has begun to train; everybody who takes part in the standing plan when not given. What it names
+            fewer, more can give way to a late device.
+
+        Returns
+        -------
+        Plan
+            Of the same round. :meth:`report` speaks of this one.
+
+        Raises
+        ------
+        InputError
+            Without a round that was planned and not reported yet; for devices that have started and are stated
+            anew, ids in ``started`` that do not take part, a time outside the round, every fault of the states.
+        """
+        clock, standing = Clock(), self._planned
+        limit_s = self.system.latency_s
+        if standing is None or self._reported:
+            raise InputError("round", [Fault("round", "replan", "called", "between plan and report of a round")])
+        begun = frozenset(standing.selected if started is None else started)
+        faults = kind_faults(devices, DeviceState)
+        if not 0.0 <= number_of(elapsed_s) < limit_s:
+            faults.append(Fault("round", "elapsed_s", shown(elapsed_s), f"seconds in [0, {limit_s:g})"))
+        strange = begun - set(standing.selected)
+        faults += [Fault(id_text(key), "started", shown(key), "one that takes part") for key in sorted(strange)]
+        if not faults:
+            again = sorted(begun & set(devices))
+            faults += [Fault(id_text(key), "state", "given", "none: the device has started") for key in again]
+        if faults:
+            raise InputError(f"round {self.system.name!r}", faults)
+        number, states = standing.round_number, {**self._states, **devices}
+        instance = round_instance(self.system, states)
+        booked = None if self.energy is None else self.energy.ledger.booked()
+        found = None
+        if instance is not None:
+            if self.energy is not None:
+                self.energy.ledger.restore(self._booked)
+            shorter = limit_s / (limit_s - float(elapsed_s))
+            found = self._again(instance, standing, begun, shorter, states, clock)
+        if found is None:
+            if self.energy is not None and booked is not None:
+                self.energy.ledger.restore(booked)
+            reasons = {False: "not available", True: "late: those who have started leave no room"}
+            out = {
+                key: state for key, state in devices.items() if not state.available or key not in standing.selected
+            }
+            left = {key: {"selected": False, "reason": reasons[state.available]} for key, state in out.items()}
+            plan = replace(standing, devices={**standing.devices, **left}, seconds=clock.seconds)
+        else:
+            plan = replace(found, round_number=number, seconds=clock.seconds)
+            self._states = states
+        self._planned = plan
+        return plan
+
+    def _again(
+        self,
+        instance: Instance,
+        standing: Plan,
+        begun: frozenset[str],
+        shorter: float,
+        states: Mapping[str, DeviceState],
+        clock: Clock,
+    ) -> Plan | None:
+        """The round planned anew around those who have started; None where they would not go on as they are."""
+        names = instance.device_names
+        margin = np.array([1.0 if self.stragglers is None else self.stragglers.slowdown(name) for name in names])
+        instance = slowed(instance, margin * np.where([name in begun for name in names], 1.0, shorter))
+        if self.energy is not None and self._instance is not None:
+            instance = self.energy.capped_again(instance, standing.round_number, self._instance)
+        fixed = held(instance, standing.devices, begun)
+        if fixed is None:
+            return None
+        limit = TIME_LIMIT_S if self.rounds.time_budget_s is None else self.rounds.time_budget_s
+        least = _LEAST_SHARE * limit
+
+        def solved(part: Instance) -> Result:
+            return self.rounds.solve(part, max(limit - clock.seconds, least))
+
+        settled = settle(fixed, solved, limit, clock, advise=False)
+        plan = settled.plan(states, self.system.latency_s, self.seed, standing.round_number)
+        masks = ("keep", "mask_seed", "freq_hz", "adapter_option")
+        for name in begun:
+            own, before = plan.devices[name], standing.devices[name]
+            if not own["selected"] or any(own.get(key) != before.get(key) for key in masks):
+                return None
+        if not plan.selected:
+            return None
+        if self.energy is not None:
+            self.energy.book(settled.result)
+        self._instance = fixed
+        settings = dict(plan.devices)
+        for name in set(plan.selected) - begun:  # in their own time, which began later
+            own = settings[name]
+            latency_s, deadline_s = own["latency_s"] / shorter, own["deadline_s"] / shorter
+            settings[name] = {**own, "latency_s": latency_s, "deadline_s": deadline_s}
+        return replace(plan, devices=settings)
+
+    def resume(self, plan: Plan, devices: Mapping[str, DeviceState]) -> None:
+        """Take a plan of another process as that of the last round, as if it had been made here.
+
+        A server that is started anew resumes each plan that it kept, in order, with the reports between them; what
+        was learned of late devices is then known again. Nothing is solved.
+
+        Parameters
+        ----------
+        plan
+            From :meth:`~edgealloc.rounds.plan.Plan.from_json`.
+        devices
+            The states that it was made of.
+
+        Raises
+        ------
+        InputError
+            With energy budgets over a horizon, whose policies remember more than plans tell.
+        """
+        if self.energy is not None:
+            raise InputError("round", [Fault("round", "energy", "a horizon", "none, to resume plans")])
+        self.round_number = plan.round_number + 1
+        self._states, self._instance = dict(devices), None
+        self._planned, self._reported = plan, False
 
     def report(self, latency_s: Mapping[str, float | None], *, round_number: int | None = None) -> None:
         """Say how long the devices of the last round took; once a round.
@@ -164,7 +315,7 @@ class OnlineAllocator:
             is learned.
         """
         plan = self._planned
-        faults = _report_faults(latency_s, plan)
+        faults = report_faults(latency_s, plan)
         spoken = plan.round_number if round_number is None and plan is not None else round_number
         if plan is None:
             faults += [
@@ -209,22 +360,6 @@ class OnlineAllocator:
             far = replace(states[first], gain=1e-12 * np.asarray(states[first].gain))
             scout.plan(states | {first: far})  # and so does a round that cannot carry everybody
         return time.perf_counter() - started
-
-
-def _report_faults(latency_s: object, plan: Plan | None) -> list[Fault]:
-    """What in a report is no latency, or of a device that the round does not know."""
-    if not isinstance(latency_s, Mapping):
-        return [Fault("report", "latency_s", f"<{type(latency_s).__name__}>", "seconds by device id")]
-    faults = []
-    for device, took in latency_s.items():
-        if plan is not None and device not in plan.devices:
-            faults.append(
-                Fault(id_text(device), "id", shown(device), f"one that round {plan.round_number} was planned with")
-            )
-        if took is not None and not 0.0 <= number_of(took) < math.inf:
-            allowed = "a finite number of seconds >= 0, or None for a device that never answered"
-            faults.append(Fault(id_text(device), "latency_s", shown(took), allowed))
-    return faults
 
 
 def _made_up(

@@ -1,9 +1,12 @@
-"""The allocation of the last round, carried over to the devices of this one.
+"""What is carried over: the allocation of the last round to this one, and what a begun round holds fast.
 
 Used as in docs/online.md: each round starts from the last one.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +14,7 @@ from edgealloc.data.allocation import Allocation
 from edgealloc.data.instance import Instance
 from edgealloc.units import FloatArray
 
-__all__ = ["carried"]
+__all__ = ["carried", "held"]
 
 
 def carried(old: Instance, last: Allocation, new: Instance) -> Allocation | None:
@@ -54,3 +57,46 @@ def carried(old: Instance, last: Allocation, new: Instance) -> Allocation | None
         option=np.where(known, last.option[at], -1 if new.adapter_options is None else 0),
         **fields,  # type: ignore[arg-type]
     )
+
+
+def held(instance: Instance, settings: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> Instance | None:
+    """A round in which some devices go on with what they have begun: masks and clock stay, spectrum may change.
+
+    Masks follow from the keep rate and the row of the menu. The clock stays because part of the work is done at
+    it: a faster one would come too late, a slower one would not undo the energy that is spent.
+
+    Parameters
+    ----------
+    instance
+        The round.
+    settings
+        What was planned, by device id: ``keep``, ``freq_hz`` and, where there is a menu, ``adapter_option``.
+    names
+        Devices of the instance to be held.
+
+    Returns
+    -------
+    Instance or None
+        None where one keep rate for all is asked for and a device cannot have the one that is held.
+    """
+    low, high = instance.keep_min.copy(), instance.keep_max.copy()
+    slowest, fastest = instance.freq_min_hz.copy(), instance.freq_max_hz.copy()
+    levels, menus = instance.keep_levels, instance.adapter_options
+    kept_levels, kept_menus = list(levels or ()), list(menus or ())
+    place = {name: k for k, name in enumerate(instance.device_names)}
+    for name in names:
+        k, keep = place[name], float(settings[name]["keep"])
+        low[k] = high[k] = keep
+        slowest[k] = fastest[k] = float(settings[name]["freq_hz"])
+        if levels is not None and levels[k] is not None:
+            kept_levels[k] = np.array([keep])
+        if menus is not None and (menu := menus[k]) is not None:
+            kept_menus[k] = tuple(row for row in menu if row.label == settings[name]["adapter_option"])
+    if instance.common_keep and low.max() > high.min():
+        return None
+    changes: dict[str, Any] = {"keep_min": low, "keep_max": high, "freq_min_hz": slowest, "freq_max_hz": fastest}
+    if levels is not None:
+        changes["keep_levels"] = tuple(kept_levels)
+    if menus is not None:
+        changes["adapter_options"] = tuple(kept_menus)
+    return instance.with_changes(**changes)

@@ -104,6 +104,30 @@ class EnergyHorizon:
         view = RoundView(instance, left, budget, number, self.rounds, lambda caps: solve(cut(caps)))
         return cut(self.policy.caps_j(view))
 
+    def capped_again(self, instance: Instance, number: int, standing: Instance) -> Instance:
+        """A round that is planned once more, with the caps that it had: the policy is asked once a round.
+
+        Parameters
+        ----------
+        instance
+            The round.
+        number
+            Its number.
+        standing
+            The round as it was planned before, with its caps. Who is new gets an equal share of what is left.
+
+        Returns
+        -------
+        Instance
+            With ``energy_j`` at the caps, never above the round's own.
+        """
+        caps = dict(zip(standing.device_names, standing.energy_j.tolist(), strict=True))
+        for name in set(instance.device_names) & set(self.budget_j) - set(caps):
+            caps[name] = float(self.ledger.left_j((name,))[0]) / max(self.rounds - number, 1)
+        limit = instance.energy_j
+        own = [caps.get(name, joules) for name, joules in zip(instance.device_names, limit.tolist(), strict=True)]
+        return instance.with_changes(energy_j=np.minimum(own, limit))
+
     def book(self, result: Result) -> None:
         """Book what the planned round takes.
 

@@ -57,6 +57,20 @@ class EnergyLedger:
         """
         return np.array([max(self._left_j[name], 0.0) for name in names])
 
+    def booked(self) -> dict[str, float]:
+        """What is left in J by device name, as it is booked; :meth:`restore` takes it back."""
+        return dict(self._left_j)
+
+    def restore(self, booked: Mapping[str, float]) -> None:
+        """Go back to an earlier state.
+
+        Parameters
+        ----------
+        booked
+            What :meth:`booked` gave then.
+        """
+        self._left_j = dict(booked)
+
     def spend(self, names: tuple[str, ...], energy_j: FloatArray) -> None:
         """Book what a round took; rounded against the device, so that the sum never exceeds the budget.
 

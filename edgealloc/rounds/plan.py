@@ -10,17 +10,28 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from edgealloc.data.outcome import excess_gap, relative_gap
+from edgealloc.data.solution import finite_or_none
 from edgealloc.errors import Fault, InputError
 from edgealloc.files.solution import dict_from_solution
 from edgealloc.formulation.result import Result
+from edgealloc.tables.listing import Column, Listing
 
 __all__ = ["Plan", "mask_seed_of", "plan_of"]
 
 NO_DEVICES = "no_devices"  # status of a plan for a round in which nobody is available
+_COLUMNS = (
+    Column("device", number=False),
+    Column("keep"),
+    Column("spectrum"),
+    Column("power", "mW"),
+    Column("clock", "GHz"),
+    Column("latency", "s"),
+    Column("left out", number=False, fold=True),
+)
 _SETTINGS = ("keep", "dropout", "bandwidth_hz", "subcarriers", "power_w", "freq_hz", "latency_s", "energy_j")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Plan:
     """The settings of every device for one round, and how good they are proven to be.
 
@@ -57,7 +68,7 @@ class Plan:
     message: str = ""
     seconds: float = 0.0
     drop: tuple[str, ...] = ()
-    result: Result | None = field(default=None, compare=False, repr=False)
+    result: Result | None = field(default=None, compare=False)
 
     @property
     def rel_gap(self) -> float:
@@ -107,11 +118,11 @@ class Plan:
         return {key: list(v) if isinstance(v, list) else v for key, v in self.devices[device].items()}
 
     def to_json(self) -> str:
-        """The plan as JSON, but for ``result``; numbers read back to the same bits."""
-        data = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "result"}
+        """The plan as ``edgealloc-plan/1`` JSON, but for ``result``; numbers read back to the same bits."""
+        data = {"format": "edgealloc-plan/1", **{f.name: getattr(self, f.name) for f in fields(self)}}
+        del data["result"]
         for key in ("objective", "lower_bound", "free_objective"):
-            if not math.isfinite(data[key]):
-                data[key] = repr(data[key])  # JSON knows no infinity
+            data[key] = finite_or_none(data[key])
         return json.dumps(data, allow_nan=False)
 
     @classmethod
@@ -121,7 +132,7 @@ class Plan:
         Parameters
         ----------
         text
-            What :meth:`to_json` made.
+            What :meth:`to_json` made; ``edgealloc schema plan`` prints its schema.
 
         Returns
         -------
@@ -131,15 +142,51 @@ class Plan:
         Raises
         ------
         InputError
-            When the text is not such a plan.
+            Lists every fault of a text that is no such plan.
         """
+        from edgealloc.files.faults import require_format, structural_faults  # brings pydantic
+
         try:
-            data = json.loads(text)
-            for key in ("objective", "lower_bound", "free_objective"):
-                data[key] = float(data[key])
-            return cls(**data | {"drop": tuple(data["drop"])})
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError("plan", [Fault("plan", "content", str(error), "what Plan.to_json wrote")]) from None
+            data, told = json.loads(text), ""
+        except (ValueError, TypeError, RecursionError) as error:
+            data, told = None, str(error)
+        if not isinstance(data, dict):
+            told = told or f"a JSON {type(data).__name__}"
+            raise InputError("plan", [Fault("plan", "content", told, "what Plan.to_json wrote")])
+        require_format("plan", data, "plan")
+        if found := structural_faults("plan", data):
+            raise InputError("plan", (fault for _, fault in found))
+        del data["format"]
+        none = math.inf if data["status"] == "infeasible" else -math.inf
+        missing = {"objective": math.inf, "lower_bound": none, "free_objective": math.inf}
+        numbers = {key: none if data[key] is None else float(data[key]) for key, none in missing.items()}
+        return cls(**data | numbers | {"drop": tuple(data["drop"])})
+
+    def __repr__(self) -> str:
+        taking = f"{len(self.selected)} of {len(self.devices)} devices"
+        told = f"Plan of round {self.round_number}: {self.status}"
+        told += f" by {self.method}, {taking}" if self.method else f", {taking}"
+        if math.isfinite(self.objective):
+            told += f", bound {self.objective:.6g}, rel_gap {self.rel_gap:.2g}"
+        return told + (f"; drop {', '.join(self.drop)}" if self.drop else "")
+
+    def _repr_html_(self) -> str:
+        return self.listing().html()
+
+    def listing(self) -> Listing:
+        """The settings of every device, as a table."""
+        rows = []
+        for name, own in self.devices.items():
+            if not own["selected"]:
+                rows.append((name, "", "", "", "", "", str(own.get("reason", ""))))
+                continue
+            carriers = own.get("subcarriers")
+            band = f"{own['bandwidth_hz'] / 1e3:.2f} kHz" if carriers is None else f"{len(carriers)} sub-carriers"
+            power = own["power_w"]
+            watts = math.fsum(power) if isinstance(power, list) else power
+            numbers = (f"{own['keep']:.4f}", band, f"{watts * 1e3:.2f}", f"{own['freq_hz'] / 1e9:.3f}")
+            rows.append((name, *numbers, f"{own['latency_s']:.3f}", ""))
+        return Listing(repr(self), _COLUMNS, tuple(rows), self.message)
 
 
 def mask_seed_of(seed: int, round_number: int, device: str) -> int:

@@ -18,9 +18,19 @@ from edgealloc.data.spec import MOST_SAMPLES, number_of
 from edgealloc.errors import Fault, shown, steers
 
 if TYPE_CHECKING:
-    from edgealloc.rounds.system import DeviceState, System
+    from edgealloc.rounds.system import DeviceState, Plan, System
 
-__all__ = ["ID_ALLOWED", "RANGES", "Range", "id_text", "is_id", "kind_faults", "state_faults", "system_faults"]
+__all__ = [
+    "ID_ALLOWED",
+    "RANGES",
+    "Range",
+    "id_text",
+    "is_id",
+    "kind_faults",
+    "report_faults",
+    "state_faults",
+    "system_faults",
+]
 
 MOST_SUBCARRIERS = 65_536
 _LONGEST_ID = 256  # characters
@@ -189,3 +199,19 @@ def _apart(devices: Mapping[str, DeviceState]) -> list[Fault]:
         for name, bottom, top in zip(devices, low, high, strict=True)
         if top < least or bottom > most
     ]
+
+
+def report_faults(latency_s: object, plan: Plan | None) -> list[Fault]:
+    """What in a report is no latency, or of a device that the round does not know."""
+    if not isinstance(latency_s, Mapping):
+        return [Fault("report", "latency_s", f"<{type(latency_s).__name__}>", "seconds by device id")]
+    faults = []
+    for device, took in latency_s.items():
+        if plan is not None and device not in plan.devices:
+            faults.append(
+                Fault(id_text(device), "id", shown(device), f"one that round {plan.round_number} was planned with")
+            )
+        if took is not None and not 0.0 <= number_of(took) < math.inf:
+            allowed = "a finite number of seconds >= 0, or None for a device that never answered"
+            faults.append(Fault(id_text(device), "latency_s", shown(took), allowed))
+    return faults

@@ -142,6 +142,7 @@ def settle(
     limit_s: float | None,
     clock: Clock,
     least_s: float = _LEAST_LIMIT_S,
+    advise: bool = True,
 ) -> Settled:
     """Solve a round without whom no allocation can carry, and say whom else to drop where that is not enough.
 
@@ -155,6 +156,8 @@ def settle(
         The time limit of the round in s, or None, and what has run since it began.
     least_s
         What the search for whom to drop gets in any case, in s.
+    advise
+        Whether to search for that.
 
     Returns
     -------
@@ -167,7 +170,7 @@ def settle(
     if limit_s is not None and unfinished and ("time limit" in said or clock.seconds >= limit_s):
         said = f"{said}\nthe time limit of {limit_s:g} s cut the plan".strip()
     able = set(result.problem.instance.device_names) - set(without)
-    if able and not result.status.has_allocation and instance.exclusion_penalty is None:
+    if advise and able and not result.status.has_allocation and instance.exclusion_penalty is None:
         left = _ADVICE_S if limit_s is None else min(max(limit_s - clock.seconds, least_s), _ADVICE_S)
         drop = who_to_drop(result.problem.instance, left)
         if drop:

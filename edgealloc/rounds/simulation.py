@@ -213,8 +213,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         One row per policy and method: means of ``objective``, ``excess``, ``rel_gap`` and ``selected`` over those
         rounds, which ``rounds`` counts; ``energy_j`` in J over all rounds, the largest ``most_used``, the median
-        of
-        ``seconds``; ``without`` counts the rounds in which the policy itself has no allocation.
+        of ``seconds``; ``without`` counts the rounds in which the policy itself has no allocation.
     """
     served = frame.assign(served=frame["objective"].notna())
     common = served.groupby("round")["served"].transform("all")

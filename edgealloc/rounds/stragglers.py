@@ -17,8 +17,9 @@ import numpy as np
 
 from edgealloc.data.instance import Instance
 from edgealloc.errors import Fault, InputError
+from edgealloc.units import FloatArray
 
-__all__ = ["StragglerPolicy", "Stragglers"]
+__all__ = ["StragglerPolicy", "Stragglers", "slowed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,19 +117,27 @@ class Stragglers:
 
     def padded(self, instance: Instance) -> Instance:
         """The instance with the margins of its devices; the same object where nobody needs one."""
-        slow = np.array([self.slowdown(name) for name in instance.device_names])
-        if np.all(slow == 1.0):
-            return instance
-        menus = instance.adapter_options
-        if menus is not None:
-            menus = tuple(
-                None
-                if menu is None
-                else tuple(
-                    replace(row, payload_lora_bits=c * row.payload_lora_bits, cycles_lora=c * row.cycles_lora)
-                    for row in menu
-                )
-                for menu, c in zip(menus, slow.tolist(), strict=True)
+        return slowed(instance, np.array([self.slowdown(name) for name in instance.device_names]))
+
+
+def slowed(instance: Instance, slow: FloatArray) -> Instance:
+    """The instance with devices that have ``slow`` times the cycles and bits, shape [K], each >= 1.
+
+    A device that meets the deadline T there takes at most T / slow; its energy is counted with the same margin.
+    The same object where all are 1.
+    """
+    if np.all(slow == 1.0):
+        return instance
+    menus = instance.adapter_options
+    if menus is not None:
+        menus = tuple(
+            None
+            if menu is None
+            else tuple(
+                replace(row, payload_lora_bits=c * row.payload_lora_bits, cycles_lora=c * row.cycles_lora)
+                for row in menu
             )
-        keys = ("payload_fixed_bits", "payload_lora_bits", "cycles_fixed", "cycles_lora")
-        return instance.with_changes(adapter_options=menus, **{key: slow * getattr(instance, key) for key in keys})
+            for menu, c in zip(menus, slow.tolist(), strict=True)
+        )
+    keys = ("payload_fixed_bits", "payload_lora_bits", "cycles_fixed", "cycles_lora")
+    return instance.with_changes(adapter_options=menus, **{key: slow * getattr(instance, key) for key in keys})

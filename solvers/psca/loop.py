@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgealloc.data.outcome import Snapshot
+from edgealloc.data.outcome import LocalStep, Snapshot
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.psca import device as dev
 from edgealloc.solvers.psca.model import Iterate, Model
@@ -162,11 +162,20 @@ class Search:
             value = before
         else:
             self.at = after
-        rest = 4.0 * self.unbinary(self.at) / self.count()
-        note = f"start {self.start}, {int(self.at.active.sum())} devices, penalty {self.penalty:.4g}"
-        note += f" (nudged {self.nudges})" if self.nudges else ""
-        note += f", binary residual {rest:.2e}"
-        note += f", unsent {self.at.lack:.1e} at {self.elastic:.3g}, dual residual {self.residual:.1e}"
+        known = LocalStep(
+            start=self.start,
+            devices=int(self.at.active.sum()),
+            penalty=float(self.penalty),
+            nudges=self.nudges,
+            binary_residual=4.0 * self.unbinary(self.at) / self.count(),
+            unsent=float(self.at.lack),
+            unsent_weight=float(self.elastic),
+            dual_residual=float(self.residual),
+        )
+        note = f"start {known.start}, {known.devices} devices, penalty {known.penalty:.4g}"
+        note += f" (nudged {known.nudges})" if known.nudges else ""
+        note += f", binary residual {known.binary_residual:.2e}, unsent {known.unsent:.1e}"
+        note += f" at {known.unsent_weight:.3g}, dual residual {known.dual_residual:.1e}"
         self.control.report(
             Snapshot(
                 self.method,
@@ -176,6 +185,7 @@ class Search:
                 value,
                 math.inf,
                 note=note,
+                step=known,
             )
         )
         return value

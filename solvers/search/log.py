@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgealloc.data.outcome import Snapshot
+from edgealloc.data.solution import finite_or_none
 from edgealloc.files.disk import write_file
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.search.tree import Fate, Tree
@@ -119,9 +120,6 @@ def write_trace(trace: Iterable[Snapshot], path: str | Path) -> Path:
     lines = []
     for snapshot in trace:
         fields = asdict(snapshot)
-        lines.append(
-            json.dumps(
-                {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields.items()}
-            )
-        )
+        fields |= fields.pop("step") or {}
+        lines.append(json.dumps({k: finite_or_none(v) if isinstance(v, float) else v for k, v in fields.items()}))
     return write_file("".join(line + "\n" for line in lines), path)

@@ -86,7 +86,7 @@ def test_readme_commands_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     lines = [line.split() for block in blocks for line in block.splitlines() if line.startswith("edgealloc ")]
-    assert len(lines) == 7
+    assert len(lines) == 8
     for _, *arguments in lines:
         done = run(*arguments)
         assert done.exit_code == 0, done.output
@@ -101,7 +101,7 @@ def test_new_solve_verify(tmp_path: Path) -> None:
     solved = run(*solve, "--plot", pictures, "--positions", places)
     assert solved.exit_code == 0, solved.output
     assert all(name in solved.stdout for name in ("dev-0000", "dev-0001", "dev-0002"))
-    assert {path.name for path in pictures.iterdir()} == {"allocation.png", "cell.png"}
+    assert {path.name for path in pictures.iterdir()} == {"allocation.png", "bounds.png", "cell.png"}
     claimed = json.loads(out.read_text())
     assert claimed["status"] == "optimal"
     assert claimed["rel_gap"] <= 1e-6

@@ -38,6 +38,7 @@ EVERY: dict[str, tuple[tuple[object, ...], ...]] = {  # {d}: a folder of a hosti
     "least": (("least", "{d}/cell.json", "--resource", "deadline", "--target", "1e-9", "--out", "{d}/l.json"),),
     "simulate": (("simulate", *SMALL, "--out", "{d}/r.csv", "--plot", "{d}/r.png"), ("simulate", "--plot", "{d}")),
     "schema": (("schema", "instance"), ("schema", STEER)),
+    "methods": (("methods",), ("methods", STEER)),
     "bench": (
         ("bench", "smoke", "--limit", "1", "--methods", "psca", "--out", "{d}/bench", "--results", "{d}/kept"),
         ("bench", STEER),
@@ -92,7 +93,7 @@ def test_names_of_every_script_and_every_mark_are_shown_as_they_are(folder: Path
     done = run("solve", "cell.json", "--method", "psca", "--plot", "pictures")
     answered(done, 0)
     assert all(name in done.output for name in (*names, cell.name))
-    assert {path.name for path in (folder / "pictures").iterdir()} == {"allocation.png"}
+    assert {path.name for path in (folder / "pictures").iterdir()} == {"allocation.png", "convergence.png"}
 
 
 # ---- paths ----

@@ -237,7 +237,7 @@ def test_a_number_beyond_double_range_is_refused(make_instance):
 # ---- schemas ----
 
 
-@pytest.mark.parametrize("kind", ["instance", "solution"])
+@pytest.mark.parametrize("kind", ["instance", "solution", "plan"])
 def test_published_schema_is_up_to_date(kind):
     """Regenerate with: python -m edgealloc.files.schema"""
     assert read_json(PACKAGE / "files" / f"{kind}.schema.json") == json_schema(kind)

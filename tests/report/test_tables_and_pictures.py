@@ -15,13 +15,14 @@ from rich.console import Console
 from edgealloc.data.outcome import Diagnosis, Status
 from edgealloc.data.spec import AdapterOption
 from edgealloc.errors import InputError, MissingPackageError, StatusError
+from edgealloc.formulation.listing import ranges_text
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.report.allocation_picture import plot_allocation
 from edgealloc.report.carrier_picture import plot_subcarriers
 from edgealloc.report.cell_picture import plot_cell
 from edgealloc.report.draw import draw
-from edgealloc.report.tables import allocation_table, cell_text, comparison_table, proof_text, ranges_text
+from edgealloc.report.tables import allocation_table, comparison_table, proof_text
 
 
 def rendered(table: Any, width: int = 200) -> str:
@@ -137,10 +138,10 @@ def test_comparison_lists_the_best_first_and_the_failed_last(
     assert "infeasible" in lines[-1]
 
 
-def test_cell_text_names_the_access_scheme(make_instance: Any) -> None:
-    assert cell_text(make_instance()) == "4 devices, 1 MHz, 15 s a round"
-    assert "8 sub-carriers" in cell_text(make_instance("ofdma"))
-    assert "180 kHz" in cell_text(make_instance("rb"))
+def test_words_of_an_instance_name_the_access_scheme(make_instance: Any) -> None:
+    assert make_instance().words == "4 devices, 1 MHz, 15 s a round"
+    assert "8 sub-carriers" in make_instance("ofdma").words
+    assert "180 kHz" in make_instance("rb").words
 
 
 def heights(axes: Any) -> list[float]:

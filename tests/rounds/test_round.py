@@ -9,11 +9,13 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 
 from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve
 from edgealloc.errors import InputError
+from edgealloc.files.schema import json_schema
 from edgealloc.models.exchange.replies import AdapterShape, Aggregation, Update, gather, masks_for, slice_adapter
 from edgealloc.rounds.round import plan_round, round_instance
 from edgealloc.rounds.system import DeviceState, Plan, System, mask_seed_of
@@ -148,6 +150,27 @@ def test_bad_keys_are_named() -> None:
         plan_round(a_system(), some_states(count=4)).for_device("nobody")
     with pytest.raises(InputError, match="to_json"):
         Plan.from_json("[]")
+    with pytest.raises(InputError, match="edgealloc-plan/1"):
+        Plan.from_json("{}")
+    text = json.loads(plan_round(a_system(), some_states(count=2)).to_json())
+    first = next(iter(text["devices"]))
+    text["devices"][first]["keepp"] = text["devices"][first].pop("keep")
+    text["seconds"] = -1.0
+    with pytest.raises(InputError, match="did you mean 'keep'") as caught:
+        Plan.from_json(json.dumps(text))
+    assert len(caught.value.faults) == 2
+
+
+def test_plans_keep_their_published_schema() -> None:
+    check = jsonschema.Draft202012Validator(json_schema("plan"))
+    for plan in (
+        plan_round(a_system(), some_states(count=3)),
+        plan_round(a_system(bandwidth_hz=1.0), some_states(count=2)),
+        plan_round(a_system(), {"a": a_state(available=False)}),
+    ):
+        check.validate(json.loads(plan.to_json()))
+        assert "\n" not in repr(plan)
+        assert "<table>" in plan._repr_html_()
 
 
 def test_mask_seeds_differ_by_round_and_device_and_fit_a_double() -> None:

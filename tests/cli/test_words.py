@@ -1,0 +1,98 @@
+"""What commands say and take: methods, schemas, standard input, tables with units, pictures in three formats."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from click.testing import CliRunner
+
+from edgealloc.cli.app import main
+from edgealloc.methods import METHODS
+from tests.cli.conftest import answered, run
+
+
+def piped(text: str, *arguments: object) -> object:
+    return CliRunner().invoke(main, [str(a) for a in arguments], input=text)
+
+
+def test_methods_are_listed_with_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run("methods", "--json")
+    answered(done, 0)
+    rows = {row["method"]: row for row in json.loads(done.output)}
+    assert set(METHODS) <= set(rows)
+    assert "baseline:equal" in rows
+    assert rows["bnb"]["installed"] == "yes"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    rows = {row["method"]: row for row in json.loads(run("methods", "--json").output)}
+    assert rows["scip"]["installed"] == "edgealloc[scip]"
+    assert "bnb" in run("methods").output
+
+
+def test_schema_of_a_plan_is_one() -> None:
+    done = run("schema", "plan")
+    answered(done, 0)
+    jsonschema.Draft202012Validator.check_schema(json.loads(done.output))
+
+
+def test_a_dash_is_standard_input(folder: Path) -> None:
+    text = (folder / "cell.json").read_text()
+    done = piped(text, "solve", "-", "--out", "s.json")
+    answered(done, 0)  # type: ignore[arg-type]
+    answered(piped(text, "verify", "-", "s.json"), 0)  # type: ignore[arg-type]
+    answered(piped((folder / "s.json").read_text(), "verify", "cell.json", "-"), 0)  # type: ignore[arg-type]
+    (folder / "-").write_text("no instance")
+    answered(run("solve", "./-"), 2)
+    twice = piped(text, "verify", "-", "-")
+    answered(twice, 2)  # type: ignore[arg-type]
+    assert "standard input for one of them" in twice.output  # type: ignore[attr-defined]
+    answered(piped("", "solve", "-"), 2)  # type: ignore[arg-type]
+
+
+def test_rounds_are_a_table_with_units_and_a_legend() -> None:
+    done = run("simulate", "--devices", "2", "--rounds", "2", "--policies", "equal-split")
+    answered(done, 0)
+    for told in ("bound G", "energy", " J ", "time", "without: rounds with no allocation"):
+        assert told in done.output
+
+
+@pytest.mark.parametrize("ending", ["pdf", "svg"])
+def test_pictures_of_a_solve_in_the_format_asked_for(folder: Path, ending: str) -> None:
+    answered(run("solve", "cell.json", "--plot", "out", "--plot-format", ending), 0)
+    assert (folder / "out" / f"allocation.{ending}").is_file()
+
+
+def test_positions_of_another_cell_are_refused_before_the_work(folder: Path) -> None:
+    (folder / "places.json").write_text(json.dumps({"position_m": [[0, 0]], "line_of_sight": [True]}))
+    done = run("solve", "cell.json", "--plot", "out", "--positions", "places.json")
+    answered(done, 2)
+    assert "one a device (3)" in done.output
+    assert "bound G" not in done.output
+
+
+def test_extras_are_asked_for_before_the_first_method_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("solved before it was known that a package is missing")
+
+    monkeypatch.setattr("edgealloc.errors.find_spec", lambda name: None)
+    monkeypatch.setattr("edgealloc.method.Method.run", never)
+    done = run("compare", "cell.json", "--methods", "bnb,scip")
+    answered(done, 1)
+    assert "edgealloc[scip]" in done.output
+
+
+def test_the_solution_is_written_even_where_the_certificate_cannot_be(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgealloc.errors import Fault, InputError
+
+    def full(*_: object, **__: object) -> None:
+        raise InputError("proof.json", [Fault("file", "path", "proof.json", "a disk with room")])
+
+    monkeypatch.setattr("edgealloc.certificate.file.save_certificate", full)
+    done = run("solve", "cell.json", "--certificate", "p.json", "--out", "new.json")
+    answered(done, 2)
+    assert (folder / "new.json").is_file()
+    assert "bound G" in done.output
