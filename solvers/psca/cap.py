@@ -10,9 +10,9 @@ lowest clock that meets the deadline. Along omega that s rises while
 and falls afterwards (formulation 5.4: for fixed s feasibility is convex in the upload time). A sign search
 finds the top. One column with a fractional share is FDMA, whole columns are sub-carriers.
 
-OFDMA's tree has the same problem and shares the Newton at (r, p), and the search where the signal-to-noise ratio is
-low. Elsewhere it is content with a level within 1e-7, for it proves every cap, where P-SCA goes on to 1e-14 or to
-the largest rate that is allowed. A test compares the two.
+OFDMA's tree has the same problem and shares the Newton at (r, p), and the search where the signal-to-noise ratio
+is low. Elsewhere it is content with a level within 1e-7, for it proves every cap, where P-SCA goes on to 1e-14 or
+to the largest rate that is allowed. A test compares the two.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["keep_cap", "set_cap"]
 def keep_cap(row, band, inverse, share, count):  # type: ignore[no-untyped-def]
     """Largest keep rate on the first ``count`` columns, sorted by 1/a in W; ``band`` in bit/s per column and nat.
 
-    Returns (s, rate in bit/s, power in W, level above the least 1/a in W); s is 0 or less where nothing can be kept.
+    Returns (s, rate in bit/s, power in W, level above the least 1/a in W); s <= 0 where nothing can be kept.
     """
     if count == 0 or not inverse[0] < math.inf:
         return -2.0, 0.0, 0.0, 0.0
