@@ -300,7 +300,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
         moves = max(1, _EXCHANGE_COLUMNS // len(columns[0]))
         value = math.inf
         while not control.stopped():
-            pick, new = exchange(start, columns, limit, self.term, (priced.mu, priced.nu), pick, moves)
+            pick, new = exchange(start, columns, limit, self.term, priced.nu, pick, moves)
             if not new < value:
                 break
             value = new
