@@ -132,7 +132,8 @@ def _diagnosed(seed: int) -> int:
 
 
 def test_findings_of_hostile_instances():
-    assert sum(map(_diagnosed, range(24))) >= 15
+    # at the latency named for 917 no search found what was said to fit: caps are exact to a share of 1e-7 only
+    assert sum(map(_diagnosed, [*range(24), 917])) >= 15
 
 
 @pytest.mark.slow
