@@ -133,8 +133,12 @@ class Control:
         """Whether a limit, the user or a callback asks to stop; ``reason`` says which."""
         limit = self.options.time_limit
         if not self.reason and limit is not None and self.seconds >= limit:
-            self.reason = "time limit"
+            self.stop("time limit")
         return bool(self.reason)
+
+    def stop(self, reason: str) -> None:
+        """Ask to stop, for a reason that the result tells; the first one counts."""
+        self.reason = self.reason or reason
 
     def report(self, snapshot: Snapshot) -> None:
         """Record a snapshot under the next number, log it and show it to the callback."""
@@ -153,5 +157,5 @@ class Control:
                 snapshot.seconds,
                 snapshot.note,
             )
-        if self.options.callback is not None and self.options.callback(snapshot) and not self.reason:
-            self.reason = "stopped by the callback"
+        if self.options.callback is not None and self.options.callback(snapshot):
+            self.stop("stopped by the callback")

@@ -199,7 +199,8 @@ def _worth(model: Model, share: FloatArray, plan: Plan) -> FloatArray:
         steep[k] = plan.value - problem.objective(keep, plan.selected, option) if plan.selected[k] else 0.0
     steep = np.where(at_cap, np.maximum(steep, 0.0), 0.0) * 100.0  # per doubling of the device's shares
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = model.inverse_w / caps[:, 3:4]
+        least = np.min(np.where(share > 0.0, model.inverse_w, np.inf), axis=1, keepdims=True)
+        ratio = model.inverse_w / (least + caps[:, 3:4])
         profit = np.where(ratio < 1.0, ratio - 1.0 - np.log(ratio), 0.0)
         own = np.sum(profit * share, axis=1, keepdims=True)
         return np.where(own > 0.0, steep[:, None] * profit / own, 0.0)

@@ -16,6 +16,7 @@ import numpy as np
 from edgealloc.certificate.file import AnyCertificate
 from edgealloc.certificate.prices import Certificate, Node, Pieces, Planes
 from edgealloc.certificate.subcarriers import SubcarrierCertificate
+from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.problem import Problem
@@ -76,9 +77,12 @@ def certified(
         raise EdgeallocError(f"the infeasibility is too close to be certified ({proof.faults[0]})")
     if proof.faults:
         lower = proof.lower_bound - 1e-15 * abs(proof.lower_bound)
-        if not math.isfinite(lower):
+        if lower < 0.0 and result.problem.underfit.name != "custom":  # squares below the range of doubles, say
+            certificate = _of_nothing(result.problem.instance)
+        elif math.isfinite(lower):
+            certificate = replace(certificate, lower_bound=lower)
+        else:
             raise EdgeallocError(f"the certificate does not hold ({proof.faults[0]}); please report the instance")
-        certificate = replace(certificate, lower_bound=lower)
     elif result.status.has_allocation and proof.lower_bound > result.objective + 1e-9 * abs(result.objective):
         raise EdgeallocError(f"a proof above the objective of a feasible allocation: {DOUBT} the instance")
     if not infeasible and certificate.lower_bound < result.lower_bound:
@@ -99,9 +103,7 @@ def _made(result: Result, infeasible: bool, control: Control) -> AnyCertificate:
     """
     instance, known = result.problem.instance, result.problem.underfit.name != "custom"
     if known and result.lower_bound <= 0.0:
-        if instance.access == "ofdma":  # G is nowhere negative: there is nothing to show
-            return SubcarrierCertificate(instance.name, 0.0, ())
-        return Certificate(instance.name, "prices", 0.0, _one_each(none := np.zeros(0), none, _no_planes(none)))
+        return _of_nothing(instance)
     if result.method in ("convex", "bnb") and infeasible and instance.access != "ofdma":
         return infeasible_certificate(result.problem)
     if result.method == "convex" and not infeasible:
@@ -119,6 +121,13 @@ def _made(result: Result, infeasible: bool, control: Control) -> AnyCertificate:
     raise EdgeallocError(
         f"method {result.method!r} leaves no certificate here: there are some for 'convex' and 'bnb'"
     )
+
+
+def _of_nothing(instance: Instance) -> AnyCertificate:
+    """The certificate of a bound of 0: G is nowhere negative, so there is nothing to show."""
+    if instance.access == "ofdma":
+        return SubcarrierCertificate(instance.name, 0.0, ())
+    return Certificate(instance.name, "prices", 0.0, _one_each(none := np.zeros(0), none, _no_planes(none)))
 
 
 def _of_prices(result: Result) -> Certificate:

@@ -21,6 +21,17 @@ from edgealloc.units import FloatArray
 __all__ = ["blocked_devices", "too_little_spectrum"]
 
 MAX_DEVICES = 20  # a diagnosis each; the rest is counted
+_HAIRS = (
+    1e-15,
+    1e-14,
+    1e-13,
+    1e-12,
+    1e-11,
+    1e-10,
+    1e-9,
+    1e-8,
+    1e-7,
+)  # all below NEAR, to which less is proved short
 _COLUMNS = {
     "freq_max_hz": FMAX,
     "latency_s": DEADLINE,
@@ -76,6 +87,22 @@ def _fits(cell: OfdmaCell, mode: int, changes: Mapping[str, float]) -> bool:
     return bool(keep_cap(row, inv_a, log2_a, np.ones(cell.subcarriers))[0] >= row[SMIN])
 
 
+def _enough(cell: OfdmaCell, k: int, budget: str, value: float) -> float:
+    """The value of a budget, or a hair more, with which a search takes the device alone; inf where none does.
+
+    Caps are exact to 1e-7 of the water level only, so that a value next to one that fits need not fit.
+    """
+    alone = cell.problem.instance.take([k]).with_changes(common_keep=False)
+    for more in (0.0, *_HAIRS):
+        trial = value * (1.0 + more)
+        one = OfdmaCell.of(type(cell.problem)(alone.with_changes(**{budget: trial}), cell.problem.underfit))
+        every = np.ones(cell.subcarriers, dtype=bool)
+        least = cell.safe_rows[cell.start[k] : cell.start[k + 1], SMIN]
+        if any(one.cap(mode, every, safe=True)[0] >= low for mode, low in enumerate(least)):
+            return trial
+    return math.inf
+
+
 def _findings(cell: OfdmaCell, k: int) -> list[Diagnosis]:
     """What keeps a device from its budgets: the least of each that would do, or all that it takes together."""
     inst, name = cell.problem.instance, cell.problem.instance.device_names[k]
@@ -92,7 +119,12 @@ def _findings(cell: OfdmaCell, k: int) -> list[Diagnosis]:
         return all(_proved(cell, mode, changes) for mode in modes)
 
     factors = {budget: least_value(fits, short, budget, 1.0) for budget in _COLUMNS}
-    required = {budget: available[budget] * factor for budget, factor in factors.items() if math.isfinite(factor)}
+    found = {
+        budget: _enough(cell, k, budget, available[budget] * factor)
+        for budget, factor in factors.items()
+        if math.isfinite(factor)
+    }
+    required = {budget: value for budget, value in found.items() if math.isfinite(value)}
     what = "cannot meet its budgets at its least keep rate even with all sub-carriers"
     names = () if required else lacking(fits, dict.fromkeys(_COLUMNS, 1.0))
     first = min(required, key=lambda budget: factors[budget]) if required else next(iter(names), "latency_s")

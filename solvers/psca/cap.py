@@ -10,9 +10,9 @@ lowest clock that meets the deadline. Along omega that s rises while
 and falls afterwards (formulation 5.4: for fixed s feasibility is convex in the upload time). A sign search
 finds the top. One column with a fractional share is FDMA, whole columns are sub-carriers.
 
-OFDMA's tree has the same problem and shares the Newton at (r, p), but not the search: it is content with a level
-within 1e-7, for it proves every cap, where P-SCA goes on to 1e-14 or to the largest rate that is allowed. A test
-compares the two.
+OFDMA's tree has the same problem and shares the Newton at (r, p), and the search where the signal-to-noise ratio
+is low. Elsewhere it is content with a level within 1e-7, for it proves every cap, where P-SCA goes on to 1e-14 or
+to the largest rate that is allowed. A test compares the two.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import math
 import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
-from edgealloc.solvers.ofdma.kernels.cap import keep_at_rate
-from edgealloc.solvers.row import BIT0, BIT1, KAPPA, PMAX, SMAX
+from edgealloc.solvers.ofdma.kernels.cap import keep_at_rate, weak_water
+from edgealloc.solvers.ofdma.kernels.device import WEAK
+from edgealloc.solvers.row import KAPPA, PMAX, SMAX
 
 __all__ = ["keep_cap", "set_cap"]
 
@@ -32,10 +33,10 @@ __all__ = ["keep_cap", "set_cap"]
 def keep_cap(row, band, inverse, share, count):  # type: ignore[no-untyped-def]
     """Largest keep rate on the first ``count`` columns, sorted by 1/a in W; ``band`` in bit/s per column and nat.
 
-    Returns (s, rate in bit/s, power in W, level in W); s is negative where not even s = 0 is feasible.
+    Returns (s, rate in bit/s, power in W, level above the least 1/a in W); s <= 0 where nothing can be kept.
     """
     if count == 0 or not inverse[0] < math.inf:
-        return (row[SMAX], 0.0, 0.0, 0.0) if row[BIT0] + row[BIT1] == 0.0 else (-2.0, 0.0, 0.0, 0.0)
+        return -2.0, 0.0, 0.0, 0.0
     total, below, top = 0.0, 0.0, math.inf
     for i in range(count):
         if inverse[i] >= top:
@@ -76,7 +77,10 @@ def keep_cap(row, band, inverse, share, count):  # type: ignore[no-untyped-def]
         x = 0.5 * (lo + hi)
         if turn % 3 != 2 and v_lo < math.inf and v_hi > -math.inf:
             x = min(max(lo + (hi - lo) * v_lo / (v_lo - v_hi), lo + 0.01 * (hi - lo)), hi - 0.01 * (hi - lo))
-    return best, best_rate, best_power, best_level
+    excess = best_level - inverse[0]
+    if excess <= WEAK * inverse[0]:  # the digits of what is sent have cancelled
+        best, excess, best_rate, best_power = weak_water(row, band, inverse[:count], share[:count], row[SMAX])
+    return best, best_rate, best_power, excess
 
 
 @kernel(inner=True)

@@ -141,7 +141,7 @@ class Model:
         return np.array([-1 if m is None else int(np.argmin([r.payload_lora_bits for r in m])) for m in menus])
 
     def caps(self, share: FloatArray) -> FloatArray:
-        """Largest keep rate per menu row on shares [K, M], with rate, power and level. Shape [O, K, 4]."""
+        """Largest keep rate per menu row on shares [K, M], rate, power, level above least 1/a. Shape [O, K, 4]."""
         depth, k = self.has_row.shape
         out = np.full((depth, k, 4), -2.0)
         sorted_inverse = np.take_along_axis(self.inverse_w, self.order, axis=1)

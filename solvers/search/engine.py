@@ -23,11 +23,13 @@ from edgealloc.solvers.base import Control
 from edgealloc.solvers.search.record import Record
 from edgealloc.solvers.search.tree import Fate, Node, Tree
 
-__all__ = ["Found", "Outcome", "Relaxation", "Relaxed", "branch_and_bound", "cutoff_at"]
+__all__ = ["MOST_NODES", "Found", "Outcome", "Relaxation", "Relaxed", "branch_and_bound", "cutoff_at"]
 
 Box = TypeVar("Box")
 Point = TypeVar("Point")
 
+# Nodes that a search keeps, open or closed, before it stops for want of memory: each takes one or two kB.
+MOST_NODES = 500_000
 # A child is dived into while its parent's bound is within this share of the gap above the best bound.
 _DIVE_WITHIN = 0.25
 _ROUNDING = 1e-14  # of a value, so that a node closed at the cutoff is within the gap when it is computed again
@@ -157,6 +159,8 @@ def branch_and_bound(
 ) -> Outcome[Point]:
     """Search until the relative gap of ``control.options`` is proved, a limit is reached or no box is left.
 
+    Limits are those of the options and, for the memory, ``MOST_NODES``.
+
     Parameters
     ----------
     relaxation
@@ -227,6 +231,8 @@ def branch_and_bound(
                     frontier.push(child, child_box, relaxed.guess)
         if current is None and frontier.heap:
             current = frontier.pop()
+        if current is not None and len(tree.nodes) >= MOST_NODES:
+            control.stop(f"memory for {MOST_NODES} nodes is used up; ask for a larger rel_gap")
         waiting = len(frontier.heap) + (current is not None)
         bound = lower()
         snapshot = Snapshot(

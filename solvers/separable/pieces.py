@@ -138,6 +138,11 @@ class Pieces:
         """A selection of pieces, in the order of ``index`` [n], or those of a mask [N]."""
         return Pieces(*(getattr(self, f.name)[index] for f in fields(self)))
 
+    def safe_kept(self, choices: Choices) -> FloatArray:
+        """What the safe keep rates add to the kept share, w s^2. Shape [N, 2]."""
+        weights = choices.problem.instance.weights
+        return np.asarray(weights[self.device][:, None] * np.square(self.safe_keep))
+
     @property
     def divisible(self) -> BoolArray:
         """Which pieces can be cut. Shape [N]."""

@@ -33,6 +33,8 @@ _MANY = 200  # devices from which on exchanges are tried at few nodes only
 _STALLED, _FINE = 4, 1e-10  # cuts in a row that bring nothing, and what lines then understate of the bound at most
 _LEAST_GAP = 1e-13  # relative; the sums of a bound over devices carry about as much rounding
 _EXCHANGE_COLUMNS = 200_000  # columns looked at by exchanges between two looks at the clock
+_CUT_PIECES = 10_000  # pieces cut between two looks at the clock
+MOST_PIECES = 500_000  # kept before a search stops for want of memory: each takes half a kB
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +156,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
             allowed = max(allowed, self.rounding)
             suspect &= (errors > 0.2 * allowed / inst.num_devices)[active.device] & active.divisible
             if total > allowed and suspect.any():
-                self._cut(box, active, suspect)
-                stalled += 1
+                stalled += self._cut(box, active, suspect, control)
                 continue
             if total < searched_at and total <= 0.3 * searched_at:  # finer lines than at the last try
                 searched_at = total
@@ -193,22 +194,23 @@ class Separable(Relaxation[DeviceBox, Plan]):
     def _line_errors(self, active: Pieces, start: IntArray, priced: Priced) -> tuple[FloatArray, BoolArray]:
         """By how much lines may understate each device's minimum, shape [K]; and the pieces that do, shape [N]."""
         low = np.min(active.cost + priced.mu * active.band + priced.nu * active.kept, axis=1)
-        true = _priced(active.safe_cost, active.safe_band, self._safe_kept(active), priced)
+        true = _priced(active.safe_cost, active.safe_band, active.safe_kept(self.choices), priced)
         reached = np.minimum.reduceat(np.min(true, axis=1), start[:-1] // 2)
         finite = np.where(np.isfinite(reached), reached, priced.least)
         errors = np.maximum(finite - priced.least, 0.0)
         allowed = 0.25 * errors[active.device]
         return errors, low < finite[active.device] - allowed
 
-    def _safe_kept(self, pieces: Pieces) -> FloatArray:
-        weights = self.choices.problem.instance.weights
-        return np.asarray(weights[pieces.device][:, None] * np.square(pieces.safe_keep))
-
-    def _cut(self, box: DeviceBox, active: Pieces, suspect: BoolArray) -> None:
-        """Halve the suspect pieces of a box, for all nodes."""
+    def _cut(self, box: DeviceBox, active: Pieces, suspect: BoolArray, control: Control) -> bool:
+        """Halve the suspect pieces of a box, for all nodes, up to so many; whether these were all."""
+        if len(self.pieces) + _CUT_PIECES > MOST_PIECES:
+            control.stop(f"memory for {MOST_PIECES} pieces is used up; ask for a larger rel_gap")
+            return False
         which = np.zeros(len(self.pieces), dtype=bool)
-        which[np.flatnonzero(box.holds(self.pieces))[suspect]] = True
+        chosen = np.flatnonzero(box.holds(self.pieces))[suspect]
+        which[chosen[:_CUT_PIECES]] = True
         self.pieces = self.pieces.halved(self.choices, which)
+        return len(chosen) <= _CUT_PIECES
 
     def _fix(self, priced: Priced, cutoff: float) -> None:
         """Drop pieces whose reduced cost alone lifts the root bound to the cutoff."""
@@ -241,7 +243,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
     ) -> list[Plan]:
         """Picks of the sides of the prices made safe, fitted and improved by exchanges."""
         k = len(start) - 1
-        kept = self._safe_kept(active)
+        kept = active.safe_kept(self.choices)
         columns = (active.safe_cost.ravel(), active.safe_band.ravel(), kept.ravel())
         reduced = _priced(*columns, priced)
         # No better plan uses a column whose reduced cost exceeds the gap; the narrowest stay, so that one fits.
@@ -298,7 +300,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
         moves = max(1, _EXCHANGE_COLUMNS // len(columns[0]))
         value = math.inf
         while not control.stopped():
-            pick, new = exchange(start, columns, limit, self.term, (priced.mu, priced.nu), pick, moves)
+            pick, new = exchange(start, columns, limit, self.term, priced.nu, pick, moves)
             if not new < value:
                 break
             value = new

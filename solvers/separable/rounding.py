@@ -24,7 +24,7 @@ def exchange(
     columns: tuple[FloatArray, FloatArray, FloatArray],
     limit_hz: float,
     term: FloatArray,
-    prices: tuple[float, float],
+    nu: float,
     pick: IntArray,
     rounds: int,
 ) -> tuple[IntArray, float]:
@@ -37,8 +37,8 @@ def exchange(
         ``inf``. Shapes [K + 1], [N] each, [5].
     limit_hz
         Largest sum of bandwidths.
-    prices
-        (mu, nu) by which devices are cut back when the picks do not fit.
+    nu
+        Price of the kept share, by which devices are cut back when the picks do not fit.
     pick
         A column per device to start from. Shape [K].
     rounds
@@ -52,7 +52,7 @@ def exchange(
     cost, band, kept = columns
     owner = np.repeat(np.arange(len(start) - 1), np.diff(start))
     chosen = pick.copy()
-    value = _exchange(start, owner, cost, band, kept, limit_hz, term, prices[0], prices[1], chosen, rounds)
+    value = _exchange(start, owner, cost, band, kept, limit_hz, term, nu, chosen, rounds)
     return chosen, float(value)
 
 
@@ -69,7 +69,7 @@ def _totals(cost, band, kept, chosen):  # type: ignore[no-untyped-def]
 
 
 @kernel(inner=True)
-def _cut_back(start, cost, band, kept, limit, mu, nu, chosen):  # type: ignore[no-untyped-def]
+def _cut_back(start, cost, band, kept, limit, nu, chosen):  # type: ignore[no-untyped-def]
     """Smaller columns where they cost least per Hz freed, until the choice fits; False if it cannot.
 
     Parameters
@@ -78,8 +78,8 @@ def _cut_back(start, cost, band, kept, limit, mu, nu, chosen):  # type: ignore[n
         First column of each device, and the end. Shape [K + 1].
     cost, band, kept
         Columns: cost, bandwidth in Hz, kept share. Shapes [N].
-    limit, mu, nu : numbers
-        Bandwidth in Hz, and the prices per Hz (not used) and per unit of the kept share.
+    limit, nu : numbers
+        Bandwidth in Hz, and the price per unit of the kept share.
     chosen
         A column per device; changed in place. Shape [K].
     """
@@ -107,7 +107,7 @@ def _cut_back(start, cost, band, kept, limit, mu, nu, chosen):  # type: ignore[n
 
 
 @kernel
-def _exchange(start, owner, cost, band, kept, limit, term, mu, nu, chosen, rounds):  # type: ignore[no-untyped-def]
+def _exchange(start, owner, cost, band, kept, limit, term, nu, chosen, rounds):  # type: ignore[no-untyped-def]
     """Kernel of :func:`exchange`; works on ``chosen`` in place and returns the objective.
 
     Parameters
@@ -118,12 +118,12 @@ def _exchange(start, owner, cost, band, kept, limit, term, mu, nu, chosen, round
         Columns: their device, cost, bandwidth in Hz, kept share. Shapes [N].
     term
         Constants of the stability term. Shape [5].
-    limit, mu, nu, rounds : numbers
-        Bandwidth in Hz, prices, and moves at most.
+    limit, nu, rounds : numbers
+        Bandwidth in Hz, price of the kept share, and moves at most.
     chosen
         A column per device; changed in place. Shape [K].
     """
-    if not _cut_back(start, cost, band, kept, limit, mu, nu, chosen):
+    if not _cut_back(start, cost, band, kept, limit, nu, chosen):
         return math.inf
     count = len(cost)
     own, used, square = _totals(cost, band, kept, chosen)

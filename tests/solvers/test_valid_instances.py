@@ -85,6 +85,14 @@ def test_cells_that_broke_a_budget_are_solved(faults: Path, name: str) -> None:
     assert result.objective <= best * (1.0 + 1e-4)
 
 
+def test_the_local_method_finds_its_own_way_at_a_low_signal_to_noise_ratio(faults: Path) -> None:
+    """At 1e-12 its allocation broke a budget, for power and rate were differences without digits."""
+    inst, best = fault(faults, "seed1048")
+    result = solve(inst, "psca", time_limit=SECONDS)
+    assert result.message.startswith("local solution"), result
+    honest(result, best)
+
+
 def test_what_needs_several_subcarriers_at_once_is_found(faults: Path) -> None:
     inst, best = fault(faults, "seed367")
     result = solve(inst, "bnb", time_limit=SECONDS)

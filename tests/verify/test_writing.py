@@ -83,6 +83,30 @@ def test_instances_that_had_no_certificate(faults: Path, name: str) -> None:
     proved(load(faults / f"{name}.json"))
 
 
+@pytest.mark.parametrize("access", ["fdma", "rb", "ofdma"])
+@pytest.mark.parametrize("pooling", ["global", "device"])
+@pytest.mark.parametrize(
+    "constants",
+    [
+        {"loss_range": 1e-150, "underfit_weight": 0.0, "lipschitz": 0.0},
+        {"loss_range": 1e-150, "underfit_weight": 0.05, "lipschitz": 0.0},
+        {"loss_range": 1e-160, "underfit_weight": 1e-300, "lipschitz": 1e-160},  # squares that no double holds
+    ],
+)
+def test_an_objective_of_a_tiny_scale_has_a_certificate(
+    make_instance: Any, access: Any, pooling: Any, constants: dict[str, float]
+) -> None:
+    """Of the optimum, or of a bound that is honest about its gap."""
+    bound = BoundSpec(pooling=pooling, **constants)
+    result = solve(make_instance(access, 3, 6, bound=bound, payload_lora_bits=2e7))
+    after, certificate = certified(result)
+    instance = result.problem.instance
+    assert not check_certificate(instance, certificate).faults
+    assert after.status is Status.OPTIMAL or after.rel_gap > 1e-4
+    assert after.lower_bound <= certificate.lower_bound <= after.objective
+    assert verify(instance, after.solution()).ok
+
+
 @pytest.mark.parametrize(("access", "subcarriers"), [("rb", 0), ("ofdma", 6)])
 def test_writing_ends_with_its_time_limit(make_instance: Any, access: Any, subcarriers: int) -> None:
     result = solve(make_instance(access, 2, subcarriers), "bnb")

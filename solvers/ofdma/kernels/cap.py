@@ -21,7 +21,7 @@ from edgealloc.solvers.row import (
 )
 from edgealloc.units import LN2
 
-__all__ = ["keep_cap", "water"]
+__all__ = ["keep_at_rate", "keep_cap", "water", "weak_water"]
 
 
 @kernel(inner=True)
@@ -92,16 +92,16 @@ def water(row, inv_a, log2_a, used):  # type: ignore[no-untyped-def]
         return cap, level, 0.0
     if level > inv_a[first] * (1.0 + WEAK):
         return cap, level, level - inv_a[first]
-    cap, excess = _weak_water(row, inv_a[first:], used[first:])
+    cap, excess, _rate, _power = weak_water(row, row[BAND] / LN2, inv_a[first:], used[first:], np.inf)
     return cap, inv_a[first] + excess, excess
 
 
 @kernel(inner=True)
-def _weak_water(row, inv_a, used):  # type: ignore[no-untyped-def]
-    """(Largest keep rate, water level above inv_a[0] in W) at a low signal-to-noise ratio; used[0] > 0.
+def weak_water(row, band, inv_a, used, most):  # type: ignore[no-untyped-def]
+    """Largest keep rate up to ``most``, water level above inv_a[0] in W, rate in bit/s, power in W; at a low SNR.
 
-    All is said relative to inv_a[0]: z of the level, d of the other sub-carriers, so that nothing cancels. The
-    search is over log z.
+    ``band`` is in bit/s per nat, and used[0] > 0. All is said relative to inv_a[0]: z of the level, d of the other
+    sub-carriers, so that nothing cancels. The search is over log z.
     """
     base, floor = inv_a[0], -row[BIT0] / row[BIT1]
     n, sunk = 0.0, 0.0  # sub-carriers under water, and the sum of their d
@@ -118,7 +118,7 @@ def _weak_water(row, inv_a, used):  # type: ignore[no-untyped-def]
     hi = np.log(min(z, 4.0 * WEAK))
     lo = hi - 90.0
     x = hi
-    best, excess = -np.inf, 0.0
+    best, excess, rate, power = -np.inf, 0.0, 0.0, 0.0
     for it in range(120):
         z = np.exp(x)
         nats, p = 0.0, 0.0
@@ -128,15 +128,17 @@ def _weak_water(row, inv_a, used):  # type: ignore[no-untyped-def]
                 break
             nats += used[i] * np.log1p((z - d) / (1.0 + d))
             p += used[i] * (z - d)
-        r = row[BAND] / LN2 * nats
+        r = band * nats
         if r <= 0.0:
             lo = x
             x = 0.5 * (lo + hi)
             continue
-        s, f, by_deadline = keep_at_rate(row, r, base * p, floor, np.inf, 1.0)
+        s, f, by_deadline = keep_at_rate(row, r, base * p, floor, most, 1.0)
         s = max(s, floor)
         if s > best:
-            best, excess = s, base * z
+            best, excess, rate, power = s, base * z, r, min(base * p, row[PMAX])
+        if s >= most:
+            break
         # a rate that pays for itself: p / nats - 1 is about z / 2, and exact enough from the quotient
         marginal = 2.0 * row[KAPPA] * f * f * f  # watts that a higher rate is worth to the clock
         rises = by_deadline or (p + marginal / base) / nats >= 1.0 + z
@@ -150,8 +152,8 @@ def _weak_water(row, inv_a, used):  # type: ignore[no-untyped-def]
             break
         x = 0.5 * (lo + hi)
     if excess == 0.0:
-        return floor, 0.0
-    return best, excess
+        return floor, 0.0, 0.0, 0.0
+    return best, excess, rate, power
 
 
 @kernel(inner=True)

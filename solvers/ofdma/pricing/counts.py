@@ -18,17 +18,15 @@ import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.compiling.order import sort_by
-from edgealloc.solvers.ofdma.kernels.cap import keep_cap
 from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, profits, psi
 from edgealloc.solvers.ofdma.kernels.share import share
-from edgealloc.solvers.ofdma.pricing.cuts import LEVEL_STEPS, cut_constant
+from edgealloc.solvers.ofdma.pricing.cuts import LEVEL_STEPS, WINDOW_STEPS, cut_constant, next_level
 from edgealloc.units import LN2
 
 __all__ = ["count_cuts", "count_level", "count_window"]
 
 _STEPS = 48  # keep rates of the tables that guide the choice of slopes
 _SLOPES = np.array([1.0, 0.94, 1.06, 0.85, 1.18, 0.6, 1.7])  # around the best slope
-_WINDOW_STEPS = 40
 _SPARE = 40  # sub-carriers beyond n_high that the guides look at
 _GOLDEN = 0.5 * (np.sqrt(5.0) - 1.0)
 
@@ -200,12 +198,8 @@ def count_level(row, obj, nu, low, high, levels, inv_a, log2_a, mu, fixed, n_low
             if mu[m] - b * pi[m] <= lam and n < n_high:
                 used[m] = 1.0
                 n += 1
-        new = keep_cap(row, inv_a, log2_a, used)[1]
-        if new <= 0.0:
-            break
-        done = abs(new / om - 1.0) < 0.005
-        om = new
-        if done:
+        om, rests = next_level(row, inv_a, log2_a, used, om)
+        if rests:
             break
     return om
 
@@ -294,10 +288,10 @@ def count_window(row, obj, nu, low, high, mu, fixed, bp, slopes, threshold):  # 
                 rest[i] += mu[m] - bp[i, m]
             elif fixed[m] == -1:
                 rest[i] += min(0.0, mu[m] - bp[i, m])
-    ratio = (high / low) ** (1.0 / _WINDOW_STEPS)
+    ratio = (high / low) ** (1.0 / WINDOW_STEPS)
     first, last = high, low
     s = low
-    for _ in range(_WINDOW_STEPS + 1):
+    for _ in range(WINDOW_STEPS + 1):
         most, om, need = -np.inf, 0.0, 0.0
         for i in range(rest.size):
             if slopes[i, 0] != om:

@@ -23,12 +23,12 @@ from edgealloc.solvers.ofdma.kernels.share import SHARE_ROUNDING, share, share_b
 from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN
 from edgealloc.units import LN2
 
-__all__ = ["cut_constant", "keep_window", "make_cuts", "relaxed_level"]
+__all__ = ["cut_constant", "keep_window", "make_cuts", "next_level", "relaxed_level"]
 
 LEVEL_STEPS = np.array([1.0, 0.96, 1.04, 0.9, 1.1])  # water levels around the relaxed one
 B_STEPS = np.array([0.75, 0.88, 1.15, 1.35])  # slopes b around that of the marginal sub-carrier, for deeper nodes
 _MAX_CELLS = 4000
-_WINDOW_STEPS = 40
+WINDOW_STEPS = 40  # keep rates at which a guide for splitting looks
 
 
 @kernel
@@ -179,6 +179,18 @@ def _fine_scan(row, obj, nu, om, low, high, mu, pi, order):  # type: ignore[no-u
     return _scan(row, obj, nu, om, max(low, s * 0.92), min(high, s * 1.09), 30.0, mu, pi, order)
 
 
+@kernel(inner=True)
+def next_level(row, inv_a, log2_a, used, om):  # type: ignore[no-untyped-def]
+    """(The water level in W that a fractional set asks for, or ``om`` if none; whether the search rests there).
+
+    row [C]; inv_a, log2_a, used [M], sub-carriers in the order of increasing 1/a; om the level it comes from.
+    """
+    new = keep_cap(row, inv_a, log2_a, used)[1]
+    if new <= 0.0:
+        return om, True
+    return new, abs(new / om - 1.0) < 0.005
+
+
 @kernel
 def relaxed_level(row, obj, nu, low, high, inv_a, log2_a, mu, om):  # type: ignore[no-untyped-def]
     """(Water level, keep rate, number of sub-carriers) near the fractional optimum of a device's priced problem.
@@ -215,12 +227,8 @@ def relaxed_level(row, obj, nu, low, high, inv_a, log2_a, mu, om):  # type: igno
         if got == 0.0:  # so low a level asks for no profit at all: no cut there could bind
             om *= 2.0
             continue
-        new = keep_cap(row, inv_a, log2_a, used)[1]
-        if new <= 0.0:
-            break
-        done = abs(new / om - 1.0) < 0.005
-        om = new
-        if done:
+        om, rests = next_level(row, inv_a, log2_a, used, om)
+        if rests:
             break
     for m in range(used.size):
         total += used[m]
@@ -245,10 +253,10 @@ def keep_window(row, obj, nu, low, high, inv_a, mu, om, threshold):  # type: ign
     pi = np.empty(inv_a.size)
     profits(row[BAND], om, inv_a, pi)
     order = _by_price(mu, pi)
-    ratio = (high / low) ** (1.0 / _WINDOW_STEPS)
+    ratio = (high / low) ** (1.0 / WINDOW_STEPS)
     first, last = high, low
     s = low
-    for _ in range(_WINDOW_STEPS + 1):
+    for _ in range(WINDOW_STEPS + 1):
         if _scan(row, obj, nu, om, s, s, 1.0, mu, pi, order)[0] <= threshold:
             first, last = min(first, s / ratio), max(last, s * ratio)
         s *= ratio

@@ -121,11 +121,14 @@ def allocation_of(model: Model, share: FloatArray, plan: Plan) -> Allocation | N
     problem, inst = model.problem, model.problem.instance
     on = plan.selected
     caps = model.caps(np.where(on[:, None], share, 0.0))[np.maximum(plan.option, 0), np.arange(len(on))]
-    rate, power, level = caps[:, 1], caps[:, 2], caps[:, 3]
+    rate, power, excess = caps[:, 1], caps[:, 2], caps[:, 3]
     if inst.access == "ofdma":
         owner = np.where(share.max(axis=0) > 0.5, np.argmax(share, axis=0), -1)
         inverse = model.inverse_w[owner, np.arange(len(owner))]
-        power_m = np.where(owner >= 0, np.maximum(level[owner] - inverse, 0.0), 0.0)
+        least = np.min(np.where(share > 0.5, model.inverse_w, math.inf), axis=1)
+        with np.errstate(invalid="ignore"):  # of a device without a channel
+            above = inverse - least[owner]  # at a low signal-to-noise ratio level and 1/a agree in most digits
+        power_m = np.where((owner >= 0) & (above < excess[owner]), excess[owner] - above, 0.0)
         owner = np.where((owner >= 0) & on[owner], owner, -1)
         spectrum = {"owner": owner, "power_w": np.where(owner >= 0, power_m, 0.0)}
     else:

@@ -32,7 +32,8 @@ from edgealloc.solvers.psca.device import (
     gap_of,
     share_of,
 )
-from edgealloc.solvers.psca.subproblem.newton import (
+from edgealloc.solvers.psca.subproblem.newton import direction, linearise
+from edgealloc.solvers.psca.subproblem.workspace import (
     D_DUAL,
     D_PRICE,
     D_ROOM,
@@ -52,8 +53,6 @@ from edgealloc.solvers.psca.subproblem.newton import (
     VALUE,
     Z_HI,
     Z_LO,
-    direction,
-    linearise,
     workspace,
 )
 from edgealloc.units import FloatArray, IntArray
@@ -64,7 +63,8 @@ _STATIONARY = 1e-5  # dual residual that counts as none: the iterates' accuracy,
 _EXACT = 1e-9  # largest difference of a constraint and its slack
 _FAR = 2.0  # longest step in a logarithm
 _SHORT = 0.99  # of the way to the boundary
-_CALL = 5e7  # multiplications between two looks at the clock, well below 0.1 s; the Newton systems are dense
+_CALL = 5e7  # multiplications between two looks at the clock, well below 0.1 s; systems of many columns are dense
+_DEVICE = 5000  # multiplications, or what takes as long, of one device in one Newton step
 
 
 @kernel(inner=True)
@@ -135,7 +135,8 @@ def sub_problem(
     """
     work = workspace(*inverse.shape)
     devices, columns = inverse.shape
-    some = max(1, int(_CALL / ((2 * devices + 1) ** 3 + columns * (2 * devices) ** 2)))
+    dense = (2 * devices + 1) ** 3 + columns * (2 * devices) ** 2 if columns > 1 else 0
+    some = max(1, int(_CALL / (_DEVICE * devices + dense)))
     steps, step, ended = 0, 1.0, False
     while not ended and steps < max_steps and (steps == 0 or not stopped()):
         until = min(steps + some, max_steps)
@@ -165,10 +166,10 @@ def _iterate(  # type: ignore[no-untyped-def]
     y, share, common
         Start and result. Shapes [K, 5], [K, M], [1].
     con, box, col, one, way, grad, hess
-        Of :class:`~edgealloc.solvers.psca.subproblem.newton.Workspace`. Shapes [5, K, 11], [9, K, M], [6, M],
-        [4, K], [3, K, 5], [K, 11, 5], [K, 5, 5].
+        Of :class:`~edgealloc.solvers.psca.subproblem.workspace.Workspace`. Shapes [5, K, 11], [9, K, M], [6, M],
+        [11, K], [3, K, 5], [K, 11, 5], [K, 5, 5].
     turned, moved, system, block, solved
-        Its scratch. Shapes [3, M, K], [2 K], [2 K + 1, 2 K + 2], [5, 9], [K, 5, 4].
+        Its scratch. Shapes [4, M, K], [2 K + 1], [2 K + 1, 2 K + 2] (unless M = 1), [5, 9], [K, 5, 4].
 
     Returns
     -------

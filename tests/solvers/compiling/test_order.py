@@ -7,7 +7,7 @@ import pytest
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.compiling.order import sort_by
-from edgealloc.solvers.psca.subproblem.newton import eliminate
+from edgealloc.solvers.psca.subproblem.coupling import eliminate
 
 
 @kernel

@@ -14,6 +14,7 @@ from edgealloc.data.spec import AdapterOption
 from edgealloc.files.instance import load_instance
 from edgealloc.solvers.fdma.alone import Alone
 from edgealloc.verify.solution import verify
+from tests.fuzz.regimes import instance_of
 
 NEAR = 1.1e-6  # a hair: a number is named where a value 1e-6 below it is proved short
 
@@ -28,6 +29,17 @@ def _with(instance, finding: Diagnosis, value: float):
     return replace(instance, **{finding.budget: new})
 
 
+def _alone(instance, k: int):
+    """Device k alone; under one common rate it may keep no less than the least that all may keep."""
+    one = instance.take([k])
+    if not instance.common_keep:
+        return one
+    stepped = [set(own) for own in instance.keep_levels or () if own is not None]
+    least = max(instance.keep_min.max(), *(min(own) for own in stepped), 0.0)
+    shared = set.intersection(*stepped) if stepped else {least}
+    return one.with_changes(keep_levels=([min(rate for rate in shared if rate >= least)],), common_keep=False)
+
+
 def _status(instance) -> Status:
     return solve(instance, time_limit=20.0, rel_gap=0.1).status
 
@@ -35,8 +47,7 @@ def _status(instance) -> Status:
 def _check_number(instance, finding: Diagnosis) -> None:
     """The budget named rescues its device alone, or all where it is the spectrum; a hair less does not."""
     if finding.device is not None:
-        k = instance.device_names.index(finding.device)
-        instance = instance.take([k])
+        instance = _alone(instance, instance.device_names.index(finding.device))
     assert finding.required > finding.available
     assert _status(_with(instance, finding, finding.required)).has_allocation, finding.message
     short = _status(_with(instance, finding, max(finding.available, finding.required * (1.0 - NEAR))))
@@ -86,6 +97,49 @@ def test_what_is_named_rescues_and_a_hair_less_does_not(make_instance, access, l
                 _check_number(instance, finding)
                 numbers += 1
     assert numbers >= least
+
+
+def _scarce(seed: int):
+    """A hostile instance of one of five regimes, mostly infeasible: some budgets up to a thousand times less."""
+    regime = ("plain", "pairs", "scales", "degenerate", "boundary")[seed % 5]
+    instance = instance_of(regime, seed).with_changes(exclusion_penalty=None)
+    rng = np.random.default_rng([3, seed])
+    if regime == "boundary":
+        return instance
+    for budget in rng.choice(["latency_s", "energy_j", "power_max_w", "bandwidth_hz"], int(rng.integers(1, 3))):
+        factor = 10.0 ** rng.uniform(-3.0, 0.0)
+        changes = {budget: getattr(instance, budget) * factor}
+        if budget == "bandwidth_hz" and instance.block_hz is not None:
+            changes["block_hz"] = instance.block_hz * factor
+        instance = instance.with_changes(**changes)
+    return instance
+
+
+def _diagnosed(seed: int) -> int:
+    """Check all findings of an instance of the sweep; how many numbers they name."""
+    instance, numbers = _scarce(seed), 0
+    result = solve(instance, time_limit=20.0, rel_gap=0.1)
+    if result.status is not Status.INFEASIBLE:
+        return 0
+    assert result.diagnosis
+    report = verify(instance, result.solution())
+    assert report.ok, f"{report}\n{result.message}"
+    for finding in result.diagnosis:
+        if finding.budget != "subcarriers" and math.isfinite(finding.required):
+            _check_number(instance, finding)
+            numbers += 1
+    return numbers
+
+
+def test_findings_of_hostile_instances():
+    # at the latency named for 917 no search found what was said to fit: caps are exact to a share of 1e-7 only
+    assert sum(map(_diagnosed, [*range(24), 917])) >= 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(30))
+def test_findings_of_thousands_of_hostile_instances(block):
+    assert sum(map(_diagnosed, range(100 * block, 100 * (block + 1)))) >= 50
 
 
 @pytest.mark.parametrize("access", ["fdma", "rb"])
@@ -156,8 +210,7 @@ def test_the_least_shared_level_counts_under_one_common_rate(make_instance):
     assert report.ok, str(report)
     for finding in result.diagnosis:
         if math.isfinite(finding.required):
-            only = instance.with_changes(keep_levels=([0.9], [0.9]))
-            _check_number(only, finding)
+            _check_number(instance, finding)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import pytest
 
 from edgealloc import load, solve
 from edgealloc.data.outcome import Snapshot, Status
+from edgealloc.data.spec import BoundSpec
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.exact import search
@@ -141,6 +142,32 @@ def test_infeasible_root() -> None:
     assert outcome.best is None
     assert outcome.lower_bound == math.inf
     assert [node.fate for node in outcome.tree.nodes] == [Fate.INFEASIBLE]
+
+
+def test_memory_for_nodes_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The incumbent and its bound stand when it is used up, and the reason is told."""
+    whole = run(knapsack(3))
+    monkeypatch.setattr("edgealloc.solvers.search.engine.MOST_NODES", 15)
+    with Control(Options(rel_gap=1e-9)) as control:
+        outcome = branch_and_bound(knapsack(3), control)
+    assert 15 <= len(outcome.tree.nodes) <= 16 < len(whole.tree.nodes)
+    assert outcome.lower_bound <= whole.upper <= outcome.upper < math.inf
+    assert "memory for 15 nodes is used up" in control.reason
+
+
+def test_memory_for_pieces_is_limited(make_instance: MakeInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two devices at a small gap once took 1.5 GB, all of it at the root."""
+    bound = BoundSpec("perturbation", 5.0)
+    problem = Problem(make_instance(devices=2, bandwidth_hz=3e4, payload_lora_bits=4e6, bound=bound))
+    whole = solve(problem, "bnb", rel_gap=1e-6)
+    monkeypatch.setattr("edgealloc.solvers.separable.relaxation.MOST_PIECES", 18)
+    monkeypatch.setattr("edgealloc.solvers.separable.relaxation._CUT_PIECES", 2)
+    result, outcome = search(problem, Options(rel_gap=1e-6))
+    assert outcome is not None
+    assert result.status is Status.FEASIBLE, result
+    assert "memory for 18 pieces" in result.message
+    assert result.lower_bound <= whole.objective <= result.objective * (1.0 + 1e-6)
+    assert len(result.proof.relaxation.pieces) <= 18
 
 
 def test_time_limit_and_callback() -> None:
