@@ -205,7 +205,7 @@ def compare_command(
     from edgealloc.report.tables import print_listing
 
     names = None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
-    for name in names or ():
+    for name in {*(names or ())} - {"auto"}:
         find_method(name).check_packages()  # before the first is run, so that no work is lost
     rows, told, codes = constraints_of(constraints), list[dict[str, Any]](), list[int]()
     for instance in [load(case) for case in cases]:
