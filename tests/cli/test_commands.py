@@ -59,16 +59,8 @@ def hopeless(case: Path, tmp_path: Path) -> Path:
 def use_method(monkeypatch: pytest.MonkeyPatch, entry: Any) -> None:
     """Offer ``entry(problem, options)`` as the only method, under the name ``probe``."""
 
-    class Probe:
-        name, summary, needs, chosen = "probe", "", "", True
-
-        def takes(self, problem: Problem) -> bool:
-            return True
-
-        def run(self, problem: Problem, options: Options) -> Any:
-            return entry(problem, options)
-
-    monkeypatch.setattr(methods, "METHODS", {"probe": Probe()})
+    probe = methods.Method("probe", "", lambda _: True, "any problem", entry)
+    monkeypatch.setattr(methods, "METHODS", {"probe": probe})
 
 
 def test_readme_example_runs_as_printed(tmp_path: Path) -> None:

@@ -37,6 +37,10 @@ EVERY: dict[str, tuple[tuple[object, ...], ...]] = {  # {d}: a folder of a hosti
     ),
     "least": (("least", "{d}/cell.json", "--resource", "deadline", "--target", "1e-9", "--out", "{d}/l.json"),),
     "simulate": (("simulate", *SMALL, "--out", "{d}/r.csv", "--plot", "{d}/r.png"), ("simulate", "--plot", "{d}")),
+    "export": (
+        ("export", "{d}/cell.json", "--to", "lp", "--out", "{d}/model.lp"),
+        ("export", "{d}/none.json", "--to", STEER, "--out", "{d}/x"),
+    ),
     "schema": (("schema", "instance"), ("schema", STEER)),
     "methods": (("methods",), ("methods", STEER)),
     "bench": (
