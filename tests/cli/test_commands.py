@@ -325,12 +325,12 @@ def _demo(tmp_path: Path) -> None:
     assert "optimal by bnb" in done.stdout
     assert "search tree " in done.stdout
     for method in ("psca", "psca+", "baseline:equal", "baseline:no-dropout"):
-        assert f" {method} " in done.stdout
+        assert re.search(rf"^ *{re.escape(method)} ", done.stdout, re.MULTILINE), done.stdout
     paths = re.findall(r"\S+\.(?:png|json)", done.stdout)
     assert "least test loss at the end: " in done.stdout
     assert done.stdout.count("lower_bound proved") == 2
-    # three files of each cell, two pictures of the first, a tree, three of the other; deadlines; the training
-    assert len(paths) == 5 + 1 + 6 + 1 + 1
+    # three files of each cell, three pictures of the first, a tree, four of the other; deadlines; the training
+    assert len(paths) == 6 + 1 + 7 + 1 + 1
     assert all(Path(path).is_file() for path in paths)
 
 
