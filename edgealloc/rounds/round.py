@@ -9,12 +9,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edgealloc.api import solve
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Diagnosis, Status
+from edgealloc.data.plausible import warn
 from edgealloc.errors import EdgeallocError, InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
+from edgealloc.methods import choose
 from edgealloc.rounds.plan import Plan, plan_of
 from edgealloc.rounds.ranges import id_text, kind_faults, state_faults, system_faults
 from edgealloc.rounds.system import DeviceState, System
@@ -82,10 +83,12 @@ def plan_round(
     instance = round_instance(system, devices)
     if instance is None:
         return plan_of(None, devices, system.latency_s, seed=seed, round_number=round_number)
+    warn(instance)  # of the round as it is, not of every part that is solved
 
     def solved(part: Instance) -> Result:
         left = None if time_limit_s is None else max(time_limit_s - clock.seconds, _LEAST_LIMIT_S)
-        return solve(part, method, rel_gap=rel_gap, time_limit=left, seed=seed)
+        problem = Problem(part)
+        return choose(method, problem).run(problem, Options(rel_gap, left, seed))
 
     settled = settle(instance, solved, time_limit_s, clock)
     return settled.plan(devices, system.latency_s, seed, round_number)
@@ -289,12 +292,12 @@ def who_to_drop(instance: Instance, time_limit_s: float | None = None) -> tuple[
         Names of the devices to drop; empty where no part of the devices was found that can be carried.
     """
     worst = float(np.max(Problem(instance).underfit.value(instance.keep_min)))
-    selecting = instance.with_changes(exclusion_penalty=10.0 * (1.0 + worst))
-    limit = _ADVICE_S if time_limit_s is None else time_limit_s
+    selecting = Problem(instance.with_changes(exclusion_penalty=10.0 * (1.0 + worst)))
+    options = Options(1e-3, _ADVICE_S if time_limit_s is None else time_limit_s)
     try:
-        result = solve(selecting, rel_gap=1e-3, time_limit=limit)
+        result = choose("auto", selecting).run(selecting, options)
     except EdgeallocError:  # no exact method takes it
-        result = solve(selecting, "psca", time_limit=limit)
+        result = choose("psca", selecting).run(selecting, options)
     if result.allocation is None or not result.allocation.selected.any():
         return ()
     chosen = result.allocation.selected.tolist()

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-from edgealloc.api import solve
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status, relative_gap
+from edgealloc.data.plausible import warn
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
-from edgealloc.methods import METHODS, find_method
+from edgealloc.methods import METHODS, choose, find_method
 from edgealloc.rounds.carried import carried
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.compiling.clock import Clock
@@ -86,6 +86,8 @@ class RoundSolver:
         clock = Clock()
         problem = Problem(instance)
         start = None if self._last is None else carried(*self._last, instance)
+        if self._last is None:  # later rounds look the same
+            warn(instance)
         limit = within_s
         if self.time_budget_s is not None:
             limit = min(self.time_budget_s, math.inf if within_s is None else within_s) - self._reserve_s
@@ -140,14 +142,7 @@ def _run(name: str, problem: Problem, options: Options) -> Result:
 
         prepare("online ofdma")
         return solve_online_psca(problem, options)
-    return solve(
-        problem,
-        "psca:bound" if name == "psca" else name,
-        rel_gap=options.rel_gap,
-        time_limit=options.time_limit,
-        seed=options.seed,
-        warm_start=options.warm_start,
-    )
+    return choose("psca:bound" if name == "psca" else name, problem).run(problem, options)
 
 
 def _closed(result: Result, rel_gap: float) -> bool:

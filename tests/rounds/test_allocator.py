@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from edgealloc.data.allocation import Allocation
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
 from edgealloc.data.spec import BoundSpec
-from edgealloc.errors import InputError
+from edgealloc.errors import InputError, PlausibilityWarning
 from edgealloc.formulation.problem import Problem
 from edgealloc.rounds.allocator import OnlineAllocator
 from edgealloc.rounds.carried import carried
@@ -346,3 +347,12 @@ def test_a_spent_device_is_left_out_and_says_so() -> None:
     plan = allocator.plan(states)
     assert plan.for_device("d1") == {"selected": False, "reason": "horizon budget spent"}
     assert set(plan.selected) == {"d0", "d2"}
+
+
+def test_what_looks_odd_is_said_once_and_not_in_every_round() -> None:
+    allocator = OnlineAllocator(replace(a_system(), noise_psd_dbm_per_hz=-200.0))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", PlausibilityWarning)
+        for number in range(3):
+            allocator.plan(some_states(np.random.default_rng(number)))
+    assert ["noise_psd_dbm_per_hz" in str(w.message) for w in said] == [True]
