@@ -7,6 +7,7 @@ cases are absent.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,10 @@ from tests.places import CASES, FAULTS
 
 # A method that breaks down is a defect of ours: no test is to take it for a result.
 os.environ.setdefault("EDGEALLOC_RAISE", "1")
+
+# A shell starts its background jobs with Ctrl-C ignored, and tests that press it would wait in vain.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MakeInstance = Callable[..., Instance]
 ByHand = Callable[..., Result]
