@@ -16,9 +16,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from edgealloc.api import as_problem
+from edgealloc.data.constraints import SpectrumCap
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Snapshot, Status
-from edgealloc.errors import Fault, InputError
+from edgealloc.errors import Fault, InputError, RefusedError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.methods import choose
@@ -166,11 +167,17 @@ def least(
     ------
     InputError
         When the target is below what unlimited resources reach, or an option is not valid.
-    EdgeallocError
-        When the method does not take the problem.
+    RefusedError
+        When the method does not take the problem; for the bandwidth of sub-carriers under a cap in Hz, where more
+        of it can hurt.
     """
     problem = as_problem(source)
     scaled(problem.instance, resource, 1.0)
+    caps = [row for row in problem.constraints if isinstance(row, SpectrumCap)]
+    if caps and resource == "bandwidth_hz" and problem.instance.access == "ofdma":
+        listed = "; ".join(map(str, caps))
+        why = "under it more bandwidth can hurt, for sub-carriers get wider and fewer are allowed"
+        raise RefusedError(f"least does not take {listed}: {why}; limit their number (SubcarrierCap)")
     faults = []
     if not target > problem.free_objective:
         allowed = f"above {problem.free_objective:.9g}, the least bound with unlimited resources"

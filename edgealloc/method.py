@@ -33,6 +33,9 @@ Solver = Callable[..., Result]
 _BREAKDOWNS = (ArithmeticError, ValueError, LookupError, AssertionError, EdgeallocError)
 
 
+_PROOF_S = 1.0  # to find out whether an instance is infeasible without constraints too
+
+
 def _no_row(problem: Problem, constraint: Constraint) -> bool:
     return False
 
@@ -223,9 +226,11 @@ def _constrained(problem: Problem, result: Result) -> Result:
     result = replace(result, problem=problem, free_objective=problem.free_objective, proof=None)
     if result.status is not Status.INFEASIBLE:
         return result
+    from edgealloc.solvers.backends.judge import proven_infeasible
     from edgealloc.solvers.exact import infeasible_alone
 
-    alone = infeasible_alone(problem.constrained(()))
+    bare = problem.constrained(())
+    alone = infeasible_alone(bare) or proven_infeasible(bare, _PROOF_S)
     if alone:
         return replace(result, diagnosis=alone, message="\n".join(finding.message for finding in alone))
     listed, first = "; ".join(map(str, problem.constraints)), result.message.splitlines()[:1]

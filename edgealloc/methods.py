@@ -339,13 +339,15 @@ def _automatic(problem: Problem) -> Method:
     RefusedError
         Where there is none.
     """
-    ours = [method for method in METHODS.values() if method.chosen and method.takes(problem)]
+    ours = [
+        method for method in METHODS.values() if method.chosen and method.takes(problem) and not method.foreign
+    ]
     for method in ours:
         if method.accepts(problem):
             return method
     if not ours:
         why = "; ".join(problem.structure.reasons)
-        known = "; ".join(f"{m.name}: {m.needs}" for m in METHODS.values() if m.chosen)
+        known = "; ".join(f"{m.name}: {m.needs}" for m in METHODS.values() if m.chosen and not m.foreign)
         raise RefusedError(f"no method takes this problem ({why}); there is {known}")
     left = "; ".join(map(str, ours[-1].refused(problem)))
     for name, package in _BACK_ENDS.items():

@@ -53,7 +53,9 @@ class Constraint:
             given = (given,)
         if isinstance(given, Mapping):
             given = dict(given)
-        elif isinstance(given, Iterable):
+        elif isinstance(given, Iterable) and not hasattr(
+            given, "keys"
+        ):  # a pandas Series: which of the two is it?
             given = tuple(given)
         object.__setattr__(self, "devices", given)
 
@@ -118,7 +120,8 @@ class Constraint:
         if given is None:
             return []
         if not isinstance(given, dict | tuple):
-            return [Fault(self.label, "devices", shown(given), "names or indices of devices, or None for all")]
+            allowed = "a list of names or indices of devices, a dict of coefficients, or None for all"
+            return [Fault(self.label, "devices", shown(given), allowed)]
         faults, seen, known = [], set[int](), {name: k for k, name in enumerate(instance.device_names)}
         if not given:
             faults.append(Fault(self.label, "devices", "none", "at least one device, or None for all"))

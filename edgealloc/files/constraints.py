@@ -47,7 +47,13 @@ def load_constraints(path: str | Path) -> tuple[Constraint, ...]:
 
 
 def save_constraints(constraints: Iterable[Constraint], path: str | Path) -> Path:
-    """Write an ``edgealloc-constraints/1`` file; it appears whole or not at all. Returns its path."""
+    """Write an ``edgealloc-constraints/1`` file; it appears whole or not at all. Returns its path.
+
+    Raises
+    ------
+    InputError
+        For devices by index: a file has them by name, as ``Problem(instance, constraints=...).constraints`` has.
+    """
     return write_json(
         {"format": "edgealloc-constraints/1", "constraints": list_from_constraints(constraints)}, path
     )
@@ -80,9 +86,25 @@ def constraints_from_list(entries: Iterable[Mapping[str, Any]]) -> tuple[Constra
 
 
 def list_from_constraints(constraints: Iterable[Constraint]) -> list[ConstraintFile]:
-    """The JSON entries of constraints; :func:`constraints_from_list` turns them back into equal constraints."""
+    """The JSON entries of constraints; :func:`constraints_from_list` turns them back into equal constraints.
+
+    Raises
+    ------
+    InputError
+        For devices by index.
+    """
     entries: list[Any] = []
-    for row in constraints:
+    rows = tuple(constraints)
+    allowed = "names of devices; Problem(instance, constraints=...).constraints has them by name"
+    faults = [
+        Fault(row.label, "devices", repr(device), allowed)
+        for row in rows
+        for device in row.devices or ()
+        if not isinstance(device, str)
+    ]
+    if faults:
+        raise InputError("constraints", faults)
+    for row in rows:
         entry: dict[str, Any] = {"kind": row.kind}
         entry |= {"name": row.name} if row.name else {}
         entry[row.key] = int(row.limit) if isinstance(row, SubcarrierCap) else row.limit

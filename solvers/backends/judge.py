@@ -260,7 +260,7 @@ def conclude(problem: Problem, claim: Claim, control: Control) -> Result:
     judged = judge(problem, claim.point, claim.redeal) if claim.point is not None else None
     words = [f"{claim.solver} says {claim.native!r}"] + ([claim.detail] if claim.detail else [])
     bound, reason = claim.lower_bound, claim.reason
-    if not reason or math.isnan(bound):
+    if not reason or math.isnan(bound) or claim.stop is Stop.INFEASIBLE:  # SCIP's bound is 1e20 then
         bound, reason = -math.inf, ""
     elif judged is not None and bound > judged.objective:
         words.append(f"its bound {bound:.12g} lies above a feasible point and is refused")

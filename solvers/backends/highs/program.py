@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Protocol
 
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
-from edgealloc.data.constraints import ParticipationCap, SpectrumCap, SubcarrierCap
+from edgealloc.data.constraints import HAIR, ParticipationCap, SpectrumCap, SubcarrierCap
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.quiet import quiet_highs
 from edgealloc.solvers.separable.choices import OUT, Choices
@@ -266,8 +267,9 @@ def _add_constraints(rows: Rows, access: Access, first: int, pieces: Pieces, end
     for row in problem.constraints:
         weight = row.weights(problem.instance)
         if isinstance(row, ParticipationCap):
-            limit = row.limit - float(weight.sum())
-            rows.add(-math.inf, limit, (ends[out, 0], -weight[pieces.device[out]]))
+            size = float(weight.max()) or 1.0
+            room = Fraction(row.limit) * (1 + HAIR) - sum(map(Fraction, weight.tolist()))
+            rows.add(-math.inf, float(room / Fraction(size)), (ends[out, 0], -weight[pieces.device[out]] / size))
         elif isinstance(row, SpectrumCap):
             size = max(float(weight.max()) * problem.instance.bandwidth_hz, 1e-300)
             limit = row.limit / size

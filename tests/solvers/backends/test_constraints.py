@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,9 +22,11 @@ from edgealloc.data.constraints import (
 )
 from edgealloc.data.outcome import Status
 from edgealloc.errors import InputError, RefusedError
+from edgealloc.files.constraints import load_constraints, save_constraints
 from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.formulation.result import Result
-from edgealloc.methods import METHODS
+from edgealloc.methods import METHODS, choose
 from edgealloc.solvers.backends.cvxpy_fdma import to_cvxpy
 from edgealloc.solvers.backends.highs.solve import solve_highs
 from edgealloc.solvers.backends.pyomo_model import to_pyomo
@@ -311,6 +315,13 @@ def test_what_only_constraints_forbid_is_said_to_be_so() -> None:
     assert verify(problem_of(latency_s=5.5).instance, alone.solution()).ok
 
 
+class _Labelled(list[int]):
+    """As a pandas Series: whether the devices are its values or its labels nobody can know."""
+
+    def keys(self) -> list[str]:
+        return ["dev-0000", "dev-0001"]
+
+
 def test_constraints_that_do_not_fit_are_refused_with_every_fault() -> None:
     rows = [
         SpectrumCap(math.nan, ["dev-0000"], "a"),
@@ -321,10 +332,11 @@ def test_constraints_that_do_not_fit_are_refused_with_every_fault() -> None:
         SubcarrierCap(2, name="f"),
         KeepFloor(0.5, {0: 2.0}, "g"),
         ParticipationCap(1, [], "h"),
+        SpectrumCap(1.0, _Labelled([1, 2]), "i"),
     ]
     with pytest.raises(InputError) as caught:
         edgealloc.solve(problem_of(), constraints=rows)
-    assert sorted({fault.where for fault in caught.value.faults}) == list("abcdefgh")
+    assert sorted({fault.where for fault in caught.value.faults}) == list("abcdefghi")
     assert "did you mean" in str(caught.value)
     for wrong in ("text", 3, [3], [SpectrumCap]):
         with pytest.raises(InputError):
@@ -337,3 +349,52 @@ def test_least_and_front_keep_the_constraints() -> None:
     assert point.problem.constraints == (KeepFloor(0.2, ("dev-0000",)),)
     assert point.allocation is not None
     assert point.allocation.keep[0] >= 0.2
+
+
+def test_auto_is_no_method_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "mine", replace(METHODS["baseline"], name="mine", chosen=True, foreign=True))
+    row = SpectrumCap(0.9 * problem_of().instance.bandwidth_hz, [0, 1])
+    assert choose("auto", problem_of().constrained([row])).name == "highs"
+
+
+def test_weights_of_participation_may_be_large() -> None:
+    """A sum of bytes, say, that the limit meets exactly: HiGHS' tolerance is absolute."""
+    weights = {0: 5.09457300e14, 1: 8.60370957e14, 2: 2.15327690e14}
+    row = ParticipationCap(weights[0] + weights[1], weights)
+    problem = problem_of(exclusion_penalty=3.0)
+    result = solve_highs(problem.constrained([row]), Options(rel_gap=1e-4))
+    assert result.status is Status.OPTIMAL, result.message
+    assert result.objective == pytest.approx(exact(problem).objective, rel=1e-4)  # which leaves out the first
+
+
+@needs_scip
+def test_what_scip_calls_infeasible_is_no_bound() -> None:
+    result = edgealloc.solve(problem_of(), "scip", constraints=[PowerCap(1e-9)])
+    assert result.status is Status.NO_SOLUTION
+    assert result.lower_bound <= exact(problem_of()).objective
+
+
+def test_what_is_infeasible_without_constraints_too_is_said_to_be_so() -> None:
+    for small in (problem_of(bandwidth_hz=2000.0), problem_of(access="rb", block_hz=1500.0, bandwidth_hz=3000.0)):
+        result = edgealloc.solve(small, constraints=[KeepFloor(0.0201)])
+        assert result.status is Status.INFEASIBLE
+        assert [(f.device, f.budget) for f in result.diagnosis] == [(None, "bandwidth_hz")], result.message
+
+
+def test_least_refuses_a_cap_in_hz_on_sub_carriers_that_widen() -> None:
+    instance = conformance.ofdma()
+    one = SpectrumCap(0.9 * subcarrier_hz(instance), [0])
+    problem = Problem(instance, constraints=[one])
+    assert edgealloc.solve(problem).status is Status.INFEASIBLE
+    narrow = Problem(instance.with_changes(bandwidth_hz=0.8 * instance.bandwidth_hz), constraints=[one])
+    assert edgealloc.solve(narrow).status is Status.OPTIMAL  # less is more
+    with pytest.raises(RefusedError, match="SubcarrierCap"):
+        edgealloc.least(problem, "bandwidth_hz", 1.0)
+
+
+def test_a_file_has_devices_by_name(tmp_path: Path) -> None:
+    rows = [SpectrumCap(1e4, [0, 1]), PowerCap(1.0, {2: 2.0})]
+    with pytest.raises(InputError, match="by name"):
+        save_constraints(rows, tmp_path / "rows.json")
+    named = problem_of().constrained(rows).constraints
+    assert load_constraints(save_constraints(named, tmp_path / "rows.json")) == named
