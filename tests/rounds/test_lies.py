@@ -14,14 +14,16 @@ import pytest
 
 from edgealloc.data.outcome import Status
 from edgealloc.errors import InputError
+from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
-from edgealloc.rounds import round as rounds
+from edgealloc.method import Method
 from edgealloc.rounds.allocator import OnlineAllocator
 from edgealloc.rounds.plan import Plan
 from edgealloc.rounds.ranges import RANGES
 from edgealloc.rounds.round import plan_round, plan_valid, round_instance
 from edgealloc.rounds.stragglers import StragglerPolicy
 from edgealloc.rounds.system import DeviceState
+from edgealloc.solvers.base import Options
 from tests.rounds.cells import a_state, a_system, some_states
 
 
@@ -214,13 +216,13 @@ def test_a_round_has_a_limit_and_says_when_it_cut(monkeypatch: pytest.MonkeyPatc
     """Also where nobody states one; a hard round of 30 devices in blocks ends in time."""
     given: list[float | None] = []
 
-    def solve(*args: Any, time_limit: float | None, **kwargs: Any) -> Result:
-        given.append(time_limit)
-        result: Result = real(*args, time_limit=1.0, **kwargs)
+    def run(method: Method, problem: Problem, options: Options) -> Result:
+        given.append(options.time_limit)
+        result = real(method, problem, replace(options, time_limit=1.0))
         return replace(result, status=Status.FEASIBLE, message="stopped with a gap: time limit")
 
-    real = rounds.solve
-    monkeypatch.setattr(rounds, "solve", solve)
+    real = Method.run
+    monkeypatch.setattr(Method, "run", run)
     plan = plan_round(a_system(), some_states())
     assert given[0] is not None
     assert 29.0 < given[0] <= 30.0
