@@ -53,9 +53,7 @@ class Constraint:
             given = (given,)
         if isinstance(given, Mapping):
             given = dict(given)
-        elif isinstance(given, Iterable) and not hasattr(
-            given, "keys"
-        ):  # a pandas Series: which of the two is it?
+        elif isinstance(given, Iterable) and not hasattr(given, "keys"):  # a pandas Series may be meant as either
             given = tuple(given)
         object.__setattr__(self, "devices", given)
 
