@@ -159,14 +159,15 @@ def compare(
     Returns
     -------
     Comparison
-        A list of results, one per method in the order of the names, that shows itself as a table.
+        A list of results, one per method in the order of the names, that shows itself as a table. Ctrl-C ends
+        the method that runs, with what it has found; those after it are not started.
 
     Raises
     ------
     InputError, EdgeallocError
         As :func:`solve`.
     """
-    from edgealloc.solvers.base import Options
+    from edgealloc.solvers.base import Options, one_after_another
 
     problem, options = as_problem(source, constraints), Options(rel_gap, time_limit, seed)
     names: Iterable[str | Solver] = (exact_names(problem) or ["auto"]) if methods is None else methods
@@ -175,4 +176,4 @@ def compare(
     chosen = [choose(name, problem) for name in names]  # before the first is run, so that no work is lost
     for method in chosen:
         method.check_packages()
-    return Comparison(method.run(problem, options) for method in chosen)
+    return Comparison(one_after_another(lambda method: method.run(problem, options), chosen))

@@ -23,7 +23,7 @@ from edgealloc.errors import Fault, InputError, RefusedError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.methods import choose
-from edgealloc.solvers.base import Options
+from edgealloc.solvers.base import Options, one_after_another
 from edgealloc.solvers.compiling.clock import Clock
 
 __all__ = ["Least", "Resource", "front", "least", "scaled"]
@@ -116,7 +116,8 @@ def front(
     Returns
     -------
     list of Result
-        One per factor. Infeasible budgets are results like any other.
+        One per factor. Infeasible budgets are results like any other. Ctrl-C ends the point that is solved, with
+        what has been found; those after it are not started.
 
     Raises
     ------
@@ -125,7 +126,7 @@ def front(
     """
     problem, options = as_problem(source), Options(rel_gap, time_limit)
     scaled_by = [_scaled(problem, resource, factor) for factor in factors]
-    return [choose(method, point).run(point, options) for point in scaled_by]
+    return list(one_after_another(lambda point: choose(method, point).run(point, options), scaled_by))
 
 
 def least(

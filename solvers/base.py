@@ -6,10 +6,10 @@ import logging
 import math
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,7 +19,10 @@ from edgealloc.data.outcome import Snapshot
 from edgealloc.errors import Fault, InputError
 from edgealloc.solvers.compiling.clock import Clock
 
-__all__ = ["Callback", "Control", "Options"]
+__all__ = ["Callback", "Control", "Options", "one_after_another"]
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 Callback = Callable[[Snapshot], bool | None]
 
@@ -159,3 +162,12 @@ class Control:
             )
         if self.options.callback is not None and self.options.callback(snapshot):
             self.stop("stopped by the callback")
+
+
+def one_after_another(solve: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+    """What several solves give, up to the one that Ctrl-C ended: who presses it means the whole."""
+    with Control(Options()) as control:
+        for task in tasks:
+            yield solve(task)
+            if control.stopped():
+                return

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgealloc.certificate.file import AnyCertificate
+from edgealloc.certificate.form import canonical
 from edgealloc.certificate.prices import Certificate, Node, Pieces, Planes
 from edgealloc.certificate.subcarriers import SubcarrierCertificate
 from edgealloc.data.instance import Instance
@@ -59,8 +60,8 @@ def certified(
     Raises
     ------
     EdgeallocError
-        When there is no bound to prove, the problem has constraints of its own, the method leaves no proof, or
-        time is up. The result stands as it is.
+        When there is no bound to prove, the problem has constraints of its own, the method leaves no proof, the
+        proof takes longer to check than a file of its size may, or time is up. The result stands as it is.
     """
     if result.problem.constraints:
         raise EdgeallocError(
@@ -72,7 +73,10 @@ def certified(
             f"a result with status {result.status.value} has no lower bound that could be certified"
         )
     certificate = _made(result, infeasible, Control(Options(time_limit=time_limit)))
+    certificate = replace(certificate, size=len(canonical(certificate.to_file())))  # readers go by it
     proof = check_certificate(result.problem.instance, certificate, every=True)
+    if any(fault.field == "work" for fault in proof.faults):
+        raise EdgeallocError(f"the proof cannot be checked in reasonable time ({proof.faults[0]})")
     if proof.faults and infeasible:
         raise EdgeallocError(f"the infeasibility is too close to be certified ({proof.faults[0]})")
     if proof.faults:

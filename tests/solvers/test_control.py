@@ -6,7 +6,12 @@ import signal
 
 import pytest
 
+from edgealloc import compare, front
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
+from edgealloc.solvers.baselines import solve_baseline
+from tests.conftest import small_instance
 
 
 def test_ctrl_c_in_an_inner_solve_stops_the_outer_too() -> None:
@@ -42,3 +47,27 @@ def test_ctrl_c_that_is_ignored_stays_so() -> None:
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_ends_a_comparison_and_keeps_what_was_found() -> None:
+    """The method at work gives what it has; the next is not started."""
+
+    def pressed(problem: Problem, options: Options) -> Result:
+        signal.raise_signal(signal.SIGINT)
+        return solve_baseline(problem, options, "equal")
+
+    found = compare(small_instance(), ["convex", pressed, "convex"])
+    assert [result.status.has_allocation for result in found] == [True, True]
+
+
+def test_ctrl_c_ends_a_front_at_the_point_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[float] = []
+
+    def pressed(problem: Problem, options: Options) -> Result:
+        started.append(problem.instance.latency_s)
+        if len(started) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return solve_baseline(problem, options, "equal")
+
+    points = front(small_instance(), "latency_s", [1.0, 1.1, 1.2], pressed)
+    assert len(points) == len(started) == 2

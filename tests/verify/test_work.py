@@ -17,10 +17,12 @@ from edgealloc.certificate.prices import Certificate, Node, Round
 from edgealloc.certificate.subcarriers import Branch, OwnerCut, Part, SubcarrierCertificate
 from edgealloc.data.instance import Instance
 from edgealloc.data.spec import AdapterOption
+from edgealloc.errors import EdgeallocError
 from edgealloc.solvers.certify.write import certified
 from edgealloc.verify.certificate import check_certificate
 from edgealloc.verify.proof.verdict import Budget, TooMuchWork
 from edgealloc.verify.subcarriers.sets import open_sets
+from tests.conftest import small_instance
 from tests.solvers.ofdma.oracle import random_ofdma
 from tests.verify.forging.honest import proof_of
 from tests.verify.test_forged import bare_part, bare_pieces
@@ -282,3 +284,11 @@ def test_the_first_fault_ends_the_work(make_instance: Any) -> None:
     assert [fault.field for fault in both.faults] == ["nodes[1]", "nodes[2]"]
     assert both.lower_bound <= first.lower_bound
     assert first.in_balls == 0  # a claim missed by far is no matter of rounding
+
+
+def test_no_proof_is_handed_out_that_readers_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer spends no more than the one who will read the file may."""
+    result = solve(small_instance("ofdma", 3, 8), method="bnb")
+    monkeypatch.setattr("edgealloc.verify.proof.verdict.WORK", 10.0)
+    with pytest.raises(EdgeallocError, match="reasonable time"):
+        certified(result)
