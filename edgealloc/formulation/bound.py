@@ -52,7 +52,7 @@ class UnderfitTerm:
 
 
 def _inverse_keep(keep: FloatArray) -> FloatArray:
-    return np.asarray(1.0 / keep - 1.0)
+    return np.asarray((1.0 - keep) / keep)  # 1 / keep - 1 cancels where next to nothing is dropped
 
 
 def _inverse_keep_slope(keep: FloatArray) -> FloatArray:
@@ -60,7 +60,7 @@ def _inverse_keep_slope(keep: FloatArray) -> FloatArray:
 
 
 def _perturbation(keep: FloatArray) -> FloatArray:
-    return np.asarray(1.0 - np.square(keep))
+    return np.asarray((1.0 - keep) * (1.0 + keep))
 
 
 def _perturbation_slope(keep: FloatArray) -> FloatArray:
@@ -117,7 +117,11 @@ class StabilityTerm:
 
     def value(self, square: FloatArray) -> FloatArray:
         """The term at ``square`` = Q (or S_k = s_k^2, shape [K]), broadcast against ``scale``."""
-        y = self.curvature + 2.0 * self.sparsity * np.maximum(1.0 - square, 0.0)  # weights may sum to 1 + 2^-52
+        return self.of_dropped(np.maximum(1.0 - square, 0.0))  # weights may sum to 1 + 2^-52
+
+    def of_dropped(self, dropped: FloatArray) -> FloatArray:
+        """The term where 1 - Q (or 1 - S_k, shape [K]) is known better than Q; as :meth:`value`."""
+        y = self.curvature + 2.0 * self.sparsity * dropped
         return np.asarray(np.sqrt((self.base + self.spread / y) * self.scale))
 
     def slope(self, square: FloatArray) -> FloatArray:

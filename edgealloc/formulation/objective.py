@@ -83,11 +83,11 @@ class Objective:
         factor = chosen_adapter(inst, choice).underfit_factor
         loss = np.full(k, inst.exclusion_penalty or 0.0)
         loss[on] = factor[on] * self.underfit.value(keep[on])
-        square = np.where(on, np.square(keep), 0.0)
+        dropped = np.where(on, (1.0 - keep) * (1.0 + keep), 1.0)  # 1 - s^2 cancels where next to nothing is
         underfit = inst.bound.underfit_weight * float(inst.weights @ loss)
         if self.pooled:
-            return underfit, float(self.stability.value(np.asarray(inst.weights @ square)))
-        return underfit, float(inst.weights @ self.stability.value(square))
+            return underfit, float(self.stability.of_dropped(np.asarray(inst.weights @ dropped)))
+        return underfit, float(inst.weights @ self.stability.of_dropped(dropped))
 
 
 def _custom_term(function: Callable[[FloatArray], FloatArray], low: float, high: float) -> UnderfitTerm:

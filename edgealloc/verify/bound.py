@@ -27,12 +27,12 @@ def bound_value(instance: Instance, keep: FloatArray, selected: BoolArray, facto
     penalty = 0.0 if instance.exclusion_penalty is None else instance.exclusion_penalty
     loss = np.full(instance.num_devices, float(penalty))
     loss[selected] = factor[selected] * _underfit(instance)(keep[selected])
-    share, square = _weights(instance), np.where(selected, keep * keep, 0.0)
+    share, dropped = _weights(instance), np.where(selected, (1.0 - keep) * (1.0 + keep), 1.0)
     underfit = instance.bound.underfit_weight * total((share * loss).tolist())
     if instance.bound.pooling == "global":
-        pooled = np.asarray(total((share * square).tolist()))
-        return underfit + float(_overfit(instance, pooled, np.asarray(total(instance.samples.tolist()))))
-    return underfit + total((share * _overfit(instance, square, instance.samples)).tolist())
+        pooled = np.asarray(total((share * dropped).tolist()))
+        return underfit + float(_of_dropped(instance, pooled, np.asarray(total(instance.samples.tolist()))))
+    return underfit + total((share * _of_dropped(instance, dropped, instance.samples)).tolist())
 
 
 def _weights(instance: Instance) -> FloatArray:
@@ -55,8 +55,13 @@ def _underfit(instance: Instance) -> Callable[[FloatArray], FloatArray]:
 
 def _overfit(instance: Instance, square: FloatArray, samples: FloatArray) -> FloatArray:
     """sqrt((C^2 + 24 C eta^2 / (Lam + 2 lam (1 - S))) / (2 n delta))."""
+    return _of_dropped(instance, 1.0 - square, samples)
+
+
+def _of_dropped(instance: Instance, dropped: FloatArray, samples: FloatArray) -> FloatArray:
+    """The same of 1 - S, which is known better where S is near 1."""
     b = instance.bound
-    spread = 24.0 * b.loss_range * b.lipschitz**2 / (b.curvature + 2.0 * b.sparsity_weight * (1.0 - square))
+    spread = 24.0 * b.loss_range * b.lipschitz**2 / (b.curvature + 2.0 * b.sparsity_weight * dropped)
     return np.asarray(np.sqrt((b.loss_range**2 + spread) / (2.0 * samples * b.confidence_delta)))
 
 
@@ -83,14 +88,23 @@ def free_bracket(instance: Instance) -> tuple[float, float, float] | None:
         return None
     if instance.common_keep:
         ends = _common_valley(instance) if curve else _common_minimum(instance)
-        return None if ends is None else (*ends, ACCURACY)
+        return None if ends is None else (*ends, _accuracy(instance))
     if instance.bound.pooling == "device":
         below, above, _ = _least_shares(instance, None)
         share = _weights(instance)
-        return total((share * below).tolist()), total((share * above).tolist()), ACCURACY
+        return total((share * below).tolist()), total((share * above).tolist()), _accuracy(instance)
     lower = _dual_maximum(instance)
     convex = not curve and instance.exclusion_penalty is None
-    return lower, lower if convex else math.inf, ACCURACY
+    return lower, lower if convex else math.inf, _accuracy(instance)
+
+
+def _accuracy(instance: Instance) -> float:
+    """Relative accuracy of a free minimum: 1 - S cancels where the curvature is next to nothing beside it."""
+    b, top = instance.bound, float(instance.keep_max.max())
+    rise = 2.0 * b.sparsity_weight
+    least = b.curvature + rise * (1.0 - top) * (1.0 + top)
+    lost = 2.0**-49 * rise / least if least > 0.0 else math.inf
+    return max(ACCURACY, min(lost, 1e-6))
 
 
 def _factors(instance: Instance) -> tuple[FloatArray, FloatArray]:

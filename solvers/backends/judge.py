@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 LEAST_S = 0.2  # time for that proof where a limit leaves none: single devices and the sum take less
+_ABOVE = 1e-9  # relative; our bounds and objectives round by less
 PROOF_S = 10.0  # time for a proof of our own that a problem is infeasible
 UNASKED = "a device without gain or energy has no logarithm, and the solver was not asked"
 
@@ -181,15 +182,17 @@ def certified_floor(problem: Problem, point: Allocation) -> float:
     ``-share'(x) / (d b / d x)``; the median weighted by bandwidth is taken. At an optimal point all are equal and
     the bound is tight; elsewhere weak duality still holds (see
     :meth:`edgealloc.solvers.fdma.cell.Cell.lower_bound`). A common keep rate has no such prices: the largest rate
-    that is proved not to fit bounds it.
+    that is proved not to fit bounds it, where it lies below the free one; beyond that G rises.
     """
     inst, cell = problem.instance, Cell.of(problem)
     keep = np.clip(point.keep, inst.keep_min, inst.keep_max)
     x = np.log(keep)
     if inst.common_keep:
+        free = float(problem.free[1][0])
         for step in (0.0, *(1e-12 * 8.0**i for i in range(13))):
             if cell.least_total_hz(x.min() + step + np.zeros_like(x)) > inst.bandwidth_hz:
-                return problem.objective(np.exp(x.min() + step) * np.ones_like(x)) * (1.0 - 1e-13)
+                least = min(math.exp(x.min() + step), free)
+                return problem.objective(np.full_like(x, least)) * (1.0 - 1e-13)
         return -math.inf
     table = cell.bandwidth_at(x, np.zeros_like(x))
     q0 = float(np.clip(inst.weights @ np.square(keep), 0.0, 1.0))
@@ -272,6 +275,9 @@ def conclude(problem: Problem, claim: Claim, control: Control) -> Result:
             bound, reason = floor, "recomputed by weak duality at the prices that the point implies"
     if proven_free(problem) > bound:
         bound, reason = proven_free(problem), "the minimum without resource limits"
+    if judged is not None and bound > judged.objective * (1.0 + _ABOVE):
+        words.append(f"our own bound {bound:.12g} lies above a feasible point; please report the instance")
+        bound, reason = -math.inf, ""
     findings: tuple[Diagnosis, ...] = ()
     objective, allocation = math.inf, None
     if judged is not None and judged.allocation is not None:

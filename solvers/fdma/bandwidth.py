@@ -146,6 +146,20 @@ def _root(power, row, bits, work, window, lo, hi, start):  # type: ignore[no-unt
 
 
 @kernel(inner=True)
+def _in_time(row, bits, work, window, v):  # type: ignore[no-untyped-def]
+    """A root v, or what lies so far below it that computing ends in time; row [C].
+
+    Where computing takes less energy than the budget is rounded to, sending may seem to leave none of it.
+    """
+    for step in range(50):
+        _e, _e_v, _e_vv, tau, _tau_v, _tau_vv = energy_limited(row, bits, work, v)
+        if window - tau > 0.0:
+            return v
+        v *= 1.0 - 2.0 ** (step - 50)
+    return v
+
+
+@kernel(inner=True)
 def best_efficiency(row, keep, v_start):  # type: ignore[no-untyped-def]
     """Efficiency v of least bandwidth at a keep rate, and the limit that sets it.
 
@@ -180,6 +194,7 @@ def best_efficiency(row, keep, v_start):  # type: ignore[no-untyped-def]
         v_start = math.log1p(0.3 * ratio)
         v_start += math.log1p(v_start)
     v = _root(math.inf, row, bits, work, window, 0.0, min(2.0 * math.log(ratio), 2.0 * (ratio - 1.0)), v_start)
+    v = _in_time(row, bits, work, window, v)
     e, _e_v, _e_vv, tau, _tau_v, _tau_vv = energy_limited(row, bits, work, v)
     regime = STATIONARY
     if e < spare_fast:  # more than freq_max would be best
@@ -189,7 +204,8 @@ def best_efficiency(row, keep, v_start):  # type: ignore[no-untyped-def]
         regime, v = FREQ_MIN, energy_shape_inverse(spare_slow / floor)
         e, tau = spare_slow, work / row[FMIN]
     if e > power * (window - tau):
-        return POWER, _root(power, row, bits, work, window, 0.0, v, v_start)
+        v = _root(power, row, bits, work, window, 0.0, v, v_start)
+        return POWER, _in_time(row, bits, work, window, v)
     return regime, v
 
 

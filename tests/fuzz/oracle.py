@@ -183,6 +183,8 @@ def _allocation(cell: Cell, candidate: Candidate, margin: float, faster: float) 
         np.zeros(inst.gain.shape[-1] if ofdma else k_all),
     )
     band = candidate.grant * (inst.block_hz or 1.0)
+    if not np.isfinite(band).all():
+        return None
     if inst.access == "fdma" and sum(map(Fraction, band.tolist())) > Fraction(inst.bandwidth_hz):
         band = band * (1.0 - 1e-15)
     shared = max(float(inst.keep_min[on].max(initial=0.0)), float(candidate.keep.max()) * (1.0 - margin))

@@ -33,8 +33,14 @@ def keep_at_rate(row, r, p, least, most, unit):  # type: ignore[no-untyped-def]
     or by a lower bound of the share of energy. Newton ends with a step of 1e-15 (unit + abs(s)).
     """
     q = row[DOWN] + 1.0 / r
-    room = row[DEADLINE] - row[BIT0] * q - row[CYC0] / row[FMAX]
-    need = row[BIT1] * q + row[CYC1] / row[FMAX]
+    fast, cycles = row[FMAX], row[CYC0] + row[CYC1] * least
+    if row[KAPPA] * fast * fast * cycles > row[ENERGY]:  # start where energy could pay for the clock: far beyond
+        fast = np.sqrt(max(row[ENERGY], 0.0) / (row[KAPPA] * cycles))  # it Newton takes too many steps
+        if fast < max(row[FMIN], 1e-300):
+            lack = row[KAPPA] * row[FMIN] * row[FMIN] * cycles - row[ENERGY]
+            return least - max(1e-12, lack / max(abs(row[ENERGY]), 1e-300)), 0.0, False
+    room = row[DEADLINE] - row[BIT0] * q - row[CYC0] / fast
+    need = row[BIT1] * q + row[CYC1] / fast
     s = most
     if need > 0.0:
         s = min(room / need, most)

@@ -16,6 +16,7 @@ from edgealloc.data.allocation import Allocation
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
 from edgealloc.errors import EdgeallocError, InputError, MissingPackageError
+from edgealloc.files.instance import load_instance
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.backends import cvxpy_fdma as cvxpy_backend
 from edgealloc.solvers.backends import pyomo_run as pyomo_backend
@@ -28,6 +29,7 @@ from edgealloc.solvers.backends.judge import Claim, Stop, certified_floor, concl
 from edgealloc.solvers.backends.pyomo_model import to_pyomo
 from edgealloc.solvers.backends.repair import repair
 from edgealloc.solvers.base import Control, Options
+from tests.places import ROOT
 from tests.solvers.backends.problems import (
     CONVEX,
     exact,
@@ -134,6 +136,31 @@ def test_certified_floor_is_a_bound_anywhere_and_tight_at_the_optimum(variant: s
         keep = np.exp(rng.uniform(np.log(0.02), 0.0, 3))
         assert certified_floor(problem, replace(best.allocation, keep=keep)) <= best.objective * (1 + 1e-12)
     assert certified_floor(problem, best.allocation) >= best.objective * (1 - 1e-7)
+
+
+def test_one_rate_above_the_free_one_bounds_nothing_by_its_own_value() -> None:
+    """Beyond the free minimum the objective rises: that a rate does not fit says nothing of those below it."""
+    problem = Problem(load_instance(ROOT / "tests/fuzz/kept/one_rate_that_nobody_wants.json"))
+    best = exact(problem)
+    assert best.allocation is not None
+    floors = [
+        certified_floor(problem, replace(best.allocation, keep=np.full(2, keep)))
+        for keep in np.linspace(0.2, 1.0, 41)
+    ]
+    assert max(floors) <= best.objective * (1 + 1e-12)
+    assert max(floors) > best.objective * (1 - 1e-9)
+
+
+def test_a_bound_of_ours_above_a_feasible_point_is_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The judge distrusts itself too: such a bound would make anything optimal."""
+    problem = problem_of()
+    best = exact(problem)
+    monkeypatch.setattr("edgealloc.solvers.backends.judge.certified_floor", lambda *_: best.objective * 1.1)
+    with Control(Options()) as control:
+        result = conclude(problem, claim_of(best.allocation), control)
+    assert result.status is not Status.OPTIMAL
+    assert result.lower_bound <= best.objective
+    assert "please report" in result.message
 
 
 def native_statuses() -> dict[str, tuple[dict[str, Stop], set[str]]]:
