@@ -86,16 +86,27 @@ def free_bracket(instance: Instance) -> tuple[float, float, float] | None:
         instance.common_keep and instance.exclusion_penalty is not None
     ):
         return None
+    ends: tuple[float, float] | None
     if instance.common_keep:
         ends = _common_valley(instance) if curve else _common_minimum(instance)
-        return None if ends is None else (*ends, _accuracy(instance))
-    if instance.bound.pooling == "device":
+    elif instance.bound.pooling == "device":
         below, above, _ = _least_shares(instance, None)
         share = _weights(instance)
-        return total((share * below).tolist()), total((share * above).tolist()), _accuracy(instance)
-    lower = _dual_maximum(instance)
-    convex = not curve and instance.exclusion_penalty is None
-    return lower, lower if convex else math.inf, _accuracy(instance)
+        ends = total((share * below).tolist()), total((share * above).tolist())
+    else:
+        lower = _dual_maximum(instance)
+        ends = lower, lower if not curve and instance.exclusion_penalty is None else math.inf
+    if ends is None:
+        return None
+    spare = _curve_rounding(instance) if curve else 0.0
+    return ends[0] - spare, ends[1] + spare, _accuracy(instance)
+
+
+def _curve_rounding(instance: Instance) -> float:
+    """What interpolation of a measured curve may be off by, in units of G: its cubics round at their largest."""
+    assert instance.bound.underfit_curve is not None
+    largest = max(map(abs, instance.bound.underfit_curve.value))
+    return float(2.0**-50 * instance.bound.underfit_weight * largest * _factors(instance)[1].max())
 
 
 def _accuracy(instance: Instance) -> float:

@@ -24,6 +24,7 @@ __all__ = ["pays_from"]
 
 # How well the keep rate is found decides nothing.
 _GRID, _NEWTON = 48, 5
+_BACK = (0.0, 1e-15, 1e-14, 1e-13, 1e-12, 1e-10, 1e-8, 1e-6)  # relative
 _STEPS, _WIDER, _CLOSER = 200, 4.0, 0.125  # under a curve
 
 
@@ -103,8 +104,14 @@ def _convex(model: Model, claims: list[Claim], which: IntArray, target: FloatArr
         with np.errstate(divide="ignore", invalid="ignore"):
             step = 1.0 - 2.0 * (now - aim) / fall
         keep = np.where(step > 1.0, np.minimum(keep * np.sqrt(np.maximum(step, 1.0)), last), keep)
-    now, fall = share_slopes(places, keep)
-    keep = np.where((now >= target) & (fall <= 0.0), keep, start)
+    reached, good = keep, np.zeros(len(keep), bool)
+    for back in _BACK:  # where the share is a line, the first step ends on the target, and rounding beyond it
+        keep = np.where(good, keep, np.maximum(reached * (1.0 - back), start))
+        now, fall = share_slopes(places, keep)
+        good = (now >= target) & (fall <= 0.0)
+        if good.all():
+            break
+    keep = np.where(good, keep, start)
     return np.where(count == 0, grid[which, 0], np.where(count == _GRID, np.inf, keep))
 
 

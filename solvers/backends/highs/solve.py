@@ -42,10 +42,11 @@ STATUSES = {
     "kInterrupt": Stop.LIMIT,
     "kHighsInterrupt": Stop.LIMIT,
     "kMemoryLimit": Stop.LIMIT,
+    "kUnknown": Stop.LIMIT,  # HiGHS is not sure of what it found: no breakdown, and no answer
 } | dict.fromkeys(
     (
         *("kNotset", "kLoadError", "kModelError", "kPresolveError", "kSolveError", "kPostsolveError"),
-        *("kModelEmpty", "kUnboundedOrInfeasible", "kUnbounded", "kUnknown"),
+        *("kModelEmpty", "kUnboundedOrInfeasible", "kUnbounded"),
     ),
     Stop.FAILED,
 )
