@@ -20,10 +20,11 @@ from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.certify.late import in_time
 from edgealloc.solvers.certify.planes import planes_at
+from edgealloc.solvers.separable.box import DeviceBox
 from edgealloc.solvers.separable.choices import Choices
 from edgealloc.solvers.separable.prices import search_prices
 from edgealloc.solvers.separable.record import SeparableProof
-from edgealloc.solvers.separable.relaxation import DeviceBox, Separable
+from edgealloc.solvers.separable.relaxation import Separable
 from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.proof.cover import check_tree, levels_of, root_box
 from edgealloc.verify.proof.enclosures import Intervals, sum_below

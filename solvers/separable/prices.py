@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.compiling.kernel import kernel
-from edgealloc.units import FloatArray, IntArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Priced", "search_prices"]
 
@@ -41,7 +42,11 @@ class Priced:
         Least priced cost of each device. Shape [K].
     picks, share
         Columns that devices pick on the four sides of the optimum, shape [4, K], and how much each side
-        counts in the mixed (convexified) solution, shape [4].
+        counts in the mixed (convexified) solution, shape [4]. Under caps there may be more sides, or fewer.
+    rows
+        Prices of all rows of :class:`~edgealloc.solvers.fdma.caps.Caps` where there are caps, mu the first of them.
+    rate, fee
+        What a Hz costs each device then, and taking part. Shapes [K].
     """
 
     bound: float
@@ -51,6 +56,22 @@ class Priced:
     least: FloatArray
     picks: IntArray
     share: FloatArray
+    rows: tuple[float, ...] = ()
+    rate: FloatArray | None = None
+    fee: FloatArray | None = None
+
+    @property
+    def prices(self) -> tuple[Any, float]:
+        """(mu, Q0), or (prices of the rows, Q0) under caps: what a search starts from."""
+        return (self.rows or self.mu, self.q)
+
+    def reduced(
+        self, device: IntArray, inside: BoolArray, cost: FloatArray, band: FloatArray, kept: FloatArray
+    ) -> FloatArray:
+        """Costs at these prices, of choices of devices; all of one shape, bandwidths in Hz."""
+        if self.rate is None or self.fee is None:
+            return np.asarray(cost + self.mu * band + self.nu * kept)
+        return np.asarray(cost + self.rate[device] * band + self.nu * kept + self.fee[device] * inside)
 
 
 def stability_constants(problem: Problem) -> FloatArray:
