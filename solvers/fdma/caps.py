@@ -24,6 +24,7 @@ from edgealloc.units import BoolArray, FloatArray, IntArray
 __all__ = ["Caps"]
 
 _EPS = 2.0**-52
+_FULL = 1e-10  # relative; less than that is no room
 _NEAR = 1e-12  # relative; nearer to a limit than that, sums are compared exactly
 
 
@@ -84,7 +85,7 @@ class Caps:
 
     def alone_hz(self) -> FloatArray:
         """Bandwidth in Hz that a device surely does not exceed, 0 where it cannot take part. Shape [K]."""
-        with np.errstate(divide="ignore", over="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             each = np.where(self.spectrum > 0.0, self.most[:, None] / self.spectrum, np.inf) * (1.0 + 4.0 * _EPS)
         each[0] = self.most[0]  # as it is without caps
         barred = np.any(self.devices > self.most[:, None], axis=0)
@@ -110,11 +111,14 @@ class Caps:
         """Whether bandwidths [K] in Hz, 0 for a device left out, leave every row room for rounding."""
         return bool(np.all(self.usage(bandwidth_hz, bandwidth_hz > 0.0).sum(axis=1) <= self.safe))
 
+    def filled(self, bandwidth_hz: FloatArray) -> BoolArray:
+        """Rows of which bandwidths [K] in Hz leave next to nothing. Shape [R]."""
+        use = np.sum(self.spectrum * bandwidth_hz, axis=1)
+        return np.asarray((use >= self.safe * (1.0 - _FULL)) & np.any(self.spectrum > 0.0, axis=1))
+
     def full(self, bandwidth_hz: FloatArray) -> BoolArray:
         """Devices in a row that bandwidths [K] in Hz fill. Shape [K]."""
-        use = self.usage(bandwidth_hz, bandwidth_hz > 0.0).sum(axis=1)
-        rows = use >= self.safe * (1.0 - 1e-9)
-        return np.asarray(np.any(self.spectrum[rows] > 0.0, axis=0))
+        return np.asarray(np.any(self.spectrum[self.filled(bandwidth_hz)] > 0.0, axis=0))
 
     def lacking(self, problem: Problem, least_hz: FloatArray, inside: BoolArray) -> tuple[Diagnosis, ...]:
         """The caps that proven least bandwidths [K] in Hz exceed, of the devices that take part in any case [K]."""

@@ -158,19 +158,19 @@ def _wanted(choices: Choices, mode: IntArray, keep: FloatArray, nu: float) -> Fl
 def _fitted(choices: Choices, plan: Plan, want: FloatArray) -> Plan:
     """A plan that fits moved towards wanted keep rates; devices under a cap that is full are left where they are."""
     caps = choices.caps
-    found = _moved(choices, plan, want)
-    for _ in caps.rows:
-        want = np.where(caps.full(found.band), found.keep, want)
-        further = _moved(choices, found, want)
-        if np.array_equal(further.keep, found.keep):
+    if not caps:
+        return _moved(choices, plan, want)
+    for _ in range(len(caps.rows) + 1):
+        want = np.where(caps.full(plan.band), plan.keep, want)
+        if np.array_equal(want, plan.keep):
             break
-        found = further
-    return found
+        plan = _moved(choices, plan, want)
+    return plan
 
 
 def _moved(choices: Choices, plan: Plan, want: FloatArray) -> Plan:
     """The largest common share of the way, in logarithms, from a plan that fits to wanted keep rates."""
-    caps, limit = choices.caps, choices.limit_hz
+    caps = choices.caps
     on = plan.mode != OUT
     ratio = np.log(np.where(on, want / np.where(on, plan.keep, 1.0), 1.0))
 
@@ -186,10 +186,9 @@ def _moved(choices: Choices, plan: Plan, want: FloatArray) -> Plan:
     for step in range(60):
         part = high if step == 0 else 0.5 * (low + high)
         trial = at(part)
-        total = float(np.sum(trial.band))
         if caps.fits(trial.band):
             best, low = trial, part
-            if step == 0 or total >= limit * (1.0 - 1e-10):
+            if step == 0 or caps.filled(trial.band).any():
                 break
         else:
             high = part

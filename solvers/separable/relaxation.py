@@ -25,7 +25,7 @@ from edgealloc.solvers.separable.pieces import Pieces
 from edgealloc.solvers.separable.plans import Plan, fill_up, mixed_plan, plan_value
 from edgealloc.solvers.separable.prices import Priced, search_prices, stability_constants
 from edgealloc.solvers.separable.rounding import exchange
-from edgealloc.solvers.separable.slices import exchange_rows, search_rows
+from edgealloc.solvers.separable.slices import exchange_rows, lost_by_mixing, search_rows, understated
 from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["Dropped", "Separable", "at_prices"]
@@ -146,6 +146,9 @@ class Separable(Relaxation[DeviceBox, Plan]):
                 self.rounding = max(self.rounding, total)
             allowed = max(allowed, self.rounding)
             suspect &= (errors > 0.2 * allowed / inst.num_devices)[active.device] & active.divisible
+            if not (total > allowed and suspect.any()) and self.choices.caps:
+                suspect = understated(active, priced, self.choices.caps) & active.divisible
+                total = math.inf if suspect.any() else total
             if total > allowed and suspect.any():
                 stalled += self._cut(box, active, suspect, control)
                 continue
@@ -312,6 +315,8 @@ class Separable(Relaxation[DeviceBox, Plan]):
         for column, price in weighed:
             values = column.ravel()[priced.picks]
             spread += price * np.sum(share * np.abs(values - np.sum(share * values, axis=0)), axis=0)
+        if self.choices.caps:
+            spread = np.minimum(spread, lost_by_mixing(active, priced, at_prices(active, priced)))
         for k in np.argsort(-spread, kind="stable"):
             if spread[k] <= 1e-16 * abs(priced.bound):
                 break

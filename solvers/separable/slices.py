@@ -19,16 +19,19 @@ import numpy as np
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.fdma.caps import Caps
 from edgealloc.solvers.fdma.master import mix_columns, sides
+from edgealloc.solvers.separable.choices import OUT
+from edgealloc.solvers.separable.pieces import Pieces
 from edgealloc.solvers.separable.prices import Priced, gap_slope, gap_value, search_prices
 from edgealloc.units import BoolArray, FloatArray, IntArray
 
-__all__ = ["exchange_rows", "search_rows"]
+__all__ = ["exchange_rows", "lost_by_mixing", "search_rows", "understated"]
 
 _ROUNDING = 128.0 * 2.0**-53
 _PROGRAMS = 60  # at most, until the prices are good
 _FEW = 3000  # columns that are all looked at at once
 _TANGENTS = 12  # kept from one search to the next
 _APART = 1e-7  # of two kept shares where the stability term is touched
+_SHORT = 1e-9  # relative; what rows may be exceeded by before lines are cut
 _PAIRS = 250_000  # pairs of moves that are looked at
 
 
@@ -186,6 +189,61 @@ def _tangents(term: FloatArray, tangents: list[float], q: float) -> list[tuple[f
     """(Q, gap, slope) of all tangents, at least of those at both ends and at q."""
     places = sorted({0.0, 1.0, min(max(q, 0.0), 1.0), *tangents})
     return [(at, float(gap_value(term, at)), float(gap_slope(term, at))) for at in places]
+
+
+def lost_by_mixing(pieces: Pieces, priced: Priced, reduced: FloatArray) -> FloatArray:
+    """How much dearer each device is at the mean of its picks than at these; ``inf`` where it cannot be there.
+
+    A mix over an interval on which everything is linear in s^2 is no mix at all: branching there gains nothing.
+
+    Parameters
+    ----------
+    pieces, priced
+        Pieces, and what a price search picked of their ends.
+    reduced
+        Priced costs of the two ends. Shape [N, 2].
+
+    Returns
+    -------
+    array
+        In units of the objective. Shape [K].
+    """
+    lost = np.full(priced.picks.shape[1], np.inf)
+    square = np.square(np.stack((pieces.left, pieces.right), axis=1))
+    mode = pieces.mode[priced.picks // 2]
+    mean = priced.share @ square.ravel()[priced.picks]
+    for k in np.flatnonzero(np.all(mode == mode[0], axis=0)):
+        mine = np.flatnonzero((pieces.mode == mode[0, k]) & (pieces.device == k))
+        at = mine[(square[mine, 0] <= mean[k]) & (mean[k] <= square[mine, 1])]
+        if len(at):
+            low, high = square[at[0]]
+            part = (mean[k] - low) / (high - low) if high > low else 0.0
+            lost[k] = (1.0 - part) * reduced[at[0], 0] + part * reduced[at[0], 1] - priced.least[k]
+    return lost
+
+
+def understated(pieces: Pieces, priced: Priced, caps: Caps) -> BoolArray:
+    """Pieces that are picked, on rows that the picks meet by lines below their bandwidths alone. Shape [N].
+
+    At a price of 0 no line is missed in the bound, and a row that binds would go unnoticed.
+
+    Parameters
+    ----------
+    pieces, priced
+        Pieces, and what a price search picked of their ends.
+    caps
+        The rows.
+    """
+    picks, inside = priced.picks, pieces.mode[priced.picks // 2] != OUT
+    low, true = pieces.band.ravel()[picks], pieces.safe_band.ravel()[picks]
+    used = np.zeros(len(caps.most))
+    for share, band, on in zip(priced.share, true, inside, strict=True):
+        used += share * caps.usage(np.where(on, np.minimum(band, 1e300), 0.0), on).sum(axis=1)
+    short = np.any(caps.spectrum[used > caps.most * (1.0 + _SHORT)] > 0.0, axis=0)
+    rough = (priced.share[:, None] > 0.0) & short & inside & (true > low * (1.0 + 0.1 * _SHORT))
+    found = np.zeros(len(pieces), dtype=bool)
+    found[picks[rough] // 2] = True
+    return found
 
 
 def exchange_rows(
