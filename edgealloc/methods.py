@@ -86,6 +86,7 @@ METHODS: dict[str, Method] = {
             "a log-convex problem: access fdma, underfit inverse-keep, no levels, menus or selection",
             "edgealloc.solvers.fdma.convex:solve_convex",
             plain_devices=500,
+            rows=_exact_rows,
         ),
         Method(
             "bnb",

@@ -77,11 +77,14 @@ class Caps:
 
     def usage(self, bandwidth_hz: FloatArray, inside: BoolArray) -> FloatArray:
         """What devices take of each row, for bandwidths in Hz and who takes part, shapes [K]. Shape [R, K]."""
-        return np.asarray(self.spectrum * bandwidth_hz + self.devices * inside)
+        with np.errstate(invalid="ignore"):  # infinite bandwidth is none of the rows' that a device is not in
+            return np.where(self.spectrum > 0.0, self.spectrum * bandwidth_hz, 0.0) + self.devices * inside
 
     def of_columns(self, device: IntArray, bandwidth_hz: FloatArray, inside: BoolArray) -> FloatArray:
         """As :meth:`usage` for choices of ``device`` [N], with bandwidths in Hz [N]. Shape [R, N]."""
-        return np.asarray(self.spectrum[:, device] * bandwidth_hz + self.devices[:, device] * inside)
+        with np.errstate(invalid="ignore"):
+            own = np.where(self.spectrum[:, device] > 0.0, self.spectrum[:, device] * bandwidth_hz, 0.0)
+        return own + self.devices[:, device] * inside
 
     def alone_hz(self) -> FloatArray:
         """Bandwidth in Hz that a device surely does not exceed, 0 where it cannot take part. Shape [K]."""

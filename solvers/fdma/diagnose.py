@@ -48,8 +48,17 @@ def diagnose(cell: Cell) -> tuple[Diagnosis, ...]:
     """Proven reasons why a continuous FDMA instance is infeasible; empty when it is not proved so.
 
     A device counts as blocked only if it stays so under budgets larger by 1e-12, and the spectrum as too small
-    only if the *proven* least bandwidths exceed it, so that no rounding error makes an instance infeasible.
+    only if the *proven* least bandwidths exceed it, so that no rounding error makes an instance infeasible. The
+    same holds for caps on the spectrum of groups.
     """
+    found = _of_band(cell)
+    if found or not cell.caps:
+        return found
+    return cell.caps.lacking(cell.problem, cell.least_hz(cell.low), np.ones(len(cell.low), dtype=bool))
+
+
+def _of_band(cell: Cell) -> tuple[Diagnosis, ...]:
+    """See :func:`diagnose`: what there is without caps."""
     enough = cell.bandwidth_at(cell.low, np.zeros_like(cell.low))[BANDWIDTH]
     if float(np.sum(enough)) <= cell.bandwidth_hz * (1.0 - 1e-9):
         return ()
