@@ -243,4 +243,3 @@ class PriceReader(Reader):
         """Prices of the caps; none where the part has none."""
         listed = self.listed(part.get("cap_prices", []), key)
         return tuple(self.floats(listed, key, len(listed)).tolist())
-

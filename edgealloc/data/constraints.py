@@ -357,7 +357,8 @@ def fitted(constraints: Iterable[Constraint], instance: Instance) -> tuple[Const
         raise InputError("constraints", [Fault("constraints", "type", shown(given), "a list of constraints")])
     rows, faults = tuple(given), list[Fault]()
     for row in rows:
-        if not isinstance(row, KINDS.get(getattr(row, "kind", ""), ())):
+        known = isinstance(row, Constraint) and isinstance(row, KINDS.get(row.kind, ()))
+        if not known:
             allowed = f"one of {', '.join(kind.__name__ for kind in KINDS.values())}"
             name = type(row).__name__ if isinstance(row, Constraint) else shown(row)
             faults.append(Fault("constraints", "type", name, allowed))
@@ -373,4 +374,5 @@ def _by_name(row: Constraint, instance: Instance) -> Constraint:
         return row
     named = {instance.device_names[k]: c for k, c in row.members(instance).items()}
     devices = named if isinstance(row.devices, Mapping) else tuple(named)
-    return replace(row, devices=devices)  # type: ignore[type-var]
+    changed: Any = row  # each kind is a dataclass
+    return replace(changed, devices=devices)  # type: ignore[no-any-return]

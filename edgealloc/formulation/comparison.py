@@ -40,7 +40,9 @@ class Comparison(list[Result]):
         Methods that did not run, each with the error that says why.
     """
 
-    def __init__(self, results: Iterable[Result] = (), refused: tuple[tuple[str, EdgeallocError], ...] = ()) -> None:
+    def __init__(
+        self, results: Iterable[Result] = (), refused: tuple[tuple[str, EdgeallocError], ...] = ()
+    ) -> None:
         super().__init__(results)
         self.refused = refused
 

@@ -24,7 +24,7 @@ from edgealloc.data.constraints import fitted
 from edgealloc.data.instance import Instance
 from edgealloc.errors import InputError
 from edgealloc.units import BoolArray, IntArray
-from edgealloc.verify.folding import MOST_ROWS, priced_rows, with_constraints
+from edgealloc.verify.folding import priced_rows, with_constraints
 from edgealloc.verify.proof.cover import Box, check_cover, check_tree
 from edgealloc.verify.proof.enclosures import Balls, Intervals, Number, sum_below
 from edgealloc.verify.proof.model import Leaf, Model
@@ -66,10 +66,10 @@ def check_certificate(instance: Instance, certificate: AnyCertificate, *, every:
     try:
         instance = with_constraints(instance, fitted(certificate.constraints, instance))
     except InputError as error:
-        return Proof((*found.faults, *(replace(fault, field=f"constraints.{fault.field}") for fault in error.faults)))
+        wrong = (replace(fault, field=f"constraints.{fault.field}") for fault in error.faults)
+        return Proof((*found.faults, *wrong))
     try:
-        if len(priced_rows(certificate.constraints)) > MOST_ROWS:
-            raise TooMuchWork(f"more than {MOST_ROWS} caps with prices")
+        budget.caps(len(priced_rows(certificate.constraints)))
         budget.tree(certificate, max(len(menu or ()) for menu in instance.adapter_options or ((),)))
         if not isinstance(certificate, Certificate):
             return check_subcarriers(instance, certificate, found, budget, every)

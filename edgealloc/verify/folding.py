@@ -1,8 +1,8 @@
 """Constraints of the user's own in a proof: what an instance can say of them itself, and rows that have prices.
 
-A bound that holds without a constraint holds with it too, so nothing is lost but sharpness where one is not looked at.
-What is looked at is rounded outwards: every allocation that meets the constraints is one of the folded instance, and
-within the rows (docs/constraints.md, *Checked, and on file*).
+A bound that holds without a constraint holds with it too, so nothing is lost but sharpness where one is not
+looked at. What is looked at is rounded outwards: every allocation that meets the constraints is one of the folded
+instance, and within the rows (docs/constraints.md, *Checked, and on file*).
 """
 
 from __future__ import annotations
@@ -27,13 +27,11 @@ from edgealloc.data.constraints import (
 from edgealloc.data.instance import Instance
 from edgealloc.units import FloatArray
 
-__all__ = ["MOST_ROWS", "Rows", "priced_rows", "with_constraints"]
-
-MOST_ROWS = 64  # with prices; more are refused before any work
+__all__ = ["Rows", "priced_rows", "with_constraints"]
 
 
 def with_constraints(instance: Instance, constraints: Iterable[Constraint]) -> Instance:
-    """An instance that allows whatever an instance allows under constraints that fit it, and as little else as it can.
+    """An instance that allows whatever another allows under constraints that fit it, and as little else as it can.
 
     Parameters
     ----------
@@ -45,8 +43,11 @@ def with_constraints(instance: Instance, constraints: Iterable[Constraint]) -> I
     Instance
         The same object where nothing changes.
     """
-    least, most = np.array(instance.keep_min), {PowerCap: np.array(instance.power_max_w)}
-    most[EnergyCap] = np.array(instance.energy_j)
+    least = np.array(instance.keep_min)
+    most: dict[type[Constraint], FloatArray] = {
+        PowerCap: np.array(instance.power_max_w),
+        EnergyCap: np.array(instance.energy_j),
+    }
     for row in constraints:
         members = [(k, c) for k, c in row.members(instance).items() if c > 0.0]
         if isinstance(row, KeepFloor):

@@ -1,4 +1,4 @@
-"""The constraints that a certificate is about: those that the checker folds into the instance, and those with prices."""
+"""The constraints that a certificate is about: those folded into the instance, and those with prices."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 Every row is ``sum_k a_k b_k + c_k [k takes part] <= limit``. The band is the first; a
 :class:`~edgealloc.data.constraints.SpectrumCap` has the a_k, a
-:class:`~edgealloc.data.constraints.ParticipationCap` the c_k. A device that needs less bandwidth needs less of every
-row, so that the least needs of all devices decide together whether anything fits.
+:class:`~edgealloc.data.constraints.ParticipationCap` the c_k. A device that needs less bandwidth needs less of
+every row, so that the least needs of all devices decide together whether anything fits.
 
 Derived: docs/constraints.md, *Slices*.
 """
@@ -124,13 +124,14 @@ class Caps:
         return np.asarray(np.any(self.spectrum[self.filled(bandwidth_hz)] > 0.0, axis=0))
 
     def lacking(self, problem: Problem, least_hz: FloatArray, inside: BoolArray) -> tuple[Diagnosis, ...]:
-        """The caps that proven least bandwidths [K] in Hz exceed, of the devices that take part in any case [K]."""
+        """The caps that proven least bandwidths [K] in Hz exceed, of the devices that take part anyway [K]."""
         found = []
         for i, row in enumerate(self.rows, start=1):
             each = self.usage(np.where(inside, least_hz, 0.0), inside)[i]
             need = float(np.sum(np.where(np.isnan(each), 0.0, each)))
             if need > self.most[i] * (1.0 + _NEAR):
-                names = [problem.instance.device_names[k] for k in np.argsort(-each, kind="stable")[:3] if each[k]]
-                message = f"{row} is too small even at keep_min: its devices need {need:.6g}, most {', '.join(names)}"
+                worst = [k for k in np.argsort(-each, kind="stable")[:3] if each[k]]
+                names = ", ".join(problem.instance.device_names[k] for k in worst)
+                message = f"{row} is too small even at keep_min: its devices need {need:.6g}, most of it {names}"
                 found.append(Diagnosis(None, "constraints", row.limit, need, message))
         return tuple(found)

@@ -1,8 +1,8 @@
 """One keep rate for all devices (the paper's scalar gamma) in continuous FDMA.
 
 G is convex in x = log s and the bandwidths only cap x from above. The optimum is therefore the free minimum,
-or the largest x whose bandwidths sum to B, or fill a cap. The bound needs no duality: beyond an x at which the *proven*
-least bandwidths exceed B nothing is feasible, and G falls up to there.
+or the largest x whose bandwidths sum to B, or fill a cap. The bound needs no duality: beyond an x at which the
+*proven* least bandwidths exceed one of these nothing is feasible, and G falls up to there.
 
 Derived: docs/mathematics.md, section 7.
 """

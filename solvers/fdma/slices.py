@@ -2,15 +2,13 @@ r"""Continuous FDMA under caps on groups of devices: a price per Hz for each row
 
 The problem stays convex in x = log s and the bandwidths, so a mix of answers to prices, taken in x, needs no more
 bandwidth than the mix of their bandwidths and costs no more. A linear program over the answers so far
-(:mod:`edgealloc.solvers.fdma.master`) gives such a mix, an allocation, and prices of all rows; the devices answer these,
-which gives a bound, and new columns. Both sides meet.
+(:mod:`edgealloc.solvers.fdma.master`) gives such a mix, an allocation, and prices of all rows; the devices answer
+these, which gives a bound, and new columns. Both sides meet.
 
 Derived: docs/constraints.md, *Slices*.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
@@ -18,8 +16,8 @@ from edgealloc.data.outcome import Snapshot
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.fdma.cell import Cell, Incumbent
 from edgealloc.solvers.fdma.master import mix_columns
-from edgealloc.solvers.fdma.response import BANDWIDTH, V, X, new_table
-from edgealloc.units import FloatArray
+from edgealloc.solvers.fdma.response import BANDWIDTH, V, X
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["solve_slices"]
 
@@ -65,9 +63,7 @@ def solve_slices(cell: Cell, control: Control, table: FloatArray) -> tuple[Incum
         device, x, cost, band, kept = columns.all()
         usage = caps.spectrum[:, device] * band
         limit = caps.safe * (1.0 - spare)
-        mix = mix_columns(
-            device, cost, usage, kept, limit, tangents if problem.pooled else (), problem.size
-        )
+        mix = mix_columns(device, cost, usage, kept, limit, tangents if problem.pooled else (), problem.size)
         if mix is None:
             break
         mean = np.bincount(device, mix.weight * x, count)
@@ -86,9 +82,7 @@ def solve_slices(cell: Cell, control: Control, table: FloatArray) -> tuple[Incum
         touched += [at for at in (square, q) if all(abs(at - old) > 1e-9 for old in touched)]
         used = float(np.max(caps.spectrum @ table[BANDWIDTH] / caps.safe))
         note = f"{len(rows)} rows, the fullest {used:.6g} of what there is"
-        control.report(
-            Snapshot("convex", control.seconds, iteration, best.lower, best.upper, best.gap, note=note)
-        )
+        control.report(Snapshot("convex", control.seconds, iteration, best.lower, best.upper, best.gap, note=note))
         idle = idle + 1 if (best.lower, best.upper) == before else 0
         if best.gap <= control.options.rel_gap or control.stopped():
             break
@@ -116,7 +110,7 @@ class _Columns:
         kept = cell.weight * keep * keep
         self.parts.append((some.astype(np.float64), x[some], cost[some], band[some], kept[some]))
 
-    def all(self) -> tuple[np.ndarray[tuple[int], np.dtype[np.intp]], FloatArray, FloatArray, FloatArray, FloatArray]:
+    def all(self) -> tuple[IntArray, FloatArray, FloatArray, FloatArray, FloatArray]:
         """Device, x, cost, bandwidth and kept share of all columns. Shapes [N]."""
         device, x, cost, band, kept = (np.concatenate(part) for part in zip(*self.parts, strict=True))
         return device.astype(np.intp), x, cost, band, kept

@@ -20,8 +20,8 @@ from edgealloc.solvers.separable.box import DeviceBox
 from edgealloc.solvers.separable.choices import OUT
 from edgealloc.solvers.separable.pieces import Pieces
 from edgealloc.solvers.separable.plans import Plan, plan_value
-from edgealloc.solvers.separable.prices import Priced
-from edgealloc.solvers.separable.relaxation import Separable, at_prices
+from edgealloc.solvers.separable.priced import Priced, at_prices
+from edgealloc.solvers.separable.relaxation import Separable
 from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["CommonRate"]

@@ -12,7 +12,7 @@ from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, PER_BIT, PMAX
 from edgealloc.solvers.separable.choices import OUT, Choices, safe_bands
 from edgealloc.solvers.separable.pieces import Pieces
-from edgealloc.solvers.separable.prices import Priced
+from edgealloc.solvers.separable.priced import Priced
 from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["Plan", "fill_up", "mixed_plan", "plan_allocation", "plan_of", "plan_value"]
@@ -156,7 +156,7 @@ def _wanted(choices: Choices, mode: IntArray, keep: FloatArray, nu: float) -> Fl
 
 
 def _fitted(choices: Choices, plan: Plan, want: FloatArray) -> Plan:
-    """A plan that fits moved towards wanted keep rates; devices under a cap that is full are left where they are."""
+    """A plan that fits moved towards wanted keep rates; devices under a cap that is full stay where they are."""
     caps = choices.caps
     if not caps:
         return _moved(choices, plan, want)

@@ -12,66 +12,17 @@ and around that in nu, where gap(Q0) - nu Q0 is kept exactly as the conjugate th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.compiling.kernel import kernel
-from edgealloc.units import BoolArray, FloatArray, IntArray
+from edgealloc.solvers.separable.priced import Priced
+from edgealloc.units import FloatArray, IntArray
 
-__all__ = ["Priced", "search_prices"]
+__all__ = ["search_prices"]
 
 _ROUNDING = 64.0 * 2.0**-53
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Priced:
-    """What a price search found.
-
-    Parameters
-    ----------
-    bound
-        Proven lower bound, rounding included; ``inf`` when the least bandwidths exceed the budget.
-    mu, q
-        The prices: mu per Hz and Q0, with nu = gap'(Q0).
-    nu
-        gap'(Q0); 0 for device pooling.
-    least
-        Least priced cost of each device. Shape [K].
-    picks, share
-        Columns that devices pick on the four sides of the optimum, shape [4, K], and how much each side
-        counts in the mixed (convexified) solution, shape [4]. Under caps there may be more sides, or fewer.
-    rows
-        Prices of all rows of :class:`~edgealloc.solvers.fdma.caps.Caps` where there are caps, mu the first of them.
-    rate, fee
-        What a Hz costs each device then, and taking part. Shapes [K].
-    """
-
-    bound: float
-    mu: float
-    q: float
-    nu: float
-    least: FloatArray
-    picks: IntArray
-    share: FloatArray
-    rows: tuple[float, ...] = ()
-    rate: FloatArray | None = None
-    fee: FloatArray | None = None
-
-    @property
-    def prices(self) -> tuple[Any, float]:
-        """(mu, Q0), or (prices of the rows, Q0) under caps: what a search starts from."""
-        return (self.rows or self.mu, self.q)
-
-    def reduced(
-        self, device: IntArray, inside: BoolArray, cost: FloatArray, band: FloatArray, kept: FloatArray
-    ) -> FloatArray:
-        """Costs at these prices, of choices of devices; all of one shape, bandwidths in Hz."""
-        if self.rate is None or self.fee is None:
-            return np.asarray(cost + self.mu * band + self.nu * kept)
-        return np.asarray(cost + self.rate[device] * band + self.nu * kept + self.fee[device] * inside)
 
 
 def stability_constants(problem: Problem) -> FloatArray:

@@ -12,7 +12,7 @@ Derived: docs/branch_and_bound.md, section 3.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,13 @@ from edgealloc.solvers.separable.box import DeviceBox, DeviceCut
 from edgealloc.solvers.separable.choices import OUT, Choices
 from edgealloc.solvers.separable.pieces import Pieces
 from edgealloc.solvers.separable.plans import Plan, fill_up, mixed_plan, plan_value
-from edgealloc.solvers.separable.prices import Priced, search_prices, stability_constants
+from edgealloc.solvers.separable.priced import Priced, at_prices, true_at_prices
+from edgealloc.solvers.separable.prices import search_prices, stability_constants
 from edgealloc.solvers.separable.rounding import exchange
 from edgealloc.solvers.separable.slices import exchange_rows, lost_by_mixing, search_rows, understated
 from edgealloc.units import BoolArray, FloatArray, IntArray
 
-__all__ = ["Dropped", "Separable", "at_prices"]
+__all__ = ["Dropped", "Separable"]
 
 _LINES_SHARE = 0.3  # pieces are cut while their lines make up more than this share of a node's gap
 _MANY = 200  # devices from which on exchanges are tried at few nodes only
@@ -84,7 +85,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
         Parameters
         ----------
         start, columns, guess, tolerance, enough
-            As there; under caps ``guess`` has the prices of all rows.
+            As there, shapes [K + 1] and [N]; under caps ``guess`` has the prices of all rows.
         pieces
             Whose ends the columns are.
         safe
@@ -188,7 +189,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
     def _line_errors(self, active: Pieces, start: IntArray, priced: Priced) -> tuple[FloatArray, BoolArray]:
         """By how much lines may understate each device's minimum, shape [K]; and the pieces that do, shape [N]."""
         low = np.min(at_prices(active, priced), axis=1)
-        true = _priced(active, active.safe_cost, active.safe_band, active.safe_kept(self.choices), priced)
+        true = true_at_prices(active, active.safe_kept(self.choices), priced)
         reached = np.minimum.reduceat(np.min(true, axis=1), start[:-1] // 2)
         finite = np.where(np.isfinite(reached), reached, priced.least)
         errors = np.maximum(finite - priced.least, 0.0)
@@ -239,7 +240,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
         k = len(start) - 1
         kept = active.safe_kept(self.choices)
         columns = (active.safe_cost.ravel(), active.safe_band.ravel(), kept.ravel())
-        reduced = _priced(active, active.safe_cost, active.safe_band, kept, priced).ravel()
+        reduced = true_at_prices(active, kept, priced).ravel()
         # No better plan uses a column whose reduced cost exceeds the gap; the narrowest stay, so that one fits.
         slack = gap if math.isfinite(gap) or k <= _MANY else 20.0 * float(np.mean(priced.least))
         near = reduced - np.repeat(priced.least, np.diff(start)) <= slack
@@ -387,19 +388,6 @@ class Separable(Relaxation[DeviceBox, Plan]):
         if which.any():
             self.pieces = p.halved(self.choices, which, np.full(int(which.sum()), cut))
         return True
-
-
-def at_prices(pieces: Pieces, priced: Priced) -> FloatArray:
-    """Priced lower bounds of pieces at their two ends. Shape [N, 2]."""
-    inside = (pieces.mode != OUT)[:, None]
-    return priced.reduced(pieces.device[:, None], inside, pieces.cost, pieces.band, pieces.kept)
-
-
-def _priced(pieces: Pieces, cost: FloatArray, band: FloatArray, kept: FloatArray, priced: Priced) -> FloatArray:
-    """Costs at prices, ``inf`` where no bandwidth suffices, at a price of 0 too. All shapes [N, 2]."""
-    finite = np.where(np.isfinite(band), band, 0.0)
-    told = priced.reduced(pieces.device[:, None], (pieces.mode != OUT)[:, None], cost, finite, kept)
-    return np.where(np.isfinite(band), told, math.inf)
 
 
 def _arg_least(values: FloatArray, start: IntArray) -> IntArray:

@@ -1,9 +1,11 @@
 r"""Prices and plans under caps on groups of devices, beside the band (:class:`~edgealloc.solvers.fdma.caps.Caps`).
 
-With a price lam_i >= 0 for each row ``sum_k a_ik b_k + c_ik <= L_i`` the devices are decoupled as by one price: a Hz
-costs device k ``sum_i lam_i a_ik``, taking part ``sum_i lam_i c_ik``, and any prices give the bound
+With a price lam_i >= 0 for each row ``sum_k a_ik b_k + c_ik <= L_i`` the devices are decoupled as by one price: a
+Hz costs device k ``sum_i lam_i a_ik``, taking part ``sum_i lam_i c_ik``, and any prices give the bound
 
-.. math:: G \ge \mathrm{gap}(Q_0) - \nu Q_0 - \sum_i \lambda_i L_i + \sum_k \min_j (c_j + u_j \cdot \lambda + \nu q_j).
+.. math::
+    G \ge \mathrm{gap}(Q_0) - \nu Q_0 - \sum_i \lambda_i L_i
+    + \sum_k \min_j (c_j + u_j \cdot \lambda + \nu q_j).
 
 The best prices are the duals of a linear program over the columns; the bound is evaluated at them anew.
 
@@ -21,7 +23,8 @@ from edgealloc.solvers.fdma.caps import Caps
 from edgealloc.solvers.fdma.master import mix_columns, sides
 from edgealloc.solvers.separable.choices import OUT
 from edgealloc.solvers.separable.pieces import Pieces
-from edgealloc.solvers.separable.prices import Priced, gap_slope, gap_value, search_prices
+from edgealloc.solvers.separable.priced import Priced
+from edgealloc.solvers.separable.prices import gap_slope, gap_value, search_prices
 from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["exchange_rows", "lost_by_mixing", "search_rows", "understated"]
@@ -55,7 +58,7 @@ def search_rows(
     inside
         Which columns take part. Shape [N].
     most
-        The rows, and what there is of each.
+        The rows, and what there is of each, shape [R].
     tangents
         Kept shares at which the stability term is touched; grows.
     guess
@@ -141,7 +144,7 @@ class _Dual:
         picks: IntArray | float = 0.0,
         share: FloatArray | None = None,
     ) -> Priced:
-        """The dual value at prices of the rows [R] and Q0; a bound that is known in place of ``picks``, or these."""
+        """The dual value at prices of the rows [R] and Q0; ``picks`` [S, K] with shares [S], or a known bound."""
         nu, gap = gap_slope(self.term, q), gap_value(self.term, q)
         rate, fee = rows @ self.caps.spectrum, rows @ self.caps.devices
         own = self.cost + rate[self.owner] * self.band + nu * self.kept + fee[self.owner] * self.inside

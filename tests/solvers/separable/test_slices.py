@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -9,12 +10,18 @@ import numpy as np
 import pytest
 
 import edgealloc
-from edgealloc import ParticipationCap, Problem, SpectrumCap
-from edgealloc.data.constraints import HAIR, Constraint
+from edgealloc import EnergyCap, KeepFloor, ParticipationCap, PowerCap, Problem, SpectrumCap
+from edgealloc.certificate.file import AnyCertificate, certificate_from_dict
+from edgealloc.certificate.prices import Certificate
+from edgealloc.data.constraints import Constraint
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
 from edgealloc.formulation.result import Result
-from edgealloc.verify.solution import verify
+from edgealloc.scenario import CellOptions, make_cell
+from edgealloc.solvers.certify.write import certified
+from edgealloc.verify.certificate import check_certificate
+from edgealloc.verify.report import Report
+from edgealloc.verify.solution import verify, with_certificate
 from tests.solvers.separable.test_brute_force import Brute, Choice, random_instance
 
 GAP = 1e-5
@@ -98,3 +105,152 @@ def check(seed: int) -> Status:
 def test_caps_agree_with_brute_force(batch: int) -> None:
     ends = [check(seed) for seed in range(15 * batch, 15 * batch + 15)]
     assert ends.count(Status.OPTIMAL) >= 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", range(20))
+def test_caps_agree_with_brute_force_at_length(batch: int) -> None:
+    for seed in range(1000 + 15 * batch, 1015 + 15 * batch):
+        check(seed)
+
+
+def cell(seed: int, **more: object) -> Instance:
+    options = CellOptions(devices=5, bandwidth_hz=1e5, **more)  # type: ignore[arg-type]
+    return make_cell(options, np.random.default_rng(seed)).instance
+
+
+SLICES = (SpectrumCap(12e3, [0, 1], "A"), SpectrumCap(25e3, {2: 1.0, 3: 2.0}, "B"), SpectrumCap(24e3, [0, 1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "common"),
+    [({}, False), ({"pooling": "device"}, False), ({}, True)],
+    ids=["pooled", "per device", "common rate"],
+)
+def test_convex_and_bnb_and_highs_agree_on_slices(changes: dict[str, str], common: bool) -> None:
+    instance = cell(1, **changes).with_changes(common_keep=common)
+    free = edgealloc.solve(instance, rel_gap=1e-9)
+    sharp = edgealloc.solve(instance, constraints=SLICES, rel_gap=1e-9)
+    assert (sharp.method, sharp.status) == ("convex", Status.OPTIMAL)
+    assert sharp.objective > free.objective * (1 + 1e-4)  # they cost something
+    if not common:
+        assert sharp.prices["A"] > 0.0
+    for method in ("bnb", "highs"):
+        rough = edgealloc.solve(instance, method, constraints=SLICES, rel_gap=1e-5)
+        assert rough.lower_bound <= sharp.objective * (1 + 1e-12)
+        assert sharp.objective * (1 - 1e-9) <= rough.objective <= sharp.objective * (1 + 1.1e-5)
+    assert verify(instance, sharp.solution(), constraints=SLICES, rel_gap=1e-9).ok
+
+
+def test_slices_that_nothing_fits_into_are_named() -> None:
+    instance = cell(1)
+    for method in ("convex", "bnb", "highs"):
+        result = edgealloc.solve(instance, method, constraints=[SpectrumCap(100.0, [0, 1], "A")])
+        assert result.status is Status.INFEASIBLE, result.message
+        assert result.diagnosis[0].budget == "constraints"
+        assert "'A'" in result.message
+    blocks = instance.with_changes(access="rb", block_hz=5e3)
+    assert edgealloc.solve(blocks, constraints=[SpectrumCap(5e3, [0, 1])]).status is Status.INFEASIBLE
+    assert edgealloc.solve(blocks, constraints=[SpectrumCap(2.0 * 5e3, [0, 1])]).status is Status.OPTIMAL
+
+
+def test_a_slice_that_binds_nowhere_changes_nothing() -> None:
+    for instance in (cell(2), cell(2).with_changes(exclusion_penalty=2.0)):
+        free = edgealloc.solve(instance)
+        loose = edgealloc.solve(instance, constraints=[SpectrumCap(1e5, [0, 1, 2]), ParticipationCap(5)])
+        assert loose.method == free.method
+        assert (loose.objective, loose.nodes, loose.iterations) == (free.objective, free.nodes, free.iterations)
+
+
+def proved(problem: Problem, rel_gap: float = 1e-6) -> tuple[Result, AnyCertificate]:
+    """A result with its certificate, as files hold it, which the checker accepts."""
+    result, certificate = certified(edgealloc.solve(problem, rel_gap=rel_gap), rel_gap)
+    certificate = certificate_from_dict(json.loads(json.dumps(certificate.to_file())))
+    assert judged(result, certificate, rel_gap).ok, str(judged(result, certificate, rel_gap))
+    return result, certificate
+
+
+def judged(result: Result, certificate: AnyCertificate, rel_gap: float = 1e-6) -> Report:
+    instance, solution = result.problem.instance, result.solution()
+    return with_certificate(verify(instance, solution, rel_gap=rel_gap), instance, solution, certificate)
+
+
+PROBLEMS = {
+    "convex": (cell(1), SLICES),
+    "common rate": (cell(1).with_changes(common_keep=True), SLICES),
+    "selection": (
+        cell(3).with_changes(exclusion_penalty=1.5),
+        (*SLICES, ParticipationCap(4), KeepFloor(0.65, [1])),
+    ),
+    "blocks": (cell(4).with_changes(access="rb", block_hz=4e3), (SpectrumCap(6 * 4e3, [0, 1, 2], "A"),)),
+    "budgets": (cell(1), (KeepFloor(0.7, [0]), PowerCap(0.05, [2]), EnergyCap(2.5, {3: 2.0}))),
+    "infeasible": (cell(1), (SpectrumCap(100.0, [0, 1], "A"),)),
+}
+
+
+@pytest.mark.parametrize("kind", PROBLEMS)
+def test_bounds_under_constraints_are_proved_from_files(kind: str) -> None:
+    instance, rows = PROBLEMS[kind]
+    result, certificate = proved(Problem(instance, constraints=rows))
+    assert result.status is (Status.INFEASIBLE if kind == "infeasible" else Status.OPTIMAL)
+    alone = edgealloc.solve(instance, rel_gap=1e-6)
+    assert result.lower_bound > alone.objective  # so that the constraints are needed for the proof
+    bare = replace(certificate, constraints=())
+    assert not judged(result, bare).ok
+    strip = replace(result, problem=Problem(instance), proof=None)  # the claim without its constraints
+    found = judged(strip, certificate)
+    assert any(fault.field == "constraints" for fault in found.faults), str(found)
+
+
+@pytest.mark.parametrize("batch", range(2))
+def test_certificates_under_random_caps_hold(batch: int) -> None:
+    for seed in range(8 * batch, 8 * batch + 8):
+        rng = np.random.default_rng([41, seed])
+        instance = random_instance(seed, common=seed % 5 == 4)
+        proved(Problem(instance, constraints=random_rows(rng, instance)), 1e-4)
+
+
+def _with_node(certificate: Certificate, **changes: object) -> Certificate:
+    nodes = [replace(node, **changes) if node.priced else node for node in certificate.nodes]  # type: ignore[arg-type]
+    return replace(certificate, nodes=tuple(nodes))
+
+
+def test_forged_proofs_of_slices_are_refused() -> None:
+    result, honest = proved(Problem(cell(1), constraints=SLICES))
+    assert isinstance(honest, Certificate)
+    prices = honest.nodes[0].cap_prices
+    assert max(prices) > 0.0
+    narrow = (SpectrumCap(10e3, ("dev-0000", "dev-0001"), "A"), *honest.constraints[1:])
+    lies = {
+        "a price below zero": _with_node(honest, cap_prices=(-prices[0], *prices[1:])),
+        "no price": _with_node(honest, cap_prices=()),
+        "a price too few": _with_node(honest, cap_prices=prices[:-1]),
+        "prices of other caps": _with_node(honest, cap_prices=(*prices[1:], prices[0])),
+        "a price twice as high": _with_node(honest, cap_prices=(2.0 * prices[0], *prices[1:])),
+        "a narrower slice": replace(honest, constraints=narrow),
+        "a slice of others": replace(honest, constraints=(SpectrumCap(12e3, ("dev-0004",)), *narrow[1:])),
+        "a floor that nobody asked for": replace(honest, constraints=(*honest.constraints, KeepFloor(0.9))),
+        "a hair above": replace(honest, lower_bound=result.objective * (1 + 1e-9)),
+        "a device that is none": replace(honest, constraints=(SpectrumCap(12e3, ("nobody",)), *narrow[1:])),
+    }
+    for name, lie in lies.items():
+        assert not judged(result, lie).ok, name
+    for name in ("a narrower slice", "a floor that nobody asked for"):  # true of other problems than this one
+        assert any(fault.field == "constraints" for fault in judged(result, lies[name]).faults), name
+
+
+def test_a_broken_slice_is_refused() -> None:
+    result, certificate = proved(Problem(cell(1), constraints=SLICES))
+    solution = result.solution()
+    wide = solution.bandwidth_hz.copy()
+    wide[:2] *= 1.0 + 1e-12
+    report = verify(result.problem.instance, replace(solution, bandwidth_hz=wide), rel_gap=1e-6)
+    assert any(fault.where == "A" for fault in report.faults), str(report)
+    assert not with_certificate(report, result.problem.instance, solution, certificate).ok
+
+
+def test_more_caps_than_anybody_has_are_too_much_work() -> None:
+    rows = tuple(SpectrumCap(1e4 + n, ("dev-0000",)) for n in range(65))
+    _result, honest = proved(Problem(cell(1), constraints=SLICES))
+    proof = check_certificate(cell(1), replace(honest, constraints=rows))
+    assert [fault.field for fault in proof.faults] == ["work"]
