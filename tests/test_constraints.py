@@ -1,4 +1,4 @@
-"""Constraints at the door: what is refused and by which name, what the instance says itself, starts, comparisons."""
+"""Constraints at the door: what is refused by which name, what the instance says itself, starts, comparisons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ import pytest
 from click.testing import CliRunner
 
 import edgealloc
-from edgealloc import EnergyCap, KeepFloor, ParticipationCap, PowerCap, Problem, SpectrumCap, SubcarrierCap, conformance
+from edgealloc import (
+    EnergyCap,
+    KeepFloor,
+    ParticipationCap,
+    PowerCap,
+    Problem,
+    SpectrumCap,
+    SubcarrierCap,
+    conformance,
+)
 from edgealloc.bench.own import own_suite
 from edgealloc.bench.sweep import BenchOptions, run_suite
 from edgealloc.cli.app import main
@@ -78,7 +87,9 @@ def test_what_no_allocation_meets_is_infeasible_with_the_reason(method: str, row
     assert result.status is Status.INFEASIBLE
     assert "'mine'" in result.message
     assert "exclusion_penalty" in result.message
-    assert edgealloc.solve(instance.with_changes(exclusion_penalty=2.0), constraints=[row]).status is Status.OPTIMAL
+    assert (
+        edgealloc.solve(instance.with_changes(exclusion_penalty=2.0), constraints=[row]).status is Status.OPTIMAL
+    )
 
 
 def test_caps_on_single_devices_are_budgets_of_the_instance() -> None:
@@ -176,12 +187,20 @@ def test_a_bench_takes_constraints(tmp_path: Path) -> None:
     assert under["objective"][0] > free["objective"][0] * (1 + 1e-4)
     assert under["verified"][0]
     assert list(under["status"]) == ["optimal", "refused"]
-    arguments = ["bench", str(tmp_path / "cell.json"), "--constraints", str(tmp_path / "rows.json"), "--no-figures"]
+    arguments = [
+        "bench",
+        str(tmp_path / "cell.json"),
+        "--constraints",
+        str(tmp_path / "rows.json"),
+        "--no-figures",
+    ]
     ran = CliRunner().invoke(main, [*arguments, "--methods", "auto", "--out", str(tmp_path / "out")])
     assert ran.exit_code == 0, ran.output
 
 
-def test_whether_an_ofdma_cell_is_infeasible_by_itself_is_said_or_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whether_an_ofdma_cell_is_infeasible_by_itself_is_said_or_left_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     instance = conformance.ofdma()
     result = edgealloc.solve(instance, constraints=[KeepFloor(0.95)])
     assert result.status is Status.INFEASIBLE

@@ -299,7 +299,11 @@ def conclude(problem: Problem, claim: Claim, control: Control) -> Result:
         elif claim.stop is Stop.FAILED:
             status = Status.ERROR
         elif claim.stop is Stop.INFEASIBLE:
-            rest = "relax a constraint or a budget" if problem.constraints else "solve with an exact method to be sure"
+            rest = (
+                "relax a constraint or a budget"
+                if problem.constraints
+                else "solve with an exact method to be sure"
+            )
             words.append(f"that is not proved here: {rest}")
         elif judged is not None:
             words.append(f"its point breaks a budget by {judged.violation:.2g} and cannot be repaired")
