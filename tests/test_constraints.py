@@ -115,7 +115,7 @@ def test_the_checker_folds_outwards_and_by_itself() -> None:
 
     instance, rng = conformance.cell(), np.random.default_rng(5)
     for _ in range(200):
-        limit, c = float(rng.uniform(0.001, 0.05)), float(rng.uniform(0.3, 3.0))
+        limit, c = float(rng.uniform(0.001, 0.05)), float(rng.uniform(0.6, 3.0))
         rows = fitted([PowerCap(limit, {0: c}), KeepFloor(0.3, [1])], instance)
         theirs, ours = with_constraints(instance, rows), Problem(instance, constraints=rows).tightened.instance
         allowed = Fraction(limit) * (1 + Fraction(1, 2**50)) / Fraction(c)

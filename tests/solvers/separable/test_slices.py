@@ -243,7 +243,7 @@ def test_a_broken_slice_is_refused() -> None:
     result, certificate = proved(Problem(cell(1), constraints=SLICES))
     solution = result.solution()
     wide = solution.bandwidth_hz.copy()
-    wide[:2] *= 1.0 + 1e-12
+    wide[:2] *= 12e3 * (1.0 + 1e-13) / wide[:2].sum()
     report = verify(result.problem.instance, replace(solution, bandwidth_hz=wide), rel_gap=1e-6)
     assert any(fault.where == "A" for fault in report.faults), str(report)
     assert not with_certificate(report, result.problem.instance, solution, certificate).ok
