@@ -11,12 +11,12 @@ from edgealloc.data.constraints import Constraint, fitted
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Snapshot
 from edgealloc.data.plausible import warn
-from edgealloc.errors import Fault, InputError
+from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageError, RefusedError
 from edgealloc.formulation.comparison import Comparison
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.method import Solver
-from edgealloc.methods import choose, exact_names
+from edgealloc.methods import choose, exact_names, find_method
 
 __all__ = ["compare", "load", "solve"]
 
@@ -159,13 +159,14 @@ def compare(
     Returns
     -------
     Comparison
-        A list of results, one per method in the order of the names, that shows itself as a table. Ctrl-C ends
+        A list of results, one per method in the order of the names, that shows itself as a table. A method that
+        does not take the problem, or whose package is missing, is in its ``refused``, with the reason. Ctrl-C ends
         the method that runs, with what it has found; those after it are not started.
 
     Raises
     ------
     InputError, EdgeallocError
-        As :func:`solve`.
+        As :func:`solve`; a refusal where no other method is named.
     """
     from edgealloc.solvers.base import Options, one_after_another
 
@@ -173,7 +174,14 @@ def compare(
     names: Iterable[str | Solver] = (exact_names(problem) or ["auto"]) if methods is None else methods
     if isinstance(methods, str):
         names = [methods]
-    chosen = [choose(name, problem) for name in names]  # before the first is run, so that no work is lost
-    for method in chosen:
-        method.check_packages()
-    return Comparison(one_after_another(lambda method: method.run(problem, options), chosen))
+    chosen, refused = [], list[tuple[str, EdgeallocError]]()
+    for name in names:  # before the first is run, so that no work is lost
+        try:
+            method = choose(name, problem)
+            method.check_packages()
+            chosen.append(method)
+        except (RefusedError, MissingPackageError) as error:
+            refused.append((name if isinstance(name, str) else find_method(name).name, error))
+    if len(refused) == 1 and not chosen:
+        raise refused[0][1]
+    return Comparison(one_after_another(lambda method: method.run(problem, options), chosen), tuple(refused))

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from edgealloc.data.constraints import Constraint, KeepFloor
+from edgealloc.data.constraints import Constraint
 from edgealloc.data.outcome import Diagnosis, Snapshot, Status
 from edgealloc.errors import EdgeallocError, InputError, MissingPackageError, RefusedError, needs
+from edgealloc.formulation.constrained import impossible
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 
@@ -33,7 +34,7 @@ Solver = Callable[..., Result]
 _BREAKDOWNS = (ArithmeticError, ValueError, LookupError, AssertionError, EdgeallocError)
 
 
-_PROOF_S = 1.0  # to find out whether an instance is infeasible without constraints too
+_LEAST_S, _MOST_S = 1.0, 10.0  # to find out whether an instance is infeasible without constraints too
 
 
 def _no_row(problem: Problem, constraint: Constraint) -> bool:
@@ -66,8 +67,9 @@ class Method:
     foreign
         Not one of ours: what it returns is judged.
     rows
-        Whether it takes a constraint of a problem beside those that any method takes: floors of keep rates, which
-        are built into the instance. One that is not ours is given all of them, and judged by them.
+        Whether it takes a constraint of a problem beside those that any method takes, for they are built into the
+        instance (:attr:`~edgealloc.formulation.problem.Problem.tightened`). One that is not ours is given all
+        others, and judged by them.
     remark
         Why it was chosen, for the message of its result.
     package, extra
@@ -92,9 +94,8 @@ class Method:
         """The constraints of a problem that the method does not take."""
         if self.foreign:
             return ()
-        return tuple(
-            row for row in problem.constraints if not (isinstance(row, KeepFloor) or self.rows(problem, row))
-        )
+        tightened = problem.tightened
+        return tuple(row for row in tightened.constraints if not self.rows(tightened, row))
 
     def accepts(self, problem: Problem) -> bool:
         """Whether it takes a problem with all of its constraints."""
@@ -128,12 +129,16 @@ class Method:
         RefusedError
             When the method does not take the problem, or one of its constraints.
         """
+        from edgealloc.solvers.base import Control
         from edgealloc.solvers.compiling.clock import Clock
+        from edgealloc.solvers.ending import infeasible
 
         left = self.refused(problem)
         if left:
             listed = "; ".join(map(str, left))
             raise RefusedError(f"method {self.name!r} does not take {listed}; use 'auto', or a back end that does")
+        if hopeless := impossible(problem.instance, problem.constraints):
+            return infeasible(problem, self.name, Control(options), hopeless)
         entry = self.entry
         if isinstance(entry, str):
             module, function = entry.split(":")
@@ -157,7 +162,7 @@ class Method:
                 if self.foreign:
                     _judge(problem.tightened, result)
                 if problem.constraints:
-                    result = _constrained(problem, result)
+                    result = _constrained(problem, result, options)
         except (InputError, MissingPackageError, RefusedError):
             raise
         except _BREAKDOWNS as error:
@@ -217,24 +222,34 @@ def _judge(problem: Problem, result: Any) -> None:
         raise ValueError(f"its lower bound {result.lower_bound!r} is above its objective {result.objective!r}")
 
 
-def _constrained(problem: Problem, result: Result) -> Result:
-    """A result of a problem whose floors of keep rates were built into the instance, for the problem itself.
+def _constrained(problem: Problem, result: Result, options: Options) -> Result:
+    """A result of a problem some of whose constraints were built into the instance, for the problem itself.
 
-    No certificate speaks of constraints, so what one is made of is dropped. Findings of infeasibility stand where
-    they hold without any constraint; else the constraints are what is named.
+    Findings of infeasibility stand where they hold without any constraint; else the constraints are what is named.
     """
-    result = replace(result, problem=problem, free_objective=problem.free_objective, proof=None)
+    result = replace(result, problem=problem, free_objective=problem.free_objective)
     if result.status is not Status.INFEASIBLE:
         return result
-    from edgealloc.solvers.backends.judge import proven_infeasible
-    from edgealloc.solvers.exact import infeasible_alone
+    from edgealloc.solvers.base import Options as Limits
+    from edgealloc.solvers.exact import infeasible_alone, solve_bnb
 
-    bare = problem.constrained(())
-    alone = infeasible_alone(bare) or proven_infeasible(bare, _PROOF_S)
+    bare, limit = problem.constrained(()), options.time_limit
+    seconds = _MOST_S if limit is None else min(max(limit - result.seconds, _LEAST_S), _MOST_S)
+    alone, open_still = infeasible_alone(bare), False
+    if not alone and bare.instance.exclusion_penalty is None:
+        try:  # any allocation is enough to know
+            asked = Limits(time_limit=seconds, callback=lambda snapshot: math.isfinite(snapshot.objective))
+            found = solve_bnb(bare, asked)
+            alone, open_still = found.diagnosis, found.status is Status.NO_SOLUTION
+        except EdgeallocError:  # a problem that the exact methods do not take
+            open_still = True
     if alone:
         return replace(result, diagnosis=alone, message="\n".join(finding.message for finding in alone))
     listed, first = "; ".join(map(str, problem.constraints)), result.message.splitlines()[:1]
-    message = ": ".join([f"no allocation meets the budgets and {listed}; relax one of them", *first])
+    what = f"no allocation meets the budgets and {listed}; relax one of them"
+    if open_still:
+        what += f" (whether the budgets alone allow one was not decided in {seconds:.3g} s)"
+    message = ": ".join([what, *first])
     count = float(len(problem.constraints))
     return replace(result, diagnosis=(Diagnosis(None, "constraints", count, math.inf, message),), message=message)
 

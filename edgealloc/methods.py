@@ -51,10 +51,10 @@ def _closed_form(problem: Problem) -> bool:
     return problem.underfit.name in ("inverse-keep", "perturbation")
 
 
-def _per_device(problem: Problem, row: Constraint) -> bool:
-    """A number of sub-carriers of single devices."""
+def _exact_rows(problem: Problem, row: Constraint) -> bool:
+    """Caps on spectrum and on who takes part; with OFDMA numbers of sub-carriers of single devices."""
     if problem.instance.access != "ofdma":
-        return False
+        return isinstance(row, SpectrumCap | ParticipationCap)
     return isinstance(row, SubcarrierCap) or (
         isinstance(row, SpectrumCap) and len(row.members(problem.instance)) == 1
     )
@@ -86,6 +86,7 @@ METHODS: dict[str, Method] = {
             "a log-convex problem: access fdma, underfit inverse-keep, no levels, menus or selection",
             "edgealloc.solvers.fdma.convex:solve_convex",
             plain_devices=500,
+            rows=_exact_rows,
         ),
         Method(
             "bnb",
@@ -93,7 +94,7 @@ METHODS: dict[str, Method] = {
             _any,
             "any problem",
             "edgealloc.solvers.exact:solve_bnb",
-            rows=_per_device,
+            rows=_exact_rows,
         ),
         Method(
             "cvxpy",

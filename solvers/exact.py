@@ -18,11 +18,12 @@ from edgealloc.solvers.fdma.diagnose import diagnose_problem
 from edgealloc.solvers.search.engine import Found, Outcome, branch_and_bound
 from edgealloc.solvers.search.log import SearchLog
 from edgealloc.solvers.search.record import Record
+from edgealloc.solvers.separable.box import DeviceBox
 from edgealloc.solvers.separable.choices import OUT, Choices
 from edgealloc.solvers.separable.common_rate import CommonRate
 from edgealloc.solvers.separable.plans import Plan, plan_allocation, plan_of, plan_value
 from edgealloc.solvers.separable.record import SeparableProof
-from edgealloc.solvers.separable.relaxation import DeviceBox, Separable
+from edgealloc.solvers.separable.relaxation import Separable
 
 __all__ = ["infeasible_alone", "search", "solve_bnb"]
 

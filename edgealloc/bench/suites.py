@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edgealloc.data.constraints import Constraint
 from edgealloc.data.instance import Instance
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions
@@ -38,6 +39,8 @@ class Case:
         Where the case stands on the axis of a sweep.
     given
         An instance that is there already, in place of one to draw.
+    constraints
+        Constraints of your own that every method is to meet.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Case:
     x: float = float("nan")
     x_label: str = ""
     given: Instance | None = None
+    constraints: tuple[Constraint, ...] = ()
 
     def instance(self) -> Instance:
         """The instance, drawn where it is not there already; the same case gives the same bits."""

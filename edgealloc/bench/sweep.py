@@ -86,14 +86,15 @@ class Cell:
 
         A given instance counts by what it is, whatever it is called.
         """
-        code, given = foreign_code(self.method), self.case.given
-        data = asdict(replace(self, case=replace(self.case, given=None)))
-        del data["case"]["given"]
+        code, given, rows = foreign_code(self.method), self.case.given, self.case.constraints
+        data = asdict(replace(self, case=replace(self.case, given=None, constraints=())))
+        del data["case"]["given"], data["case"]["constraints"]
         name = self.case.name
         if given is not None:
             data |= {"suite": "", "case": instance_hash(given)}
             name = data["case"][:16]
-        text = json.dumps(data | ({"code": code} if code else {}), sort_keys=True, default=_plain)
+        data |= ({"code": code} if code else {}) | ({"constraints": list(map(repr, rows))} if rows else {})
+        text = json.dumps(data, sort_keys=True, default=_plain)
         digest = hashlib.sha256(f"{version('edgealloc')} {text}".encode()).hexdigest()[:16]
         method = self.method.replace(":", "_").replace("+", "plus")
         return f"{name}.{method}.{digest}.json"
@@ -158,8 +159,10 @@ def run_cell(cell: Cell) -> dict[str, Any]:
             "num_subcarriers": instance.num_subcarriers or 0,
         }
         _warm(cell.method, instance.access)
-        result = solve(instance, cell.method, rel_gap=cell.rel_gap, time_limit=cell.time_limit, seed=cell.seed)
-        report = verify(instance, result.solution(), rel_gap=cell.rel_gap)
+        rows = cell.case.constraints
+        limits = {"rel_gap": cell.rel_gap, "time_limit": cell.time_limit, "seed": cell.seed}
+        result = solve(instance, cell.method, constraints=rows, **limits)
+        report = verify(instance, result.solution(), constraints=rows, rel_gap=cell.rel_gap)
         row |= {
             "answered_by": result.method,
             "status": result.status.value,

@@ -59,11 +59,12 @@ def certificate_from_dict(data: Mapping[str, Any], subject: str = "certificate")
     if not isinstance(name, str):
         reader.fault("instance", name, "a name")
     known = {"format", "sha256", "kind", "instance", "lower_bound", *_CONTENT[str(kind)]}
-    for key in sorted(set(data) ^ known):
+    for key in sorted(set(data) - {"constraints"} ^ known):
         reader.fault(key, "(missing)" if key in known else data[key], "given" if key in known else "no such key")
     reader.finish()
+    rows = reader.constraints(data)
     if kind == "subcarriers":
-        return replace(SubcarrierReader(subject).certificate(data), size=size)
+        return replace(SubcarrierReader(subject).certificate(data), constraints=rows, size=size)
     common = kind == "common-rate"
     certificate = Certificate(
         instance_name=str(name),
@@ -74,6 +75,7 @@ def certificate_from_dict(data: Mapping[str, Any], subject: str = "certificate")
         rounds=() if common else reader.rounds(data["rounds"]),
         cap=None if not common or data["cap"] is None else reader.number(data["cap"], "cap"),
         touch=reader.number(data["touch"], "touch") if common else None,
+        constraints=rows,
         size=size,
     )
     reader.finish()

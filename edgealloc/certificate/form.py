@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from edgealloc.data.constraints import Constraint
 from edgealloc.errors import Fault, InputError
+from edgealloc.files.constraints import constraints_from_list, list_from_constraints
 from edgealloc.units import FloatArray, IntArray
 
-__all__ = ["FORMAT", "OUT", "Cut", "Reader", "canonical", "cut_to_dict", "seal"]
+__all__ = ["FORMAT", "OUT", "Cut", "Reader", "canonical", "constraints_entry", "cut_to_dict", "seal"]
 
 FORMAT = "edgealloc-certificate/1"
 MAX_FAULTS = 50  # more of them tell nothing new
@@ -41,6 +43,11 @@ def cut_to_dict(cut: Cut) -> dict[str, Any]:
     """The JSON object of a cut."""
     options = None if cut.options is None else list(cut.options)
     return {"device": cut.device, "options": options, "low": cut.low, "high": cut.high}
+
+
+def constraints_entry(constraints: tuple[Constraint, ...]) -> dict[str, Any]:
+    """The key ``constraints`` of a certificate, as a solution has it; no key where there are none."""
+    return {"constraints": list_from_constraints(constraints)} if constraints else {}
 
 
 def canonical(data: Mapping[str, Any]) -> bytes:
@@ -145,6 +152,24 @@ class Reader:
             self.number(c["low"], f"{key}.low"),
             self.number(c["high"], f"{key}.high"),
         )
+
+    def constraints(self, data: Mapping[str, Any]) -> tuple[Constraint, ...]:
+        """Those that a proof uses; a fault for each that is none.
+
+        Raises
+        ------
+        InputError
+            Where their structure is not sound.
+        """
+        if "constraints" not in data:
+            return ()
+        from edgealloc.files.faults import structural_faults  # brings pydantic
+
+        wrapped = {"format": "edgealloc-constraints/1", "constraints": data["constraints"]}
+        found = structural_faults("constraints", wrapped)
+        if found:
+            raise InputError(self.subject, (fault for _, fault in found))
+        return constraints_from_list(data["constraints"])
 
     def listed(self, value: Any, key: str) -> list[Any]:
         """A list; an empty one and a fault for anything else."""

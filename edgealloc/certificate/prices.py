@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.certificate.form import FORMAT, OUT, Cut, Reader, cut_to_dict, seal
+from edgealloc.certificate.form import FORMAT, OUT, Cut, Reader, constraints_entry, cut_to_dict, seal
+from edgealloc.data.constraints import Constraint
 from edgealloc.units import FloatArray, IntArray
 
-__all__ = ["FORMAT", "OUT", "Certificate", "Cut", "Node", "Pieces", "Planes", "Round"]
+__all__ = ["FORMAT", "OUT", "Certificate", "Cut", "Node", "Pieces", "Planes", "Prices", "Round"]
+
+Prices = tuple[float, ...]  # of a Hz of the band, then of the caps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,12 +87,22 @@ class Node:
         What it adds to the box of its parent; None for the root.
     price_per_hz, kept_share
         mu >= 0, and Q0 in [0, 1] where the stability term is touched; None unless a priced leaf.
+    cap_prices
+        Prices >= 0 of the caps on spectrum and participation among the constraints; none for all of them 0.
     """
 
     parent: int = -1
     cut: Cut | None = None
     price_per_hz: float | None = None
     kept_share: float | None = None
+    cap_prices: tuple[float, ...] = ()
+
+    @property
+    def priced(self) -> tuple[Prices, float] | None:
+        """Prices of band and caps, and Q0; None without."""
+        if self.price_per_hz is None or self.kept_share is None:
+            return None
+        return (self.price_per_hz, *self.cap_prices), self.kept_share
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,6 +112,12 @@ class Round:
     price_per_hz: float
     kept_share: float
     pieces: IntArray
+    cap_prices: tuple[float, ...] = ()
+
+    @property
+    def priced(self) -> tuple[Prices, float]:
+        """Prices of band and caps, and Q0."""
+        return (self.price_per_hz, *self.cap_prices), self.kept_share
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,6 +136,8 @@ class Certificate:
     cap, touch
         For ``common-rate``: the rate from which on the spectrum is too small (None: it never is), and the rate
         at which the objective is touched by a line.
+    constraints
+        Those of the solution that the proof uses, with devices by name.
     size
         Bytes of the text it was read from, which the work of checking it may grow with; 0: made in memory.
     """
@@ -129,6 +150,7 @@ class Certificate:
     rounds: tuple[Round, ...] = ()
     cap: float | None = None
     touch: float | None = None
+    constraints: tuple[Constraint, ...] = ()
     size: int = 0
 
     def to_file(self) -> dict[str, Any]:
@@ -143,6 +165,7 @@ class Certificate:
         else:
             data["rounds"] = [_dict(r) for r in self.rounds]
             data["nodes"] = [_node_dict(node) for node in self.nodes]
+        data |= constraints_entry(self.constraints)
         return {**data, "sha256": seal(data)}
 
 
@@ -153,6 +176,8 @@ def _dict(part: Any) -> dict[str, Any]:
         value = getattr(part, f.name)
         if isinstance(value, np.ndarray):
             row[f.name] = value.tolist()
+        elif f.name == "cap_prices":
+            row |= {f.name: list(value)} if value else {}
         else:
             row[f.name] = _dict(value) if isinstance(value, Planes) else value
     return row
@@ -164,6 +189,8 @@ def _node_dict(node: Node) -> dict[str, Any]:
         row["cut"] = cut_to_dict(node.cut)
     if node.price_per_hz is not None:
         row |= {"price_per_hz": node.price_per_hz, "kept_share": node.kept_share}
+    if node.cap_prices:
+        row["cap_prices"] = list(node.cap_prices)
     return row
 
 
@@ -191,19 +218,28 @@ class PriceReader(Reader):
     def rounds(self, value: Any) -> tuple[Round, ...]:
         found = []
         for i, entry in enumerate(self.listed(value, "rounds")):
-            part = self.part(entry, f"rounds[{i}]", {"price_per_hz", "kept_share", "pieces"})
+            part = self.part(entry, f"rounds[{i}]", {"price_per_hz", "kept_share", "pieces"}, {"cap_prices"})
             mu, q = (self.number(part[key], f"rounds[{i}].{key}") for key in ("price_per_hz", "kept_share"))
-            found.append(Round(mu, q, self.ints(part["pieces"], f"rounds[{i}].pieces")))
+            caps = self.cap_prices(part, f"rounds[{i}].cap_prices")
+            found.append(Round(mu, q, self.ints(part["pieces"], f"rounds[{i}].pieces"), caps))
         return tuple(found)
 
     def nodes(self, value: Any) -> tuple[Node, ...]:
         return tuple(self.node(entry, f"nodes[{i}]") for i, entry in enumerate(self.listed(value, "nodes")))
 
     def node(self, value: Any, key: str) -> Node:
-        part = self.part(value, key, {"parent"}, {"cut", "price_per_hz", "kept_share"})
+        part = self.part(value, key, {"parent"}, {"cut", "price_per_hz", "kept_share", "cap_prices"})
         cut = self.cut(part["cut"], f"{key}.cut") if "cut" in part else None
         prices = [self.number(part[p], f"{key}.{p}") for p in ("price_per_hz", "kept_share") if p in part]
         if len(prices) == 1:
             self.fault(key, value, "both prices or none")
         mu, q = prices if len(prices) == 2 else (None, None)
-        return Node(self.whole(part["parent"], f"{key}.parent", -1), cut, mu, q)
+        caps = self.cap_prices(part, f"{key}.cap_prices")
+        if caps and mu is None:
+            self.fault(key, value, "no prices of caps without the others")
+        return Node(self.whole(part["parent"], f"{key}.parent", -1), cut, mu, q, caps)
+
+    def cap_prices(self, part: dict[str, Any], key: str) -> tuple[float, ...]:
+        """Prices of the caps; none where the part has none."""
+        listed = self.listed(part.get("cap_prices", []), key)
+        return tuple(self.floats(listed, key, len(listed)).tolist())

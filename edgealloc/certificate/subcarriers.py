@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgealloc.certificate.form import FORMAT, Cut, Reader, cut_to_dict, seal
+from edgealloc.certificate.form import FORMAT, Cut, Reader, constraints_entry, cut_to_dict, seal
+from edgealloc.data.constraints import Constraint
 from edgealloc.units import FloatArray
 
 __all__ = ["Branch", "OwnerCut", "Part", "SubcarrierCertificate", "SubcarrierReader"]
@@ -85,6 +86,8 @@ class SubcarrierCertificate:
     ----------
     instance_name, lower_bound, nodes
         What is proved, and the tree. For a claim of infeasibility the objective is the number of devices left out.
+    constraints
+        Those of the solution that the proof uses, with devices by name.
     size
         Bytes of the text it was read from; 0: made in memory.
     """
@@ -93,6 +96,7 @@ class SubcarrierCertificate:
     lower_bound: float
     nodes: tuple[Branch, ...]
     kind: str = "subcarriers"
+    constraints: tuple[Constraint, ...] = ()
     size: int = 0
 
     def to_file(self) -> dict[str, Any]:
@@ -101,7 +105,7 @@ class SubcarrierCertificate:
             "format": FORMAT, "instance": self.instance_name, "kind": self.kind,
             "lower_bound": None if math.isinf(self.lower_bound) else self.lower_bound,
             "nodes": [_branch_dict(node) for node in self.nodes],
-        }  # fmt: skip
+        } | constraints_entry(self.constraints)  # fmt: skip
         return {**data, "sha256": seal(data)}
 
 

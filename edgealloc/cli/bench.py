@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgealloc.cli.shared import makeable, out_folder, refuse_overwriting, say
+from edgealloc.cli.shared import constraints_of, constraints_option, makeable, out_folder, refuse_overwriting, say
 
 if TYPE_CHECKING:
     from edgealloc.bench.suites import Suite
@@ -34,6 +34,7 @@ __all__ = ["bench_command"]
 @click.option("--rel-gap", type=float, default=1e-4, show_default=True, help="gap that exact methods stop at")
 @click.option("--time-limit", type=float, default=60.0, show_default=True, help="seconds per cell")
 @click.option("--seed", type=int, default=0, show_default=True, help="seed of methods that draw at random")
+@constraints_option
 @click.option("--limit", type=int, help="only the first so many cases, for a quick look")
 @click.option(
     "--check",
@@ -57,6 +58,7 @@ def bench_command(
     rel_gap: float,
     time_limit: float,
     seed: int,
+    constraints: Path | None,
     limit: int | None,
     check: Path | None,
     results: Path | None,
@@ -82,7 +84,8 @@ def bench_command(
             listed = build()
             say(f"{name:14} {len(listed.cases):4} cases  {listed.summary}; {', '.join(listed.methods)}")
         return
-    chosen = _chosen(targets)
+    chosen, rows = _chosen(targets), constraints_of(constraints)
+    chosen = replace(chosen, cases=tuple(replace(case, constraints=rows) for case in chosen.cases))
     suite = chosen.name
     folder, committed = out / suite, None
     if results is not None and results.resolve() == folder.resolve():

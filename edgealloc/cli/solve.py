@@ -25,7 +25,7 @@ from edgealloc.cli.shared import (
     time_limit_option,
     writable,
 )
-from edgealloc.errors import EdgeallocError, Fault, InputError, RefusedError, needs
+from edgealloc.errors import EdgeallocError, Fault, InputError, MissingPackageError, RefusedError, needs
 
 if TYPE_CHECKING:
     from edgealloc.formulation.result import Result
@@ -199,27 +199,23 @@ def compare_command(
     """
     from edgealloc.api import compare, load
     from edgealloc.files.solution import dict_from_solution
-    from edgealloc.formulation.comparison import comparison_listing
-    from edgealloc.methods import find_method
+    from edgealloc.formulation.comparison import Comparison, comparison_listing
     from edgealloc.report.progress import Progress
     from edgealloc.report.tables import print_listing
 
     names = None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
-    for name in {*(names or ())} - {"auto"}:
-        find_method(name).check_packages()  # before the first is run, so that no work is lost
     rows, told, codes = constraints_of(constraints), list[dict[str, Any]](), list[int]()
     for instance in [load(case) for case in cases]:
-        results: list[Result] = []
-        refused: list[tuple[str, RefusedError]] = []
         with Progress(f"{instance.name}: {methods or 'every method'}", shown=not as_json):
-            for name in names if names is not None else (None,):
-                some = None if name is None else [name]
-                try:
-                    results += compare(
-                        instance, some, constraints=rows, rel_gap=rel_gap, time_limit=time_limit, seed=seed
-                    )
-                except RefusedError as error:
-                    refused.append((name or "auto", error))
+            try:
+                results = compare(
+                    instance, names, constraints=rows, rel_gap=rel_gap, time_limit=time_limit, seed=seed
+                )
+            except (RefusedError, MissingPackageError) as error:
+                if len(cases) == 1:
+                    raise
+                results = Comparison((), (((names or ["auto"])[0], error),))
+        refused = results.refused
         if refused and not results and len(cases) == 1:
             raise refused[0][1]
         if not as_json:

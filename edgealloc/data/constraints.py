@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ from edgealloc.units import FloatArray
 
 __all__ = [
     "HAIR",
+    "KINDS",
     "Cap",
     "Constraint",
     "EnergyCap",
@@ -49,6 +50,8 @@ class Constraint:
 
     def __post_init__(self) -> None:
         given: Any = self.devices
+        if isinstance(given, np.ndarray) and given.ndim == 0:  # numpy's iterable that cannot be iterated
+            given = given[()]
         if isinstance(given, str | int | np.integer) and not isinstance(given, bool):
             given = (given,)
         if isinstance(given, Mapping):
@@ -300,13 +303,21 @@ class KeepFloor(Constraint):
         faults = Constraint.faults(self, instance)
         if faults:
             return faults
-        for k in self.members(instance):
+        shared = instance.common_keep and instance.exclusion_penalty is None
+        for k in range(instance.num_devices) if shared else self.members(instance):
             levels = instance.keep_levels[k] if instance.keep_levels else None
             most = float(instance.keep_max[k] if levels is None else levels[-1])
             if self.limit > most:
-                allowed = f"at most {most!r}, the greatest keep rate of {instance.device_names[k]}"
-                faults.append(Fault(self.label, self.key, shown(self.limit), allowed))
+                why = f"the greatest keep rate of {instance.device_names[k]}"
+                why += ", with whom all share theirs (common_keep)" if shared else ""
+                faults.append(Fault(self.label, self.key, shown(self.limit), f"at most {most!r}, {why}"))
         return faults
+
+
+KINDS: Mapping[str, type[Constraint]] = {
+    row.kind: row for row in (SpectrumCap, SubcarrierCap, PowerCap, EnergyCap, ParticipationCap, KeepFloor)
+}
+"""The constraints there are, by their kind in files; what is limited by none of them nobody could judge."""
 
 
 def _is_amount(value: Any) -> bool:
@@ -346,9 +357,11 @@ def fitted(constraints: Iterable[Constraint], instance: Instance) -> tuple[Const
         raise InputError("constraints", [Fault("constraints", "type", shown(given), "a list of constraints")])
     rows, faults = tuple(given), list[Fault]()
     for row in rows:
-        if not isinstance(row, Constraint) or not row.kind:
-            allowed = "a SpectrumCap, SubcarrierCap, PowerCap, EnergyCap, ParticipationCap or KeepFloor"
-            faults.append(Fault("constraints", "type", shown(row), allowed))
+        known = isinstance(row, Constraint) and isinstance(row, KINDS.get(row.kind, ()))
+        if not known:
+            allowed = f"one of {', '.join(kind.__name__ for kind in KINDS.values())}"
+            name = type(row).__name__ if isinstance(row, Constraint) else shown(row)
+            faults.append(Fault("constraints", "type", name, allowed))
         else:
             faults += row.faults(instance)
     if faults:
@@ -361,4 +374,5 @@ def _by_name(row: Constraint, instance: Instance) -> Constraint:
         return row
     named = {instance.device_names[k]: c for k, c in row.members(instance).items()}
     devices = named if isinstance(row.devices, Mapping) else tuple(named)
-    return type(row)(row.limit, devices, row.name)  # type: ignore[call-arg]
+    changed: Any = row  # each kind is a dataclass
+    return replace(changed, devices=devices)  # type: ignore[no-any-return]

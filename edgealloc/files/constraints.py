@@ -6,15 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgealloc.data.constraints import (
-    Constraint,
-    EnergyCap,
-    KeepFloor,
-    ParticipationCap,
-    PowerCap,
-    SpectrumCap,
-    SubcarrierCap,
-)
+from edgealloc.data.constraints import KINDS, Constraint, SubcarrierCap
 from edgealloc.errors import Fault, InputError
 from edgealloc.files.disk import read_json, write_json
 
@@ -22,10 +14,6 @@ if TYPE_CHECKING:
     from edgealloc.files.schema import ConstraintFile
 
 __all__ = ["constraints_from_list", "list_from_constraints", "load_constraints", "save_constraints"]
-
-_KINDS: Mapping[str, type[Any]] = {
-    row.kind: row for row in (SpectrumCap, SubcarrierCap, PowerCap, EnergyCap, ParticipationCap, KeepFloor)
-}
 
 
 def load_constraints(path: str | Path) -> tuple[Constraint, ...]:
@@ -69,7 +57,7 @@ def constraints_from_list(entries: Iterable[Mapping[str, Any]]) -> tuple[Constra
     """
     rows, faults = [], []
     for entry in entries:
-        row = _KINDS[entry["kind"]]
+        row: Any = KINDS[entry["kind"]]
         devices, factors = entry.get("devices"), entry.get("coefficients")
         if factors is not None:
             names = devices or []

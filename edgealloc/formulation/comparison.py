@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgealloc.data.outcome import excess_gap, relative_gap
-from edgealloc.errors import needs
+from edgealloc.errors import EdgeallocError, needs
 from edgealloc.formulation.result import Result
 from edgealloc.tables.listing import Column, Listing
 
@@ -30,7 +30,21 @@ _COLUMNS = (
 
 
 class Comparison(list[Result]):
-    """A list of results, one per method, that shows itself as a table."""
+    """A list of results, one per method, that shows itself as a table.
+
+    Parameters
+    ----------
+    results
+        In the order of the methods.
+    refused
+        Methods that did not run, each with the error that says why.
+    """
+
+    def __init__(
+        self, results: Iterable[Result] = (), refused: tuple[tuple[str, EdgeallocError], ...] = ()
+    ) -> None:
+        super().__init__(results)
+        self.refused = refused
 
     def __repr__(self) -> str:
         if not self:
@@ -39,6 +53,7 @@ class Comparison(list[Result]):
         for result in self:
             value = f"{result.objective:.9g}" if result.status.has_allocation else "no allocation"
             lines.append(f"  {result.method}: {result.status.value}, {value}, {result.seconds:.3g} s")
+        lines += [f"  {name}: refused: {why}" for name, why in self.refused]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

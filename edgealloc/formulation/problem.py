@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from edgealloc.data.allocation import Allocation
-from edgealloc.data.constraints import Constraint, KeepFloor, fitted
+from edgealloc.data.constraints import Constraint, fitted
 from edgealloc.data.instance import Instance
 from edgealloc.formulation import evaluation
 from edgealloc.formulation.bound import StabilityTerm, UnderfitTerm
-from edgealloc.formulation.constrained import broken, raised
+from edgealloc.formulation.constrained import broken, folded
 from edgealloc.formulation.evaluation import Evaluation, Violation
 from edgealloc.formulation.free import free_minimum
 from edgealloc.formulation.objective import Objective
@@ -123,11 +123,9 @@ class Problem:
 
     @cached_property
     def tightened(self) -> Problem:
-        """The problem with floors of keep rates built into its instance; itself where it has none."""
-        rest = tuple(row for row in self.constraints if not isinstance(row, KeepFloor))
-        if len(rest) == len(self.constraints):
-            return self
-        return Problem(raised(self.instance, self.constraints), self.underfit, rest)
+        """The problem with those constraints built into its instance that its fields can say; it may be itself."""
+        instance, rest = folded(self.instance, self.constraints)
+        return self if rest == self.constraints else Problem(instance, self.underfit, rest)
 
     @cached_property
     def structure(self) -> Structure:

@@ -13,15 +13,18 @@ Steps 2 and 3 run in intervals; a leaf that they do not decide is decided in 128
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from flint import ctx
 
 from edgealloc.certificate.file import AnyCertificate
-from edgealloc.certificate.prices import Certificate
+from edgealloc.certificate.prices import Certificate, Prices
+from edgealloc.data.constraints import fitted
 from edgealloc.data.instance import Instance
+from edgealloc.errors import InputError
 from edgealloc.units import BoolArray, IntArray
+from edgealloc.verify.folding import priced_rows, with_constraints
 from edgealloc.verify.proof.cover import Box, check_cover, check_tree
 from edgealloc.verify.proof.enclosures import Balls, Intervals, Number, sum_below
 from edgealloc.verify.proof.model import Leaf, Model
@@ -61,6 +64,12 @@ def check_certificate(instance: Instance, certificate: AnyCertificate, *, every:
         return Proof(tuple(found.faults), 0.0)  # no term of G is negative, in any instance
     budget = Budget.of(certificate.size)
     try:
+        instance = with_constraints(instance, fitted(certificate.constraints, instance))
+    except InputError as error:
+        wrong = (replace(fault, field=f"constraints.{fault.field}") for fault in error.faults)
+        return Proof((*found.faults, *wrong))
+    try:
+        budget.caps(len(priced_rows(certificate.constraints)))
         budget.tree(certificate, max(len(menu or ()) for menu in instance.adapter_options or ((),)))
         if not isinstance(certificate, Certificate):
             return check_subcarriers(instance, certificate, found, budget, every)
@@ -116,7 +125,7 @@ def _check_leaves(
     model, gone = Model.of(instance, certificate, Intervals), np.zeros(count, dtype=bool)
     proved, exact = math.inf, _Exact(model, budget, claim)
     for i, entry in enumerate(certificate.rounds):
-        args = (entry.price_per_hz, entry.kept_share, entry.pieces, gone)
+        args = (*entry.priced, entry.pieces, gone)
         value = model.forced(*args)
         if exact.helps(value):
             value = max(value, exact.forced(*args))
@@ -130,8 +139,8 @@ def _check_leaves(
     priced: dict[int, Leaf] = {}
     for i, box in boxes.items():
         node = certificate.nodes[i]
-        if node.price_per_hz is not None and node.kept_share is not None:
-            priced[i] = (node.price_per_hz, node.kept_share, box)
+        if node.priced is not None:
+            priced[i] = (*node.priced, box)
         elif not model.crowded(box, gone):
             proved = -math.inf
             found.add(
@@ -168,11 +177,11 @@ class _Exact:
         """Whether more digits do: where intervals say nothing, or too little by a hair."""
         return not value >= self.claim and (value == -math.inf or value >= self.claim - NEAR * abs(self.claim))
 
-    def forced(self, mu: float, q: float, dropped: IntArray, gone: BoolArray) -> float:
+    def forced(self, prices: Prices, q: float, dropped: IntArray, gone: BoolArray) -> float:
         """:meth:`Model.forced` in balls."""
         self.budget.in_balls(len(gone))
         with ctx.workprec(BITS):
-            return self._model().forced(mu, q, dropped, gone)
+            return self._model().forced(prices, q, dropped, gone)
 
     def value(self, leaf: Leaf, gone: BoolArray) -> float:
         """The dual value of a leaf in balls, of those pieces only that keep it from the claim."""
@@ -212,9 +221,9 @@ def _common_in(instance: Instance, certificate: Certificate, kind: type[Number])
     if certificate.cap is not None:
         model = Model.of(instance, certificate, kind)
         least = np.where(model.impossible, np.inf, model.least_hz)
-        if not sum_below(least) > instance.bandwidth_hz:
+        if not (sum_below(least) > instance.bandwidth_hz or model.exceeds(least)):
             text = f"{certificate.cap!r}, where at least {sum_below(least)!r} Hz are needed"
-            found.add("cap", text, f"a keep rate that needs more than {instance.bandwidth_hz!r} Hz")
+            found.add("cap", text, f"a keep rate that needs more than {instance.bandwidth_hz!r} Hz, or than a cap")
             top = high  # a cap that is none bounds nothing
     everyone = np.arange(instance.num_devices)
     shares = Shares.of(instance, everyone, np.zeros_like(everyone), kind)

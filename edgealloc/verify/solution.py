@@ -118,9 +118,15 @@ def with_certificate(
     """
     proof = check_certificate(instance, certificate)
     faults, claimed = list(proof.faults), solution.lower_bound
-    if solution.constraints:
-        allowed = "none for a solution with constraints: a certificate is about an instance alone"
-        faults.append(Fault("certificate", "instance", "given", allowed))
+    try:
+        stated = fitted(solution.constraints, instance)
+    except InputError:  # found by `verify`
+        stated = ()
+    faults += [
+        Fault("certificate", "constraints", str(row), "constraints that the solution states")
+        for row in certificate.constraints
+        if row not in stated
+    ]
     infeasible = solution.status is Status.INFEASIBLE
     if infeasible and math.isfinite(certificate.lower_bound):
         allowed = "null, which claims that nothing is feasible"

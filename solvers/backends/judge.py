@@ -16,7 +16,7 @@ from enum import Enum
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
-from edgealloc.data.constraints import SubcarrierCap
+from edgealloc.data.constraints import ParticipationCap, SpectrumCap, SubcarrierCap
 from edgealloc.data.outcome import Diagnosis, Snapshot, Status, relative_gap
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.evaluation import Violation
@@ -233,7 +233,8 @@ def proven_infeasible(problem: Problem, seconds: float = PROOF_S) -> tuple[Diagn
     from edgealloc.solvers.exact import solve_bnb
 
     try:
-        caps = [row for row in problem.constraints if isinstance(row, SubcarrierCap)]  # the others are left out
+        known = (SubcarrierCap,) if problem.instance.access == "ofdma" else (SpectrumCap, ParticipationCap)
+        caps = [row for row in problem.constraints if isinstance(row, known)]  # the others are left out
         ours = solve_bnb(problem.constrained(caps), Options(time_limit=seconds))
     except EdgeallocError:  # a problem that the exact methods do not take
         return ()
@@ -298,7 +299,12 @@ def conclude(problem: Problem, claim: Claim, control: Control) -> Result:
         elif claim.stop is Stop.FAILED:
             status = Status.ERROR
         elif claim.stop is Stop.INFEASIBLE:
-            words.append("that is not proved here: solve with an exact method to be sure")
+            rest = (
+                "relax a constraint or a budget"
+                if problem.constraints
+                else "solve with an exact method to be sure"
+            )
+            words.append(f"that is not proved here: {rest}")
         elif judged is not None:
             words.append(f"its point breaks a budget by {judged.violation:.2g} and cannot be repaired")
     if claim.native and control.reason:

@@ -13,6 +13,7 @@ from edgealloc.certificate.prices import Certificate, Node, Pieces, Planes
 from edgealloc.data.instance import Instance
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.certify.planes import planes_at
+from edgealloc.solvers.certify.rows import certified_rows
 from edgealloc.solvers.fdma.diagnose import no_level_in_common
 from edgealloc.solvers.separable.choices import Choices
 from edgealloc.units import FloatArray, IntArray
@@ -47,14 +48,16 @@ def infeasible_certificate(problem: Problem) -> Certificate:
     best, least = _planes(choices, left), np.full(len(left), -np.inf)
     for nearer in _NEARER:
         planes = _planes(choices, left * nearer)
-        needs = _needs(instance, _certificate(instance, choices.device, option, left, planes))
+        needs = _needs(instance, _certificate(choices, choices.device, option, left, planes))
         better = needs > least
         least = np.where(better, needs, least)
         best = Planes(*(np.where(better, getattr(planes, n), getattr(best, n)) for n in Planes.__slots__))
         each = least_of(choices.device, least, instance.num_devices)
         if np.any(np.isposinf(each)) or each.sum() > (1.0 + 1e-9) * budget_hz(instance):
             break  # that is a proof
-    return _certificate(instance, choices.device, option, left, best)
+        if choices.caps and choices.caps.lacking(problem, each, np.isfinite(each)):
+            break
+    return _certificate(choices, choices.device, option, left, best)
 
 
 def _of_nothing(instance: Instance, choices: Choices) -> Certificate:
@@ -63,7 +66,7 @@ def _of_nothing(instance: Instance, choices: Choices) -> Certificate:
     option = np.asarray(np.maximum(choices.option, 0), dtype=np.intp)[first]
     left, planes = instance.keep_min[choices.device[first]], _planes(choices, instance.keep_min[choices.device])
     planes = Planes(*(getattr(planes, name)[first] for name in Planes.__slots__))
-    return _certificate(instance, choices.device[first], option, left, planes)
+    return _certificate(choices, choices.device[first], option, left, planes)
 
 
 def _least(instance: Instance) -> FloatArray:
@@ -82,9 +85,10 @@ def _planes(choices: Choices, keep: FloatArray) -> Planes:
 
 
 def _certificate(
-    instance: Instance, device: IntArray, option: IntArray, left: FloatArray, planes: Planes
+    choices: Choices, device: IntArray, option: IntArray, left: FloatArray, planes: Planes
 ) -> Certificate:
     """One node with a piece per mode, of ``device`` and ``option`` [R], from ``left`` [R] on, under planes [R]."""
+    instance = choices.problem.instance
     pieces = Pieces(
         device=device,
         option=option,
@@ -93,7 +97,8 @@ def _certificate(
         line=planes,
         start=planes if instance.access == "rb" else None,
     )
-    return Certificate(instance.name, "prices", np.inf, pieces, (Node(),))
+    used = certified_rows(choices.problem)
+    return Certificate(instance.name, "prices", np.inf, pieces, (Node(),), constraints=used)
 
 
 def _needs(instance: Instance, certificate: Certificate) -> FloatArray:

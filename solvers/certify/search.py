@@ -20,10 +20,11 @@ from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.certify.late import in_time
 from edgealloc.solvers.certify.planes import planes_at
+from edgealloc.solvers.certify.rows import certified_rows
+from edgealloc.solvers.separable.box import DeviceBox
 from edgealloc.solvers.separable.choices import Choices
-from edgealloc.solvers.separable.prices import search_prices
 from edgealloc.solvers.separable.record import SeparableProof
-from edgealloc.solvers.separable.relaxation import DeviceBox, Separable
+from edgealloc.solvers.separable.relaxation import Separable
 from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.proof.cover import check_tree, levels_of, root_box
 from edgealloc.verify.proof.enclosures import Intervals, sum_below
@@ -111,9 +112,12 @@ def search_certificate(result: Result, control: Control) -> Certificate:
     most = _MOST * len(draft.mode) + 100 * inst.num_devices
     for _ in range(_ROUNDS):
         in_time(control)
-        dropped = tuple(Round(*prices, np.flatnonzero(draft.round == i)) for i, prices in enumerate(rounds))
+        dropped = tuple(
+            Round(mu, q, np.flatnonzero(draft.round == i), caps) for i, (mu, q, caps) in enumerate(rounds)
+        )
         pieces = draft.pieces()
-        best = Certificate(inst.name, "prices", claim, pieces, tuple(nodes), dropped)
+        used = certified_rows(result.problem)
+        best = Certificate(inst.name, "prices", claim, pieces, tuple(nodes), dropped, constraints=used)
         with np.errstate(all="ignore"):
             weak = _weak(inst, best)
             drops = _droppable(inst, best, weak & (draft.round < 0))
@@ -130,7 +134,7 @@ def search_certificate(result: Result, control: Control) -> Certificate:
     return best
 
 
-def _first_draft(proof: SeparableProof) -> tuple[_Draft, list[tuple[float, float]]]:
+def _first_draft(proof: SeparableProof) -> tuple[_Draft, list[tuple[float, float, tuple[float, ...]]]]:
     """The search's pieces, those that it dropped, and those beyond the reach of the whole spectrum."""
     choices, kept, dropped = proof.relaxation.choices, proof.relaxation.pieces, proof.relaxation.dropped
     parts = [(kept, -1), *((entry.pieces, i) for i, entry in enumerate(dropped))]
@@ -151,7 +155,13 @@ def _first_draft(proof: SeparableProof) -> tuple[_Draft, list[tuple[float, float
     draft = _Draft(
         choices, mode.astype(np.intp), device.astype(np.intp), left, right, number.astype(np.intp), touch
     )
-    return draft, [entry.prices for entry in dropped]
+    return draft, [_split(entry.prices) for entry in dropped]
+
+
+def _split(prices: tuple[Any, float]) -> tuple[float, float, tuple[float, ...]]:
+    """Price of a Hz of the band, Q0, and prices of the caps."""
+    rows, q = prices
+    return (*rows[:1], q, tuple(rows[1:])) if isinstance(rows, tuple) else (rows, q, ())
 
 
 def _points(proof: SeparableProof) -> tuple[Any, ...]:
@@ -205,7 +215,8 @@ def _touched(
         trial = np.where(missing, left * (1.0 - back), touch)
         draft = _Draft(choices, mode, choices.device[mode], left, right, np.full(len(mode), -1), trial)
         with np.errstate(all="ignore"):
-            model = Model.of(inst, Certificate(inst.name, "prices", 0.0, draft.pieces()), Intervals)
+            trial_of = Certificate(inst.name, "prices", 0.0, draft.pieces(), constraints=choices.caps.rows)
+            model = Model.of(inst, trial_of, Intervals)
         done = model.impossible & missing
         touch, missing = np.where(done, trial, touch), missing & ~done
     return touch, missing
@@ -230,7 +241,8 @@ def _tree(proof: SeparableProof, control: Control) -> list[Node]:
             continue
         prices = _prices(proof.relaxation, box, own or guess)
         if prices is not None:
-            nodes[number] = replace(nodes[number], price_per_hz=prices[0], kept_share=prices[1])
+            mu, q, caps = _split(prices)
+            nodes[number] = replace(nodes[number], price_per_hz=mu, kept_share=q, cap_prices=caps)
     return nodes
 
 
@@ -256,7 +268,7 @@ def _option(choices: Choices, mode: int) -> int:
     return OUT if mode == OUT else max(int(choices.option[mode]), 0)
 
 
-def _prices(relaxation: Separable, box: DeviceBox, guess: tuple[float, float]) -> tuple[float, float] | None:
+def _prices(relaxation: Separable, box: DeviceBox, guess: tuple[Any, float]) -> tuple[Any, float] | None:
     """Best prices of a leaf on the search's pieces, any where a device has none left; None where nothing fits."""
     choices, active = relaxation.choices, relaxation.active(box)
     start = np.searchsorted(active.device, np.arange(choices.problem.instance.num_devices + 1)) * 2
@@ -264,8 +276,8 @@ def _prices(relaxation: Separable, box: DeviceBox, guess: tuple[float, float]) -
         return guess
     columns = (active.cost.ravel(), active.band.ravel(), active.kept.ravel())
     scale = 1e-3 * relaxation.rel_gap * abs(choices.problem.free_objective) + 1e-300
-    priced = search_prices(start, columns, choices.budget_hz, relaxation.term, guess, scale, math.inf)
-    return None if math.isinf(priced.bound) else (priced.mu, priced.q)
+    priced = relaxation.search(start, active, columns, guess, scale)
+    return None if math.isinf(priced.bound) else priced.prices
 
 
 def _weak(inst: Instance, certificate: Certificate) -> BoolArray:
@@ -274,8 +286,8 @@ def _weak(inst: Instance, certificate: Certificate) -> BoolArray:
     gone = np.zeros(len(certificate.pieces), dtype=bool)
     weak = np.zeros(len(certificate.pieces), dtype=bool)
     for entry in certificate.rounds:
-        args = ((entry.price_per_hz, entry.kept_share, root_box(inst)), gone)
-        if model.forced(entry.price_per_hz, entry.kept_share, entry.pieces, gone) < claim:
+        args = ((*entry.priced, root_box(inst)), gone)
+        if model.forced(*entry.priced, entry.pieces, gone) < claim:
             least, constant, floors = model.dual(*args)
             whole = sum_below(np.append(least, constant))
             forced = whole - least[model.device] + floors
@@ -286,8 +298,8 @@ def _weak(inst: Instance, certificate: Certificate) -> BoolArray:
     leaves = []
     for i, box in check_tree(inst, certificate, lambda *_: None).items():
         node = certificate.nodes[i]
-        if node.price_per_hz is not None and node.kept_share is not None:
-            leaves.append((node.price_per_hz, node.kept_share, box))
+        if node.priced is not None:
+            leaves.append((*node.priced, box))
         elif not model.crowded(box, gone):
             weak |= box.clip(model.spans, ~gone)[2] & ~model.impossible
     for leaf, value in zip(leaves, model.values(leaves, gone), strict=True):
@@ -307,7 +319,7 @@ def _droppable(inst: Instance, certificate: Certificate, which: BoolArray) -> In
         return drops
     model, gone = Model.of(inst, certificate, Intervals), np.zeros(len(which), dtype=bool)
     for i, entry in enumerate(certificate.rounds):
-        least, constant, floors = model.dual((entry.price_per_hz, entry.kept_share, root_box(inst)), gone)
+        least, constant, floors = model.dual((*entry.priced, root_box(inst)), gone)
         forced = sum_below(np.append(least, constant)) - least[model.device] + floors
         drops[which & (drops < 0) & (forced > certificate.lower_bound)] = i
         gone = gone.copy()

@@ -25,6 +25,7 @@ from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.certify.infeasible import infeasible_certificate
 from edgealloc.solvers.certify.planes import planes_at
+from edgealloc.solvers.certify.rows import certified_rows
 from edgealloc.solvers.certify.search import search_certificate
 from edgealloc.solvers.fdma.cell import Cell
 from edgealloc.solvers.fdma.response import X, new_table
@@ -60,19 +61,19 @@ def certified(
     Raises
     ------
     EdgeallocError
-        When there is no bound to prove, the problem has constraints of its own, the method leaves no proof, the
-        proof takes longer to check than a file of its size may, or time is up. The result stands as it is.
+        When there is no bound to prove, the method leaves no proof, a cap on sub-carriers may bind, the proof takes
+        longer to check than a file of its size may, or time is up. The result stands as it is.
     """
-    if result.problem.constraints:
-        raise EdgeallocError(
-            "a certificate is about an instance alone; none is written for constraints of your own"
-        )
     infeasible = result.status is Status.INFEASIBLE
     if not infeasible and not (result.status.has_allocation and math.isfinite(result.lower_bound)):
         raise EdgeallocError(
             f"a result with status {result.status.value} has no lower bound that could be certified"
         )
-    certificate = _made(result, infeasible, Control(Options(time_limit=time_limit)))
+    tight = replace(result, problem=result.problem.tightened)  # what the method has solved
+    certificate = _made(tight, infeasible, Control(Options(time_limit=time_limit)))
+    used = certified_rows(tight.problem, result.problem.constraints)
+    if used:
+        certificate = replace(certificate, constraints=used)
     certificate = replace(certificate, size=len(canonical(certificate.to_file())))  # readers go by it
     proof = check_certificate(result.problem.instance, certificate, every=True)
     if any(fault.field == "work" for fault in proof.faults):
@@ -114,6 +115,10 @@ def _made(result: Result, infeasible: bool, control: Control) -> AnyCertificate:
         return _common(result) if instance.common_keep else _of_prices(result)
     if result.method == "bnb" and result.proof is not None and (known or infeasible):
         if instance.access == "ofdma":
+            if result.proof.cell.capped:
+                raise EdgeallocError(
+                    "there is no certificate where a cap on sub-carriers may bind: the bound is that of the search"
+                )
             from edgealloc.solvers.certify.subcarriers import ofdma_certificate  # its kernels load when needed
 
             return ofdma_certificate(result, control)
@@ -139,15 +144,20 @@ def _of_prices(result: Result) -> Certificate:
     problem, cell = result.problem, Cell.of(result.problem)
     inst = problem.instance
     mu, q = result.prices["spectrum_per_hz"], result.prices["kept_share"]
-    keep = np.asarray(problem.free[1])
+    keep, rows = np.asarray(problem.free[1]), tuple(result.proof or ())
     if mu > 0.0:
         table = new_table(inst.num_devices)
         table[X] = np.log(result.allocation.keep) if result.allocation is not None else table[X]
-        cell.answer(mu, q, table)
+        if rows:
+            cell.answer_each(np.array(rows) @ cell.caps.spectrum, q, table)
+        else:
+            cell.answer(mu, q, table)
         keep = np.clip(np.exp(table[X]), inst.keep_min, inst.keep_max)
     planes = planes_at(cell.rows, keep) if mu > 0.0 else _no_planes(keep)
     pieces = _one_each(inst.keep_min, inst.keep_max, planes)
-    return Certificate(inst.name, "prices", result.lower_bound, pieces, (Node(-1, None, mu, q),))
+    node = Node(-1, None, mu, q, rows[1:])
+    used = certified_rows(problem)
+    return Certificate(inst.name, "prices", result.lower_bound, pieces, (node,), constraints=used)
 
 
 def _common(result: Result) -> Certificate:
@@ -158,7 +168,10 @@ def _common(result: Result) -> Certificate:
     assert result.allocation is not None
     found, free = float(result.allocation.keep[0]), _common_free(problem, low, high)
     nothing = _one_each(np.zeros(0), np.zeros(0), _no_planes(np.zeros(0)))
-    best = Certificate(inst.name, "common-rate", result.lower_bound, nothing, cap=None, touch=free)
+    used = certified_rows(problem)
+    best = Certificate(
+        inst.name, "common-rate", result.lower_bound, nothing, cap=None, touch=free, constraints=used
+    )
     if not check_certificate(inst, best).faults:
         return best  # the spectrum does not bind
 

@@ -14,6 +14,7 @@ from edgealloc.data.allocation import Allocation
 from edgealloc.data.outcome import relative_gap
 from edgealloc.formulation.device import AdapterChoice, chosen_adapter, cycles, payload_bits
 from edgealloc.formulation.problem import Problem
+from edgealloc.solvers.fdma.caps import Caps
 from edgealloc.solvers.fdma.response import (
     BANDWIDTH,
     COMPUTE,
@@ -36,6 +37,7 @@ __all__ = ["SHRINK", "Cell", "Incumbent"]
 SHRINK = 1e-12
 # Rounding errors of the sums that make up a dual value, in units of their absolute terms.
 _ROUNDING = 64.0 * 2.0**-53
+_SPARE = 1e-14  # of the band, so that a rounded sum or quotient does not hide a few units too many
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +56,8 @@ class Cell:
         Constants of the stability term. Shape [5].
     low, high
         log keep_min and log keep_max. Shape [K].
+    caps
+        The band, and the caps of the problem.
     """
 
     problem: Problem
@@ -66,6 +70,7 @@ class Cell:
     pool: FloatArray
     low: FloatArray
     high: FloatArray
+    caps: Caps
 
     @classmethod
     def of(cls, problem: Problem) -> Cell:
@@ -89,6 +94,7 @@ class Cell:
             pool=np.array([kind, term.base, term.spread, term.curvature, term.sparsity]),
             low=np.log(low),
             high=np.log(high),
+            caps=Caps.of(problem, inst.bandwidth_hz, inst.bandwidth_hz * (1.0 - _SPARE)),
         )
 
     @property
@@ -152,18 +158,79 @@ class Cell:
         bandwidths(rows, x, np.zeros_like(x), table)
         return table
 
+    def answer_each(self, price: FloatArray, q0: float, table: FloatArray) -> None:
+        """As :meth:`answer` with a price per Hz for each device, shape [K]; ``table`` has shape [10, K]."""
+        nu = self.price_of_kept(q0)
+        for one in np.unique(price):
+            at = np.flatnonzero(price == one)
+            some = np.ascontiguousarray(table[:, at])
+            answers(
+                self.safe_rows[at], self.under[at], self.weight[at], self.scale[at], self.pool, float(one), nu,
+                self.low[at], self.high[at], 1e-8, some,
+            )  # fmt: skip
+            table[:, at] = some
+
+    def lower_bound_each(self, rows: FloatArray, q0: float, table: FloatArray) -> float:
+        """As :meth:`lower_bound` at prices of all rows of the caps, shape [R]; ``table`` has shape [10, K]."""
+        nu, price, floors = self.price_of_kept(q0), rows @ self.caps.spectrum, np.empty(len(self.low))
+        for one in np.unique(price):
+            at = np.flatnonzero(price == one)
+            some = np.empty(len(at))
+            floor_of_answers(
+                self.rows[at], self.under[at], self.weight[at], self.scale[at], self.pool, float(one), nu,
+                self.low[at], self.high[at], np.ascontiguousarray(table[:, at]), some,
+            )  # fmt: skip
+            floors[at] = some
+        paid = rows * self.caps.most
+        gap = self.gap_at(q0)
+        size = gap + 2.0 * nu + 2.0 * float(np.sum(paid)) + float(np.sum(np.abs(floors)))
+        value = math.fsum((gap, -nu * q0, -math.fsum(paid), math.fsum(floors)))
+        return value - (_ROUNDING + len(rows) * 2.0**-50) * size
+
+    def gap_at(self, q0: float) -> float:
+        """The pooled stability term at a kept share; 0 for device pooling."""
+        return float(self.problem.stability.value(np.asarray(q0))) if self.problem.pooled else 0.0
+
+    def kept_at(self, nu: float) -> float:
+        """The kept share in [0, 1] at which its price is nu, by bisection; the price does not fall."""
+        low, high = 0.0, 1.0
+        for _ in range(54):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if self.price_of_kept(middle) < nu else (low, middle)
+        return 0.5 * (low + high)
+
     def least_total_hz(self, x: FloatArray) -> float:
         """Proven lower bound of the total bandwidth in Hz at x = log keep, shape [K]; ``inf`` if none does."""
+        return float(np.sum(self.least_hz(x))) * (1.0 - 1e-13)
+
+    def short(self, x: FloatArray) -> bool:
+        """Whether the bandwidths at x = log keep, shape [K], provably exceed the band or a cap."""
+        with np.errstate(invalid="ignore"):
+            each = np.where(self.caps.spectrum > 0.0, self.caps.spectrum * self.least_hz(x), 0.0)
+        return bool(np.any(np.sum(each, axis=1) * (1.0 - 1e-13) > self.caps.most))
+
+    def excess(self, table: FloatArray, reach: FloatArray | float) -> tuple[float, float]:
+        """Log of the fullest row over what there is, and its slope where x moves by ``reach`` [K]. [10, K]."""
+        band, caps = table[BANDWIDTH], self.caps
+        use = np.sum(caps.usage(band, np.zeros(len(band), dtype=bool)), axis=1)
+        if not np.all(np.isfinite(use)):
+            return math.inf, math.inf
+        i = int(np.argmax(use / caps.safe))
+        slope = float(np.sum(caps.spectrum[i] * band * table[SLOPE] * reach)) / float(use[i])
+        return math.log(float(use[i]) / float(caps.safe[i])), slope
+
+    def least_hz(self, x: FloatArray) -> FloatArray:
+        """Proven lower bounds of bandwidths in Hz at x = log keep; all ``inf`` if none does for one. Shape [K]."""
         table = self.bandwidth_at(x, np.zeros_like(x))
         if not np.all(np.isfinite(table[BANDWIDTH])):
             relaxed = self.relaxed_bandwidth_at(x)[BANDWIDTH]
-            return math.inf if not np.all(np.isfinite(relaxed)) else -math.inf
+            return np.full_like(x, math.inf if not np.all(np.isfinite(relaxed)) else -math.inf)
         nothing, floors = np.zeros_like(x), np.empty_like(x)
         floor_of_answers(self.rows, nothing, nothing, nothing, np.zeros(5), 1.0, 0.0, x, x, table, floors)
-        return float(np.sum(floors)) * (1.0 - 1e-13)
+        return floors
 
     def fit(self, table: FloatArray) -> FloatArray | None:
-        """Answers cut back towards keep_min, all by one share, until the bandwidth suffices.
+        """Answers cut back towards keep_min, all by one share, until band and caps suffice.
 
         The logarithm of the total bandwidth is convex in that share (a sum of log-convex functions of
         linear functions), so a chord finds a share that fits and a Newton step one that does not.
@@ -178,16 +245,12 @@ class Cell:
         array or None
             A table of the same shape, or None when not even keep_min fits.
         """
-        limit = self.bandwidth_hz * (1.0 - 1e-14)
         reach = table[X] - self.low
 
         def excess(theta: float) -> tuple[FloatArray, float, float]:
             """Table at a share of the way from keep_min; log of its bandwidth over the limit, and its slope."""
             trial = self.bandwidth_at(self.low + theta * reach, table[V])
-            total = float(np.sum(trial[BANDWIDTH]))
-            if not math.isfinite(total):
-                return trial, math.inf, math.inf
-            return trial, math.log(total / limit), float(np.sum(trial[BANDWIDTH] * trial[SLOPE] * reach)) / total
+            return trial, *self.excess(trial, reach)
 
         trial, over, slope = excess(1.0)
         if over <= 0.0:
@@ -257,6 +320,8 @@ class Incumbent:
         G of the best answers, and the best bound.
     mu, q
         Prices of that bound: per Hz, and the kept share Q0.
+    rows
+        Prices of all rows of the caps, where there are caps.
     answer
         Answer table of the best answers. Shape [10, K].
     """
@@ -265,6 +330,7 @@ class Incumbent:
     lower: float = -math.inf
     mu: float = 0.0
     q: float = 0.0
+    rows: tuple[float, ...] = ()
     answer: FloatArray | None = None
 
     @property

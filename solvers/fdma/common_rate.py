@@ -1,8 +1,8 @@
 """One keep rate for all devices (the paper's scalar gamma) in continuous FDMA.
 
 G is convex in x = log s and the bandwidths only cap x from above. The optimum is therefore the free minimum,
-or the largest x whose bandwidths sum to B. The bound needs no duality: beyond an x at which the *proven*
-least bandwidths exceed B nothing is feasible, and G falls up to there.
+or the largest x whose bandwidths sum to B, or fill a cap. The bound needs no duality: beyond an x at which the
+*proven* least bandwidths exceed one of these nothing is feasible, and G falls up to there.
 
 Derived: docs/mathematics.md, section 7.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from edgealloc.data.outcome import Snapshot
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.fdma.cell import Cell, Incumbent
-from edgealloc.solvers.fdma.response import BANDWIDTH, SLOPE, V, new_table
+from edgealloc.solvers.fdma.response import V, new_table
 from edgealloc.units import FloatArray
 
 __all__ = ["solve_common"]
@@ -42,16 +42,11 @@ def solve_common(cell: Cell, control: Control) -> tuple[Incumbent, int]:
     free = math.log(float(cell.problem.free[1][0]))
     top = min(max(free, low), high)  # more than this is never wanted
     table = new_table(len(cell.low))
-    limit = cell.bandwidth_hz * (1.0 - 1e-14)  # a rounded sum or quotient must not hide a few units too many
 
     def excess(x: float) -> tuple[FloatArray, float, float]:
         """Table at x = log keep, log of its bandwidth over the limit, and the slope of that in x."""
         trial = cell.bandwidth_at(np.full_like(cell.low, x), table[V])
-        total = float(np.sum(trial[BANDWIDTH]))
-        if not math.isfinite(total):
-            return trial, math.inf, math.inf
-        slope = float(np.sum(trial[BANDWIDTH] * trial[SLOPE])) / total
-        return trial, math.log(total / limit), slope
+        return trial, *cell.excess(trial, 1.0)
 
     def bound_from(x: float) -> None:
         value = cell.problem.objective(np.full_like(cell.low, math.exp(x)))
@@ -92,7 +87,7 @@ def solve_common(cell: Cell, control: Control) -> tuple[Incumbent, int]:
             best.offer(cell, trial)
             break
     for step in steps:
-        if cell.least_total_hz(np.full_like(cell.low, right + step)) > cell.bandwidth_hz:
+        if cell.short(np.full_like(cell.low, right + step)):
             bound_from(min(right + step, free))
             break
     report("both sides of the largest keep rate that fits")

@@ -27,6 +27,7 @@ from edgealloc.solvers.fdma.cell import Cell, Incumbent
 from edgealloc.solvers.fdma.common_rate import solve_common
 from edgealloc.solvers.fdma.diagnose import diagnose
 from edgealloc.solvers.fdma.response import BANDWIDTH, SLOPE, X_MU, X_NU, V, X, new_table
+from edgealloc.solvers.fdma.slices import solve_slices
 from edgealloc.units import FloatArray
 
 __all__ = ["solve_convex"]
@@ -79,7 +80,7 @@ def _solve_prices(cell: Cell, control: Control) -> tuple[Incumbent, int]:
     table[X] = np.log(keep)
     unpriced = cell.bandwidth_at(table[X], table[V])
     best = Incumbent()
-    if float(np.sum(unpriced[BANDWIDTH])) <= cell.bandwidth_hz:
+    if cell.caps.fits(unpriced[BANDWIDTH]) if cell.caps else np.sum(unpriced[BANDWIDTH]) <= cell.bandwidth_hz:
         cell.answer(0.0, q_free, unpriced)  # the free minimum to full precision
         best.improve(cell, 0.0, q_free, unpriced)
         control.report(_snapshot(control, 1, best, "the spectrum is not scarce"))
@@ -90,6 +91,8 @@ def _solve_prices(cell: Cell, control: Control) -> tuple[Incumbent, int]:
         table[X] = np.log(np.clip(warm.keep, inst.keep_min, inst.keep_max))
     else:
         table[X] = np.minimum(table[X], np.maximum(cell.low, -1.0))
+    if cell.caps:
+        return solve_slices(cell, control, table)
     search = _PriceSearch(cell, control, table, best)
     mu, q = 0.2 * cell.problem.size / cell.bandwidth_hz, 0.5 * q_free
     try:
@@ -282,5 +285,7 @@ def _finish(
         value = problem.objective(allocation.keep)
         rest = "the prices came to rest: "
         result = proven(problem, "convex", control, allocation, value, best.lower, rest)
-        result = replace(result, prices={"spectrum_per_hz": best.mu, "kept_share": best.q})
+        told = {row.label: price for row, price in zip(cell.caps.rows, best.rows[1:], strict=False)}
+        result = replace(result, prices={"spectrum_per_hz": best.mu, "kept_share": best.q, **told})
+        result = replace(result, proof=best.rows or None)
     return replace(result, iterations=iterations)

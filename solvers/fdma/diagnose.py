@@ -24,6 +24,7 @@ from edgealloc.solvers.fdma.bandwidth import (
     BLOCKED_POWER,
     least_bandwidth,
 )
+from edgealloc.solvers.fdma.caps import Caps
 from edgealloc.solvers.fdma.cell import SHRINK, Cell
 from edgealloc.solvers.fdma.response import BANDWIDTH
 from edgealloc.solvers.row import (
@@ -48,8 +49,17 @@ def diagnose(cell: Cell) -> tuple[Diagnosis, ...]:
     """Proven reasons why a continuous FDMA instance is infeasible; empty when it is not proved so.
 
     A device counts as blocked only if it stays so under budgets larger by 1e-12, and the spectrum as too small
-    only if the *proven* least bandwidths exceed it, so that no rounding error makes an instance infeasible.
+    only if the *proven* least bandwidths exceed it, so that no rounding error makes an instance infeasible. The
+    same holds for caps on the spectrum of groups.
     """
+    found = _of_band(cell)
+    if found or not cell.caps:
+        return found
+    return cell.caps.lacking(cell.problem, cell.least_hz(cell.low), np.ones(len(cell.low), dtype=bool))
+
+
+def _of_band(cell: Cell) -> tuple[Diagnosis, ...]:
+    """See :func:`diagnose`: what there is without caps."""
     enough = cell.bandwidth_at(cell.low, np.zeros_like(cell.low))[BANDWIDTH]
     if float(np.sum(enough)) <= cell.bandwidth_hz * (1.0 - 1e-9):
         return ()
@@ -95,7 +105,14 @@ def diagnose_problem(problem: Problem) -> tuple[Diagnosis, ...]:
         return _blocked(inst, least, needed, alone)
     if short:
         return (_crowded(inst, needed, required if sure else math.inf),)
+    if problem.constraints:
+        caps = Caps.of(problem, inst.bandwidth_hz, inst.bandwidth_hz, inst.block_hz or 0.0)
+        least_hz = needed if inst.block_hz is None else blocks * inst.block_hz
+        found = caps.lacking(problem, least_hz * (1.0 - SHRINK), np.ones(inst.num_devices, dtype=bool))
+        if found:
+            return found
     message = f"the spectrum of {inst.bandwidth_hz:.6g} Hz is too small for the allowed keep rates"
+    message += " under these constraints" if problem.constraints else ""
     return (Diagnosis(None, "bandwidth_hz", inst.bandwidth_hz, math.inf, message),)
 
 

@@ -18,6 +18,7 @@ from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import block_count, blocks_of, spare_hz
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.fdma.bandwidth import BLOCKED, least_bandwidth
+from edgealloc.solvers.fdma.caps import Caps
 from edgealloc.solvers.fdma.cell import SHRINK
 from edgealloc.solvers.fdma.response import tangent
 from edgealloc.solvers.row import device_rows
@@ -28,6 +29,7 @@ __all__ = ["OUT", "Choices"]
 
 OUT = -1  # the mode of a device that is left out
 _EPS = 2.0**-52
+_NOTHING_HZ = 1e-300  # less than any device needs, and with a logarithm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +52,8 @@ class Choices:
         Bandwidth that can be handed out: B, or the whole blocks in it.
     block_hz
         Width of a block, 0 where bandwidth is continuous.
+    caps
+        The band and the caps of the problem.
     """
 
     problem: Problem
@@ -63,6 +67,7 @@ class Choices:
     high: FloatArray
     budget_hz: float
     block_hz: float
+    caps: Caps
 
     @classmethod
     def of(cls, problem: Problem) -> Choices:
@@ -87,13 +92,14 @@ class Choices:
         if block:
             budget = block * block_count(budget, block) * (1.0 + 2.0 * _EPS)
         low, high = inst.keep_min[device], inst.keep_max[device]
+        caps = Caps.of(problem, budget, _limit_hz(budget, block, inst.num_devices), block)
         choices = cls(
             problem, device[order], option[order], rows[order], safe[order], wide[order], under[order],
-            low[order], high[order], budget, block,
+            low[order], high[order], budget, block, caps,
         )  # fmt: skip
-        everyone = np.arange(len(order))
-        fits, beyond = choices.reach(everyone, choices.low, choices.high, np.full(len(order), budget))
-        impossible = np.isnan(fits) & (beyond <= choices.low)
+        everyone, most = np.arange(len(order)), caps.alone_hz()[choices.device]
+        fits, beyond = choices.reach(everyone, choices.low, choices.high, np.maximum(most, _NOTHING_HZ))
+        impossible = np.isnan(fits) & (beyond <= choices.low) | (most == 0.0)
         return replace(choices, high=np.where(impossible, -1.0, beyond))
 
     @property
@@ -104,12 +110,12 @@ class Choices:
     @property
     def limit_hz(self) -> float:
         """What summed bandwidths of a plan may come to, rounding included: blocks are counted, Hz are shaved."""
-        if self.block_hz:
-            return self.budget_hz + 0.5 * self.block_hz
-        return self.budget_hz * (1.0 - 4e-16 * (8.0 + math.sqrt(self.problem.instance.num_devices)))
+        return _limit_hz(self.budget_hz, self.block_hz, self.problem.instance.num_devices)
 
     def holds(self, bandwidth_hz: FloatArray) -> bool:
-        """Whether the spectrum holds bandwidths in Hz, shape [K]: blocks are counted, else Hz added up exactly."""
+        """Whether band and caps hold bandwidths in Hz, shape [K]: blocks are counted, else Hz added up exactly."""
+        if self.caps and not self.caps.hold(bandwidth_hz):
+            return False
         if self.block_hz:
             return bool(np.sum(blocks_of(bandwidth_hz, self.block_hz)) * self.block_hz <= self.limit_hz)
         return spare_hz(bandwidth_hz, self.budget_hz) >= 0.0
@@ -258,6 +264,13 @@ class Choices:
         # a piece that spans a knot gets no more than monotony: its value at the right end
         a, b = np.where(inside, ua + drop, ub), np.where(inside, ub + drop, ub)
         return self.under[mode] * a, self.under[mode] * b
+
+
+def _limit_hz(budget_hz: float, block_hz: float, devices: int) -> float:
+    """See :attr:`Choices.limit_hz`."""
+    if block_hz:
+        return budget_hz + 0.5 * block_hz
+    return budget_hz * (1.0 - 4e-16 * (8.0 + math.sqrt(devices)))
 
 
 @kernel

@@ -16,11 +16,12 @@ import numpy as np
 
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.search.engine import Found
+from edgealloc.solvers.separable.box import DeviceBox
 from edgealloc.solvers.separable.choices import OUT
 from edgealloc.solvers.separable.pieces import Pieces
 from edgealloc.solvers.separable.plans import Plan, plan_value
-from edgealloc.solvers.separable.prices import Priced, search_prices
-from edgealloc.solvers.separable.relaxation import DeviceBox, Separable
+from edgealloc.solvers.separable.priced import Priced, at_prices
+from edgealloc.solvers.separable.relaxation import Separable
 from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["CommonRate"]
@@ -68,10 +69,7 @@ class CommonRate(Separable):
                 continue
             columns = (points.cost.ravel(), points.band.ravel(), points.kept.ravel())
             tolerance = 0.02 * self.rel_gap * abs(priced.bound)
-            limit = math.inf
-            local = search_prices(
-                inside, columns, self.choices.budget_hz, self.term, (priced.mu, priced.q), tolerance, limit
-            )
+            local = self.search(inside, points, columns, priced.prices, tolerance)
             if math.isfinite(local.bound):
                 plans += self._rounded(points, inside, local, math.inf, control)
         fit = [plan for plan in plans if self.choices.holds(plan.band)]
@@ -118,7 +116,7 @@ class CommonRate(Separable):
         return np.concatenate(([0], change + 1)) if side < 0 else np.concatenate((change, [len(active) - 1]))
 
     def _least_at(self, ends: Pieces, count: int, priced: Priced) -> FloatArray:
-        low = np.min(ends.cost + priced.mu * ends.band + priced.nu * ends.kept, axis=1)
+        low = np.min(at_prices(ends, priced), axis=1)
         return np.asarray(np.minimum.reduceat(low, np.searchsorted(ends.device, np.arange(count))))
 
     def _mode_spread(self, active: Pieces, priced: Priced) -> FloatArray:

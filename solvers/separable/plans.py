@@ -12,7 +12,7 @@ from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, PER_BIT, PMAX
 from edgealloc.solvers.separable.choices import OUT, Choices, safe_bands
 from edgealloc.solvers.separable.pieces import Pieces
-from edgealloc.solvers.separable.prices import Priced
+from edgealloc.solvers.separable.priced import Priced
 from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["Plan", "fill_up", "mixed_plan", "plan_allocation", "plan_of", "plan_value"]
@@ -126,11 +126,11 @@ def mixed_plan(choices: Choices, active: Pieces, priced: Priced) -> Plan | None:
     own = np.maximum(mode, 0)
     keep = np.where(mode != OUT, np.clip(keep, choices.low[own], choices.high[own]), 0.0)
     plan = Plan(mode, keep, choices.safe_bandwidth(mode, keep), "M")
-    if float(np.sum(plan.band)) <= choices.limit_hz:
+    if choices.caps.fits(plan.band):
         return fill_up(choices, plan, priced)
     least = np.where(mode != OUT, choices.low[np.maximum(mode, 0)], 0.0)
     small = Plan(mode, least, choices.safe_bandwidth(mode, least), "M")
-    if not float(np.sum(small.band)) <= choices.limit_hz:
+    if not choices.caps.fits(small.band):
         return None
     return _fitted(choices, small, keep)
 
@@ -156,8 +156,21 @@ def _wanted(choices: Choices, mode: IntArray, keep: FloatArray, nu: float) -> Fl
 
 
 def _fitted(choices: Choices, plan: Plan, want: FloatArray) -> Plan:
+    """A plan that fits moved towards wanted keep rates; devices under a cap that is full stay where they are."""
+    caps = choices.caps
+    if not caps:
+        return _moved(choices, plan, want)
+    for _ in range(len(caps.rows) + 1):
+        want = np.where(caps.full(plan.band), plan.keep, want)
+        if np.array_equal(want, plan.keep):
+            break
+        plan = _moved(choices, plan, want)
+    return plan
+
+
+def _moved(choices: Choices, plan: Plan, want: FloatArray) -> Plan:
     """The largest common share of the way, in logarithms, from a plan that fits to wanted keep rates."""
-    limit = choices.limit_hz
+    caps = choices.caps
     on = plan.mode != OUT
     ratio = np.log(np.where(on, want / np.where(on, plan.keep, 1.0), 1.0))
 
@@ -167,16 +180,15 @@ def _fitted(choices: Choices, plan: Plan, want: FloatArray) -> Plan:
         return replace(plan, keep=keep, band=choices.safe_bandwidth(plan.mode, keep))
 
     best = at(0.0)
-    if not float(np.sum(best.band)) <= limit:
+    if not caps.fits(best.band):
         return plan
     low, high = 0.0, 1.0
     for step in range(60):
         part = high if step == 0 else 0.5 * (low + high)
         trial = at(part)
-        total = float(np.sum(trial.band))
-        if total <= limit:
+        if caps.fits(trial.band):
             best, low = trial, part
-            if step == 0 or total >= limit * (1.0 - 1e-10):
+            if step == 0 or caps.filled(trial.band).any():
                 break
         else:
             high = part

@@ -12,45 +12,17 @@ and around that in nu, where gap(Q0) - nu Q0 is kept exactly as the conjugate th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.compiling.kernel import kernel
+from edgealloc.solvers.separable.priced import Priced
 from edgealloc.units import FloatArray, IntArray
 
-__all__ = ["Priced", "search_prices"]
+__all__ = ["search_prices"]
 
 _ROUNDING = 64.0 * 2.0**-53
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Priced:
-    """What a price search found.
-
-    Parameters
-    ----------
-    bound
-        Proven lower bound, rounding included; ``inf`` when the least bandwidths exceed the budget.
-    mu, q
-        The prices: mu per Hz and Q0, with nu = gap'(Q0).
-    nu
-        gap'(Q0); 0 for device pooling.
-    least
-        Least priced cost of each device. Shape [K].
-    picks, share
-        Columns that devices pick on the four sides of the optimum, shape [4, K], and how much each side
-        counts in the mixed (convexified) solution, shape [4].
-    """
-
-    bound: float
-    mu: float
-    q: float
-    nu: float
-    least: FloatArray
-    picks: IntArray
-    share: FloatArray
 
 
 def stability_constants(problem: Problem) -> FloatArray:

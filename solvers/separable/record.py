@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgealloc.solvers.search.record import Record
-from edgealloc.solvers.separable.relaxation import DeviceBox, Separable
+from edgealloc.solvers.separable.box import DeviceBox
+from edgealloc.solvers.separable.relaxation import Separable
 
 __all__ = ["SeparableProof"]
 

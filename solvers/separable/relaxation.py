@@ -12,21 +12,24 @@ Derived: docs/branch_and_bound.md, section 3.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.search.engine import Found, Relaxation, Relaxed, cutoff_at
+from edgealloc.solvers.separable.box import DeviceBox, DeviceCut
 from edgealloc.solvers.separable.choices import OUT, Choices
 from edgealloc.solvers.separable.pieces import Pieces
 from edgealloc.solvers.separable.plans import Plan, fill_up, mixed_plan, plan_value
-from edgealloc.solvers.separable.prices import Priced, search_prices, stability_constants
+from edgealloc.solvers.separable.priced import Priced, at_prices, true_at_prices
+from edgealloc.solvers.separable.prices import search_prices, stability_constants
 from edgealloc.solvers.separable.rounding import exchange
+from edgealloc.solvers.separable.slices import exchange_rows, lost_by_mixing, search_rows, understated
 from edgealloc.units import BoolArray, FloatArray, IntArray
 
-__all__ = ["DeviceBox", "DeviceCut", "Dropped", "Separable"]
+__all__ = ["Dropped", "Separable"]
 
 _LINES_SHARE = 0.3  # pieces are cut while their lines make up more than this share of a node's gap
 _MANY = 200  # devices from which on exchanges are tried at few nodes only
@@ -37,56 +40,11 @@ _CUT_PIECES = 10_000  # pieces cut between two looks at the clock
 MOST_PIECES = 500_000  # kept before a search stops for want of memory: each takes half a kB
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceCut:
-    """Restricts one device: to some modes (None: any) and to keep rates in [low, high] (0 when left out)."""
-
-    device: int
-    modes: tuple[int, ...] | None = None
-    low: float = 0.0
-    high: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceBox:
-    """All choices that meet the cuts, with the keep rates of all devices that take part in [low, high]."""
-
-    cuts: tuple[DeviceCut, ...] = ()
-    low: float = 0.0
-    high: float = 1.0
-
-    def and_also(self, cut: DeviceCut) -> DeviceBox:
-        """The part of the box that meets one more cut."""
-        return replace(self, cuts=(*self.cuts, cut))
-
-    def holds(self, pieces: Pieces) -> BoolArray:
-        """Which pieces meet the box, at least in part. Shape [N]."""
-        keep = np.ones(len(pieces), dtype=bool)
-        if self.low > 0.0 or self.high < 1.0:
-            keep = (pieces.mode == OUT) | _meets(pieces.left, pieces.right, self.low, self.high)
-        for cut in self.cuts:
-            low, high = np.searchsorted(pieces.device, (cut.device, cut.device + 1))
-            mine = slice(int(low), int(high))
-            inside = _meets(pieces.left[mine], pieces.right[mine], cut.low, cut.high)
-            if cut.modes is not None:
-                inside &= np.isin(pieces.mode[mine], cut.modes)
-            keep[mine] &= inside
-        return keep
-
-
-def _meets(left: FloatArray, right: FloatArray, low: float, high: float) -> BoolArray:
-    """Which intervals meet [low, high] in more than an end that a neighbour has too."""
-    touching = (left <= high) & (right >= low)
-    if low == high:
-        return touching
-    return np.asarray(touching & ((left == right) | ((left < high) & (right > low))))
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Dropped:
-    """Pieces dropped by reduced cost, and the prices (mu, Q0) that justify it."""
+    """Pieces dropped by reduced cost, and the prices (:attr:`Priced.prices`) that justify it."""
 
-    prices: tuple[float, float]
+    prices: tuple[Any, float]
     pieces: Pieces
 
 
@@ -105,10 +63,44 @@ class Separable(Relaxation[DeviceBox, Plan]):
     dropped: list[Dropped] = field(default_factory=list)
     calls: int = 0
     rounding: float = 0.0  # what lines understate by rounding: finer ones understate as much
+    tangents: list[float] = field(default_factory=list)  # kept shares at which the stability term is touched
 
     def __post_init__(self) -> None:
         self.pieces = Pieces.root(self.choices)
         self.term = stability_constants(self.choices.problem)
+
+    def search(
+        self,
+        start: IntArray,
+        pieces: Pieces,
+        columns: tuple[FloatArray, FloatArray, FloatArray],
+        guess: tuple[Any, float],
+        tolerance: float,
+        enough: float = math.inf,
+        safe: bool = False,
+        index: IntArray | None = None,
+    ) -> Priced:
+        """Best prices for devices that pick columns; see :func:`search_prices`.
+
+        Parameters
+        ----------
+        start, columns, guess, tolerance, enough
+            As there, shapes [K + 1] and [N]; under caps ``guess`` has the prices of all rows.
+        pieces
+            Whose ends the columns are.
+        safe
+            Whether what is picked is to become a plan: rows then leave room for rounding.
+        index
+            Which ends of the pieces the columns are; None for all of them. Shape [N].
+        """
+        caps = self.choices.caps
+        limit = caps.safe if safe else caps.most
+        if not caps:
+            return search_prices(start, columns, float(limit[0]), self.term, guess, tolerance, enough)
+        mode = np.repeat(pieces.mode, 2)
+        inside = (mode if index is None else mode[index]) != OUT
+        size, most = self.choices.problem.size, (caps, limit)
+        return search_rows(start, columns, inside, most, self.term, self.tangents, guess, tolerance, size)
 
     def root(self) -> DeviceBox:
         """Every choice of every device."""
@@ -138,9 +130,9 @@ class Separable(Relaxation[DeviceBox, Plan]):
                 found += self._cheapest(active, start)
             columns = (active.cost.ravel(), active.band.ravel(), active.kept.ravel())
             tolerance = 0.02 * self.rel_gap * abs(scale) + 1e-300
-            priced = search_prices(start, columns, self.choices.budget_hz, self.term, prices, tolerance, cutoff)
+            priced = self.search(start, active, columns, prices, tolerance, cutoff)
             bound = max(bound, priced.bound)
-            prices = (priced.mu, priced.q)
+            prices = priced.prices
             if bound >= cutoff or control.stopped():
                 return Relaxed(bound, tuple(found))
             errors, suspect = self._line_errors(active, start, priced)
@@ -155,6 +147,9 @@ class Separable(Relaxation[DeviceBox, Plan]):
                 self.rounding = max(self.rounding, total)
             allowed = max(allowed, self.rounding)
             suspect &= (errors > 0.2 * allowed / inst.num_devices)[active.device] & active.divisible
+            if not (total > allowed and suspect.any()) and self.choices.caps:
+                suspect = understated(active, priced, self.choices.caps) & active.divisible
+                total = math.inf if suspect.any() else total
             if total > allowed and suspect.any():
                 stalled += self._cut(box, active, suspect, control)
                 continue
@@ -193,8 +188,8 @@ class Separable(Relaxation[DeviceBox, Plan]):
 
     def _line_errors(self, active: Pieces, start: IntArray, priced: Priced) -> tuple[FloatArray, BoolArray]:
         """By how much lines may understate each device's minimum, shape [K]; and the pieces that do, shape [N]."""
-        low = np.min(active.cost + priced.mu * active.band + priced.nu * active.kept, axis=1)
-        true = _priced(active.safe_cost, active.safe_band, active.safe_kept(self.choices), priced)
+        low = np.min(at_prices(active, priced), axis=1)
+        true = true_at_prices(active, active.safe_kept(self.choices), priced)
         reached = np.minimum.reduceat(np.min(true, axis=1), start[:-1] // 2)
         finite = np.where(np.isfinite(reached), reached, priced.least)
         errors = np.maximum(finite - priced.least, 0.0)
@@ -217,12 +212,12 @@ class Separable(Relaxation[DeviceBox, Plan]):
         if not math.isfinite(cutoff):
             return
         p = self.pieces
-        low = np.min(p.cost + priced.mu * p.band + priced.nu * p.kept, axis=1)
+        low = np.min(at_prices(p, priced), axis=1)
         forced = priced.bound + (low - priced.least[p.device]) * (1.0 - 1e-12) - 1e-14 * abs(priced.bound)
         lost = forced >= cutoff
         if lost.any():
             self.discarded = min(self.discarded, float(np.min(forced[lost])))
-            self.dropped.append(Dropped((priced.mu, priced.q), p.take(lost)))
+            self.dropped.append(Dropped(priced.prices, p.take(lost)))
             self.pieces = p.take(~lost)
 
     def _plans(
@@ -245,7 +240,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
         k = len(start) - 1
         kept = active.safe_kept(self.choices)
         columns = (active.safe_cost.ravel(), active.safe_band.ravel(), kept.ravel())
-        reduced = _priced(*columns, priced)
+        reduced = true_at_prices(active, kept, priced).ravel()
         # No better plan uses a column whose reduced cost exceeds the gap; the narrowest stay, so that one fits.
         slack = gap if math.isfinite(gap) or k <= _MANY else 20.0 * float(np.mean(priced.least))
         near = reduced - np.repeat(priced.least, np.diff(start)) <= slack
@@ -263,16 +258,15 @@ class Separable(Relaxation[DeviceBox, Plan]):
         few = (columns[0][index], columns[1][index], columns[2][index])
         # The same prices for safe columns: the picks on their dearer side fit as they are.
         tolerance = 0.02 * self.rel_gap * abs(priced.bound)
-        guess = (priced.mu, priced.q)
-        safe = search_prices(starts, few, self.choices.limit_hz, self.term, guess, tolerance, math.inf)
+        safe = self.search(starts, active, few, priced.prices, tolerance, safe=True, index=index)
         if math.isinf(safe.bound):  # not even the narrowest safe columns fit: there are no picks
             return plans
-        picks = [safe.picks[3]] if k > _MANY else [safe.picks[3], safe.picks[1]]
+        picks = [safe.picks[-1]] if k > _MANY else [safe.picks[-1], safe.picks[min(1, len(safe.picks) - 1)]]
         if k <= _MANY:
             for side in np.argsort(-priced.share, kind="stable")[:2]:
                 where = np.minimum(np.searchsorted(index, priced.picks[side]), len(index) - 1)
                 is_safe = index[where] == priced.picks[side]
-                picks.append(np.where(is_safe, where, safe.picks[3]))
+                picks.append(np.where(is_safe, where, safe.picks[-1]))
         for pick in picks:
             at = index[self._exchanged(starts, few, priced, pick, control)]
             plan = Plan(active.mode[at // 2], active.safe_keep.ravel()[at], columns[1][at], "X")
@@ -296,6 +290,9 @@ class Separable(Relaxation[DeviceBox, Plan]):
         control: Control,
     ) -> IntArray:
         """Exchanges between devices until none helps, looking at the clock now and then."""
+        caps = self.choices.caps
+        if caps:
+            return exchange_rows(start, columns, caps, self.term, priced.nu, pick, control)
         limit = self.choices.limit_hz
         moves = max(1, _EXCHANGE_COLUMNS // len(columns[0]))
         value = math.inf
@@ -312,9 +309,15 @@ class Separable(Relaxation[DeviceBox, Plan]):
         """Children of a box: on the device whose picks differ most, by mode first, then by keep rate."""
         share = priced.share[:, None]
         spread = np.zeros(len(start) - 1)
-        for column, price in ((active.cost, 1.0), (active.band, priced.mu), (active.kept, priced.nu)):
+        rate = priced.mu if priced.rate is None else priced.rate
+        weighed = [(active.cost, 1.0), (active.band, rate), (active.kept, priced.nu)]
+        if priced.fee is not None:
+            weighed.append((np.stack((active.mode != OUT,) * 2, axis=1) * 1.0, priced.fee))
+        for column, price in weighed:
             values = column.ravel()[priced.picks]
             spread += price * np.sum(share * np.abs(values - np.sum(share * values, axis=0)), axis=0)
+        if self.choices.caps:
+            spread = np.minimum(spread, lost_by_mixing(active, priced, at_prices(active, priced)))
         for k in np.argsort(-spread, kind="stable"):
             if spread[k] <= 1e-16 * abs(priced.bound):
                 break
@@ -385,12 +388,6 @@ class Separable(Relaxation[DeviceBox, Plan]):
         if which.any():
             self.pieces = p.halved(self.choices, which, np.full(int(which.sum()), cut))
         return True
-
-
-def _priced(cost: FloatArray, band: FloatArray, kept: FloatArray, priced: Priced) -> FloatArray:
-    """Costs at prices, ``inf`` where no bandwidth suffices, at a price of 0 too."""
-    finite = np.where(np.isfinite(band), band, 0.0)
-    return np.where(np.isfinite(band), cost + priced.mu * finite + priced.nu * kept, math.inf)
 
 
 def _arg_least(values: FloatArray, start: IntArray) -> IntArray:

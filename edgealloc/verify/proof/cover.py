@@ -16,9 +16,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from edgealloc.certificate.prices import OUT, Certificate, Cut, Pieces
+from edgealloc.certificate.prices import OUT, Certificate, Cut, Pieces, Prices
 from edgealloc.data.instance import Instance
 from edgealloc.units import BoolArray, FloatArray
+from edgealloc.verify.folding import priced_rows
 
 __all__ = [
     "Box",
@@ -204,10 +205,11 @@ class Spans:
 def check_tree(instance: Instance, certificate: Certificate, report: Report) -> dict[int, Box]:
     """Boxes of the leaves by node number, after checking that the children of every node cover it."""
     nodes, pieces = certificate.nodes, len(certificate.pieces)
+    caps = len(priced_rows(certificate.constraints))
     for i, entry in enumerate(certificate.rounds):
         if np.any((entry.pieces < 0) | (entry.pieces >= pieces)):
             report(f"rounds[{i}].pieces", "a number", f"pieces 0..{pieces - 1}")
-        _check_prices(f"rounds[{i}]", entry.price_per_hz, entry.kept_share, report)
+        _check_prices(f"rounds[{i}]", entry.priced, caps, report)
     if not nodes or nodes[0].parent != -1 or nodes[0].cut is not None:
         report("nodes", "no root", "node 0 with parent -1 and no cut")
         return {}
@@ -220,8 +222,8 @@ def check_tree(instance: Instance, certificate: Certificate, report: Report) -> 
                 return {}
             below.setdefault(node.parent, []).append(i)
             boxes[i] = boxes[node.parent].meet(node.cut)
-        if node.price_per_hz is not None and node.kept_share is not None:
-            _check_prices(f"nodes[{i}]", node.price_per_hz, node.kept_share, report)
+        if node.priced is not None:
+            _check_prices(f"nodes[{i}]", node.priced, caps, report)
     for i, children in below.items():
         if nodes[i].price_per_hz is not None:
             report(f"nodes[{i}]", "prices", "none: it has children")
@@ -242,9 +244,12 @@ def root_box(instance: Instance) -> Box:
     return Box({}, float(low.min()), float(high.max()))
 
 
-def _check_prices(where: str, mu: float, q: float, report: Report) -> None:
-    if not (mu >= 0.0 and 0.0 <= q <= 1.0):
-        report(where, f"prices {mu!r}, {q!r}", "price_per_hz >= 0 and kept_share in [0, 1]")
+def _check_prices(where: str, priced: tuple[Prices, float], caps: int, report: Report) -> None:
+    prices, q = priced
+    if not (prices[0] >= 0.0 and 0.0 <= q <= 1.0):
+        report(where, f"prices {prices[0]!r}, {q!r}", "price_per_hz >= 0 and kept_share in [0, 1]")
+    if len(prices) not in (1, caps + 1) or not all(price >= 0.0 for price in prices[1:]):
+        report(where, f"cap_prices {list(prices[1:])!r:.80}", f"{caps} prices >= 0, one for each cap")
 
 
 def cuts_not_covered(instance: Instance, box: Box, cuts: list[Cut]) -> str | None:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgealloc.certificate.form import OUT
-from edgealloc.certificate.prices import Certificate
+from edgealloc.certificate.prices import Certificate, Prices
 from edgealloc.data.instance import Instance
 from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.blocks import blocks_there
+from edgealloc.verify.folding import Rows
 from edgealloc.verify.proof.cover import Box, Spans, root_box
 from edgealloc.verify.proof.device import Device, Line, bandwidth_line, blocked
 from edgealloc.verify.proof.enclosures import Number, sum_below
@@ -25,7 +26,7 @@ from edgealloc.verify.proof.share import Shares, gap_slope, gap_value, stability
 __all__ = ["Leaf", "Model", "budget_hz", "least_of"]
 
 AT_ONCE = 20_000  # pieces of leaves that are evaluated together
-Leaf = tuple[float, float, Box]  # price per Hz, kept share, and what is left to devices
+Leaf = tuple[Prices, float, Box]  # prices of a Hz and of the caps, kept share, and what is left to devices
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +44,7 @@ class Model:
     pooled: tuple[Number, ...] | None
     kind: type[Number]
     spans: Spans
+    rows: Rows
 
     @classmethod
     def of(cls, instance: Instance, certificate: Certificate, kind: type[Number]) -> Model:
@@ -59,7 +61,9 @@ class Model:
         if instance.block_hz is not None:
             least = np.nextafter(blocks_at_least(least, instance.block_hz) * instance.block_hz, 0.0)
         silent = instance.gain[pieces.device] == 0.0  # no rate, and something to send at any keep rate
-        impossible = (least > budget_hz(instance)) | blocked(device, left) | silent
+        rows = Rows.of(instance, certificate.constraints)
+        most = np.minimum(budget_hz(instance), rows.most_hz())[pieces.device]
+        impossible = (least > most) | blocked(device, left) | silent
         # monotone: what a piece needs at its start it needs everywhere
         zero = kind.of(np.zeros(len(inside)))
         line = Line(line.base.where(inside, zero), line.slope.where(inside, zero), line.touch)
@@ -68,7 +72,7 @@ class Model:
         return cls(
             instance, certificate, pieces.device, Shares.of(instance, pieces.device, pieces.option, kind), line,
             np.where(inside, least, 0.0), inside & (least > begins), inside & impossible, pooled, kind,
-            Spans.of(pieces),
+            Spans.of(pieces), rows,
         )  # fmt: skip
 
     @property
@@ -83,9 +87,14 @@ class Model:
 
         Not counted are the pieces of ``gone`` [N], and of leaf j those outside of ``only[j]`` [N].
         """
-        kind, instance = self.kind, self.instance
-        price, at = (kind.of(np.array(column)) for column in zip(*((mu, q) for mu, q, _ in leaves), strict=True))
+        kind, instance, rows = self.kind, self.instance, self.rows
+        each = np.zeros((1 + len(rows), len(leaves)))
+        for j, (prices, _, _) in enumerate(leaves):
+            each[: len(prices), j] = prices
+        price, at = kind.of(each[0]), kind.of(np.array([q for _, q, _ in leaves]))
         nu, constant = kind.of(np.zeros(len(leaves))), -(price * kind.of(budget_hz(instance)))
+        for i, limit in enumerate(rows.limit.tolist()):
+            constant = constant - kind.of(each[1 + i]) * kind.of(limit)
         if self.pooled is not None:
             nu = gap_slope(self.pooled, at)
             constant = constant + gap_value(self.pooled, at) - nu * at
@@ -98,6 +107,11 @@ class Model:
             rights.append(right[use])
         use, which = np.concatenate(uses), np.repeat(np.arange(len(leaves)), [len(some) for some in uses])
         shares, line, nu, price = self.shares.take(use), self.line.take(use), nu.take(which), price.take(which)
+        fee = np.zeros(len(use))
+        for i in range(len(rows)):
+            one, device = kind.of(each[1 + i][which]), self.device[use]
+            price = price + one * kind.of(rows.spectrum[i][device])
+            fee = np.nextafter(fee + (one * kind.of(rows.devices[i][device])).lower(), -np.inf)
         ends = [np.where(shares.out, 1.0, np.concatenate(column)) for column in (lefts, rights)]
         floors = shares.floor(ends[0], ends[1], nu, price, line)
         flat = np.flatnonzero(self.stepped[use])  # there the constant may be worth more than the line
@@ -105,6 +119,8 @@ class Model:
             level = Line(kind.of(self.least_hz[use][flat]), kind.of(np.zeros(len(flat))), line.touch[flat])
             again = shares.take(flat).floor(ends[0][flat], ends[1][flat], nu.take(flat), price.take(flat), level)
             floors[flat] = np.fmax(floors[flat], again)
+        if len(rows):
+            floors = np.where(shares.out, floors, np.nextafter(floors + np.maximum(fee, 0.0), -np.inf))
         floors = np.where(np.isnan(floors), -np.inf, floors)
         return Floors(len(leaves), instance.num_devices, which, use, self.device[use], floors), constant.lower()
 
@@ -142,12 +158,12 @@ class Model:
         least = least_of(self.device, floors, self.instance.num_devices)
         return added(least[None, :], np.fmax(exact, constant))[0]
 
-    def forced(self, mu: float, q: float, dropped: IntArray, gone: BoolArray) -> float:
+    def forced(self, prices: Prices, q: float, dropped: IntArray, gone: BoolArray) -> float:
         """The least dual value when any one of the pieces ``dropped`` (indices) is forced in, rounded down.
 
         ``gone`` [N] says which pieces are not counted.
         """
-        least, constant, floors = self.dual((mu, q, root_box(self.instance)), gone)
+        least, constant, floors = self.dual((prices, q, root_box(self.instance)), gone)
         if np.any(np.isposinf(least)) or not len(dropped):
             return math.inf
         whole = self.kind.of(sum_below(np.append(least, constant)))
@@ -160,7 +176,22 @@ class Model:
         _left, _right, inside = box.clip(self.spans, ~gone)
         needs = np.where(inside & ~self.impossible, self.least_hz, np.inf)
         least = least_of(self.device, needs, self.instance.num_devices)
-        return bool(np.any(np.isposinf(least)) or sum_below(least) > budget_hz(self.instance))
+        if np.any(np.isposinf(least)) or sum_below(least) > budget_hz(self.instance):
+            return True
+        return self.exceeds(needs)
+
+    def exceeds(self, needs: FloatArray) -> bool:
+        """Whether the least that devices need of a row adds up to more, by what pieces need in Hz, [N]."""
+        inside = np.isfinite(needs) & (self.certificate.pieces.option != OUT)
+        for spectrum, devices, limit in zip(self.rows.spectrum, self.rows.devices, self.rows.limit, strict=True):
+            with np.errstate(invalid="ignore"):
+                taken = np.where(spectrum[self.device] > 0.0, spectrum[self.device] * needs, 0.0)
+            taken = np.where(np.isfinite(needs), taken + devices[self.device] * inside, np.inf)
+            taken = np.maximum(np.nextafter(np.nextafter(taken, 0.0), 0.0), 0.0)
+            least = least_of(self.device, taken, self.instance.num_devices)
+            if np.any(np.isposinf(least)) or sum_below(least) > limit:
+                return True
+        return False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

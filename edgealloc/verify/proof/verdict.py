@@ -24,6 +24,7 @@ _ROUND, _PRICED, _PIECE, _PASSED, _BALL = 4.5e3, 200.0, 2.0, 0.2, 150.0  # of ce
 _STEP, _NUMBER, _OPTION = 20.0, 0.02, 0.5
 IN_BALLS = 25.0  # times as much
 MAX_POINTS = 100_000  # planes evaluated at once, about 2 kB each
+MAX_CAPS = 64
 BITS = 128  # of the balls that decide what intervals leave open
 
 
@@ -100,6 +101,17 @@ class Budget:
             options = () if node.cut is None or isinstance(node.cut, OwnerCut) else node.cut.options or ()
             load.append(len(options) + (load[node.parent] + 1 if 0 <= node.parent < i else 0))
             self.spend(5.0 + load[-1] + _OPTION * rows)
+
+    def caps(self, count: int) -> None:
+        """Refuse more caps with prices than anybody has: each is a row of numbers of all devices.
+
+        Raises
+        ------
+        TooMuchWork
+            For more than 64.
+        """
+        if count > MAX_CAPS:
+            raise TooMuchWork(f"{count} caps with prices, more than {MAX_CAPS}")
 
     def rounds(self, count: int, pieces: int) -> None:
         """Spend what so many rounds cost, and the evaluation of the pieces themselves."""

@@ -24,6 +24,7 @@ from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.solvers.backends.highs.program import Access, Answer, Picks, Rows
 from edgealloc.solvers.backends.highs.spectrum import cut_pieces
 from edgealloc.solvers.compiling.kernel import kernel
+from edgealloc.solvers.fdma.caps import Caps
 from edgealloc.solvers.ofdma.allocation import allocation_of
 from edgealloc.solvers.ofdma.cell import Assignment, OfdmaCell
 from edgealloc.solvers.ofdma.kernels.cap import keep_cap
@@ -195,6 +196,7 @@ def carriers(problem: Problem) -> Carriers:
         high=high,
         budget_hz=inst.bandwidth_hz,
         block_hz=0.0,
+        caps=Caps.of(problem.constrained(()), inst.bandwidth_hz, inst.bandwidth_hz),  # not asked
     )
     return Carriers(modes, cell, tuple(levels))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 
 import edgealloc
 from edgealloc import EnergyCap, KeepFloor, ParticipationCap, PowerCap, Problem, SpectrumCap, SubcarrierCap
+from edgealloc.certificate.file import certificate_from_dict
 from edgealloc.data.constraints import Constraint
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
@@ -19,7 +21,7 @@ from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.formulation.result import Result
 from edgealloc.scenario import CellOptions, make_cell
 from edgealloc.solvers.certify.write import certified
-from edgealloc.verify.solution import verify
+from edgealloc.verify.solution import verify, with_certificate
 from tests.solvers.ofdma.oracle import brute_force, random_curve, random_ofdma
 from tests.solvers.ofdma.solving import REL_GAP
 
@@ -96,12 +98,31 @@ def test_a_cap_that_is_met_from_three_sides() -> None:
     assert one.objective == pytest.approx(two.objective, rel=2e-5)
 
 
-def test_no_certificate_speaks_of_constraints() -> None:
+def test_no_certificate_speaks_of_a_cap_on_sub_carriers() -> None:
     instance = random_ofdma(np.random.default_rng([31, 9]), (2, 5), keep_levels=None, exclusion_penalty=None)
     result = edgealloc.solve(instance, constraints=[SubcarrierCap(2)])
-    with pytest.raises(EdgeallocError, match="instance alone"):
+    with pytest.raises(EdgeallocError, match="cap on sub-carriers"):
         certified(result)
-    assert result.proof is None
+
+
+def test_bounds_under_floors_and_budgets_are_proved() -> None:
+    """And under a cap on sub-carriers that is none."""
+    instance = random_ofdma(np.random.default_rng([31, 9]), (2, 5), keep_levels=None, exclusion_penalty=None)
+    free = edgealloc.solve(instance, rel_gap=REL_GAP)
+    assert free.allocation is not None
+    energy = 0.8 * float(free.problem.evaluate(free.allocation).energy_j[1])
+    rows = [KeepFloor(float(free.allocation.keep[0]), [0]), EnergyCap(energy, [1]), SubcarrierCap(5)]
+    result, certificate = certified(edgealloc.solve(instance, constraints=rows, rel_gap=REL_GAP), REL_GAP)
+    assert result.status is Status.OPTIMAL, result.message
+    assert result.lower_bound > free.objective
+    certificate = certificate_from_dict(json.loads(json.dumps(certificate.to_file())))
+    solution = result.solution()
+    report = with_certificate(verify(instance, solution, rel_gap=REL_GAP), instance, solution, certificate)
+    assert report.ok, str(report)
+    bare = replace(certificate, constraints=())
+    assert not with_certificate(verify(instance, solution, rel_gap=REL_GAP), instance, solution, bare).ok
+    unstated = replace(solution, constraints=())
+    assert not with_certificate(verify(instance, unstated, rel_gap=REL_GAP), instance, unstated, certificate).ok
 
 
 @pytest.mark.parametrize(
