@@ -32,6 +32,7 @@ GAP = 1e-4
 DIGITS = 1e-12
 CURVE_DIGITS = 1e-9
 BESIDE = 2e-6  # how closely `required` of a diagnosis is checked
+MOST_BLOCKS = 1000  # of a band that is asked about
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,8 @@ def _rescued(instance: Instance, finding: Diagnosis, method: str) -> Iterator[Fi
         if instance.common_keep:
             alone = alone.with_changes(keep_min=float(instance.keep_min.max()))
     value = finding.required
+    if finding.budget == "bandwidth_hz" and instance.block_hz and value > MOST_BLOCKS * instance.block_hz:
+        return  # the oracle lists numbers of blocks one by one
     more, less = (alone.with_changes(**{finding.budget: value * (1.0 + side * BESIDE)}) for side in (1.0, -1.0))
     told = f"{finding.device}: {finding.budget} = {value!r}"
     if ask(more, bracket=False).point is None and math.isinf(ask(more).lower):
