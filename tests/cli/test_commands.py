@@ -304,6 +304,7 @@ def test_schema_accepts_what_the_commands_write(kind: str, case: Path) -> None:
     assert not Draft202012Validator(schema).is_valid(wrong)
 
 
+@pytest.mark.usefixtures("untrained_digits")
 def test_demo_proves_verifies_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgealloc.demo._ROUNDS", 2)
     monkeypatch.setattr("edgealloc.demo._TRAINED", ("auto", "stragglers"))
