@@ -26,19 +26,20 @@ from tests.solvers.ofdma.test_curves import compare_curve
 # Brute force
 
 
-@pytest.mark.parametrize("block", range(5))
+@pytest.mark.parametrize("block", [0, 1, 2, *(pytest.param(block, marks=pytest.mark.slow) for block in (3, 4))])
 def test_against_brute_force(block: int) -> None:
-    """125 small instances: any mix of pooling, underfit, levels, menus, selection and missing channels."""
+    """75 small instances: any mix of pooling, underfit, levels, menus, selection and missing channels."""
     for seed in range(25 * block, 25 * (block + 1)):
         compare(random_ofdma(np.random.default_rng([7, seed])), seed=seed)
 
 
-def test_against_brute_force_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seeds", [range(8), pytest.param(range(8, 16), marks=pytest.mark.slow)], ids=str)
+def test_against_brute_force_in_parts(seeds: range, monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches given up at once, so that numbers of sub-carriers and keep ranges are parted all the way."""
     monkeypatch.setattr(ofdma_pricing, "_FIRST_WORK", 1)
     monkeypatch.setattr(ofdma_pricing, "_CHUNK", 1)
     monkeypatch.setattr(ofdma_pricing, "_LAST_WORK", 64)
-    for seed in range(16):
+    for seed in seeds:
         compare(random_ofdma(np.random.default_rng([7, seed])), seed=seed)
 
 
