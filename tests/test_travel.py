@@ -59,7 +59,7 @@ def problems(menu: Any) -> dict[str, Problem]:
         "common levels": Problem(fdma.with_changes(common_keep=True, keep_levels=([0.1, 0.2],) * 3)),
         "curve": Problem(_with_bound(fdma, underfit="curve", underfit_curve=curve)),
         "own term": Problem(fdma, halved),
-        "rb": Problem(_cell("rb", exclusion_penalty=5.0)),
+        "rb": Problem(_cell("rb", exclusion_penalty=5.0).take([0, 1])),
         "short": Problem(fdma.with_changes(bandwidth_hz=1e-3 * fdma.bandwidth_hz)),
         "ofdma": Problem(ofdma),
         "ofdma common": Problem(ofdma.with_changes(common_keep=True)),

@@ -163,8 +163,8 @@ class KernelCache(Cache):  # type: ignore[misc]
             return self._load(sig, target_context)
 
     def _load(self, sig: Any, target_context: Any) -> Any:
-        # What loaded code calls by name. A whole refresh, which whatever is compiled afterwards does itself, imports
-        # all that numba can compile: a second of processor time in every process.
+        # What loaded code calls by name. A whole refresh, which compiling does itself, imports all that numba can
+        # compile: a second of processor time in every process.
         runtime.initialize(target_context)
         name = self.name(sig, target_context.codegen())
         for folder in folders():

@@ -23,6 +23,7 @@ from jsonschema import Draft202012Validator
 
 import edgealloc
 from edgealloc import methods
+from edgealloc.bench.suites import SUITES
 from edgealloc.cli.app import main
 from edgealloc.cli.solve import EXIT_CODES
 from edgealloc.data.outcome import Snapshot, Status
@@ -309,6 +310,9 @@ def test_schema_accepts_what_the_commands_write(kind: str, case: Path) -> None:
 def test_demo_proves_verifies_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgealloc.demo._ROUNDS", 2)
     monkeypatch.setattr("edgealloc.demo._TRAINED", ("auto", "stragglers"))
+    whole = SUITES["demo"]()  # the slow test draws all of it
+    few = dataclasses.replace(whole, cases=whole.cases[:2], methods=("auto", "baseline:equal"))
+    monkeypatch.setitem(SUITES, "demo", lambda: few)
     with warnings.catch_warnings():
         warnings.simplefilter("error", PlausibilityWarning)  # a tour whose own cells look odd teaches to look away
         _demo(tmp_path)

@@ -251,6 +251,7 @@ def test_the_list_names_kernels_that_are_there() -> None:
     assert all(kernel_list.use_of(use).called for use in ("convex fdma", "bnb ofdma", "psca ofdma"))
 
 
+@pytest.mark.slow  # by default, test_compiling_is_not_in_the_seconds
 def test_a_cold_solve_keeps_its_limit_and_a_warm_one_compiles_nothing(tmp_path: Path) -> None:
     """What has to be compiled takes longer than the limit on any machine of today; the search does not."""
     out, err = run(ROOT, cold("bnb", "rb", limit=5.0), NUMBA_CACHE_DIR=str(tmp_path))

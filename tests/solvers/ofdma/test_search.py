@@ -127,9 +127,11 @@ def test_increasing_returns_are_parted_at_keep_rates() -> None:
     accepted(result)
 
 
-def test_many_levels_are_proved() -> None:
+@pytest.mark.parametrize(("devices", "subcarriers"), [(4, 32), pytest.param(8, 64, marks=pytest.mark.slow)])
+def test_many_levels_are_proved(devices: int, subcarriers: int) -> None:
     """At a single level pricing is a covering knapsack: without a table gaps of 5e-3 stood for 20 s."""
-    cell = make_cell(CellOptions(devices=8, access="ofdma", subcarriers=64), np.random.default_rng(3)).instance
+    options = CellOptions(devices=devices, access="ofdma", subcarriers=subcarriers)
+    cell = make_cell(options, np.random.default_rng(3)).instance
     levels = (np.arange(1, 21) / 20.0,) * cell.num_devices
     instance = cell.with_changes(keep_levels=levels, bound=replace(cell.bound, pooling="device"))
     result = solve(instance, time_limit=120.0)
