@@ -42,6 +42,12 @@ def test_importing_the_solvers_imports_no_numba(package: Path) -> None:
     assert run(package, f"import sys, {names}; print('numba' in sys.modules)")[0] == "False"
 
 
+def test_loading_imports_nothing_that_only_compiling_needs(compiled: Path) -> None:
+    """All that numba can compile is a second of imports, in every process that solves."""
+    seen = CALL + "; import sys; print('numba.np.linalg' in sys.modules)"
+    assert run(compiled, seen) == ("30.0\nFalse", "")
+
+
 def test_a_changed_callee_is_noticed(compiled: Path) -> None:
     """The caller's file stays as it is; its compiled code holds the callee's."""
     inner = compiled / "edgealloc" / "solvers" / "toy_inner.py"
