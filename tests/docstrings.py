@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import enum
+import functools
 import importlib
 import inspect
 import re
@@ -98,12 +99,15 @@ def _value(name: str) -> object:
     raise ImportError(name)
 
 
+_parsed = functools.cache(ast.parse)  # three rules read the same text
+
+
 def unshaped(path: Path) -> Iterator[str]:
     """Arrays in the Parameters sections of a file, of functions and of dataclasses, without a shape.
 
     ``Shapes [K].`` above the section speaks for all of them.
     """
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(_parsed(path.read_text())):
         if isinstance(node, ast.ClassDef):
             fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
             types = {ast.unparse(item.target): ast.unparse(item.annotation) for item in fields}
@@ -120,7 +124,7 @@ def unshaped(path: Path) -> Iterator[str]:
 
 def shapeless(path: Path) -> Iterator[str]:
     """Public functions and methods of a file that take or give arrays, with a docstring that says no shape."""
-    tree = ast.parse(path.read_text())
+    tree = _parsed(path.read_text())
     owners = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_")]
     for node in (item for owner in owners for item in owner.body):
         if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
@@ -137,7 +141,7 @@ def unstated(path: Path) -> Iterator[str]:
     Kernels have no annotations: what the docstring does not call a number counts as an array. ``rows [K, 8]``,
     ``lower, upper [K]`` and ``mu, nu numbers`` (or ``numbers: mu, nu``) are read, and so is a Parameters section.
     """
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(_parsed(path.read_text())):
         if not isinstance(node, ast.FunctionDef) or not any(map(_is_kernel, node.decorator_list)):
             continue
         text = ast.get_docstring(node) or ""
@@ -161,9 +165,14 @@ def _described(node: ast.FunctionDef | ast.ClassDef) -> dict[str, str]:
     text = ast.get_docstring(node) or ""
     if not re.search(r"^(Parameters|Attributes)\n---", text, re.MULTILINE):
         return {}
+    return dict(_entries(text))
+
+
+@functools.cache
+def _entries(text: str) -> tuple[tuple[str, str], ...]:
     read = NumpyDocString(text)
     entries = [*read["Parameters"], *read["Attributes"]]
-    return {name: " ".join([kind, *words]) for names, kind, words in entries for name in names.split(", ")}
+    return tuple((name, " ".join([kind, *words])) for names, kind, words in entries for name in names.split(", "))
 
 
 def _listed(pattern: re.Pattern[str], text: str) -> set[str]:

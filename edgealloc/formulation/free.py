@@ -151,7 +151,7 @@ def _common_rate(objective: Objective, option: IntArray) -> tuple[float, FloatAr
 
     def values(keep: FloatArray) -> FloatArray:
         if inst.exclusion_penalty is None:
-            return np.array([objective(s * everybody, None, option) for s in keep])
+            return _all_at_once(objective, option, keep)
         return _relaxed_selection(objective, option, keep)
 
     # selection makes the value jump where a device's range begins or ends, a curve may where it was measured
@@ -167,6 +167,26 @@ def _common_rate(objective: Objective, option: IntArray) -> tuple[float, FloatAr
         left, right = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
         grid = np.union1d(np.linspace(left, right, 65), keep)
     return least, keep * everybody
+
+
+def _all_at_once(objective: Objective, option: IntArray, keep: FloatArray) -> FloatArray:
+    """G at common rates, inf where it is clearly more than the least of them. Shapes [R].
+
+    All in one go first, in which sums are rounded in another order; G itself where that may matter.
+    """
+    inst, everybody = objective.instance, np.ones(objective.instance.num_devices)
+    weight = inst.bound.underfit_weight * float(inst.weights @ chosen_adapter(inst, option).underfit_factor)
+    square = np.square(keep)
+    gap = (
+        objective.stability.value(square)
+        if objective.pooled
+        else objective.stability.value(square[:, None]) @ inst.weights
+    )
+    rough = weight * np.asarray(objective.underfit.value(keep)) + gap
+    close = np.flatnonzero(~(rough > rough.min() * (1.0 + 1e-12)))
+    found = np.full(len(keep), np.inf)
+    found[close] = [objective(s * everybody, None, option) for s in keep[close]]
+    return found
 
 
 def _common_valley(objective: Objective, option: IntArray) -> tuple[float, FloatArray]:

@@ -14,6 +14,7 @@ up and powers down, and nothing is the difference of two large numbers, so that 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -220,8 +221,10 @@ def task_fits(task: Task) -> bool | None:
         freq = max(task.freq_min_hz, task.work / tau)
         return task.capacitance * freq * freq * task.work
 
+    power = least_power(task)
+
     def sending(t: float) -> float:
-        return t * least_power(task, task.payload_bits / t)
+        return t * power(task.payload_bits / t)
 
     intervals = [(shortest, longest + slack)]
     for _ in range(MAX_INTERVALS):
@@ -245,30 +248,39 @@ def greatest_rate(task: Task, power_w: float) -> float:
     for a level less a noise would lose all digits where there is little power.
     """
     gain, noise = task.gain, task.noise_w
-    step = noise[1:] * ((gain[:-1] - gain[1:]) / gain[:-1])
-    depth, wet = _fill(step, power_w)
-    return float(task.width_hz / math.log(2.0) * np.log1p(depth / noise[:wet]).sum() * (1.0 + ROUNDING))
+    depth = _Floors(noise[1:] * ((gain[:-1] - gain[1:]) / gain[:-1])).filled(power_w)
+    return float(task.width_hz / math.log(2.0) * np.log1p(depth / noise[: len(depth)]).sum() * (1.0 + ROUNDING))
 
 
-def least_power(task: Task, rate_bps: float) -> float:
+def least_power(task: Task) -> Callable[[float], float]:
     """Power in W that every split needs that carries a rate in bit/s; the same in the logarithm of the noise."""
-    gain = task.gain
+    gain, noise, per_bit = task.gain, task.noise_w, math.log(2.0)
     with np.errstate(over="ignore"):
         near = np.log1p((gain[:-1] - gain[1:]) / gain[1:])
-        step = np.where(gain[:-1] <= 2.0 * gain[1:], near, np.log(gain[:-1]) - np.log(gain[1:]))
-        depth, wet = _fill(step, rate_bps * math.log(2.0) / task.width_hz)
-        return float((task.noise_w[:wet] * np.expm1(depth)).sum() * (1.0 - ROUNDING))
+    floors = _Floors(np.where(gain[:-1] <= 2.0 * gain[1:], near, np.log(gain[:-1]) - np.log(gain[1:])))
+
+    def power_w(rate_bps: float) -> float:
+        with np.errstate(over="ignore"):
+            depth = floors.filled(rate_bps * per_bit / task.width_hz)
+            return float((noise[: len(depth)] * np.expm1(depth)).sum() * (1.0 - ROUNDING))
+
+    return power_w
 
 
-def _fill(step: FloatArray, amount: float) -> tuple[FloatArray, int]:
-    """Depth of water over each of the lowest floors, and how many are wet, when ``amount`` is poured in.
+class _Floors:
+    """Floors that water is poured over; ``step`` [N - 1] is the rise from each to the next, >= 0."""
 
-    ``step`` is the rise from each floor to the next, >= 0. Shapes [N - 1] and [wet].
-    """
-    below = np.append(0.0, np.cumsum(np.arange(1, len(step) + 1) * step))  # what fills all floors up to this one
-    wet = max(int(np.searchsorted(below, amount, side="right")), 1)
-    rise = np.append(np.cumsum(step[: wet - 1][::-1])[::-1], 0.0)
-    return np.asarray((amount - below[wet - 1]) / wet + rise), wet
+    def __init__(self, step: FloatArray) -> None:
+        self.step = step
+        self.below = np.append(0.0, np.cumsum(np.arange(1, len(step) + 1) * step))  # what fills all up to this one
+
+    def filled(self, amount: float) -> FloatArray:
+        """Depth over each of the lowest floors, which are wet, when ``amount`` is poured in. Shape [wet]."""
+        wet = max(int(self.below.searchsorted(amount, side="right")), 1)
+        depth = np.full(wet, (amount - self.below[wet - 1]) / wet)
+        if wet > 1:
+            depth[:-1] += self.step[wet - 2 :: -1].cumsum()[::-1]
+        return depth
 
 
 def _check_spectrum(instance: Instance, finding: Diagnosis, faults: list[Fault], notes: list[str]) -> bool:

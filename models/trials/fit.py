@@ -191,8 +191,12 @@ def predict(spec: BoundSpec, keep: ArrayLike, samples: int, devices: int) -> Flo
 
 
 def _gap(spec: BoundSpec, rates: FloatArray, samples: int, devices: int) -> FloatArray:
+    return _stability(spec, samples, devices).value(rates**2)
+
+
+def _stability(spec: BoundSpec, samples: int, devices: int) -> StabilityTerm:
     per_term = samples / devices if spec.pooling == "device" else samples
-    return StabilityTerm.of(spec, np.asarray(float(per_term))).value(rates**2)
+    return StabilityTerm.of(spec, np.asarray(float(per_term)))
 
 
 def _curve(pilot: Pilot) -> UnderfitCurve:
@@ -253,9 +257,12 @@ def fit(
             base, underfit_weight=float(a), loss_range=float(c), lipschitz=float(eta), curvature=float(lam)
         )
 
+    term, square = _stability(base, pilot.samples, pilot.devices), pilot.keep**2
+
     def residual(x: FloatArray) -> FloatArray:
-        spec = spec_of(x)
-        bound = spec.underfit_weight * shape + _gap(spec, pilot.keep, pilot.samples, pilot.devices)
+        a, c, eta, lam = np.exp(x[:4])  # as in spec_of, without the checks that every BoundSpec goes through
+        gap = StabilityTerm(c * c, 24.0 * c * eta * eta, lam, term.sparsity, term.scale).value(square)
+        bound = a * shape + gap
         return np.append(bound - x[4] - pilot.test_loss, _SLACK_PRICE * x[4])
 
     # C^2 / (2 n delta) is of the order of the squared loss; the others are spread over what C allows.

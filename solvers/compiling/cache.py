@@ -31,6 +31,7 @@ import numpy as np
 from numba.core import caching, compiler, serialize
 from numba.core import config as numba_config
 from numba.core.dispatcher import Dispatcher as NumbaDispatcher
+from numba.core.runtime import nrt
 from numba.misc import appdirs
 
 from edgealloc.solvers.compiling.clock import loading
@@ -50,6 +51,7 @@ CompileResult: Any = compiler.CompileResult
 AppDirs: Any = appdirs.AppDirs
 Dispatcher: Any = NumbaDispatcher
 dumps: Any = serialize.dumps
+runtime: Any = nrt.rtsys
 
 logger = logging.getLogger("edgealloc.solvers.compiling")
 
@@ -161,7 +163,9 @@ class KernelCache(Cache):  # type: ignore[misc]
             return self._load(sig, target_context)
 
     def _load(self, sig: Any, target_context: Any) -> Any:
-        target_context.refresh()
+        # What loaded code calls by name. A whole refresh, which compiling does itself, imports all that numba can
+        # compile: a second of processor time in every process.
+        runtime.initialize(target_context)
         name = self.name(sig, target_context.codegen())
         for folder in folders():
             payload = _read(folder / name)
@@ -250,7 +254,9 @@ def _first_is_docstring(code: types.CodeType) -> bool:
     """Whether the first constant is a docstring, or the None in its place: words that no instruction loads."""
     if not code.co_consts or not isinstance(code.co_consts[0], str | None):
         return False
-    return all(step.arg != 0 for step in dis.get_instructions(code) if step.opcode in dis.hasconst)
+    steps = code.co_code  # an instruction and its argument, a byte each; dis would name them all first
+    loads = [i for i in range(0, len(steps), 2) if steps[i] in dis.hasconst]
+    return all(steps[i + 1] or (i and steps[i - 2] == dis.EXTENDED_ARG) for i in loads)
 
 
 def _text(value: Any, used: list[Any]) -> str:

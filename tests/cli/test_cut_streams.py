@@ -49,10 +49,13 @@ for descriptors, encoding, words in json.loads(sys.argv[1]):
 """
 
 
-def statuses(*cases: tuple[dict[int, str | None], str, list[str]], heavy: bool = False) -> list[str]:
-    """Exit status of each command line with these descriptors (None: closed, cut: nobody reads) and encoding."""
+def statuses(*cases: tuple[dict[int, str | None], str, list[str]], first: tuple[str, ...] = ()) -> list[str]:
+    """Exit status of each command line with these descriptors (None: closed, cut: nobody reads) and encoding.
+
+    ``first`` are modules that are imported once, before the process forks for each.
+    """
     modules = ["edgealloc.scenario.cell", "edgealloc.files.schema", "edgealloc.verify.solution"]
-    modules += ["edgealloc.api", "pandas", "joblib", "matplotlib.backends.backend_agg"] if heavy else []
+    modules += first
     done = subprocess.run(
         [sys.executable, "-c", FORKED, json.dumps(cases), json.dumps(modules)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -108,7 +111,7 @@ def test_encodings_without_a_letter(folder: Path) -> None:
             *(("utf-8", words) for words in (solve, unknown)),
         )
     ]
-    assert statuses(*cases, heavy=True) == ["0", "2", "1", "2", "1", "0", "2"]
+    assert statuses(*cases, first=("edgealloc.api",)) == ["0", "2", "1", "2", "1", "0", "2"]
     said = {encoding: Path(f"said-{encoding}").read_text(encoding=encoding) for encoding in ("ascii", "utf-8")}
     assert all(name in said["utf-8"] for name in names)
     assert r"Z\xfcrich" in said["ascii"]
@@ -121,7 +124,8 @@ def test_files_come_first_so_that_a_cut_stream_loses_none(folder: Path) -> None:
     bench = ["bench", "smoke", "--limit", "1", "--methods", "baseline:equal", "--out", ".", "--results", "kept"]
     least = ["least", "cell.json", "--resource", "bandwidth", "--target", "0.6", "--out", "least.json"]
     solve = ["solve", "cell.json", "--out", "s.json", "--plot", "p"]
-    found = statuses(*(({1: "cut"}, "utf-8", words) for words in (simulate, bench, least, solve)), heavy=True)
+    first = ("edgealloc.api", "pandas", "joblib", "matplotlib.backends.backend_agg")
+    found = statuses(*(({1: "cut"}, "utf-8", words) for words in (simulate, bench, least, solve)), first=first)
     assert found == ["141"] * 4
     for name in ("rounds.csv", "rounds.png", "smoke/smoke.csv", "kept/smoke.csv", "least.json", "s.json"):
         assert Path(name).stat().st_size > 0

@@ -35,9 +35,10 @@ def _cell(seed: int, devices: int = 3, **changes: object):  # type: ignore[no-un
     return make_cell(CellOptions(devices=devices, **changes), rng), rng  # type: ignore[arg-type]
 
 
-def test_no_policy_exceeds_a_horizon_budget_in_200_rounds() -> None:
+@pytest.mark.parametrize("rounds", [60, pytest.param(200, marks=pytest.mark.slow)])
+def test_no_policy_exceeds_a_horizon_budget(rounds: int) -> None:
     """In exact arithmetic, also with devices that come and go."""
-    options = SimulateOptions(rounds=200, energy_share=0.4, leave=0.05)
+    options = SimulateOptions(rounds=rounds, energy_share=0.4, leave=0.05)
     cell, rng = _cell(2)
     trace = draw_rounds(options, cell, rng)
     names = trace.base.device_names

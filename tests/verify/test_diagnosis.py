@@ -159,6 +159,6 @@ def test_powers_and_rates_are_rounded_outwards():
             wet = [level / n for n in noise if level > n]
             power = sum(((r - 1) * n for r, n in zip(wet, noise, strict=False)), arb(0))
             rate = arb(1e6) / count * sum((r.log() for r in wet), arb(0)) / arb.const_log2()
-            low, high = least_power(task, float(rate.mid())), greatest_rate(task, float(power.mid()))
+            low, high = least_power(task)(float(rate.mid())), greatest_rate(task, float(power.mid()))
             assert arb(low) < power < arb(low) * (1 + arb("1e-11"))
             assert rate < arb(high) < rate * (1 + arb("1e-11"))

@@ -53,7 +53,16 @@ def _grid_minimum(instance) -> float:
     problem, k = Problem(instance), instance.num_devices
     if instance.common_keep:
         grid = _grid(instance, float(instance.keep_min.max()), float(instance.keep_max.min()))
-        return min(problem.objective(np.full(k, s)) for s in grid)
+        square = np.square(grid)
+        gap = (
+            problem.stability.value(square)
+            if problem.pooled
+            else problem.stability.value(square[:, None]) @ instance.weights
+        )
+        value = instance.bound.underfit_weight * problem.underfit.value(grid) + gap
+        at = int(np.argmin(value))
+        assert problem.objective(np.full(k, grid[at])) == pytest.approx(value[at], rel=1e-12)
+        return float(value[at])
     least = 0.0
     for i in range(k):
         grid = _grid(instance, float(instance.keep_min[i]), float(instance.keep_max[i]))

@@ -42,29 +42,33 @@ def test_importing_the_solvers_imports_no_numba(package: Path) -> None:
     assert run(package, f"import sys, {names}; print('numba' in sys.modules)")[0] == "False"
 
 
-def test_a_changed_callee_is_noticed(package: Path) -> None:
+def test_loading_imports_nothing_that_only_compiling_needs(compiled: Path) -> None:
+    """All that numba can compile is a second of imports, in every process that solves."""
+    seen = CALL + "; import sys; print('numba.np.linalg' in sys.modules)"
+    assert run(compiled, seen) == ("30.0\nFalse", "")
+
+
+def test_a_changed_callee_is_noticed(compiled: Path) -> None:
     """The caller's file stays as it is; its compiled code holds the callee's."""
-    assert run(package, CALL)[0] == "30.0"
-    inner = package / "edgealloc" / "solvers" / "toy_inner.py"
+    inner = compiled / "edgealloc" / "solvers" / "toy_inner.py"
     inner.write_text(INNER.replace("x + STEP", "x - STEP"))
-    assert run(package, CALL)[0] == "10.0"
+    assert run(compiled, CALL)[0] == "10.0"
     inner.write_text(INNER.replace("STEP = 1.0", "STEP = 3.0"))
-    assert run(package, CALL)[0] == "50.0"
+    assert run(compiled, CALL)[0] == "50.0"
     inner.write_text(INNER + "# a comment is no change\n")
-    assert run(package, CALL) == ("30.0", "")
+    assert run(compiled, CALL) == ("30.0", "")
 
 
-def test_words_are_no_change(package: Path) -> None:
+def test_words_are_no_change(compiled: Path) -> None:
     """A docstring is a constant of its function's code, but nothing that is compiled."""
-    assert run(package, CALL)[0] == "30.0"
-    inner = package / "edgealloc" / "solvers" / "toy_inner.py"
-    outer = package / "edgealloc" / "solvers" / "toy_outer.py"
+    inner = compiled / "edgealloc" / "solvers" / "toy_inner.py"
+    outer = compiled / "edgealloc" / "solvers" / "toy_outer.py"
     inner.write_text(INNER.replace("(x):\n", '(x):\n    """x [1] and one more."""\n'))
     outer.write_text(OUTER.replace("(x):\n", '(x):\n    """Ten times that."""\n'))
-    assert run(package, CALL) == ("30.0", "")
+    assert run(compiled, CALL) == ("30.0", "")
     inner.write_text(INNER.replace("(x):\n", '(x):\n    """Other words."""\n'))
-    assert run(package, CALL) == ("30.0", "")
-    assert len(files(package)) == 2
+    assert run(compiled, CALL) == ("30.0", "")
+    assert len(files(compiled)) == 2
 
 
 def test_a_first_constant_that_is_loaded_is_compiled_in() -> None:
@@ -80,23 +84,21 @@ def test_a_first_constant_that_is_loaded_is_compiled_in() -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"garbage", None], ids=["empty", "garbage", "truncated"])
-def test_damaged_files_are_rebuilt(package: Path, damage: bytes | None) -> None:
-    run(package, CALL)
-    whole = files(package)
-    for path in package.rglob("*.kernel"):
+def test_damaged_files_are_rebuilt(compiled: Path, damage: bytes | None) -> None:
+    whole = files(compiled)
+    for path in compiled.rglob("*.kernel"):
         path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
-    assert run(package, CALL)[0] == "30.0"
-    assert run(package, CALL) == ("30.0", "")
-    assert files(package).keys() == whole.keys()
+    assert run(compiled, CALL)[0] == "30.0"
+    assert run(compiled, CALL) == ("30.0", "")
+    assert files(compiled).keys() == whole.keys()
 
 
-def test_one_bit_is_enough_to_count_as_damaged(package: Path) -> None:
-    run(package, CALL)
-    for path in package.rglob("*.kernel"):
+def test_one_bit_is_enough_to_count_as_damaged(compiled: Path) -> None:
+    for path in compiled.rglob("*.kernel"):
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
         path.write_bytes(bytes(data))
-    assert run(package, CALL) == ("30.0", "edgealloc: compiling for this machine, once")
+    assert run(compiled, CALL) == ("30.0", "edgealloc: compiling for this machine, once")
 
 
 def closed(home: Path) -> None:
@@ -125,15 +127,14 @@ def test_without_a_place_beside_the_package_the_user_cache_is_taken(package: Pat
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can become another user")
-def test_a_user_who_may_only_read_uses_what_is_there(package: Path) -> None:
+def test_a_user_who_may_only_read_uses_what_is_there(compiled: Path) -> None:
     """An image with a warm cache, run by a service user without a home."""
     with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to other users
         Path(folder).chmod(0o755)
-        _as_a_service_user(Path(shutil.copytree(package, Path(folder) / "site")))
+        _as_a_service_user(Path(shutil.copytree(compiled, Path(folder) / "site")))
 
 
 def _as_a_service_user(package: Path) -> None:
-    run(package, CALL)
     # everything is imported first: the service user may not be able to read the interpreter's own files
     become = "import os, numba, edgealloc.solvers.toy_outer, edgealloc.solvers.compiling.dispatch\n"
     become += "numba.njit(lambda x: x + 1)(1.0)\n"
@@ -160,13 +161,12 @@ cache._write = write
     assert "No space left on device" in err
 
 
-def test_each_processor_has_files_of_its_own(package: Path) -> None:
-    run(package, CALL)
-    one = set(files(package))
-    run(package, CALL, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
-    assert len(files(package)) == 4
-    assert one < set(files(package))
-    assert run(package, CALL) == ("30.0", "")
+def test_each_processor_has_files_of_its_own(compiled: Path) -> None:
+    one = set(files(compiled))
+    run(compiled, CALL, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
+    assert len(files(compiled)) == 4
+    assert one < set(files(compiled))
+    assert run(compiled, CALL) == ("30.0", "")
 
 
 @pytest.mark.slow
@@ -194,9 +194,8 @@ os.wait()
     assert run(package, code)[0].split() == ["30.0", "30.0", "30.0"]
 
 
-def test_files_that_nobody_uses_go_and_those_in_use_stay(package: Path) -> None:
-    run(package, CALL)
-    folder = next(package.rglob("*.kernel")).parent
+def test_files_that_nobody_uses_go_and_those_in_use_stay(compiled: Path) -> None:
+    folder = next(compiled.rglob("*.kernel")).parent
     for name, age_days in (("old.kernel", 100), ("draft.kernel.tmp-1", 2), ("new.kernel", 10), ("other.txt", 900)):
         (folder / name).write_text("")
         past = (folder / name).stat().st_mtime - 86400 * age_days
@@ -204,9 +203,9 @@ def test_files_that_nobody_uses_go_and_those_in_use_stay(package: Path) -> None:
     used = next(path for path in folder.glob("toy_outer*"))
     past = used.stat().st_mtime - 86400 * 50
     os.utime(used, (past, past))
-    assert run(package, CALL) == ("30.0", "")
+    assert run(compiled, CALL) == ("30.0", "")
     assert used.stat().st_mtime > past  # read, so it stays
-    run(package, CALL.replace("2.0", "2"))  # something to compile: the time to tidy
+    run(compiled, CALL.replace("2.0", "2"))  # something to compile: the time to tidy
     there = {path.name for path in folder.iterdir()}
     assert {"new.kernel", "other.txt"} <= there
     assert not {"old.kernel", "draft.kernel.tmp-1"} & there
@@ -258,6 +257,7 @@ def test_the_list_names_kernels_that_are_there() -> None:
     assert all(kernel_list.use_of(use).called for use in ("convex fdma", "bnb ofdma", "psca ofdma"))
 
 
+@pytest.mark.slow  # by default, test_compiling_is_not_in_the_seconds
 def test_a_cold_solve_keeps_its_limit_and_a_warm_one_compiles_nothing(tmp_path: Path) -> None:
     """What has to be compiled takes longer than the limit on any machine of today; the search does not."""
     out, err = run(ROOT, cold("bnb", "rb", limit=5.0), NUMBA_CACHE_DIR=str(tmp_path))

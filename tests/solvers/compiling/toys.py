@@ -29,16 +29,40 @@ def outer(x):
 CALL = "from edgealloc.solvers.toy_outer import outer; print(outer(2.0))"
 
 
-@pytest.fixture
-def package(tmp_path: Path) -> Path:
-    """A folder with a copy of edgealloc in which two toy kernels are."""
-    home = tmp_path / "site"
-    shutil.copytree(ROOT / "edgealloc", home / "edgealloc", ignore=shutil.ignore_patterns("__pycache__"))
+def _without_kernels(folder: str, _names: list[str]) -> list[str]:
+    """Bytecode comes along, or each process would compile the package's modules; compiled kernels do not."""
+    return ["__pycache__"] if Path(folder).name == "compiling" else []
+
+
+def _copy(home: Path) -> Path:
+    shutil.copytree(ROOT / "edgealloc", home / "edgealloc", ignore=_without_kernels)
     solvers = home / "edgealloc" / "solvers"
     assert not solvers.is_symlink()
     (solvers / "toy_inner.py").write_text(INNER)
     (solvers / "toy_outer.py").write_text(OUTER)
     return home
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A folder with a copy of edgealloc in which two toy kernels are."""
+    return _copy(tmp_path / "site")
+
+
+@pytest.fixture(scope="session")
+def _called_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = _copy(tmp_path_factory.mktemp("toys") / "site")
+    assert run(home, CALL)[0] == "30.0"
+    assert len(files(home)) == 2
+    return home
+
+
+@pytest.fixture
+def compiled(package: Path, _called_once: Path) -> Path:
+    """The same with the two kernels compiled."""
+    beside = Path("edgealloc", "solvers", "compiling", "__pycache__")
+    shutil.copytree(_called_once / beside, package / beside)
+    return package
 
 
 def start(home: Path, code: str, **environment: str) -> subprocess.Popen[str]:

@@ -226,8 +226,9 @@ def test_units_do_not_matter() -> None:
     assert edgealloc.solve(time, rel_gap=1e-8).objective == pytest.approx(base, rel=2e-8)
 
 
-def test_common_rate_against_a_scan() -> None:
-    for seed in range(8):
+@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(3, 8), marks=pytest.mark.slow)], ids=str)
+def test_common_rate_against_a_scan(seeds: range) -> None:
+    for seed in seeds:
         instance = feasible_random(400 + seed, common_keep=True)
         result = edgealloc.solve(instance, rel_gap=1e-7)
         cell = Cell.of(result.problem)

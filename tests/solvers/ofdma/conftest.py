@@ -16,5 +16,5 @@ def _compiled() -> None:
     with pytest.MonkeyPatch.context() as patch:
         for work in (1, ofdma_pricing._FIRST_WORK):
             patch.setattr(ofdma_pricing, "_FIRST_WORK", work)
-            for seed in range(8):
+            for seed in range(3):
                 solve(random_ofdma(np.random.default_rng([7, seed])))

@@ -27,7 +27,7 @@ def common_instance(seed: int) -> Instance:
     return instance
 
 
-@pytest.mark.parametrize("block", range(2))
+@pytest.mark.parametrize("block", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_common_rate_against_brute_force(block: int) -> None:
     for seed in range(12 * block, 12 * (block + 1)):
         compare_curve(Problem(common_instance(seed)), REL_GAP)

@@ -36,7 +36,7 @@ def compare_curve(problem: Problem, rel_gap: float) -> Result:
     return result
 
 
-@pytest.mark.parametrize("block", range(2))
+@pytest.mark.parametrize("block", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_curves_against_brute_force(block: int) -> None:
     for seed in range(15 * block, 15 * (block + 1)):
         rng = np.random.default_rng([13, seed])

@@ -26,19 +26,20 @@ from tests.solvers.ofdma.test_curves import compare_curve
 # Brute force
 
 
-@pytest.mark.parametrize("block", range(5))
+@pytest.mark.parametrize("block", [0, 1, 2, *(pytest.param(block, marks=pytest.mark.slow) for block in (3, 4))])
 def test_against_brute_force(block: int) -> None:
-    """125 small instances: any mix of pooling, underfit, levels, menus, selection and missing channels."""
+    """75 small instances: any mix of pooling, underfit, levels, menus, selection and missing channels."""
     for seed in range(25 * block, 25 * (block + 1)):
         compare(random_ofdma(np.random.default_rng([7, seed])), seed=seed)
 
 
-def test_against_brute_force_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seeds", [range(8), pytest.param(range(8, 16), marks=pytest.mark.slow)], ids=str)
+def test_against_brute_force_in_parts(seeds: range, monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches given up at once, so that numbers of sub-carriers and keep ranges are parted all the way."""
     monkeypatch.setattr(ofdma_pricing, "_FIRST_WORK", 1)
     monkeypatch.setattr(ofdma_pricing, "_CHUNK", 1)
     monkeypatch.setattr(ofdma_pricing, "_LAST_WORK", 64)
-    for seed in range(16):
+    for seed in seeds:
         compare(random_ofdma(np.random.default_rng([7, seed])), seed=seed)
 
 
@@ -126,9 +127,11 @@ def test_increasing_returns_are_parted_at_keep_rates() -> None:
     accepted(result)
 
 
-def test_many_levels_are_proved() -> None:
+@pytest.mark.parametrize(("devices", "subcarriers"), [(4, 32), pytest.param(8, 64, marks=pytest.mark.slow)])
+def test_many_levels_are_proved(devices: int, subcarriers: int) -> None:
     """At a single level pricing is a covering knapsack: without a table gaps of 5e-3 stood for 20 s."""
-    cell = make_cell(CellOptions(devices=8, access="ofdma", subcarriers=64), np.random.default_rng(3)).instance
+    options = CellOptions(devices=devices, access="ofdma", subcarriers=subcarriers)
+    cell = make_cell(options, np.random.default_rng(3)).instance
     levels = (np.arange(1, 21) / 20.0,) * cell.num_devices
     instance = cell.with_changes(keep_levels=levels, bound=replace(cell.bound, pooling="device"))
     result = solve(instance, time_limit=120.0)

@@ -85,7 +85,7 @@ def _stated(problem, allocation):
 def test_a_block_each_is_solved_and_one_device_more_diagnosed(make_instance, n):
     """Solver, checker, proof checker and diagnosis draw the line at n devices in B / n Hz each."""
     rng = np.random.default_rng(n)
-    for _ in range(12):
+    for _ in range(6):
         band = n * float(rng.uniform(1e5, 2e5))
         fits = make_instance("rb", n, bandwidth_hz=band, block_hz=band / n)
         result = solve_bnb(Problem(fits), Options(time_limit=20.0))

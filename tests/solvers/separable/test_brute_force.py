@@ -229,13 +229,13 @@ def check(instance: Instance, rel_gap: float) -> Status:
     return result.status
 
 
-@pytest.mark.parametrize("batch", range(6))
+@pytest.mark.parametrize("batch", [0, 1, 2, *(pytest.param(batch, marks=pytest.mark.slow) for batch in (3, 4, 5))])
 def test_brute_force(batch: int) -> None:
     ends = [check(random_instance(seed), 1e-6) for seed in range(20 * batch, 20 * batch + 20)]
     assert ends.count(Status.OPTIMAL) >= 15
 
 
-@pytest.mark.parametrize("batch", range(2))
+@pytest.mark.parametrize("batch", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_brute_force_with_a_common_rate(batch: int) -> None:
     ends = [check(random_instance(seed, common=True), 1e-5) for seed in range(10 * batch, 10 * batch + 10)]
     assert ends.count(Status.OPTIMAL) >= 6
