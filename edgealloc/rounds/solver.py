@@ -51,6 +51,7 @@ class RoundSolver:
     seed: int = 0
     _last: tuple[Instance, Allocation] | None = field(default=None, init=False, repr=False)
     _reserve_s: float = field(default=0.0, init=False, repr=False)
+    _warned: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         budget = self.time_budget_s
@@ -86,7 +87,8 @@ class RoundSolver:
         clock = Clock()
         problem = Problem(instance)
         start = None if self._last is None else carried(*self._last, instance)
-        if self._last is None:  # later rounds look the same
+        if not self._warned:  # later rounds look the same, those that find nothing too
+            self._warned = True
             warn(instance)
         limit = within_s
         if self.time_budget_s is not None:
