@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgealloc.cli.app import main
+from edgealloc.files.instance import load_instance, save_instance
 from edgealloc.methods import METHODS
 from tests.cli.conftest import answered, run
 
@@ -96,3 +97,19 @@ def test_the_solution_is_written_even_where_the_certificate_cannot_be(
     answered(done, 2)
     assert (folder / "new.json").is_file()
     assert "bound G" in done.output
+
+
+def test_the_least_of_a_budget_for_machines(folder: Path) -> None:
+    best = json.loads((folder / "solution.json").read_text())["objective"]
+    words = ("least", "cell.json", "--resource", "energy", "--rel-tol", "1e-2", "--json", "--target")
+    found = json.loads(run(*words, 1.02 * best, "--out", "less.json").stdout)
+    assert found["resource"] == "energy_j"
+    assert found["objective"] <= found["target"] == 1.02 * best
+    assert found["factor_low"] < found["factor"] < 1.0
+    assert found["enough"] == load_instance(folder / "less.json").energy_j.tolist()
+    assert all(less < enough for less, enough in zip(found["too_little"], found["enough"], strict=True))
+    tight = load_instance(folder / "cell.json").with_changes(latency_s=1e-3)
+    save_instance(tight, folder / "tight.json")
+    never = run("least", "tight.json", "--resource", "energy", "--target", 1.02 * best, "--json")
+    assert never.exit_code == 3
+    assert json.loads(never.stdout)["factor"] is json.loads(never.stdout)["enough"] is None
