@@ -134,6 +134,7 @@ def _warm(method: str, access: str) -> None:
 def run_cell(cell: Cell) -> dict[str, Any]:
     """Solve one cell and check it; whatever goes wrong is a row too."""
     from edgealloc.api import solve
+    from edgealloc.solvers.base import Control
     from edgealloc.verify.solution import verify
 
     row: dict[str, Any] = {
@@ -157,8 +158,10 @@ def run_cell(cell: Cell) -> dict[str, Any]:
             "num_devices": instance.num_devices,
             "num_subcarriers": instance.num_subcarriers or 0,
         }
-        _warm(cell.method, instance.access)
-        result = solve(instance, cell.method, rel_gap=cell.rel_gap, time_limit=cell.time_limit, seed=cell.seed)
+        with Control.of_a_series():  # what Ctrl-C cut short is no row
+            _warm(cell.method, instance.access)
+            limits: dict[str, Any] = {"rel_gap": cell.rel_gap, "time_limit": cell.time_limit}
+            result = solve(instance, cell.method, seed=cell.seed, **limits)
         report = verify(instance, result.solution(), rel_gap=cell.rel_gap)
         row |= {
             "answered_by": result.method,

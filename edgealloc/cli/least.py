@@ -55,11 +55,11 @@ def least_command(
 ) -> None:
     """Scale one budget of an instance file until the target is just reached; both ends are proven.
 
-    Exit status 0 when a budget reaches the target, 3 when none does.
+    Exit status 0 when a budget reaches the target, 3 when none does, 4 when a limit or Ctrl-C left that open.
     """
     from edgealloc.api import load
     from edgealloc.files.instance import save_instance
-    from edgealloc.inverse import least, scaled
+    from edgealloc.inverse import LARGEST_FACTOR, least, scaled
 
     refuse_overwriting({"CASE": case}, [("--out", out)])
     instance, field = load(case), _FIELDS[resource]
@@ -72,10 +72,10 @@ def least_command(
     if as_json:
         lines = [json.dumps(_told(found, instance), indent=1)]
     if found.result is None:
-        if not as_json:
+        if not as_json and found.factor_low:
             lines.append(f"not reached   {found.factor_low:.9g} of the {resource} is not enough")
         say("\n".join(lines))
-        sys.exit(3)
+        sys.exit(3 if found.factor_low >= LARGEST_FACTOR else 4)
     assert math.isfinite(found.factor)
     if not as_json:
         enough = _amount(found.result.problem.instance, resource)

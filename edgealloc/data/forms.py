@@ -80,7 +80,10 @@ def numbers(
 def _real(value: Any) -> str:
     """What is wanted in place of an entry that is no number; of text, what it lacks."""
     if isinstance(value, str):
-        for text, wanted in ((value, "a number, not text"), (value.replace(",", "."), "a number, with a decimal point")):
+        for text, wanted in (
+            (value, "a number, not text"),
+            (value.replace(",", "."), "a number, with a decimal point"),
+        ):
             with suppress(ValueError):
                 float(text)
                 return wanted

@@ -8,7 +8,16 @@ import numpy as np
 
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.result import Result
-from edgealloc.report.canvas import MAX_NAMED, canvas_for, dress, entitle, figure_of, heading, legend_for, short_name
+from edgealloc.report.canvas import (
+    MAX_NAMED,
+    canvas_for,
+    dress,
+    entitle,
+    figure_of,
+    heading,
+    legend_for,
+    short_name,
+)
 from edgealloc.report.style import PALETTE, Size, font_pt
 from edgealloc.report.tables import allocated
 from edgealloc.units import linear_to_db

@@ -9,7 +9,16 @@ import numpy as np
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.listing import bandwidth_per_device_hz
 from edgealloc.formulation.result import Result
-from edgealloc.report.canvas import MAX_NAMED, canvas_for, dress, entitle, figure_of, heading, legend_for, short_name
+from edgealloc.report.canvas import (
+    MAX_NAMED,
+    canvas_for,
+    dress,
+    entitle,
+    figure_of,
+    heading,
+    legend_for,
+    short_name,
+)
 from edgealloc.report.style import PALETTE, Size, font_pt
 from edgealloc.report.tables import allocated
 from edgealloc.units import BoolArray, FloatArray

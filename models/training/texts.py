@@ -115,7 +115,9 @@ def load_text(
         if empty:
             raise ValueError(f"{source}: {column} is empty in {_some('row', empty)}: fill or remove them")
         if torn := [number for number, row in enumerate(rows, start=1) if _is_torn(row[column])]:
-            raise ValueError(f"{source}: {column} is no text in {_some('row', torn)}: half of a character (\\ud800)")
+            raise ValueError(
+                f"{source}: {column} is no text in {_some('row', torn)}: half of a character (\\ud800)"
+            )
     found = [_class_name(source, number, row[label_field]) for number, row in enumerate(rows, start=1)]
     names = tuple(sorted(set(found)) if label_names is None else label_names)
     index = {name: i for i, name in enumerate(names)}

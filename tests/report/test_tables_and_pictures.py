@@ -144,7 +144,9 @@ def test_comparison_lists_the_best_first_and_the_failed_last(
 ) -> None:
     worse, better = by_hand(make_instance(), keep=0.2), by_hand(make_instance(), keep=0.3)
     assert better.objective < worse.objective
-    lines = [line for line in rendered(comparison_listing([infeasible, worse, better])).splitlines() if "e" in line]
+    lines = [
+        line for line in rendered(comparison_listing([infeasible, worse, better])).splitlines() if "e" in line
+    ]
     assert f"{better.objective:.9g}" in lines[-3]
     assert f"{worse.objective:.9g}" in lines[-2]
     assert "infeasible" in lines[-1]

@@ -71,3 +71,17 @@ def test_ctrl_c_ends_a_front_at_the_point_at_work(monkeypatch: pytest.MonkeyPatc
 
     points = front(small_instance(), "latency_s", [1.0, 1.1, 1.2], pressed)
     assert len(points) == len(started) == 2
+
+
+def test_ctrl_c_ends_a_solve_of_a_series_and_then_the_series() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    ended = []
+    with pytest.raises(KeyboardInterrupt), Control.of_a_series():
+        with Control(Options()) as control:
+            signal.raise_signal(signal.SIGINT)
+            ended.append(control.stopped())
+        ended.append(True)
+    assert ended == [True, True]
+    with Control.of_a_series():
+        ended.append(False)
+    assert signal.getsignal(signal.SIGINT) is before

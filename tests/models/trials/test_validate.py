@@ -218,7 +218,9 @@ def test_plans_look_as_their_methods_do_everywhere() -> None:
     for axis in axes.flat[:3]:
         lines = {line.get_label(): line for line in axis.get_lines() if not line.get_label().startswith("_")}
         assert {name: line.get_color() for name, line in lines.items()} == {n: looks[n]["color"] for n in methods}
-        assert {name: line.get_marker() for name, line in lines.items()} == {n: looks[n]["marker"] for n in methods}
+        assert {name: line.get_marker() for name, line in lines.items()} == {
+            n: looks[n]["marker"] for n in methods
+        }
     with pytest.raises(InputError, match="4 axes"):
         plot_validation(Validation((), tuple(finals)), ax=axes[0])
 
