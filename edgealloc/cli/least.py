@@ -96,7 +96,7 @@ def least_command(
 
 
 def _told(found: Least, instance: Instance) -> dict[str, Any]:
-    """The answer for machines: budgets in SI units, a list where devices have their own; null for what is not known."""
+    """The answer for machines: budgets in SI units, a list where devices have their own; null for the unknown."""
     from edgealloc.inverse import scaled
 
     def budget(factor: float) -> Any:

@@ -85,7 +85,7 @@ def axes_for(ax: Axes | None, size: Size, height: float = 0.62) -> tuple[Figure,
 
 
 def canvas_for(size: Size, width: float, height: float) -> Figure:
-    """An empty figure of so many inches on the screen; for a paper as wide as it asks for, and lower as letters allow.
+    """An empty figure of so many inches on the screen; for a paper as wide as that is, and lower as letters allow.
 
     Raises
     ------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgealloc.errors import Fault, InputError
 from edgealloc.report.canvas import canvas_for, caption, entitle, figure_of, given_axes
 from edgealloc.report.style import Size, font_pt, looks_of
 
@@ -42,10 +43,12 @@ def plot_simulation(
     Raises
     ------
     InputError
-        For an unknown size, and axes that are not two.
+        For a frame without rows, an unknown size, and axes that are not two.
     MissingPackageError
         Without matplotlib.
     """
+    if frame.empty:
+        raise InputError("simulation", [Fault("frame", "rows", "none", "at least one")])
     parts: Any = ax
     if parts is None:
         fig = canvas_for(size, 8.0, 6.0)

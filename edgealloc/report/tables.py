@@ -66,11 +66,14 @@ def rich_table(listing: Listing) -> Table:
         pad_edge=False,
     )
     units = any(column.unit for column in listing.columns)
-    for column, width in zip(listing.columns, listing.widths(), strict=True):
+    for i, (column, width) in enumerate(zip(listing.columns, listing.widths(), strict=True)):
+        cells = [row[i] for row in listing.rows if row]
         head = f"{column.head}\n{column.unit}" if units else column.head
         side: Literal["right", "left"] = "right" if column.number else "left"
-        if column.fold:
-            table.add_column(head, justify=side, overflow="fold", min_width=width, max_width=32)
+        if not column.number and (column.fold or max(map(len, map(printable, cells)), default=0) > width):
+            table.add_column(
+                head, justify=side, overflow="fold", min_width=width, max_width=32 if column.fold else None
+            )
         else:
             table.add_column(head, justify=side, no_wrap=True, min_width=width)
     for row in listing.rows:

@@ -233,7 +233,7 @@ def _key_faults(kind: type, where: str, data: Mapping[str, Any]) -> list[Fault]:
 def made_up_states(
     system: System, rng: np.random.Generator, strength: float, devices: int = 5, subcarriers: int = 16
 ) -> dict[str, DeviceState]:
-    """States of nobody, to try a system on: the spectrum is scarce at ``strength`` 1, the channels stronger with it."""
+    """States of nobody, to try a system on: spectrum is scarce at ``strength`` 1, channels stronger with it."""
     cycles = system.cycles_fixed or 1e9
     power, band = 0.1, system.bandwidth_hz / devices
     noise = float(dbm_to_w(system.noise_psd_dbm_per_hz))

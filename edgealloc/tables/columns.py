@@ -68,7 +68,7 @@ def row_names(frame: Any) -> list[Any] | None:
 
 
 def _cells(column: Any) -> list[Any]:
-    """The entries of a column as Python has them: arrow's and numpy's scalars are no text and no numbers of ours."""
+    """The entries of a column as Python has them: scalars of arrow are no text and no numbers of ours."""
     for method in ("to_pylist", "tolist"):
         if callable(getattr(column, method, None)):
             return list(getattr(column, method)())

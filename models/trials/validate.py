@@ -340,9 +340,10 @@ def markdown(validation: Validation) -> str:
         if r["diverged"]:
             lines.append(f"{start}| diverged in {r['diverged']} of {r['seeds']} | | | | | | {r['bound']:.3f} |")
             continue
+        rounds = _range_text(r["best_rounds"])
         lines.append(
             f"{start}| {r['test_loss']:.3f} | {r['test_loss_ci95']:.3f} | {r['test_accuracy']:.3f} "
-            f"| {r['train_loss']:.3f} | {_range_text(r['best_rounds'])} | {r['best_test_loss']:.3f} | {r['bound']:.3f} |"
+            f"| {r['train_loss']:.3f} | {rounds} | {r['best_test_loss']:.3f} | {r['bound']:.3f} |"
         )
     return "\n".join(lines) + "\n"
 

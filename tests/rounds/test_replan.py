@@ -205,7 +205,7 @@ def test_the_memory_of_somebody_else_is_refused() -> None:
     first = OnlineAllocator(a_system(), energy=budget)
     first.plan(some_states(count=2))
     memory = first.memory()
-    with pytest.raises(InputError, match="energy = .*same options"):
+    with pytest.raises(InputError, match=r"energy = .*same options"):
         OnlineAllocator(a_system()).resume(memory)
     with pytest.raises(InputError, match="seed = 0"):
         OnlineAllocator(a_system(), seed=1, energy=EnergyHorizon({"d0": 1.0}, 2)).resume(memory)

@@ -75,13 +75,18 @@ def test_ctrl_c_ends_a_front_at_the_point_at_work(monkeypatch: pytest.MonkeyPatc
 
 def test_ctrl_c_ends_a_solve_of_a_series_and_then_the_series() -> None:
     before = signal.getsignal(signal.SIGINT)
-    ended = []
-    with pytest.raises(KeyboardInterrupt), Control.of_a_series():
-        with Control(Options()) as control:
-            signal.raise_signal(signal.SIGINT)
-            ended.append(control.stopped())
-        ended.append(True)
-    assert ended == [True, True]
-    with Control.of_a_series():
-        ended.append(False)
+    ended: list[object] = []
+
+    def one(pressed: bool) -> None:
+        with Control.of_a_series():
+            with Control(Options()) as control:
+                if pressed:
+                    signal.raise_signal(signal.SIGINT)
+                ended.append(control.stopped())
+            ended.append("whole")
+
+    one(pressed=False)
+    with pytest.raises(KeyboardInterrupt):
+        one(pressed=True)
+    assert ended == [False, "whole", True, "whole"]
     assert signal.getsignal(signal.SIGINT) is before

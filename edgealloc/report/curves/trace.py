@@ -56,11 +56,13 @@ def plot_bounds(
     Raises
     ------
     InputError
-        For an unknown ``against`` or ``size``.
+        Without a result, and for an unknown ``against`` or ``size``.
     MissingPackageError
         Without matplotlib.
     """
     results = [results] if isinstance(results, Result) else list(results)
+    if not results:
+        raise InputError("bounds", [Fault("options", "results", "none", "at least one")])
     if against not in get_args(Against):
         fault = Fault("options", "against", repr(against), ", ".join(get_args(Against)))
         raise InputError("options", [fault])
