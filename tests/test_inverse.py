@@ -99,7 +99,7 @@ def test_a_limit_keeps_the_bracket(make_instance) -> None:
     assert found.solves == 1
 
 
-def test_ctrl_c_keeps_the_bracket_and_ends_a_front(make_instance, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_keeps_the_bracket(make_instance, monkeypatch: pytest.MonkeyPatch) -> None:
     instance = make_instance("fdma", 3)
     target = edgealloc.solve(instance).objective + 1e-3
     found = least(instance, "bandwidth_hz", target, callback=lambda low, high: signal.raise_signal(signal.SIGINT))
@@ -115,8 +115,7 @@ def test_ctrl_c_keeps_the_bracket_and_ends_a_front(make_instance, monkeypatch: p
     monkeypatch.setattr(Method, "run", pressed)
     found = least(instance, "bandwidth_hz", target)
     assert (found.message, found.solves) == ("interrupted", 1)
-    with pytest.raises(KeyboardInterrupt):
-        front(instance, "bandwidth_hz", [1.0, 2.0])
+    assert len(front(instance, "bandwidth_hz", [1.0, 2.0])) == 1
 
 
 @pytest.mark.parametrize("penalty", [None, 4.0])

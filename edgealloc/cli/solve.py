@@ -203,41 +203,48 @@ def compare_command(
     from edgealloc.methods import find_method
     from edgealloc.report.progress import Progress
     from edgealloc.report.tables import print_listing
+    from edgealloc.solvers.base import Control, Options
 
     names = None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
     for name in {*(names or ())} - {"auto"}:
         find_method(name).check_packages()  # before the first is run, so that no work is lost
     rows, told, codes = constraints_of(constraints), list[dict[str, Any]](), list[int]()
-    for instance in [load(case) for case in cases]:
-        results: list[Result] = []
-        refused: list[tuple[str, RefusedError]] = []
-        with Progress(f"{instance.name}: {methods or 'every method'}", shown=not as_json):
-            for name in names if names is not None else (None,):
-                some = None if name is None else [name]
-                try:
-                    results += compare(
-                        instance, some, constraints=rows, rel_gap=rel_gap, time_limit=time_limit, seed=seed
-                    )
-                except RefusedError as error:
-                    refused.append((name or "auto", error))
-        if refused and not results and len(cases) == 1:
-            raise refused[0][1]
-        if not as_json:
-            if results:
-                print_listing(console(), comparison_listing(results))
-            for told_by, why in refused:
-                say(f"{told_by}: refused: {why}")
-        for result in results:
-            told.append({k: v for k, v in dict_from_solution(result.solution()).items() if k != "devices"})
-        told += [
-            {"instance": instance.name, "method": told_by, "status": "refused", "message": str(why)}
-            for told_by, why in refused
-        ]
-        # the most successful method decides: an instance is infeasible only if no method found an allocation
-        codes.append(min((EXIT_CODES[result.status.value] for result in results), default=2 if refused else 0))
+    instances = [load(case) for case in cases]
+    with Control(Options()) as control:
+        for instance in instances:
+            if control.stopped():
+                break
+            results: list[Result] = []
+            refused: list[tuple[str, RefusedError]] = []
+            with Progress(f"{instance.name}: {methods or 'every method'}", shown=not as_json):
+                for name in names if names is not None else (None,):
+                    some = None if name is None else [name]
+                    if control.stopped():  # Ctrl-C: the method at work gave what it had, no other is started
+                        break
+                    try:
+                        results += compare(
+                            instance, some, constraints=rows, rel_gap=rel_gap, time_limit=time_limit, seed=seed
+                        )
+                    except RefusedError as error:
+                        refused.append((name or "auto", error))
+            if refused and not results and len(cases) == 1:
+                raise refused[0][1]
+            if not as_json:
+                if results:
+                    print_listing(console(), comparison_listing(results))
+                for told_by, why in refused:
+                    say(f"{told_by}: refused: {why}")
+            for result in results:
+                told.append({k: v for k, v in dict_from_solution(result.solution()).items() if k != "devices"})
+            told += [
+                {"instance": instance.name, "method": told_by, "status": "refused", "message": str(why)}
+                for told_by, why in refused
+            ]
+            # the most successful method decides: an instance is infeasible only if no method found an allocation
+            codes.append(min((EXIT_CODES[result.status.value] for result in results), default=2 if refused else 0))
     if as_json:
         say(json.dumps(told, indent=1))
-    sys.exit(max(codes))
+    sys.exit(max(codes, default=1))
 
 
 @click.command("methods", short_help="the methods: what they take, what they prove, whether they are installed")

@@ -117,9 +117,14 @@ def plot_allocation(result: Result, *, ax: Sequence[Axes] | None = None, size: S
     )
     middle.set_ylabel("spectrum [kHz]")
     total_khz = instance.bandwidth_hz / 1e3
-    share = middle.secondary_yaxis(
-        "right", functions=(lambda khz: 100 * khz / total_khz, lambda percent: percent * total_khz / 100)
-    )
+
+    def to_percent(khz: Any) -> Any:
+        return 100 * khz / total_khz
+
+    def to_khz(percent: Any) -> Any:
+        return percent * total_khz / 100
+
+    share = middle.secondary_yaxis("right", functions=(to_percent, to_khz))
     share.set_ylabel("share of the band [%]", fontsize=points + 1.0)
     share.tick_params(labelsize=points)
     for axes in (top, middle):
@@ -132,7 +137,7 @@ def plot_allocation(result: Result, *, ax: Sequence[Axes] | None = None, size: S
         "power": (use.power_w / instance.power_max_w, "power_max_w"),
         "processor": (allocation.freq_hz / instance.freq_max_hz, "freq_max_hz"),
     }
-    used = 100 * np.stack([np.where(allocation.selected, share_used, np.nan) for share_used, _ in rows.values()])
+    used = 100 * np.stack([np.where(allocation.selected, part, np.nan) for part, _ in rows.values()])
     image = bottom.imshow(used[:, order], aspect="auto", cmap="cividis", vmin=0, vmax=100, interpolation="nearest")
     bottom.set_yticks(range(len(rows)), list(rows))
     if grouped:
@@ -141,7 +146,8 @@ def plot_allocation(result: Result, *, ax: Sequence[Axes] | None = None, size: S
         fields = [name for _, name in rows.values()]
         spots = [(i, r) for i, k in enumerate(order) for r, f in enumerate(fields) if f in use.binding[k]]
         if spots:
-            bottom.scatter(*zip(*spots, strict=True), s=10, color="black")
+            across, down = zip(*spots, strict=True)
+            bottom.scatter(across, down, s=10, color="black")
             bottom.set_title("dot: no room left in this budget", fontsize=points, loc="left", pad=3)
         names = [short_name(name) for name in instance.device_names]
         bottom.set_xticks(position, names, rotation=90 if count > 6 or size == "column" else 0, fontsize=points)

@@ -26,9 +26,9 @@ from edgealloc.rounds.carried import held
 from edgealloc.rounds.energy import EnergyHorizon
 from edgealloc.rounds.ranges import id_text, kind_faults, report_faults
 from edgealloc.rounds.round import TIME_LIMIT_S, round_instance, settle
-from edgealloc.rounds.solver import RoundSolver
+from edgealloc.rounds.solver import RoundSolver, made_up_states
 from edgealloc.rounds.stragglers import StragglerPolicy, Stragglers, slowed
-from edgealloc.rounds.system import DeviceState, Plan, System, made_up_states, plan_of
+from edgealloc.rounds.system import DeviceState, Plan, System, plan_of
 from edgealloc.solvers.compiling.clock import Clock
 
 __all__ = ["OnlineAllocator"]

@@ -82,6 +82,11 @@ class EnergyHorizon:
     def recall(self, memory: Mapping[str, Any]) -> None:
         """Know what :meth:`memory` told.
 
+        Parameters
+        ----------
+        memory
+            What it gave, or its like from JSON.
+
         Raises
         ------
         InputError

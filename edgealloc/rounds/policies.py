@@ -205,7 +205,13 @@ class VirtualQueue:
         return {name: asdict(own) | {"mean": finite_or_none(own.mean)} for name, own in self._seen.items()}
 
     def recall(self, memory: Mapping[str, Mapping[str, Any]]) -> None:
-        """Know what :meth:`memory` told, and nothing else."""
+        """Know what :meth:`memory` told, and nothing else.
+
+        Parameters
+        ----------
+        memory
+            What it gave, or its like from JSON.
+        """
         self._seen = {
             name: _Seen(**{**own, "mean": math.nan if own["mean"] is None else own["mean"]})
             for name, own in memory.items()

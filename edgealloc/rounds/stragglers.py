@@ -112,7 +112,13 @@ class Stragglers:
         return {device: asdict(own) for device, own in self._records.items()}
 
     def recall(self, memory: Mapping[str, Mapping[str, Any]]) -> None:
-        """Know what :meth:`memory` told, and nothing else."""
+        """Know what :meth:`memory` told, and nothing else.
+
+        Parameters
+        ----------
+        memory
+            What it gave, or its like from JSON.
+        """
         self._records = {device: _Record(**own) for device, own in memory.items()}
 
     def resting(self, round_number: int, devices: Iterable[str]) -> frozenset[str]:

@@ -11,20 +11,16 @@ is exact. Needs neither torch nor a framework. What the server does with the rep
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
-import numpy as np
-
 from edgealloc.data.spec import Access, AdapterOption, BoundSpec, UnderfitCurve, plain
 from edgealloc.errors import Fault, InputError, shown
 from edgealloc.rounds.plan import Plan, mask_seed_of, plan_of
-from edgealloc.rounds.ranges import RANGES
-from edgealloc.units import LN2, FloatArray, dbm_to_w
+from edgealloc.units import FloatArray
 
-__all__ = ["DeviceState", "Plan", "System", "made_up_states", "mask_seed_of", "plan_of"]
+__all__ = ["DeviceState", "Plan", "System", "mask_seed_of", "plan_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,40 +224,3 @@ def _key_faults(kind: type, where: str, data: Mapping[str, Any]) -> list[Fault]:
         Fault(where, key, "missing", "a value") for key, needed in known.items() if needed and key not in data
     ]
     return faults
-
-
-def made_up_states(
-    system: System, rng: np.random.Generator, strength: float, devices: int = 5, subcarriers: int = 16
-) -> dict[str, DeviceState]:
-    """States of nobody, to try a system on: spectrum is scarce at ``strength`` 1, channels stronger with it."""
-    cycles = system.cycles_fixed or 1e9
-    power, band = 0.1, system.bandwidth_hz / devices
-    noise = float(dbm_to_w(system.noise_psd_dbm_per_hz))
-    low, high = 0.05, 1.0
-    curve = system.bound.underfit_curve
-    if curve is not None:
-        low, high = max(low, float(curve.keep[0])), min(high, float(curve.keep[-1]))
-    if system.keep_levels:
-        low, high = min(low, *system.keep_levels), max(system.keep_levels)
-    scarce = math.sqrt(low * max(low, min(high, 0.3)))  # keep rate that the channel is made to carry
-    rate = (system.payload_fixed_bits + system.payload_lora_bits * scarce) / (0.5 * system.latency_s)
-    gain = math.expm1(LN2 * min(rate / band, 15.0)) * noise * band / power * strength
-    freq_hz = max(cycles, 1.0) / (0.5 * system.latency_s)
-    energy_j = 1.7 * 1e-28 * freq_hz**2 * cycles + 0.5 * power * system.latency_s  # binds now and then
-    spread = np.minimum(rng.exponential(gain, (devices, subcarriers)) + 0.1 * gain, RANGES["gain"].most)
-    return {
-        f"made-up-{k}": DeviceState(
-            gain=spread[k] if system.access == "ofdma" else float(spread[k, 0]),
-            samples=100.0 * (k + 1),
-            energy_j=min(energy_j, RANGES["energy_j"].most),
-            power_max_w=power,
-            freq_min_hz=0.1 * freq_hz,
-            freq_max_hz=min(max(2e9, 4.0 * freq_hz), RANGES["freq_max_hz"].most),
-            capacitance=1e-28,
-            cycles_fixed=cycles,
-            cycles_lora=system.cycles_lora or 0.0,
-            keep_min=low,
-            keep_max=high,
-        )
-        for k in range(devices)
-    }

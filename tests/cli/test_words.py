@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import jsonschema
@@ -11,7 +12,11 @@ from click.testing import CliRunner
 
 from edgealloc.cli.app import main
 from edgealloc.files.instance import load_instance, save_instance
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
+from edgealloc.method import Method
 from edgealloc.methods import METHODS
+from edgealloc.solvers.base import Control, Options
 from tests.cli.conftest import answered, run
 
 
@@ -113,3 +118,20 @@ def test_the_least_of_a_budget_for_machines(folder: Path) -> None:
     never = run("least", "tight.json", "--resource", "energy", "--target", 1.02 * best, "--json")
     assert never.exit_code == 3
     assert json.loads(never.stdout)["factor"] is json.loads(never.stdout)["enough"] is None
+
+
+def test_ctrl_c_ends_a_comparison_of_named_methods(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, asked = Method.run, list[str]()
+
+    def pressed(self: Method, problem: Problem, options: Options) -> Result:
+        asked.append(self.name)
+        with Control(options) as control:
+            signal.raise_signal(signal.SIGINT)
+            assert control.stopped()
+        return honest(self, problem, options)
+
+    monkeypatch.setattr(Method, "run", pressed)
+    done = run("compare", "cell.json", "cell.json", "--methods", "convex,psca", "--json")
+    answered(done, 0)
+    assert asked == ["convex"]
+    assert [row["method"] for row in json.loads(done.stdout)] == ["convex"]
