@@ -23,7 +23,7 @@ from edgealloc.errors import Fault, InputError, RefusedError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.methods import choose
-from edgealloc.solvers.base import Options, one_after_another
+from edgealloc.solvers.base import Control, Options, one_after_another
 from edgealloc.solvers.compiling.clock import Clock
 
 __all__ = ["Least", "Resource", "front", "least", "scaled"]
@@ -155,7 +155,7 @@ def least(
     rel_tol
         Stop when the bracket's relative width is at most this.
     time_limit
-        Wall-clock limit in s for the whole search.
+        Wall-clock limit in s for the whole search; after it, and after Ctrl-C, the bracket so far is returned.
     callback
         Called with (factor_low, factor) after each solve; a true answer stops the search.
 
@@ -191,38 +191,43 @@ def least(
     clock, smallest = Clock(), _one_block(problem.instance, resource)
     low, high, best, solves, message = 0.0, math.inf, None, 0, ""
     factor = 1.0
-    while not message and (high - low > rel_tol * high or math.isinf(high)):
-        left = None if time_limit is None else time_limit - clock.seconds
-        if left is not None and left <= 0:
-            message = "time limit"
-            break
-        result = _reach(problem, resource, factor, target, method, left)
-        solves += 1
-        if result.objective <= target:
-            high, best = factor, result
-        elif result.status is Status.INFEASIBLE or result.lower_bound > target:
-            low = factor
-        else:
-            message = (
-                f"at {factor:.9g} of the budget it stays open whether the target can be reached: "
-                f"best {result.objective:.9g}, bound {result.lower_bound:.9g} ({result.status.value})"
-            )
-        if callback is not None and callback(low, high):
-            message = message or "stopped by the callback"
-        if math.isinf(high):
-            factor = 2.0 * max(factor, low)
-            if factor > LARGEST_FACTOR:
-                message = message or f"not reached with {LARGEST_FACTOR:.3g} times the budget: other budgets bind"
-        else:
-            factor = math.sqrt(low * high) if low else 0.5 * high
-            if factor < smallest < high:
-                factor = smallest
-            elif factor < smallest and problem.instance.exclusion_penalty is None:
-                low = math.nextafter(high, 0.0)  # with less than a block nobody can send
-            elif factor < smallest:
-                message = message or "reached with one resource block, and there is no smaller spectrum"
-            elif factor < 1.0 / LARGEST_FACTOR:
-                message = message or f"reached with less than {1.0 / LARGEST_FACTOR:.3g} of the budget"
+    with Control(Options()) as control:  # a solve alone would take Ctrl-C for itself
+        while not message and (high - low > rel_tol * high or math.isinf(high)):
+            left = None if time_limit is None else time_limit - clock.seconds
+            if left is not None and left <= 0:
+                message = "time limit"
+                break
+            result = _reach(problem, resource, factor, target, method, left)
+            solves += 1
+            if result.objective <= target:
+                high, best = factor, result
+            elif result.status is Status.INFEASIBLE or result.lower_bound > target:
+                low = factor
+            else:
+                message = (
+                    f"at {factor:.9g} of the budget it stays open whether the target can be reached: "
+                    f"best {result.objective:.9g}, bound {result.lower_bound:.9g} ({result.status.value})"
+                )
+            if callback is not None and callback(low, high):
+                message = message or "stopped by the callback"
+            if control.stopped():
+                message = control.reason
+            if math.isinf(high):
+                factor = 2.0 * max(factor, low)
+                if factor > LARGEST_FACTOR:
+                    message = (
+                        message or f"not reached with {LARGEST_FACTOR:.3g} times the budget: other budgets bind"
+                    )
+            else:
+                factor = math.sqrt(low * high) if low else 0.5 * high
+                if factor < smallest < high:
+                    factor = smallest
+                elif factor < smallest and problem.instance.exclusion_penalty is None:
+                    low = math.nextafter(high, 0.0)  # with less than a block nobody can send
+                elif factor < smallest:
+                    message = message or "reached with one resource block, and there is no smaller spectrum"
+                elif factor < 1.0 / LARGEST_FACTOR:
+                    message = message or f"reached with less than {1.0 / LARGEST_FACTOR:.3g} of the budget"
     return Least(resource, target, high, low, best, solves, message)
 
 

@@ -7,6 +7,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
@@ -121,6 +122,24 @@ class Control:
             if self.reason == "interrupted" and isinstance(outer, Control):
                 outer.reason = outer.reason or self.reason
             self._previous = None
+
+    @classmethod
+    @contextmanager
+    def of_a_series(cls) -> Iterator[None]:
+        """Around one of many solves: Ctrl-C ends it and then the series, by KeyboardInterrupt.
+
+        A solve alone takes the first Ctrl-C as the wish for its incumbent. In a series that would be a result like
+        any other, worse than it should be, and the next would begin.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            At the end of the block.
+        """
+        with cls(Options()) as control:
+            yield
+        if control.reason == "interrupted":
+            raise KeyboardInterrupt
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.reason == "interrupted":

@@ -71,9 +71,10 @@ def test_a_client_plans_rounds_and_a_restart_loses_nothing(tmp_path: Path, make_
         assert status == 200
         jsonschema.Draft202012Validator(json_schema("solution")).validate(solution)
         assert solution["status"] == "optimal"
-    journal = tmp_path / "office" / "journal.jsonl"
-    with journal.open("ab") as file:
-        file.write(b'{"latency_s": {"d0"')  # cut off in the middle of a line
+    memory = tmp_path / "office" / "memory.json"
+    assert {path.name for path in memory.parent.iterdir()} == {"system.json", "memory.json"}
+    (tmp_path / "office" / ".edgealloc-0.tmp").write_bytes(b'{"seed"')  # cut off while it was written
+    written = memory.stat().st_size
     with running(tmp_path) as port:
         health = ask(port, "GET", "/health")[1]
         assert health["federations"] == ["harbour", "office"]
@@ -102,3 +103,4 @@ def test_a_client_plans_rounds_and_a_restart_loses_nothing(tmp_path: Path, make_
             assert ask(port, "POST", path, {"devices": STATES})[0] == 404
         assert not (tmp_path.parent / "etc").exists()
         assert ask(port, "GET", "/federations/office/plan")[1] == second
+        assert memory.stat().st_size < 1.5 * written  # it does not grow with the rounds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,12 @@ from edgealloc.cli.app import main
 from edgealloc.data.spec import Access
 from edgealloc.errors import InputError
 from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
 from edgealloc.inverse import Resource, front, least, scaled
+from edgealloc.method import Method
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions
+from edgealloc.solvers.base import Control, Options
 
 
 @pytest.mark.parametrize("resource", ["bandwidth_hz", "latency_s", "energy_j"])
@@ -93,6 +97,25 @@ def test_a_limit_keeps_the_bracket(make_instance) -> None:
     assert found.message == "stopped by the callback"
     assert found.factor == 1.0
     assert found.solves == 1
+
+
+def test_ctrl_c_keeps_the_bracket(make_instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = make_instance("fdma", 3)
+    target = edgealloc.solve(instance).objective + 1e-3
+    found = least(instance, "bandwidth_hz", target, callback=lambda low, high: signal.raise_signal(signal.SIGINT))
+    assert (found.message, found.factor, found.solves) == ("interrupted", 1.0, 1)
+    honest = Method.run
+
+    def pressed(self: Method, problem: Problem, options: Options) -> Result:
+        with Control(options) as control:
+            signal.raise_signal(signal.SIGINT)
+            assert control.stopped()
+        return honest(self, problem, options)
+
+    monkeypatch.setattr(Method, "run", pressed)
+    found = least(instance, "bandwidth_hz", target)
+    assert (found.message, found.solves) == ("interrupted", 1)
+    assert len(front(instance, "bandwidth_hz", [1.0, 2.0])) == 1
 
 
 @pytest.mark.parametrize("penalty", [None, 4.0])

@@ -169,3 +169,18 @@ def test_ctrl_c_ends_a_solve_without_a_word(folder, method) -> None:
     pytest.importorskip({"bnb": "highspy", "scip": "pyscipopt"}[method])
     done = run(folder, "large-ofdma", method, code=INTERRUPTED)
     assert (done.stdout, foreign(done.stderr), done.returncode) == ("", [], 0)
+
+
+def test_ctrl_c_while_the_commands_are_imported_is_a_word(tmp_path: Path) -> None:
+    code = """
+import sys
+class Pressed:
+    def find_spec(self, name, *rest):
+        if name == "edgealloc.cli.bench":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Pressed())
+from edgealloc.__main__ import main
+main()
+"""
+    done = run(tmp_path, "methods", code=code)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "Aborted!\n")

@@ -135,6 +135,7 @@ def _warm(method: str, access: str) -> None:
 def run_cell(cell: Cell) -> dict[str, Any]:
     """Solve one cell and check it; whatever goes wrong is a row too."""
     from edgealloc.api import solve
+    from edgealloc.solvers.base import Control
     from edgealloc.verify.solution import verify
 
     row: dict[str, Any] = {
@@ -158,10 +159,11 @@ def run_cell(cell: Cell) -> dict[str, Any]:
             "num_devices": instance.num_devices,
             "num_subcarriers": instance.num_subcarriers or 0,
         }
-        _warm(cell.method, instance.access)
         rows = cell.case.constraints
-        limits = {"rel_gap": cell.rel_gap, "time_limit": cell.time_limit, "seed": cell.seed}
-        result = solve(instance, cell.method, constraints=rows, **limits)
+        limits: dict[str, Any] = {"rel_gap": cell.rel_gap, "time_limit": cell.time_limit, "seed": cell.seed}
+        with Control.of_a_series():  # what Ctrl-C cut short is no row
+            _warm(cell.method, instance.access)
+            result = solve(instance, cell.method, constraints=rows, **limits)
         report = verify(instance, result.solution(), constraints=rows, rel_gap=cell.rel_gap)
         row |= {
             "answered_by": result.method,

@@ -97,7 +97,7 @@ def simulate_command(seed: int, out: Path | None, plot: Path | None, as_json: bo
             saved.append(save_figure(plot_simulation(frame, title), plot))
     finally:
         if as_json:
-            say(table.to_json(orient="records", indent=1))
+            say(table.to_json(orient="records", indent=1, double_precision=15))
         else:
             columns = tuple(Column(*words) for words in _COLUMNS)
             rows = tuple(

@@ -202,38 +202,43 @@ def compare_command(
     from edgealloc.formulation.comparison import Comparison, comparison_listing
     from edgealloc.report.progress import Progress
     from edgealloc.report.tables import print_listing
+    from edgealloc.solvers.base import Control, Options
 
     names = None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
     rows, told, codes = constraints_of(constraints), list[dict[str, Any]](), list[int]()
-    for instance in [load(case) for case in cases]:
-        with Progress(f"{instance.name}: {methods or 'every method'}", shown=not as_json):
-            try:
-                results = compare(
-                    instance, names, constraints=rows, rel_gap=rel_gap, time_limit=time_limit, seed=seed
-                )
-            except (RefusedError, MissingPackageError) as error:
-                if len(cases) == 1:
-                    raise
-                results = Comparison((), (((names or ["auto"])[0], error),))
-        refused = results.refused
-        if refused and not results and len(cases) == 1:
-            raise refused[0][1]
-        if not as_json:
-            if results:
-                print_listing(console(), comparison_listing(results))
-            for told_by, why in refused:
-                say(f"{told_by}: refused: {why}")
-        for result in results:
-            told.append({k: v for k, v in dict_from_solution(result.solution()).items() if k != "devices"})
-        told += [
-            {"instance": instance.name, "method": told_by, "status": "refused", "message": str(why)}
-            for told_by, why in refused
-        ]
-        # the most successful method decides: an instance is infeasible only if no method found an allocation
-        codes.append(min((EXIT_CODES[result.status.value] for result in results), default=2 if refused else 0))
+    instances = [load(case) for case in cases]
+    with Control(Options()) as control:
+        for instance in instances:
+            if control.stopped():  # Ctrl-C: the method at work gave what it had, no other is started
+                break
+            with Progress(f"{instance.name}: {methods or 'every method'}", shown=not as_json):
+                try:
+                    results = compare(
+                        instance, names, constraints=rows, rel_gap=rel_gap, time_limit=time_limit, seed=seed
+                    )
+                except (RefusedError, MissingPackageError) as error:
+                    if len(cases) == 1:
+                        raise
+                    results = Comparison((), (((names or ["auto"])[0], error),))
+            refused = results.refused
+            if refused and not results and len(cases) == 1:
+                raise refused[0][1]
+            if not as_json:
+                if results:
+                    print_listing(console(), comparison_listing(results))
+                for told_by, why in refused:
+                    say(f"{told_by}: refused: {why}")
+            for result in results:
+                told.append({k: v for k, v in dict_from_solution(result.solution()).items() if k != "devices"})
+            told += [
+                {"instance": instance.name, "method": told_by, "status": "refused", "message": str(why)}
+                for told_by, why in refused
+            ]
+            # the most successful method decides: an instance is infeasible only if no method found an allocation
+            codes.append(min((EXIT_CODES[result.status.value] for result in results), default=2 if refused else 0))
     if as_json:
         say(json.dumps(told, indent=1))
-    sys.exit(max(codes))
+    sys.exit(max(codes, default=1))
 
 
 @click.command("methods", short_help="the methods: what they take, what they prove, whether they are installed")

@@ -7,6 +7,7 @@ masked array. Here these are faults, and so is whatever numpy raises on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from functools import wraps
 from typing import Any, TypeVar
@@ -20,7 +21,6 @@ __all__ = ["default_names", "known_fields", "many", "names_of", "number", "numbe
 
 T = TypeVar("T")
 
-_REAL = "a number"
 _COMPLEX = "real numbers; of a complex channel coefficient h the power gain is abs(h)**2"
 
 
@@ -77,6 +77,19 @@ def numbers(
     return _rows(faults, key, value if isinstance(value, list | tuple) else array.tolist(), names)
 
 
+def _real(value: Any) -> str:
+    """What is wanted in place of an entry that is no number; of text, what it lacks."""
+    if isinstance(value, str):
+        for text, wanted in (
+            (value, "a number, not text"),
+            (value.replace(",", "."), "a number, with a decimal point"),
+        ):
+            with suppress(ValueError):
+                float(text)
+                return wanted
+    return "a number"
+
+
 def many(value: Any) -> int:
     """How many entries a value has; 0 for one that stands alone."""
     try:
@@ -93,14 +106,14 @@ def _rows(faults: list[Fault], key: str, rows: Any, names: Sequence[str]) -> Flo
         if not many(row):
             alone = number(row)
             if alone is None:
-                faults.append(Fault(where, key, shown(row), _REAL))
+                faults.append(Fault(where, key, shown(row), _real(row)))
             elif length is not None:
                 faults.append(Fault(where, key, "one number", f"a list of {length}, as other devices have"))
             found.append([alone])
             continue
         entries = [number(entry) for entry in row]
         faults += [
-            Fault(where, f"{key}[{m}]", shown(entry), _REAL)
+            Fault(where, f"{key}[{m}]", shown(entry), _real(entry))
             for m, (entry, read) in enumerate(zip(row, entries, strict=True))
             if read is None
         ]

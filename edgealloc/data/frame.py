@@ -152,6 +152,8 @@ def _converted(faults: list[Fault], title: str, field: str, value: Any, names: l
 
 def _in_order(faults: list[Fault], title: str, array: Any, rows: list[str], names: list[str]) -> Any:
     """Rows that have names, in the order of the devices."""
+    if rows == names:  # the instance says it where a name is there twice
+        return array
     if sorted(rows) != sorted(names) or len(set(rows)) < len(rows):
         strange = sorted(set(rows) ^ set(names))[:3]
         allowed = (
@@ -165,7 +167,9 @@ def _in_order(faults: list[Fault], title: str, array: Any, rows: list[str], name
 
 def _single(faults: list[Fault], field: str, array: Any) -> Any:
     """The one value of a column that says the same for every device."""
-    if array.size and np.all(array == array.flat[0]):
+    if not array.size:
+        return None  # it holds no numbers, which has been said
+    if np.all(array == array.flat[0]):
         return float(array.flat[0])
     faults.append(Fault("columns", field, f"{array.size} different values", "one value for all devices"))
     return None

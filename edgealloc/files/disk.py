@@ -145,7 +145,7 @@ def write_json(data: Mapping[str, Any], path: str | Path) -> Path:
     """Write an object with one line per top-level key and per device; the file appears whole or not at all."""
     encode, lines = json.JSONEncoder(allow_nan=False).encode, []
     for key, value in data.items():
-        rows = ",\n  ".join(map(encode, value)) if key == "devices" else ""
+        rows = ",\n  ".join(map(encode, value)) if key == "devices" and isinstance(value, list) else ""
         lines.append(f" {encode(key)}: " + (f"[\n  {rows}\n ]" if rows else encode(value)))
     return write_file("{\n" + ",\n".join(lines) + "\n}\n", path)
 

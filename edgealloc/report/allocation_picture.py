@@ -7,17 +7,19 @@ maps, which people with any colour vision can tell apart. Needs matplotlib (extr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgealloc.formulation.listing import bandwidth_per_device_hz
 from edgealloc.formulation.result import Result
-from edgealloc.report.canvas import MAX_NAMED, heading, new_figure, short_name
-from edgealloc.report.style import PALETTE
+from edgealloc.report.canvas import MAX_NAMED, canvas_for, entitle, figure_of, given_axes, heading, short_name
+from edgealloc.report.style import PALETTE, Size, font_pt
 from edgealloc.report.tables import allocated
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["plot_allocation"]
@@ -27,18 +29,34 @@ _LIMITS = (
     ("deadline and energy", PALETTE["blue"]),
     ("deadline only", PALETTE["sky"]),
     ("energy only", PALETTE["orange"]),
-    ("neither", "#999999"),
+    ("neither", PALETTE["grey"]),
 )
 
 
-def plot_allocation(result: Result) -> Figure:
+def plot_allocation(result: Result, *, ax: Sequence[Axes] | None = None, size: Size = "screen") -> Figure:
     """Keep rate, spectrum and use of the four budgets, device by device.
 
     Up to 40 devices stand in the order of the instance; more are grouped by the budgets that limit them and
     sorted by keep rate within a group.
 
+    Parameters
+    ----------
+    result
+        With an allocation.
+    ax
+        Three axes to draw on, one above the other; None for a new figure.
+    size
+        ``screen``, ``column`` or ``page``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
+
     Raises
     ------
+    InputError
+        For an unknown size, and axes that are not three.
     MissingPackageError
         Without matplotlib.
     StatusError
@@ -48,9 +66,14 @@ def plot_allocation(result: Result) -> Figure:
     instance = result.problem.instance
     count = instance.num_devices
     grouped = count > MAX_NAMED
-    fig = new_figure(9.0 if count > 12 else 7.0, 7.4)
-    top, middle, bottom = fig.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [3, 2.2, 1.8]})
-    fig.suptitle(heading(result), fontsize=11)
+    parts: Any = ax
+    if parts is None:
+        fig = canvas_for(size, 9.0 if count > 12 else 7.0, 7.4)
+        parts = fig.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [3, 2.2, 1.8]})
+    top, middle, bottom = given_axes(parts, 3, size)
+    fig = figure_of(top)
+    entitle(fig, heading(result), ax, size)
+    points = font_pt(size) - 1.0
 
     late = np.array(["latency_s" in names for names in use.binding])
     hot = np.array(["energy_j" in names for names in use.binding])
@@ -83,10 +106,10 @@ def plot_allocation(result: Result) -> Figure:
     top.set_ylim(0, 1.02)
     top.legend(
         title="device limited by",
-        fontsize=8,
-        title_fontsize=8,
+        fontsize=points,
+        title_fontsize=points,
         columnspacing=1.2,
-        ncols=6,
+        ncols=2 if size == "column" else 6,
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
         frameon=False,
@@ -94,13 +117,19 @@ def plot_allocation(result: Result) -> Figure:
     )
     middle.set_ylabel("spectrum [kHz]")
     total_khz = instance.bandwidth_hz / 1e3
-    share = middle.secondary_yaxis(
-        "right", functions=(lambda khz: 100 * khz / total_khz, lambda percent: percent * total_khz / 100)
-    )
-    share.set_ylabel("share of the band [%]")
+
+    def to_percent(khz: Any) -> Any:
+        return 100 * khz / total_khz
+
+    def to_khz(percent: Any) -> Any:
+        return percent * total_khz / 100
+
+    share = middle.secondary_yaxis("right", functions=(to_percent, to_khz))
+    share.set_ylabel("share of the band [%]", fontsize=points + 1.0)
+    share.tick_params(labelsize=points)
     for axes in (top, middle):
-        axes.grid(axis="y", color="0.9")
-        axes.set_axisbelow(True)
+        axes.grid(visible=False, axis="x")
+    bottom.grid(visible=False)
 
     rows = {
         "deadline": (use.latency_s / instance.latency_s, "latency_s"),
@@ -108,7 +137,7 @@ def plot_allocation(result: Result) -> Figure:
         "power": (use.power_w / instance.power_max_w, "power_max_w"),
         "processor": (allocation.freq_hz / instance.freq_max_hz, "freq_max_hz"),
     }
-    used = 100 * np.stack([np.where(allocation.selected, share_used, np.nan) for share_used, _ in rows.values()])
+    used = 100 * np.stack([np.where(allocation.selected, part, np.nan) for part, _ in rows.values()])
     image = bottom.imshow(used[:, order], aspect="auto", cmap="cividis", vmin=0, vmax=100, interpolation="nearest")
     bottom.set_yticks(range(len(rows)), list(rows))
     if grouped:
@@ -117,10 +146,14 @@ def plot_allocation(result: Result) -> Figure:
         fields = [name for _, name in rows.values()]
         spots = [(i, r) for i, k in enumerate(order) for r, f in enumerate(fields) if f in use.binding[k]]
         if spots:
-            bottom.scatter(*zip(*spots, strict=True), s=10, color="black")
-            bottom.set_title("dot: no room left in this budget", fontsize=8, loc="left", pad=3)
+            across, down = zip(*spots, strict=True)
+            bottom.scatter(across, down, s=10, color="black")
+            bottom.set_title("dot: no room left in this budget", fontsize=points, loc="left", pad=3)
         names = [short_name(name) for name in instance.device_names]
-        bottom.set_xticks(position, names, rotation=90 if count > 6 else 0, fontsize=8)
-    bottom.set_xlim(-0.5, count - 0.5)
-    fig.colorbar(image, ax=bottom, label="budget used [%]", location="bottom", aspect=60, pad=0.05, shrink=0.6)
+        bottom.set_xticks(position, names, rotation=90 if count > 6 or size == "column" else 0, fontsize=points)
+    for axes in (top, middle, bottom):
+        axes.set_xlim(-0.5, count - 0.5)
+    bar = fig.colorbar(image, ax=bottom, location="bottom", aspect=60, pad=0.05, shrink=0.6)
+    bar.set_label("budget used [%]", fontsize=points)
+    bar.ax.tick_params(labelsize=points)
     return fig

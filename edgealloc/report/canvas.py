@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -83,6 +84,50 @@ def axes_for(ax: Axes | None, size: Size, height: float = 0.62) -> tuple[Figure,
     return figure_of(ax), ax
 
 
+def canvas_for(size: Size, width: float, height: float) -> Figure:
+    """An empty figure of so many inches on the screen; for a paper as wide as that is, and lower as letters allow.
+
+    Raises
+    ------
+    InputError
+        For an unknown size.
+    MissingPackageError
+        Without matplotlib.
+    """
+    own = width if size == "screen" else width_in(size)
+    return new_figure(own, height * (own / width) ** 0.5)
+
+
+def given_axes(ax: Any, count: int, size: Size) -> list[Axes]:
+    """The axes that a caller gave for a picture of several parts, in their order and dressed.
+
+    Parameters
+    ----------
+    ax
+        A list or an array of any shape, as ``subplots`` gives it.
+    count
+        How many there must be.
+    size
+        Of the letters.
+
+    Returns
+    -------
+    list of Axes
+        So many.
+
+    Raises
+    ------
+    InputError
+        For an unknown size, axes that are none, and too few or too many.
+    """
+    flat: list[Any] = list(np.ravel(np.asarray(ax, dtype=object)))
+    if len(flat) != count:
+        raise InputError("options", [Fault("options", "ax", f"{len(flat)} axes", f"{count} axes")])
+    for one in flat:
+        dress(one, size)
+    return flat
+
+
 def figure_of(ax: Axes) -> Figure:
     """The figure that axes belong to.
 
@@ -118,6 +163,21 @@ def dress(ax: Axes, size: Size) -> None:
     ax.title.set_fontsize(points)
     ax.grid(color="0.92", linewidth=0.7)
     ax.set_axisbelow(True)
+
+
+def entitle(figure: Figure, text: str, axes: Sequence[Axes] | None, size: Size) -> None:
+    """A heading for a figure of our own on the screen; in a paper and on axes of others it is theirs to say."""
+    if axes is None and size == "screen":
+        figure.suptitle(text, fontsize=11)
+
+
+def legend_for(figure: Figure, axes: Axes, ax: Axes | None, size: Size, **words: Any) -> None:
+    """A legend below a figure of our own, or inside axes that a caller gave."""
+    words = {"fontsize": font_pt(size) - 1.0, "frameon": False} | words
+    if ax is None:
+        figure.legend(loc="outside lower center", ncols=2 if size == "column" else 3, **words)
+    else:
+        axes.legend(**words | {"frameon": True, "framealpha": 0.8})
 
 
 def heading(result: Result) -> str:

@@ -8,24 +8,48 @@ import numpy as np
 
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.result import Result
-from edgealloc.report.canvas import MAX_NAMED, heading, new_figure, short_name
-from edgealloc.report.style import PALETTE
+from edgealloc.report.canvas import (
+    MAX_NAMED,
+    canvas_for,
+    dress,
+    entitle,
+    figure_of,
+    heading,
+    legend_for,
+    short_name,
+)
+from edgealloc.report.style import PALETTE, Size, font_pt
 from edgealloc.report.tables import allocated
 from edgealloc.units import linear_to_db
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["plot_subcarriers"]
 
 
-def plot_subcarriers(result: Result) -> Figure:
+def plot_subcarriers(result: Result, *, ax: Axes | None = None, size: Size = "screen") -> Figure:
     """OFDMA: which device owns which sub-carrier, over the channel it sees; dot size is transmit power.
+
+    Parameters
+    ----------
+    result
+        With an allocation.
+    ax
+        Axes to draw on; None for a new figure.
+    size
+        ``screen``, ``column`` or ``page``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
 
     Raises
     ------
     InputError
-        When the instance is not OFDMA.
+        When the instance is not OFDMA, for an unknown size, and for axes that are none.
     MissingPackageError, StatusError
         Without matplotlib; when the result carries no allocation.
     """
@@ -35,9 +59,16 @@ def plot_subcarriers(result: Result) -> Figure:
         fault = Fault("instance", "access", instance.access, "ofdma")
         raise InputError("sub-carrier map", [fault])
     devices, carriers = instance.gain.shape
-    fig = new_figure(float(np.clip(3.5 + carriers / 9, 6.0, 14.0)), float(np.clip(2.4 + devices / 4, 3.2, 10.0)))
-    axes = fig.subplots()
-    fig.suptitle(heading(result), fontsize=11)
+    if ax is None:
+        width, height = np.clip(3.5 + carriers / 9, 6.0, 14.0), np.clip(2.4 + devices / 4, 3.2, 10.0)
+        axes = canvas_for(size, float(width), float(height)).subplots()
+    else:
+        axes = ax
+    fig = figure_of(axes)
+    dress(axes, size)
+    axes.grid(visible=False)
+    entitle(fig, heading(result), None if ax is None else [ax], size)
+    points = font_pt(size) - 1.0
     floor = max(float(instance.gain[instance.gain > 0].min(initial=1.0)), 1e-30)
     gain_db = linear_to_db(np.maximum(instance.gain, floor))
     # each row relative to its own mean: a device chooses among its own sub-carriers
@@ -45,7 +76,9 @@ def plot_subcarriers(result: Result) -> Figure:
     image = axes.imshow(
         relative, aspect="auto", cmap="Greys_r", vmin=-20, vmax=10, interpolation="nearest", origin="upper"
     )
-    fig.colorbar(image, ax=axes, label="gain over the device's mean [dB]", extend="both")
+    bar = fig.colorbar(image, ax=axes, extend="both")
+    bar.set_label("gain over the device's mean [dB]", fontsize=points)
+    bar.ax.tick_params(labelsize=points)
     owned = np.flatnonzero(allocation.owner >= 0)
     power_mw = allocation.power_w[owned] * 1e3
     if len(owned):
@@ -78,11 +111,11 @@ def plot_subcarriers(result: Result) -> Figure:
             f"{short_name(name)}  " + (f"s={keep:.2f}" if on else "left out")
             for name, keep, on in zip(instance.device_names, allocation.keep, allocation.selected, strict=True)
         ]
-        axes.set_yticks(range(rows), [*labels, f"nobody ({len(free)})"][:rows], fontsize=8)
+        axes.set_yticks(range(rows), [*labels, f"nobody ({len(free)})"][:rows], fontsize=points)
     else:
         axes.set_ylabel("device" + (f"; last row: nobody ({len(free)})" if len(free) else ""))
     axes.set_xlabel(f"sub-carrier ({instance.bandwidth_hz / carriers / 1e3:.4g} kHz each)")
     axes.set_xlim(-0.5, carriers - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)
-    fig.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    legend_for(fig, axes, ax, size)
     return fig

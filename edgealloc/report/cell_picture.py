@@ -9,8 +9,17 @@ import numpy as np
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.listing import bandwidth_per_device_hz
 from edgealloc.formulation.result import Result
-from edgealloc.report.canvas import MAX_NAMED, heading, new_figure, short_name
-from edgealloc.report.style import PALETTE
+from edgealloc.report.canvas import (
+    MAX_NAMED,
+    canvas_for,
+    dress,
+    entitle,
+    figure_of,
+    heading,
+    legend_for,
+    short_name,
+)
+from edgealloc.report.style import PALETTE, Size, font_pt
 from edgealloc.report.tables import allocated
 from edgealloc.units import BoolArray, FloatArray
 
@@ -21,7 +30,14 @@ if TYPE_CHECKING:
 __all__ = ["plot_cell"]
 
 
-def plot_cell(result: Result, position_m: FloatArray, line_of_sight: BoolArray | None = None) -> Figure:
+def plot_cell(
+    result: Result,
+    position_m: FloatArray,
+    line_of_sight: BoolArray | None = None,
+    *,
+    ax: Axes | None = None,
+    size: Size = "screen",
+) -> Figure:
     """The cell seen from above: keep rate as colour, spectrum as size, line of sight as shape.
 
     Parameters
@@ -32,11 +48,20 @@ def plot_cell(result: Result, position_m: FloatArray, line_of_sight: BoolArray |
         Positions of the devices in m, the base station at (0, 0). Shape [K, 2].
     line_of_sight
         Which devices see the base station. Shape [K]; None when not known.
+    ax
+        Axes to draw on; None for a new figure.
+    size
+        ``screen``, ``column`` or ``page``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The figure.
 
     Raises
     ------
     InputError
-        When the positions do not belong to these devices.
+        When the positions do not belong to these devices, for an unknown size, and for axes that are none.
     MissingPackageError, StatusError
         Without matplotlib; when the result carries no allocation.
     """
@@ -56,9 +81,12 @@ def plot_cell(result: Result, position_m: FloatArray, line_of_sight: BoolArray |
     area = np.maximum(biggest * band_khz / largest, 4.0)
 
     edge = 1.15 * max(float(np.abs(place).max()), 1.0)
-    fig = new_figure(7.8, 7.0)
-    axes = fig.subplots()
-    fig.suptitle(heading(result), fontsize=11)
+    high = 7.0 if size == "screen" else 6.0  # without a heading
+    axes = canvas_for(size, 7.8, high).subplots() if ax is None else ax
+    fig = figure_of(axes)
+    dress(axes, size)
+    entitle(fig, heading(result), None if ax is None else [ax], size)
+    points = font_pt(size) - 1.0
     on = allocation.selected
     low, high = (float(f(allocation.keep[on])) for f in (np.min, np.max)) if on.any() else (0.0, 1.0)
     norm: dict[str, Any] = {"vmin": low, "vmax": high if high > low else low + 1e-3, "cmap": "viridis"}
@@ -89,18 +117,18 @@ def plot_cell(result: Result, position_m: FloatArray, line_of_sight: BoolArray |
         [0], [0], s=160, marker="^", color=PALETTE["red"], edgecolors="black", zorder=4, label="base station"
     )
     for step in (1.0, 0.3):
-        size = max(biggest * step, 4.0)
-        axes.scatter([], [], s=size, color="0.8", edgecolors="0.2", label=f"{step * largest:.3g} kHz")
+        dot = max(biggest * step, 4.0)
+        axes.scatter([], [], s=dot, color="0.8", edgecolors="0.2", label=f"{step * largest:.3g} kHz")
     if count <= MAX_NAMED:
         _label_devices(axes, place, edge, [short_name(name) for name in instance.device_names], np.sqrt(area) / 2)
     if dots is not None:
-        fig.colorbar(dots, ax=axes, label="keep rate $s_k$", shrink=0.85)
+        bar = fig.colorbar(dots, ax=axes, shrink=0.85)
+        bar.set_label("keep rate $s_k$", fontsize=points)
+        bar.ax.tick_params(labelsize=points)
     axes.set(aspect="equal", xlim=(-edge, edge), ylim=(-edge, edge))
     axes.set_xlabel("east of the base station [m]")
     axes.set_ylabel("north of the base station [m]")
-    axes.grid(color="0.92")
-    axes.set_axisbelow(True)
-    fig.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False, labelspacing=1.0)
+    legend_for(fig, axes, ax, size, labelspacing=1.0)
     return fig
 
 

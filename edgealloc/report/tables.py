@@ -6,16 +6,13 @@ Everything here reads a :class:`~edgealloc.formulation.result.Result` and comput
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.errors import printable
-from edgealloc.formulation.comparison import comparison_listing
 from edgealloc.formulation.evaluation import Evaluation
-from edgealloc.formulation.listing import device_listing
 from edgealloc.formulation.result import NOTHING_SCARCE, Result
 from edgealloc.tables.listing import Listing
 
@@ -25,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "allocated",
-    "allocation_table",
-    "comparison_table",
     "markdown_cell",
     "print_listing",
     "proof_text",
@@ -71,11 +66,14 @@ def rich_table(listing: Listing) -> Table:
         pad_edge=False,
     )
     units = any(column.unit for column in listing.columns)
-    for column, width in zip(listing.columns, listing.widths(), strict=True):
+    for i, (column, width) in enumerate(zip(listing.columns, listing.widths(), strict=True)):
+        cells = [row[i] for row in listing.rows if row]
         head = f"{column.head}\n{column.unit}" if units else column.head
         side: Literal["right", "left"] = "right" if column.number else "left"
-        if column.fold:
-            table.add_column(head, justify=side, overflow="fold", min_width=width, max_width=32)
+        if not column.number and (column.fold or max(map(len, map(printable, cells)), default=0) > width):
+            table.add_column(
+                head, justify=side, overflow="fold", min_width=width, max_width=32 if column.fold else None
+            )
         else:
             table.add_column(head, justify=side, no_wrap=True, min_width=width)
     for row in listing.rows:
@@ -95,12 +93,6 @@ def print_listing(console: Console, listing: Listing) -> None:
     table = rich_table(fitted)
     table.width = None if fitted.width <= console.width else fitted.width
     console.print(table, crop=False, no_wrap=True, overflow="ignore", soft_wrap=table.width is not None)
-
-
-def allocation_table(result: Result, max_rows: int = 40) -> Table:
-    """What every device got and which of its budgets binds, as a rich table (:func:`device_listing`)."""
-    allocation, _ = allocated(result)
-    return rich_table(device_listing(result.problem, allocation, max_rows))
 
 
 def proof_text(result: Result) -> str:
@@ -128,8 +120,3 @@ def proof_text(result: Result) -> str:
     if result.message:
         lines.append(f"remark        {result.message}")
     return printable("\n".join(lines), lines=True)
-
-
-def comparison_table(results: Sequence[Result]) -> Table:
-    """One row per method, best bound first, as a rich table (:func:`comparison_listing`)."""
-    return rich_table(comparison_listing(results))

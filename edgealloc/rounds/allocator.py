@@ -10,10 +10,11 @@ while training:
 
 from __future__ import annotations
 
-import math
+import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -23,13 +24,12 @@ from edgealloc.errors import Fault, InputError, shown
 from edgealloc.formulation.result import Result
 from edgealloc.rounds.carried import held
 from edgealloc.rounds.energy import EnergyHorizon
-from edgealloc.rounds.ranges import RANGES, id_text, kind_faults, report_faults
+from edgealloc.rounds.ranges import id_text, kind_faults, report_faults
 from edgealloc.rounds.round import TIME_LIMIT_S, round_instance, settle
-from edgealloc.rounds.solver import RoundSolver
+from edgealloc.rounds.solver import RoundSolver, made_up_states
 from edgealloc.rounds.stragglers import StragglerPolicy, Stragglers, slowed
 from edgealloc.rounds.system import DeviceState, Plan, System, plan_of
 from edgealloc.solvers.compiling.clock import Clock
-from edgealloc.units import LN2, dbm_to_w
 
 __all__ = ["OnlineAllocator"]
 
@@ -129,12 +129,7 @@ class OnlineAllocator:
         self._states = present
         if self.energy is not None:
             self._booked = self.energy.ledger.booked()
-        limit = TIME_LIMIT_S if self.rounds.time_budget_s is None else self.rounds.time_budget_s
-        least = _LEAST_SHARE * limit
-
-        def solved(part: Instance) -> Result:
-            return self.rounds.solve(part, max(limit - clock.seconds, least))
-
+        limit, least, solved = self._within(clock)
         if instance is None:
             plan = plan_of(None, present, self.system.latency_s, seed=self.seed, round_number=number)
         else:
@@ -155,6 +150,12 @@ class OnlineAllocator:
         if instance is None:
             self._instance = None
         return plan
+
+    def _within(self, clock: Clock) -> tuple[float, float, Callable[[Instance], Result]]:
+        """The round's limit in s, the least that any part gets, and what solves a part in what is left."""
+        limit = TIME_LIMIT_S if self.rounds.time_budget_s is None else self.rounds.time_budget_s
+        least = _LEAST_SHARE * limit
+        return limit, least, lambda part: self.rounds.solve(part, max(limit - clock.seconds, least))
 
     def replan(
         self,
@@ -247,12 +248,7 @@ class OnlineAllocator:
         fixed = held(instance, standing.devices, begun)
         if fixed is None:
             return None
-        limit = TIME_LIMIT_S if self.rounds.time_budget_s is None else self.rounds.time_budget_s
-        least = _LEAST_SHARE * limit
-
-        def solved(part: Instance) -> Result:
-            return self.rounds.solve(part, max(limit - clock.seconds, least))
-
+        limit, _, solved = self._within(clock)
         settled = settle(fixed, solved, limit, clock, advise=False)
         plan = settled.plan(states, self.system.latency_s, self.seed, standing.round_number)
         masks = ("keep", "mask_seed", "freq_hz", "adapter_option")
@@ -272,29 +268,70 @@ class OnlineAllocator:
             settings[name] = {**own, "latency_s": latency_s, "deadline_s": deadline_s}
         return replace(plan, devices=settings)
 
-    def resume(self, plan: Plan, devices: Mapping[str, DeviceState]) -> None:
-        """Take a plan of another process as that of the last round, as if it had been made here.
+    def memory(self) -> dict[str, Any]:
+        """All that later rounds depend on, in JSON's own types and exact: the round, what was learned, the ledger.
 
-        A server that is started anew resumes each plan that it kept, in order, with the reports between them; what
-        was learned of late devices is then known again. Nothing is solved.
-
-        Parameters
-        ----------
-        plan
-            From :meth:`~edgealloc.rounds.plan.Plan.from_json`.
-        devices
-            The states that it was made of.
+        Returns
+        -------
+        dict
+            For :meth:`resume`, when a server is started anew. As long as a plan and the states it was made of.
 
         Raises
         ------
         InputError
-            With energy budgets over a horizon, whose policies remember more than plans tell.
+            For an energy policy of somebody else's that cannot say what it remembers.
         """
+        plan, last, energy = self._planned, self._instance, None
         if self.energy is not None:
-            raise InputError("round", [Fault("round", "energy", "a horizon", "none, to resume plans")])
-        self.round_number = plan.round_number + 1
-        self._states, self._instance = dict(devices), None
-        self._planned, self._reported = plan, False
+            caps = {} if last is None else dict(zip(last.device_names, last.energy_j.tolist(), strict=True))
+            energy = {**self.energy.memory(), "booked": self._booked, "caps_j": caps}
+        return {
+            "seed": self.seed,
+            "round_number": self.round_number,
+            "reported": self._reported,
+            "plan": None if plan is None else json.loads(plan.to_json()),
+            "states": {key: state.to_dict() for key, state in self._states.items()},
+            "stragglers": None if self.stragglers is None else self.stragglers.memory(),
+            "energy": energy,
+        }
+
+    def resume(self, memory: Mapping[str, Any]) -> None:
+        """Go on where another allocator of the same system and options was. Nothing is solved.
+
+        Parameters
+        ----------
+        memory
+            What its :meth:`memory` gave, or its like from JSON.
+
+        Raises
+        ------
+        InputError
+            For the memory of an allocator with another seed, with or without stragglers and a horizon where this
+            one is not, or with another horizon; and for what is no memory.
+        """
+        try:
+            own = {"seed": self.seed, "stragglers": self.stragglers is None, "energy": self.energy is None}
+            told = {key: memory[key] if key == "seed" else memory[key] is None for key in own}
+            allowed = "that of an allocator with the same options"
+            if faults := [Fault("memory", k, shown(memory[k]), allowed) for k in own if own[k] != told[k]]:
+                raise InputError("memory", faults)
+            plan = None if memory["plan"] is None else Plan.from_json(json.dumps(memory["plan"]))
+            states = {key: DeviceState.from_dict(state, key) for key, state in memory["states"].items()}
+            number, reported = int(memory["round_number"]), bool(memory["reported"])
+            instance, booked = round_instance(self.system, states) if states else None, dict[str, float]()
+            if self.stragglers is not None:
+                self.stragglers.recall(memory["stragglers"])
+            if self.energy is not None:
+                booked, caps = dict(memory["energy"]["booked"]), memory["energy"]["caps_j"]
+                if instance is not None:
+                    limits = np.array([float(caps[name]) for name in instance.device_names])
+                    instance = instance.with_changes(energy_j=limits)
+                self.energy.recall(memory["energy"])
+        except (KeyError, TypeError, AttributeError) as error:
+            said = f"{type(error).__name__}: {error}"
+            raise InputError("memory", [Fault("memory", "content", said, "what memory() gave")]) from None
+        self.round_number, self._reported = number, reported
+        self._planned, self._states, self._instance, self._booked = plan, states, instance, booked
 
     def report(self, latency_s: Mapping[str, float | None], *, round_number: int | None = None) -> None:
         """Say how long the devices of the last round took; once a round.
@@ -354,46 +391,9 @@ class OnlineAllocator:
             scout = OnlineAllocator(self.system, method=self.rounds.method, rel_gap=_TIGHT)
             scout.rounds.time_budget_s = stage if budget is not None else None
             for seed in range(_CELLS):  # warm starts take their own path
-                states = _made_up(self.system, np.random.default_rng(seed), 4.0**seed)
+                states = made_up_states(self.system, np.random.default_rng(seed), 4.0**seed)
                 scout.plan(states)
             first = next(iter(states))
             far = replace(states[first], gain=1e-12 * np.asarray(states[first].gain))
             scout.plan(states | {first: far})  # and so does a round that cannot carry everybody
         return time.perf_counter() - started
-
-
-def _made_up(
-    system: System, rng: np.random.Generator, strength: float, devices: int = 5, subcarriers: int = 16
-) -> dict[str, DeviceState]:
-    """States that make the spectrum scarce at ``strength`` 1, the channels stronger with it."""
-    cycles = system.cycles_fixed or 1e9
-    power, band = 0.1, system.bandwidth_hz / devices
-    noise = float(dbm_to_w(system.noise_psd_dbm_per_hz))
-    low, high = 0.05, 1.0
-    curve = system.bound.underfit_curve
-    if curve is not None:
-        low, high = max(low, float(curve.keep[0])), min(high, float(curve.keep[-1]))
-    if system.keep_levels:
-        low, high = min(low, *system.keep_levels), max(system.keep_levels)
-    scarce = math.sqrt(low * max(low, min(high, 0.3)))  # keep rate that the channel is made to carry
-    rate = (system.payload_fixed_bits + system.payload_lora_bits * scarce) / (0.5 * system.latency_s)
-    gain = math.expm1(LN2 * min(rate / band, 15.0)) * noise * band / power * strength
-    freq_hz = max(cycles, 1.0) / (0.5 * system.latency_s)
-    energy_j = 1.7 * 1e-28 * freq_hz**2 * cycles + 0.5 * power * system.latency_s  # binds now and then
-    spread = np.minimum(rng.exponential(gain, (devices, subcarriers)) + 0.1 * gain, RANGES["gain"].most)
-    return {
-        f"made-up-{k}": DeviceState(
-            gain=spread[k] if system.access == "ofdma" else float(spread[k, 0]),
-            samples=100.0 * (k + 1),
-            energy_j=min(energy_j, RANGES["energy_j"].most),
-            power_max_w=power,
-            freq_min_hz=0.1 * freq_hz,
-            freq_max_hz=min(max(2e9, 4.0 * freq_hz), RANGES["freq_max_hz"].most),
-            capacitance=1e-28,
-            cycles_fixed=cycles,
-            cycles_lora=system.cycles_lora or 0.0,
-            keep_min=low,
-            keep_max=high,
-        )
-        for k in range(devices)
-    }

@@ -26,16 +26,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from edgealloc.data.instance import Instance
+from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.result import Result
 from edgealloc.rounds.ledger import EnergyLedger
-from edgealloc.rounds.policies import EnergyPolicy, RoundView, VirtualQueue
+from edgealloc.rounds.policies import EnergyPolicy, EqualSplit, Rollover, RoundView, VirtualQueue
 from edgealloc.units import FloatArray
 
 __all__ = ["EnergyHorizon"]
+
+_FORGETFUL = (EqualSplit, Rollover)  # what they name follows from the round and the ledger
 
 
 @dataclass(slots=True)
@@ -59,6 +63,42 @@ class EnergyHorizon:
 
     def __post_init__(self) -> None:
         self.ledger = EnergyLedger(self.budget_j, self.rounds)
+
+    def memory(self) -> dict[str, Any]:
+        """What is left in J by device id, and what the policy remembers, for JSON.
+
+        Raises
+        ------
+        InputError
+            For a policy that has no ``memory`` to ask and no ``recall``.
+        """
+        if isinstance(self.policy, _FORGETFUL):
+            return {"left_j": self.ledger.booked(), "policy": None}
+        if not (hasattr(self.policy, "memory") and hasattr(self.policy, "recall")):
+            allowed = "one with memory() and recall(what memory gave), which may be None"
+            raise InputError("horizon", [Fault("horizon", "policy", f"<{type(self.policy).__name__}>", allowed)])
+        return {"left_j": self.ledger.booked(), "policy": self.policy.memory()}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Know what :meth:`memory` told.
+
+        Parameters
+        ----------
+        memory
+            What it gave, or its like from JSON.
+
+        Raises
+        ------
+        InputError
+            Where it speaks of other devices.
+        """
+        left = {name: float(joules) for name, joules in memory["left_j"].items()}
+        if set(left) != set(self.budget_j):
+            other = ", ".join(sorted(set(left) ^ set(self.budget_j)))
+            raise InputError("memory", [Fault("memory", "left_j", other, "the devices of this horizon")])
+        if not isinstance(self.policy, _FORGETFUL):
+            self.policy.recall(memory["policy"])  # type: ignore[attr-defined]
+        self.ledger.restore(left)
 
     def spent(self, names: Iterable[str]) -> frozenset[str]:
         """Who has nothing left.

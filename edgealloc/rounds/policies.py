@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
 from edgealloc.data.instance import Instance
+from edgealloc.data.solution import finite_or_none
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.psca.rounds import energy_worth
@@ -59,7 +60,10 @@ class RoundView:
 
 
 class EnergyPolicy(Protocol):
-    """Names the caps of a round. May keep state; a new horizon takes a new policy."""
+    """Names the caps of a round. May keep state; a new horizon takes a new policy.
+
+    One that is to survive a restart has ``memory()``, which gives JSON's types, and ``recall(memory)``.
+    """
 
     def caps_j(self, view: RoundView) -> FloatArray:
         """Say how much the devices may spend in a round.
@@ -195,6 +199,23 @@ class VirtualQueue:
         for own, left, share in zip(seen, view.left_j.tolist(), fair.tolist(), strict=True):
             own.left_j, own.fair_j = left, share
         return caps
+
+    def memory(self) -> dict[str, dict[str, Any]]:
+        """What was learned of each device, for JSON."""
+        return {name: asdict(own) | {"mean": finite_or_none(own.mean)} for name, own in self._seen.items()}
+
+    def recall(self, memory: Mapping[str, Mapping[str, Any]]) -> None:
+        """Know what :meth:`memory` told, and nothing else.
+
+        Parameters
+        ----------
+        memory
+            What it gave, or its like from JSON.
+        """
+        self._seen = {
+            name: _Seen(**{**own, "mean": math.nan if own["mean"] is None else own["mean"]})
+            for name, own in memory.items()
+        }
 
 
 @dataclass(slots=True)

@@ -34,7 +34,7 @@ __all__ = [
 
 MOST_SUBCARRIERS = 65_536
 _LONGEST_ID = 256  # characters
-ID_ALLOWED = f"1 to {_LONGEST_ID} characters that can be printed"
+ID_ALLOWED = f"text of 1 to {_LONGEST_ID} characters that can be printed"
 
 
 @dataclass(frozen=True, slots=True)

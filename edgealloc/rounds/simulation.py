@@ -19,6 +19,7 @@ from edgealloc.rounds.ledger import EnergyLedger
 from edgealloc.rounds.policies import POLICIES, RoundView, make_policy
 from edgealloc.rounds.solver import RoundSolver
 from edgealloc.scenario.cell import Cell, next_round
+from edgealloc.solvers.base import Control
 from edgealloc.solvers.compiling.clock import Clock
 from edgealloc.units import BoolArray, FloatArray
 
@@ -124,6 +125,8 @@ def simulate(options: SimulateOptions, cell: Cell, rng: np.random.Generator) -> 
     ------
     MissingPackageError
         Without pandas.
+    KeyboardInterrupt
+        By Ctrl-C, also in the middle of a solve.
     """
     needs("pandas", "frame", "a table of rounds")
     import pandas as pd
@@ -159,7 +162,8 @@ def _play(options: SimulateOptions, trace: Trace, policy_name: str, method: str)
             return solver.solve(shown.with_changes(energy_j=caps))
 
         view = RoundView(shown, left[at], budget[at], number, options.rounds, probe)
-        result = probe(np.minimum(policy.caps_j(view), view.left_j))
+        with Control.of_a_series():
+            result = probe(np.minimum(policy.caps_j(view), view.left_j))
         spent = np.zeros(len(at))
         if result.allocation is not None:
             spent = result.problem.evaluate(result.allocation).energy_j

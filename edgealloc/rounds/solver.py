@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status, relative_gap
@@ -18,10 +20,13 @@ from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.methods import METHODS, choose, find_method
 from edgealloc.rounds.carried import carried
+from edgealloc.rounds.ranges import RANGES
+from edgealloc.rounds.system import DeviceState, System
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.compiling.clock import Clock
+from edgealloc.units import LN2, dbm_to_w
 
-__all__ = ["RoundSolver"]
+__all__ = ["RoundSolver", "made_up_states"]
 
 _PSCA_SHARE = 0.8  # of the time budget at most, before the exact method takes over; its bound is soon a good one
 _FIRST_RESERVE = 0.1  # of the time budget, before anything was learned
@@ -51,6 +56,7 @@ class RoundSolver:
     seed: int = 0
     _last: tuple[Instance, Allocation] | None = field(default=None, init=False, repr=False)
     _reserve_s: float = field(default=0.0, init=False, repr=False)
+    _warned: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         budget = self.time_budget_s
@@ -86,7 +92,8 @@ class RoundSolver:
         clock = Clock()
         problem = Problem(instance)
         start = None if self._last is None else carried(*self._last, instance)
-        if self._last is None:  # later rounds look the same
+        if not self._warned:  # later rounds look the same, those that find nothing too
+            self._warned = True
             warn(instance)
         limit = within_s
         if self.time_budget_s is not None:
@@ -183,3 +190,40 @@ def _fallback(result: Result, start: Allocation) -> Result:
         objective=result.problem.evaluate(allocation).objective,
         message=f"{result.message}; the spectrum of the last round is kept",
     )
+
+
+def made_up_states(
+    system: System, rng: np.random.Generator, strength: float, devices: int = 5, subcarriers: int = 16
+) -> dict[str, DeviceState]:
+    """States of nobody, to try a system on: spectrum is scarce at ``strength`` 1, channels stronger with it."""
+    cycles = system.cycles_fixed or 1e9
+    power, band = 0.1, system.bandwidth_hz / devices
+    noise = float(dbm_to_w(system.noise_psd_dbm_per_hz))
+    low, high = 0.05, 1.0
+    curve = system.bound.underfit_curve
+    if curve is not None:
+        low, high = max(low, float(curve.keep[0])), min(high, float(curve.keep[-1]))
+    if system.keep_levels:
+        low, high = min(low, *system.keep_levels), max(system.keep_levels)
+    scarce = math.sqrt(low * max(low, min(high, 0.3)))  # keep rate that the channel is made to carry
+    rate = (system.payload_fixed_bits + system.payload_lora_bits * scarce) / (0.5 * system.latency_s)
+    gain = math.expm1(LN2 * min(rate / band, 15.0)) * noise * band / power * strength
+    freq_hz = max(cycles, 1.0) / (0.5 * system.latency_s)
+    energy_j = 1.7 * 1e-28 * freq_hz**2 * cycles + 0.5 * power * system.latency_s  # binds now and then
+    spread = np.minimum(rng.exponential(gain, (devices, subcarriers)) + 0.1 * gain, RANGES["gain"].most)
+    return {
+        f"made-up-{k}": DeviceState(
+            gain=spread[k] if system.access == "ofdma" else float(spread[k, 0]),
+            samples=100.0 * (k + 1),
+            energy_j=min(energy_j, RANGES["energy_j"].most),
+            power_max_w=power,
+            freq_min_hz=0.1 * freq_hz,
+            freq_max_hz=min(max(2e9, 4.0 * freq_hz), RANGES["freq_max_hz"].most),
+            capacitance=1e-28,
+            cycles_fixed=cycles,
+            cycles_lora=system.cycles_lora or 0.0,
+            keep_min=low,
+            keep_max=high,
+        )
+        for k in range(devices)
+    }

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -105,6 +106,20 @@ class Stragglers:
             ratio = took / planned if planned > 0.0 else 1.0
             faded = 1.0 + (own.slowdown - 1.0) * (1.0 - policy.forget)
             own.slowdown = min(max(ratio, faded, 1.0), policy.largest_slowdown)
+
+    def memory(self) -> dict[str, dict[str, Any]]:
+        """What is known, by device id, for JSON."""
+        return {device: asdict(own) for device, own in self._records.items()}
+
+    def recall(self, memory: Mapping[str, Mapping[str, Any]]) -> None:
+        """Know what :meth:`memory` told, and nothing else.
+
+        Parameters
+        ----------
+        memory
+            What it gave, or its like from JSON.
+        """
+        self._records = {device: _Record(**own) for device, own in memory.items()}
 
     def resting(self, round_number: int, devices: Iterable[str]) -> frozenset[str]:
         """Who sits this round out."""

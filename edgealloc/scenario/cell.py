@@ -9,7 +9,7 @@ it comes with it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,9 +59,9 @@ class Cell:
     """
 
     instance: Instance
-    links: Links
-    device_class: NDArray[np.str_]
-    reference: Allocation | None
+    links: Links = field(repr=False)
+    device_class: NDArray[np.str_] = field(repr=False)
+    reference: Allocation | None = field(repr=False)
     redrawn: int
 
     @property

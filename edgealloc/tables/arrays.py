@@ -124,7 +124,8 @@ def read_csv(path: Path) -> list[list[str]]:
         ) from None
     except UnicodeDecodeError:
         raise InputError(str(path), [Fault("file", "content", "not UTF-8", "text in UTF-8")]) from None
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    whole = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")  # not splitlines: names may hold other ends
+    lines = [f"{line}\n" for line in whole if line.strip() and not line.startswith("#")]
     if not lines:
         raise InputError(str(path), [Fault("file", "content", "empty", "a table of text, parted by commas")])
     mark = max(",;\t", key=lines[0].count)

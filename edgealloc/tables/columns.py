@@ -31,7 +31,7 @@ def columns_of(frame: Any) -> tuple[dict[str, Any], list[Any] | None]:
     Raises
     ------
     InputError
-        For what has no columns.
+        For what has no columns, and for a title that is there twice.
     """
     if isinstance(frame, str | Path):
         columns = _of_file(Path(frame))
@@ -41,6 +41,9 @@ def columns_of(frame: Any) -> tuple[dict[str, Any], list[Any] | None]:
         columns = {name: frame[name] for name in frame.dtype.names}
     else:
         titles = _titles(frame)
+        if twice := sorted({title for title in titles if titles.count(title) > 1}):
+            faults = [Fault("frame", title, "a column of this title twice", "one column each") for title in twice]
+            raise InputError("frame", faults)
         columns = {title: frame[title] for title in titles}
     if not columns or not all(isinstance(title, str) for title in columns):
         allowed = "a data frame with titled columns, a mapping of sequences, or the path of a .csv file"
@@ -48,9 +51,9 @@ def columns_of(frame: Any) -> tuple[dict[str, Any], list[Any] | None]:
     names = None
     for title in list(columns):
         if title.lower() in NAME_COLUMNS or title == "device_names":
-            names = list(columns.pop(title))
+            names = _cells(columns.pop(title))
         elif title == "" or title.startswith("Unnamed: "):  # an index, as pandas writes it and reads it again
-            cells = list(columns.pop(title))
+            cells = _cells(columns.pop(title))
             names = names if names is not None or is_count(cells) else cells
     return columns, row_names(frame) if names is None else names
 
@@ -62,6 +65,14 @@ def row_names(frame: Any) -> list[Any] | None:
         return None
     names = list(index)
     return None if is_count(names) else names
+
+
+def _cells(column: Any) -> list[Any]:
+    """The entries of a column as Python has them: scalars of arrow are no text and no numbers of ours."""
+    for method in ("to_pylist", "tolist"):
+        if callable(getattr(column, method, None)):
+            return list(getattr(column, method)())
+    return list(column)
 
 
 def _titles(frame: Any) -> list[Any]:

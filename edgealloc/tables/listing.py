@@ -18,6 +18,7 @@ _LATEX = {c: f"\\{c}" for c in "%_&#${}"} | {
     ">": r"\textgreater{}",
 }
 _BETWEEN = 2  # spaces after a column of a terminal
+_LONGEST = 24  # letters of a word that a terminal shows in one line where it is narrow
 
 
 def latex_text(text: object) -> str:
@@ -34,7 +35,8 @@ class Column:
     head, unit
         Its heading, and the unit of its numbers; empty for none.
     number
-        Whether it holds numbers: these stand to the right and are never cut or folded.
+        Whether it holds numbers: these stand to the right and are never cut or folded. Words are not cut either;
+        very long ones, such as names of others, are folded where there is no room.
     spare
         Above 0: may be left out where there is no room, the greatest first.
     fold
@@ -76,7 +78,8 @@ class Listing:
             cells = [printable(row[i]) for row in self.rows if row]
             if column.fold:
                 cells = [word for cell in cells for word in cell.split()]
-            found.append(max(map(len, (column.head, column.unit, *cells))))
+            widths = [len(cell) if column.number else min(len(cell), _LONGEST) for cell in cells]
+            found.append(max(len(column.head), len(column.unit), *widths, 0))
         return found
 
     @property

@@ -26,7 +26,7 @@ from edgealloc.errors import EdgeallocError, Fault, InputError, printable
 from edgealloc.files.disk import read_json, write_json
 from edgealloc.files.instance import instance_from_dict
 from edgealloc.files.solution import dict_from_solution
-from edgealloc.rounds import DeviceState, OnlineAllocator, Plan, System
+from edgealloc.rounds import DeviceState, OnlineAllocator, System
 
 MAX_BODY_MB, MAX_DEVICES, MAX_FEDERATIONS = 16.0, 2000, 100
 SLOWEST_CLIENT_S = 30.0  # for a whole request to arrive
@@ -43,67 +43,57 @@ class Refused(Exception):
 
 
 class Federation:
-    """One federation: its system, its allocator and its journal, which holds every plan and report in order."""
+    """One federation: its system, its allocator, and all that later rounds depend on in one file."""
 
     def __init__(self, folder: Path, limit_s: float) -> None:
         self.lock = threading.Lock()
         self.system = System.from_dict(read_json(folder / "system.json"))
         self.allocator = OnlineAllocator(self.system, time_budget_s=None)
         self.allocator.rounds.time_budget_s = limit_s
-        self.plan: Plan | None = None
-        self.devices: dict[str, Any] = {}  # states of the present round
-        self._journal = folder / "journal.jsonl"
-        lines = self._journal.read_bytes().split(b"\n") if self._journal.exists() else [b""]
-        if lines[-1]:  # cut off while it was written: nobody was answered
-            with self._journal.open("r+b") as file:
-                file.truncate(sum(len(line) + 1 for line in lines[:-1]))
-        for line in lines[:-1]:
-            entry = json.loads(line)
-            if "plan" in entry:
-                self.plan = Plan.from_json(json.dumps(entry["plan"]))
-                self.devices = entry["devices"]
-                self.allocator.resume(self.plan, states_of(self.devices))
-            else:
-                self.allocator.report(entry["latency_s"], round_number=entry["round_number"])
+        self._kept = folder / "memory.json"
+        if self._kept.exists():
+            self.allocator.resume(read_json(self._kept))
+        self.plan: dict[str, Any] | None = self.allocator.memory()["plan"]
 
-    def _note(self, entry: dict[str, Any]) -> None:
-        with self._journal.open("ab") as file:
-            file.write(json.dumps(entry, allow_nan=False).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _planned(self, plan: Plan, devices: dict[str, Any]) -> dict[str, Any]:
-        written: dict[str, Any] = json.loads(plan.to_json())
-        self._note({"plan": written, "devices": devices})
-        self.plan = plan
-        self.devices = devices
-        return written
+    def _keep(self) -> None:
+        """Write the memory in place of the last one; it is on disk when this returns."""
+        memory = self.allocator.memory()
+        try:
+            write_json(memory, self._kept)
+            folder = os.open(self._kept.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # the file's name too
+            finally:
+                os.close(folder)
+        except InputError as error:
+            raise OSError(0, str(error)) from None
+        self.plan = memory["plan"]
 
     def next_plan(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Plan the next round; a request that is repeated, by its ``round_number``, gets the same answer."""
         number = asked.get("round_number", self.allocator.round_number)
-        if self.plan is not None and number == self.plan.round_number:
-            return dict(json.loads(self.plan.to_json()))
+        if self.plan is not None and number == self.plan["round_number"]:
+            return self.plan
         if number != self.allocator.round_number:
             raise Refused(HTTPStatus.CONFLICT, f"the next round is {self.allocator.round_number}")
         states = states_of(asked["devices"])
         with SOLVING:
-            plan = self.allocator.plan(states)
-        return self._planned(plan, asked["devices"])
+            self.allocator.plan(states)
+        self._keep()
+        return self.plan or {}
 
     def plan_again(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Plan the present round once more, for devices that are late or gone."""
         states = states_of(asked["devices"])
         with SOLVING:
-            plan = self.allocator.replan(
-                states, elapsed_s=asked.get("elapsed_s", 0.0), started=asked.get("started")
-            )
-        return self._planned(plan, {**self.devices, **asked["devices"]})
+            self.allocator.replan(states, elapsed_s=asked.get("elapsed_s", 0.0), started=asked.get("started"))
+        self._keep()
+        return self.plan or {}
 
     def report(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Learn how long devices took."""
         self.allocator.report(asked["latency_s"], round_number=asked["round_number"])
-        self._note({"latency_s": asked["latency_s"], "round_number": asked["round_number"]})
+        self._keep()
         return {"learned": asked["round_number"]}
 
 
@@ -161,7 +151,7 @@ class Service:
         }
         with federation.lock:
             if (verb, parts[-1]) == ("GET", "plan") and federation.plan is not None:
-                return dict(json.loads(federation.plan.to_json()))
+                return federation.plan
             if (verb, parts[-1]) not in rooms:
                 raise Refused(HTTPStatus.NOT_FOUND, f"nothing at {verb} {path}")
             try:

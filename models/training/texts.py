@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from edgealloc.errors import PlausibilityWarning, needs
+from edgealloc.errors import PlausibilityWarning, needs, shown
 from edgealloc.units import IntArray
 
 _NAMED = 5  # rows or labels that a message lists
@@ -81,8 +81,8 @@ def load_text(
     Raises
     ------
     ValueError
-        If the file is not UTF-8, columns are missing or ambiguous, a row is short, long or has an empty text or
-        label, or a label is not among ``label_names``.
+        If the file is not UTF-8, columns are missing, ambiguous or there twice, a row is short, long or has an
+        empty text or label, a label is neither text nor a number, or is not among ``label_names``.
     FileNotFoundError
         If there is no such file.
     MissingPackageError
@@ -97,8 +97,9 @@ def load_text(
     columns = list(rows[0])
     if label_field not in columns:
         raise ValueError(f"{source}: no column {label_field!r}; it has {', '.join(map(str, columns))}")
-    if text_fields is None:
-        text_fields = [c for c in columns if c != label_field and isinstance(rows[0][c], str)]
+    if text_fields is None:  # a column of numbers counts or rates the rows
+        held = [c for c in columns if c != label_field and isinstance(rows[0][c], str)]
+        text_fields = [c for c in held if not all(map(_is_number, (row.get(c) for row in rows)))] or held
         if not 1 <= len(text_fields) <= 2:
             raise ValueError(f"{source}: text columns {text_fields}; name one or two of them in text_fields")
     wanted = (*text_fields, label_field)
@@ -113,7 +114,11 @@ def load_text(
         empty = [number for number, row in enumerate(rows, start=1) if not str(row[column]).strip()]
         if empty:
             raise ValueError(f"{source}: {column} is empty in {_some('row', empty)}: fill or remove them")
-    found = [str(row[label_field]) for row in rows]
+        if torn := [number for number, row in enumerate(rows, start=1) if _is_torn(row[column])]:
+            raise ValueError(
+                f"{source}: {column} is no text in {_some('row', torn)}: half of a character (\\ud800)"
+            )
+    found = [_class_name(source, number, row[label_field]) for number, row in enumerate(rows, start=1)]
     names = tuple(sorted(set(found)) if label_names is None else label_names)
     index = {name: i for i, name in enumerate(names)}
     if unknown := sorted(set(found) - set(names)):
@@ -168,6 +173,30 @@ def load_sources(train: str | Path, test: str | Path | None) -> tuple[TextData, 
     return learned, held
 
 
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _is_torn(value: Any) -> bool:
+    """Whether a text holds half of a character, which JSON can say and UTF-8, and so a tokenizer, cannot."""
+    return isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def _class_name(source: str | Path, number: int, value: Any) -> str:
+    """The class that a label names: 1 and 1.0 are one, and space around a name is none of it."""  # noqa: DOC501
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, np.generic):
+        value = value.item()
+    if not isinstance(value, int | float) or not np.isfinite(value):
+        raise ValueError(f"{source}: the label of row {number} is {shown(value)}: a text or a number is wanted")
+    return str(int(value)) if value == int(value) and not isinstance(value, bool) else str(value)
+
+
 def _some(noun: str, values: Sequence[object]) -> str:
     more = ", ..." if len(values) > _NAMED else ""
     return f"{noun}{'s' * (len(values) > 1)} {', '.join(map(str, values[:_NAMED]))}{more}"
@@ -190,10 +219,16 @@ def _rows(source: str | Path, split: str | None) -> Iterable[Mapping[str, Any]]:
         if path.suffix not in (".tsv", ".csv", ".jsonl", ".json"):
             raise ValueError(f"{path}: ending {path.suffix!r} is none of .tsv, .csv, .jsonl")
         text = _text(path)
-        if path.suffix == ".tsv":  # quotes are text: sentences hold unbalanced ones
-            yield from csv.DictReader(StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
-        elif path.suffix == ".csv":
-            yield from csv.DictReader(StringIO(text, newline=""))
+        if path.suffix in (".tsv", ".csv"):
+            lines = StringIO(text, newline="")
+            if path.suffix == ".csv":
+                table = csv.DictReader(lines)
+            else:  # quotes are text: sentences hold unbalanced ones
+                table = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+            titles = table.fieldnames or ()
+            if twice := sorted({title for title in titles if titles.count(title) > 1}):
+                raise ValueError(f"{path}: {_some('column', [repr(title) for title in twice])} twice: one of each")
+            yield from table
         else:
             yield from _objects(path, text)
         return
@@ -238,7 +273,7 @@ def _objects(path: Path, text: str) -> Iterator[Mapping[str, Any]]:
         if line.strip():
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}: line {number} is not JSON ({error})") from None
             if not isinstance(row, dict):
                 raise ValueError(f"{path}: line {number} is a JSON {type(row).__name__}, must be an object")

@@ -161,7 +161,10 @@ class Validation:
         return _frame(self.curves)
 
     def table(self) -> list[Record]:
-        """Return one row per plan: means over seeds with 95 % intervals, in the order of the plans."""
+        """Return one row per plan: means over seeds with 95 % intervals, in the order of the plans.
+
+        ``best_rounds`` are those of the seeds, one each, for the mean of two rounds need be none.
+        """
         rows = []
         for name in dict.fromkeys(r["plan"] for r in self.finals):
             runs = [r for r in self.finals if r["plan"] == name]
@@ -172,7 +175,7 @@ class Validation:
                 values = [r[key] for r in runs]
                 row |= {key: float(np.mean(values)), f"{key}_ci95": half_width(values)}
             row["measured_gap"] = row["test_loss"] - row["train_loss"]
-            row["best_round"] = float(np.mean([r["best_round"] for r in runs]))
+            row["best_rounds"] = tuple(r["best_round"] for r in runs)
             row["diverged"] = sum(r["ending"] == Ending.DIVERGED for r in runs)
             rows.append(row)
         return rows
@@ -337,8 +340,15 @@ def markdown(validation: Validation) -> str:
         if r["diverged"]:
             lines.append(f"{start}| diverged in {r['diverged']} of {r['seeds']} | | | | | | {r['bound']:.3f} |")
             continue
+        rounds = _range_text(r["best_rounds"])
         lines.append(
             f"{start}| {r['test_loss']:.3f} | {r['test_loss_ci95']:.3f} | {r['test_accuracy']:.3f} "
-            f"| {r['train_loss']:.3f} | {r['best_round']:.1f} | {r['best_test_loss']:.3f} | {r['bound']:.3f} |"
+            f"| {r['train_loss']:.3f} | {rounds} | {r['best_test_loss']:.3f} | {r['bound']:.3f} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _range_text(rounds: Sequence[float]) -> str:
+    """The earliest and the latest of the seeds' best rounds."""
+    first, last = min(rounds), max(rounds)
+    return f"{first:.0f}" if first == last else f"{first:.0f} to {last:.0f}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from click.testing import CliRunner
 pd = pytest.importorskip("pandas")
 pytest.importorskip("joblib")
 
+import edgealloc  # noqa: E402
 from edgealloc.bench import sweep as bench  # noqa: E402
 from edgealloc.bench.charts import draw_bench, plot_sweep, plot_times  # noqa: E402
 from edgealloc.bench.preview import draw_demo  # noqa: E402
@@ -21,6 +24,7 @@ from edgealloc.bench.sweep import TIMES, BenchOptions, cells_of, frame_of, run_s
 from edgealloc.bench.tables import summary, time_table, to_latex, to_markdown  # noqa: E402
 from edgealloc.cli.app import main  # noqa: E402
 from edgealloc.errors import InputError  # noqa: E402
+from edgealloc.solvers.base import Control, Options  # noqa: E402
 
 METHODS = ("convex", "psca", "baseline:equal", "baseline:no-dropout")
 
@@ -78,6 +82,22 @@ def test_killed_and_resumed_gives_the_same_frame(
     assert calls == 4 + 5  # three were on disk, the fourth and the rest were run
     assert [path.stat().st_mtime_ns for path in finished] == stamps
     pd.testing.assert_frame_equal(_but_times(resumed), _but_times(frame))
+
+
+def test_what_ctrl_c_cut_short_is_no_row(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A solve takes the first Ctrl-C as the wish for its incumbent; resumed, the suite would keep that."""
+    honest = edgealloc.solve
+
+    def pressed(instance: edgealloc.Instance, *args: Any, **options: Any) -> edgealloc.Result:
+        with Control(Options()) as control:
+            signal.raise_signal(signal.SIGINT)
+            assert control.stopped()
+        return honest(instance, *args, **options)
+
+    monkeypatch.setattr("edgealloc.api.solve", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(suite, tmp_path)
+    assert not list((tmp_path / "cells").glob("*.json"))
 
 
 def test_processes_give_the_same_frame(suite: Suite, frame: pd.DataFrame, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import jsonschema
@@ -10,7 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from edgealloc.cli.app import main
+from edgealloc.files.instance import load_instance, save_instance
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
+from edgealloc.method import Method
 from edgealloc.methods import METHODS
+from edgealloc.solvers.base import Control, Options
 from tests.cli.conftest import answered, run
 
 
@@ -96,3 +102,36 @@ def test_the_solution_is_written_even_where_the_certificate_cannot_be(
     answered(done, 2)
     assert (folder / "new.json").is_file()
     assert "bound G" in done.output
+
+
+def test_the_least_of_a_budget_for_machines(folder: Path) -> None:
+    best = json.loads((folder / "solution.json").read_text())["objective"]
+    words = ("least", "cell.json", "--resource", "energy", "--rel-tol", "1e-2", "--json", "--target")
+    found = json.loads(run(*words, 1.02 * best, "--out", "less.json").stdout)
+    assert found["resource"] == "energy_j"
+    assert found["objective"] <= found["target"] == 1.02 * best
+    assert found["factor_low"] < found["factor"] < 1.0
+    assert found["enough"] == load_instance(folder / "less.json").energy_j.tolist()
+    assert all(less < enough for less, enough in zip(found["too_little"], found["enough"], strict=True))
+    tight = load_instance(folder / "cell.json").with_changes(latency_s=1e-3)
+    save_instance(tight, folder / "tight.json")
+    never = run("least", "tight.json", "--resource", "energy", "--target", 1.02 * best, "--json")
+    assert never.exit_code == 3
+    assert json.loads(never.stdout)["factor"] is json.loads(never.stdout)["enough"] is None
+
+
+def test_ctrl_c_ends_a_comparison_of_named_methods(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, asked = Method.run, list[str]()
+
+    def pressed(self: Method, problem: Problem, options: Options) -> Result:
+        asked.append(self.name)
+        with Control(options) as control:
+            signal.raise_signal(signal.SIGINT)
+            assert control.stopped()
+        return honest(self, problem, options)
+
+    monkeypatch.setattr(Method, "run", pressed)
+    done = run("compare", "cell.json", "cell.json", "--methods", "convex,psca", "--json")
+    answered(done, 0)
+    assert asked == ["convex"]
+    assert [row["method"] for row in json.loads(done.stdout)] == ["convex"]

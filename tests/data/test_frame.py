@@ -85,7 +85,7 @@ def test_rows_with_names_are_put_in_the_order_of_the_devices(tmp_path: Path) -> 
         assert np.array_equal(instance.gain, GAIN[[1, 2, 0]])
     assert "in one of the two only: c, d" in _words(gain=pd.DataFrame(GAIN, index=["d", "a", "b"]))
     assert "(a name twice)" in _words(
-        FRAME | {"name": ["a", "a", "b"]}, gain=pd.DataFrame(GAIN, index=["a", "a", "b"])
+        FRAME | {"name": ["a", "a", "b"]}, gain=pd.DataFrame(GAIN, index=["b", "a", "a"])
     )
 
 
@@ -154,9 +154,28 @@ def test_noise_in_dbm_is_taken_only_where_it_can_be_a_density() -> None:
         assert "noise_dbm_per_hz=; of a power in dBm in the whole band" in _words(noise_dbm=total)
 
 
+def test_columns_twice_and_names_twice_are_refused() -> None:
+    twice = pd.DataFrame([[1e-11, 2e-11]] * 2, columns=["gain", "gain"])
+    with pytest.raises(InputError, match="gain = a column of this title twice"):
+        Instance.from_frame(twice, bandwidth_hz=1e5)
+    same = pd.DataFrame({"gain": [1e-11, 2e-11]}, index=["a", "a"])
+    with pytest.raises(InputError, match="different for each device"):
+        Instance.from_frame(same, bandwidth_hz=1e5)
+
+
+def test_names_of_any_frame_are_text() -> None:
+    table = pytest.importorskip("pyarrow").table({"device": ["a", "b"], "gain": [1e-11, 2e-11]})
+    assert Instance.from_frame(table, bandwidth_hz=1e5).device_names == ("a", "b")
+
+
 def test_wrong_shapes_and_types_name_device_and_column() -> None:
     assert "complex numbers" in _words(gain=GAIN + 0j)
     assert "it looks transposed: give gain.T" in _words(gain=GAIN.T)
     assert "b: energy_mj = 'n/a'; allowed: a number" in _words(FRAME | {"energy_mj": [1.0, "n/a", 3.0]})
+    assert "b: energy_mj = '2,5'; allowed: a number, with a decimal point" in _words(
+        FRAME | {"energy_mj": [1.0, "2,5", 3.0]}
+    )
+    assert "b: energy_mj = '2.5'; allowed: a number, not text" in _words(FRAME | {"energy_mj": [1.0, "2.5", 3.0]})
+    assert _words(latency_s=object()).count("latency_s") == 1
     assert "b: energy_j = nan" in _words(FRAME | {"energy_mj": [1.0, float("nan"), 3.0]})
     assert "shape (2,); allowed: shape (3,)" in _words(FRAME | {"samples": [1, 2]})

@@ -25,6 +25,7 @@ from edgealloc.report import (
     plot_front,
     plot_gaps,
     plot_keeps,
+    plot_simulation,
     save_figure,
 )
 from edgealloc.report.style import LOOKS
@@ -166,6 +167,13 @@ def test_keep_rates_over_rounds_leave_white_who_was_not_there() -> None:
     nan = np.nan
     np.testing.assert_array_equal(shown, [[0.1, nan, 0.5], [nan, nan, 0.3], [nan, nan, nan]])
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["a", "b", "c"]
+
+
+def test_nothing_to_draw_is_one_message() -> None:
+    none = pd.DataFrame({key: [] for key in ("method", "policy", "round", "excess", "most_used", "excess_gap")})
+    for draw_it, given in ((plot_bounds, []), (plot_gaps, none), (plot_simulation, none)):
+        with pytest.raises(InputError, match="at least one"):
+            draw_it(given)  # type: ignore[operator]
 
 
 def test_pictures_go_onto_axes_of_ones_own(solved: dict[str, Result]) -> None:

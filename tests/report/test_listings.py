@@ -52,6 +52,16 @@ def test_tables_fit_into_eighty_columns(compared: Comparison) -> None:
     assert printed(listings[0], 200).count("dropout") == 1
 
 
+def test_long_names_are_folded_where_there_is_no_room(make_instance: Any, by_hand: Any) -> None:
+    names = ("n" * 60, "short", "a name of many words that goes on and on", "[x]")
+    result = by_hand(make_instance(device_names=names))
+    text = printed(device_listing(result.problem, result.allocation), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("n") >= 60
+    assert "dropout" in text
+    assert "n" * 60 in printed(device_listing(result.problem, result.allocation), 200)
+
+
 def test_latex_holds_every_device_and_escapes_what_latex_reads(make_instance: Any, by_hand: Any) -> None:
     names = ("a_1", "50%", r"c\d", "e & f")
     menu = (AdapterOption("r=4 #1", 5e5, 1e8, 1.4),)

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, StepPatch
 from rich.console import Console
 
 from edgealloc.data.outcome import Diagnosis, Status
 from edgealloc.data.spec import AdapterOption
 from edgealloc.errors import InputError, MissingPackageError, StatusError
-from edgealloc.formulation.listing import ranges_text
+from edgealloc.formulation.comparison import comparison_listing
+from edgealloc.formulation.listing import device_listing, ranges_text
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.report.allocation_picture import plot_allocation
 from edgealloc.report.carrier_picture import plot_subcarriers
 from edgealloc.report.cell_picture import plot_cell
 from edgealloc.report.draw import draw
-from edgealloc.report.tables import allocation_table, comparison_table, proof_text
+from edgealloc.report.simulation_picture import plot_simulation
+from edgealloc.report.tables import proof_text, rich_table
+from edgealloc.tables.listing import Listing
 
 
-def rendered(table: Any, width: int = 200) -> str:
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(table)
+def rendered(listing: Listing, width: int = 200) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(rich_table(listing))
     return console.export_text()
+
+
+def devices_of(result: Result, max_rows: int = 40) -> str:
+    """The table of an allocation, as a terminal shows it."""
+    assert result.allocation is not None
+    return rendered(device_listing(result.problem, result.allocation, max_rows))
 
 
 @pytest.fixture
@@ -48,7 +60,7 @@ def infeasible(make_instance: Any) -> Result:
 
 def test_table_shows_every_device_and_its_numbers(make_instance: Any, by_hand: Any) -> None:
     result = by_hand(make_instance(devices=3), keep=0.3125)
-    lines = rendered(allocation_table(result)).splitlines()
+    lines = devices_of(result).splitlines()
     use = result.problem.evaluate(result.allocation)
     for k, name in enumerate(result.problem.instance.device_names):
         (line,) = [line for line in lines if name in line]
@@ -63,7 +75,7 @@ def test_table_names_the_binding_budget(make_instance: Any, by_hand: Any) -> Non
     tight = by_hand(
         instance.with_changes(latency_s=float(free.problem.evaluate(free.allocation).latency_s[0])), keep=0.3
     )
-    by_name = {line.split()[0]: line for line in rendered(allocation_table(tight)).splitlines() if "dev-" in line}
+    by_name = {line.split()[0]: line for line in devices_of(tight).splitlines() if "dev-" in line}
     assert by_name["dev-0000"].rstrip().endswith("deadline")
     assert by_name["dev-0001"].rstrip().endswith("nothing")
 
@@ -71,7 +83,7 @@ def test_table_names_the_binding_budget(make_instance: Any, by_hand: Any) -> Non
 def test_long_table_shows_both_ends_and_the_number_left_out(make_instance: Any, by_hand: Any) -> None:
     keep = np.linspace(0.1, 0.2, 100)
     result = by_hand(make_instance(devices=100), keep=keep, freq_hz=np.full(100, 1.2e9))
-    text = rendered(allocation_table(result, max_rows=10))
+    text = devices_of(result, max_rows=10)
     assert "... 90 more" in text
     assert [name for name in result.problem.instance.device_names if name in text] == [
         f"dev-{i:04d}" for i in (*range(5), *range(95, 100))
@@ -80,7 +92,7 @@ def test_long_table_shows_both_ends_and_the_number_left_out(make_instance: Any, 
 
 def test_table_keeps_names_that_look_like_markup(make_instance: Any, by_hand: Any) -> None:
     names = ("[bold]a", "b[/]", "[red]", "plain")
-    text = rendered(allocation_table(by_hand(make_instance(device_names=names, name="[x]"))))
+    text = devices_of(by_hand(make_instance(device_names=names, name="[x]")))
     assert all(name in text for name in (*names, "[x]"))
 
 
@@ -89,7 +101,7 @@ def test_table_shows_menu_rows_and_devices_left_out(
 ) -> None:
     instance = make_instance(adapter_options=(menu, menu, None, None), exclusion_penalty=4.0)
     result = by_hand(instance, option=np.array([0, 1, -1, -1]), selected=np.array([True, True, True, False]))
-    by_name = {line.split()[0]: line for line in rendered(allocation_table(result)).splitlines() if "dev-" in line}
+    by_name = {line.split()[0]: line for line in devices_of(result).splitlines() if "dev-" in line}
     assert "r=4" in by_name["dev-0000"]
     assert "r=8" in by_name["dev-0001"]
     assert by_name["dev-0003"].split() == ["dev-0003", "-", "left", "out"]
@@ -98,7 +110,7 @@ def test_table_shows_menu_rows_and_devices_left_out(
 def test_ofdma_table_lists_subcarriers(make_instance: Any, by_hand: Any) -> None:
     owner = np.array([0, 0, 0, 1, 1, -1, 0, 1])
     result = by_hand(make_instance("ofdma", 2, 8), owner=owner, power_w=np.full(8, 0.005))
-    text = rendered(allocation_table(result))
+    text = devices_of(result)
     assert "0-2, 6" in text
     assert "3-4, 7" in text
 
@@ -124,7 +136,7 @@ def test_proof_states_bound_gap_and_what_is_not_proven(make_instance: Any, by_ha
 def test_proof_of_an_infeasible_instance_is_its_diagnosis(infeasible: Result) -> None:
     assert "dev-0001 needs 20 s, has 15 s" in proof_text(infeasible)
     with pytest.raises(StatusError):
-        allocation_table(infeasible)
+        plot_allocation(infeasible)
 
 
 def test_comparison_lists_the_best_first_and_the_failed_last(
@@ -132,7 +144,9 @@ def test_comparison_lists_the_best_first_and_the_failed_last(
 ) -> None:
     worse, better = by_hand(make_instance(), keep=0.2), by_hand(make_instance(), keep=0.3)
     assert better.objective < worse.objective
-    lines = [line for line in rendered(comparison_table([infeasible, worse, better])).splitlines() if "e" in line]
+    lines = [
+        line for line in rendered(comparison_listing([infeasible, worse, better])).splitlines() if "e" in line
+    ]
     assert f"{better.objective:.9g}" in lines[-3]
     assert f"{worse.objective:.9g}" in lines[-2]
     assert "infeasible" in lines[-1]
@@ -221,6 +235,46 @@ def test_draw_writes_what_fits(make_instance: Any, by_hand: Any, positions: Any,
     paths = draw(by_hand(make_instance("ofdma")), tmp_path / "new", positions(4))
     assert [path.name for path in paths] == ["allocation.png", "cell.png", "subcarriers.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+
+
+def test_pictures_of_an_allocation_go_onto_axes_of_ones_own(
+    make_instance: Any, by_hand: Any, positions: Any
+) -> None:
+    result = by_hand(make_instance("ofdma"))
+    figure = Figure()
+    axes = figure.subplots(3, 2)
+    assert plot_allocation(result, ax=axes[:, 0], size="column") is figure
+    assert plot_cell(result, positions(4), ax=axes[0, 1]) is figure
+    assert plot_subcarriers(result, ax=axes[1, 1]) is figure
+    rounds = pd.DataFrame(
+        {"policy": "rollover", "method": "auto", "round": [0, 1], "excess": [0.1, 0.2], "most_used": [0.0, 0.5]}
+    )
+    assert plot_simulation(rounds, "mine", ax=axes[1:, 1]) is figure
+    assert figure.get_suptitle() == ""
+    assert not figure.legends
+    assert all(one.has_data() for one in axes.flat)
+    figure.savefig(io.BytesIO())
+    with pytest.raises(InputError, match="3 axes"):
+        plot_allocation(result, ax=axes[0])
+    with pytest.raises(InputError, match="axes of a matplotlib Figure"):
+        plot_cell(result, positions(4), ax=figure)  # type: ignore[arg-type]
+
+
+def test_pictures_of_an_allocation_have_the_width_of_a_paper(
+    make_instance: Any, by_hand: Any, positions: Any
+) -> None:
+    result = by_hand(make_instance("ofdma"))
+    for size, width in (("column", 3.5), ("page", 7.16)):
+        figures = (
+            plot_allocation(result, size=size),  # type: ignore[arg-type]
+            plot_cell(result, positions(4), size=size),  # type: ignore[arg-type]
+            plot_subcarriers(result, size=size),  # type: ignore[arg-type]
+        )
+        assert [figure.get_figwidth() for figure in figures] == [width] * 3
+        for figure in figures:
+            figure.savefig(io.BytesIO())
+    with pytest.raises(InputError, match="screen, column, page"):
+        plot_cell(result, positions(4), size="poster")  # type: ignore[arg-type]
 
 
 def test_pictures_leave_pyplot_alone(make_instance: Any, by_hand: Any) -> None:

@@ -356,3 +356,12 @@ def test_what_looks_odd_is_said_once_and_not_in_every_round() -> None:
         for number in range(3):
             allocator.plan(some_states(np.random.default_rng(number)))
     assert ["noise_psd_dbm_per_hz" in str(w.message) for w in said] == [True]
+
+
+def test_what_looks_odd_is_said_once_while_no_round_finds_anything() -> None:
+    allocator = OnlineAllocator(replace(a_system(), noise_psd_dbm_per_hz=-40.0))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", PlausibilityWarning)
+        found = [allocator.plan(some_states(np.random.default_rng(number))).selected for number in range(3)]
+    assert found == [(), (), ()]
+    assert len(said) == 1

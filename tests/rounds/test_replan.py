@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgealloc.data.spec import AdapterOption
 from edgealloc.errors import InputError
-from edgealloc.rounds import EnergyHorizon, OnlineAllocator, Plan, System
+from edgealloc.rounds import (
+    EnergyHorizon,
+    EqualSplit,
+    OnlineAllocator,
+    Plan,
+    Rollover,
+    RoundView,
+    System,
+    VirtualQueue,
+)
+from edgealloc.units import FloatArray
 from tests.rounds.cells import a_state, a_system, some_states
 
 MASKS = ("keep", "mask_seed", "freq_hz", "adapter_option")
@@ -137,20 +149,78 @@ def test_one_keep_rate_for_all_holds_once_somebody_has_started() -> None:
     assert again.selected == first.selected
 
 
-def test_plans_of_another_process_are_resumed_with_what_was_learned() -> None:
-    first, second = OnlineAllocator(a_system()), OnlineAllocator(a_system())
-    states = some_states(count=3)
+def through_json(memory: dict[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(memory, allow_nan=False)))
+
+
+def test_another_process_goes_on_with_what_was_learned() -> None:
+    first, states = OnlineAllocator(a_system()), some_states(count=3)
     for number in range(3):
-        plan = first.plan(states)
-        second.resume(Plan.from_json(plan.to_json()), states)
-        for one in (first, second):
-            one.report({"d0": 22.0, "d1": None if number else 9.0}, round_number=number)
+        first.plan(states)
+        first.report({"d0": 22.0, "d1": None if number else 9.0}, round_number=number)
+    second = OnlineAllocator(a_system())
+    second.resume(through_json(first.memory()))
+    assert second.memory() == first.memory()
+    with pytest.raises(InputError, match="second time"):
+        second.report({"d0": 1.0})
     expected, found = (one.plan(states) for one in (first, second))
     assert found.round_number == expected.round_number == 3
     assert found.devices["d1"] == expected.devices["d1"] == {"selected": False, "reason": "resting"}
     assert found.objective == pytest.approx(expected.objective, rel=2e-4)
-    with pytest.raises(InputError, match="horizon"):
-        OnlineAllocator(a_system(), energy=EnergyHorizon({"d0": 1.0}, 2)).resume(plan, states)
+
+
+def test_another_process_replans_the_round_that_was_begun() -> None:
+    first, second = OnlineAllocator(a_system()), OnlineAllocator(a_system())
+    first.plan(some_states(count=3))
+    second.resume(through_json(first.memory()))
+    again = [one.replan({"late": a_state()}, elapsed_s=1.0, started=["d1"]) for one in (first, second)]
+    assert again[0].devices["d1"]["keep"] == again[1].devices["d1"]["keep"]
+    assert again[0].devices.keys() == again[1].devices.keys()
+
+
+@pytest.mark.parametrize("policy", [EqualSplit, Rollover, VirtualQueue])
+def test_energy_over_a_horizon_goes_on_in_another_process(policy: Any) -> None:
+    """What is left, what the policy learned, and the caps of a round that is planned once more there."""
+
+    def horizon() -> OnlineAllocator:
+        return OnlineAllocator(a_system(), energy=EnergyHorizon({"d0": 9.0, "d1": 6.0}, 4, policy()))
+
+    first, states = horizon(), some_states(count=3)
+    for number in range(2):
+        first.plan(states, round_number=number)
+    second = horizon()
+    second.resume(through_json(first.memory()))
+    for one in (first, second):
+        one.replan({"late": a_state()}, started=["d0"])
+        one.plan(states)
+    assert first.energy is not None
+    assert second.energy is not None
+    left = [one.energy.ledger.left_j(("d0", "d1")) for one in (first, second)]  # type: ignore[union-attr]
+    np.testing.assert_allclose(left[0], left[1], rtol=1e-3)
+    assert np.all(left[0] < [9.0, 6.0])
+
+
+def test_the_memory_of_somebody_else_is_refused() -> None:
+    budget = EnergyHorizon({"d0": 1.0}, 2)
+    first = OnlineAllocator(a_system(), energy=budget)
+    first.plan(some_states(count=2))
+    memory = first.memory()
+    with pytest.raises(InputError, match=r"energy = .*same options"):
+        OnlineAllocator(a_system()).resume(memory)
+    with pytest.raises(InputError, match="seed = 0"):
+        OnlineAllocator(a_system(), seed=1, energy=EnergyHorizon({"d0": 1.0}, 2)).resume(memory)
+    with pytest.raises(InputError, match="left_j = d0, d1"):
+        OnlineAllocator(a_system(), energy=EnergyHorizon({"d1": 1.0}, 2)).resume(memory)
+    for damaged in ({}, memory | {"states": 1}, memory | {"plan": {}}, memory | {"stragglers": {"d0": 1}}):
+        with pytest.raises(InputError):
+            OnlineAllocator(a_system(), energy=EnergyHorizon({"d0": 1.0}, 2)).resume(damaged)
+
+    class Mine:
+        def caps_j(self, view: RoundView) -> FloatArray:
+            return view.left_j
+
+    with pytest.raises(InputError, match=r"Mine.*memory\(\) and recall"):
+        OnlineAllocator(a_system(), energy=EnergyHorizon({"d0": 1.0}, 2, Mine())).memory()
 
 
 def test_what_cannot_be_replanned_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +24,7 @@ from edgealloc.rounds.solver import RoundSolver
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.fading import lag_correlation
 from edgealloc.scenario.options import CellOptions
+from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.psca.rounds import energy_worth, on_spectrum
 from edgealloc.units import FloatArray
 from tests.conftest import MakeInstance
@@ -216,6 +218,21 @@ def test_methods_are_compared_on_the_same_rounds() -> None:
     assert table["rounds"].nunique() == 1
     if table["rounds"].iloc[0] > 0:
         assert table.loc["auto", "objective"] <= table.loc["baseline:equal", "objective"] + 1e-4
+
+
+def test_ctrl_c_ends_a_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = RoundSolver.solve
+
+    def pressed(self: RoundSolver, instance: Instance, within_s: float | None = None) -> Result:
+        with Control(Options()) as control:
+            signal.raise_signal(signal.SIGINT)
+            assert control.stopped()
+        return honest(self, instance, within_s)
+
+    monkeypatch.setattr(RoundSolver, "solve", pressed)
+    rng = np.random.default_rng(0)
+    with pytest.raises(KeyboardInterrupt):
+        simulate(SimulateOptions(rounds=2), make_cell(CellOptions(devices=2), rng), rng)
 
 
 @pytest.mark.parametrize(

@@ -71,3 +71,22 @@ def test_ctrl_c_ends_a_front_at_the_point_at_work(monkeypatch: pytest.MonkeyPatc
 
     points = front(small_instance(), "latency_s", [1.0, 1.1, 1.2], pressed)
     assert len(points) == len(started) == 2
+
+
+def test_ctrl_c_ends_a_solve_of_a_series_and_then_the_series() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    ended: list[object] = []
+
+    def one(pressed: bool) -> None:
+        with Control.of_a_series():
+            with Control(Options()) as control:
+                if pressed:
+                    signal.raise_signal(signal.SIGINT)
+                ended.append(control.stopped())
+            ended.append("whole")
+
+    one(pressed=False)
+    with pytest.raises(KeyboardInterrupt):
+        one(pressed=True)
+    assert ended == [False, "whole", True, "whole"]
+    assert signal.getsignal(signal.SIGINT) is before

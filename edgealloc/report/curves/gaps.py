@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgealloc.errors import Fault, InputError
 from edgealloc.report.canvas import axes_for, caption
 from edgealloc.report.style import Size, font_pt, label_of, looks_of
 
@@ -41,7 +42,7 @@ def plot_gaps(frame: pd.DataFrame, *, ax: Axes | None = None, size: Size = "scre
     Raises
     ------
     InputError
-        For an unknown size.
+        For an unknown size, and where no method has a gap.
     MissingPackageError
         Without matplotlib.
     """
@@ -49,6 +50,10 @@ def plot_gaps(frame: pd.DataFrame, *, ax: Axes | None = None, size: Size = "scre
     known = frame[frame["excess_gap"].notna()]
     ranks = ("psca", "psca+", "baseline")
     methods = [method for method in dict.fromkeys(known["method"]) if method != "auto"]
+    if not methods:
+        raise InputError(
+            "gaps", [Fault("frame", "excess_gap", "none of any method", "at least one that is a number")]
+        )
     families = {method: method.partition(":")[0] for method in methods}
     methods.sort(key=lambda name: ranks.index(families[name]) if families[name] in ranks else len(ranks))
     looks = looks_of(methods, markers=False)

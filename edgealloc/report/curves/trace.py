@@ -10,7 +10,7 @@ import numpy as np
 
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.result import Result
-from edgealloc.report.canvas import axes_for, caption, dress, figure_of, new_figure
+from edgealloc.report.canvas import axes_for, caption, figure_of, given_axes, new_figure
 from edgealloc.report.style import PALETTE, Size, font_pt, label_of, look_of, looks_of, width_in
 from edgealloc.units import FloatArray
 
@@ -56,11 +56,13 @@ def plot_bounds(
     Raises
     ------
     InputError
-        For an unknown ``against`` or ``size``.
+        Without a result, and for an unknown ``against`` or ``size``.
     MissingPackageError
         Without matplotlib.
     """
     results = [results] if isinstance(results, Result) else list(results)
+    if not results:
+        raise InputError("bounds", [Fault("options", "results", "none", "at least one")])
     if against not in get_args(Against):
         fault = Fault("options", "against", repr(against), ", ".join(get_args(Against)))
         raise InputError("options", [fault])
@@ -153,18 +155,12 @@ def plot_convergence(
         Without matplotlib.
     """
     known = [(at.iteration, at.objective, at.step) for at in result.trace if at.step is not None]
-    faults = []
     if not known:
-        faults.append(Fault("result", "trace", f"of {result.method!r}", "that of psca or psca+"))
-    if ax is not None and len(ax) != 2:
-        faults.append(Fault("options", "ax", f"{len(ax)} axes", "two"))
-    if faults:
-        raise InputError("convergence of P-SCA", faults)
+        fault = Fault("result", "trace", f"of {result.method!r}", "that of psca or psca+")
+        raise InputError("convergence of P-SCA", [fault])
     width = width_in(size)
-    axes: Any = new_figure(width, 0.9 * width).subplots(2, 1, sharex=True) if ax is None else ax
-    top, bottom = axes
-    for one in (top, bottom):
-        dress(one, size)
+    parts: Any = new_figure(width, 0.9 * width).subplots(2, 1, sharex=True) if ax is None else ax
+    top, bottom = given_axes(parts, 2, size)
     points = font_pt(size)
     at = np.array([row[0] for row in known])
     value = np.array([row[1] for row in known])

@@ -91,6 +91,7 @@ def test_the_mark_of_some_editors_is_no_part_of_the_first_column(tmp_path: Path)
         (lines("good\ta", "  \tb", "fine\ta", "\tb").encode(), "text is empty in rows 2, 4"),
         (lines("good\ta", "fine\t ").encode(), "label is empty in row 2"),
         (lines("good\ta", "tab\tinside\tb").encode(), "row 2 has more values"),
+        (b"text\ttext\tlabel\na\tb\tc\n", "column 'text' twice"),
     ],
 )
 def test_what_cannot_be_meant_is_named_by_row(tmp_path: Path, content: bytes, words: str) -> None:
@@ -102,10 +103,33 @@ def test_what_cannot_be_meant_is_named_by_row(tmp_path: Path, content: bytes, wo
 
 def test_lines_that_are_no_objects_are_named(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
-    for line, words in (("{", "line 2 is not JSON"), ("[1]", "line 2 is a JSON list")):
+    rows = {
+        "{": "line 2 is not JSON",
+        "[1]": "line 2 is a JSON list",
+        "[" * 100_000: "line 2 is not JSON",
+        '{"text": "a", "label": NaN}': "label of row 2 is nan",
+        '{"text": "a", "label": [1]}': r"label of row 2 is \[1\]",
+        '{"text": "\\ud800", "label": 1}': "text is no text in row 2",
+    }
+    for line, words in rows.items():
         path.write_text('{"text": "a", "label": "b"}\n' + line + "\n")
         with pytest.raises(ValueError, match=words):
             load_text(path)
+
+
+def test_what_counts_the_rows_is_no_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("id,text,score,label\n1,good film,0.5,pos\n2,bad film,0.1,neg\n")
+    assert load_text(path).texts == (("good film",), ("bad film",))
+
+
+def test_one_class_has_one_name(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("text,label\na,pos\nb,neg\nc, pos \n")
+    assert load_text(path).label_names == ("neg", "pos")
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"text": "a", "label": 1}\n{"text": "b", "label": 1.0}\n{"text": "c", "label": 1.5}\n')
+    assert load_text(path).label_names == ("1", "1.5")
 
 
 def test_sets_that_nothing_can_be_learned_from_or_judged_by(tmp_path: Path) -> None:

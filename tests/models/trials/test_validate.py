@@ -12,6 +12,8 @@ pytest.importorskip("torch", reason="the trainer's extra is not installed")
 pytest.importorskip("peft", reason="the trainer's extra is not installed")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
+from matplotlib.figure import Figure
+
 from edgealloc.errors import InputError
 from edgealloc.models.exchange.wire import AdapterShape
 from edgealloc.models.training.checkpoint import Standing, save
@@ -25,6 +27,7 @@ from edgealloc.models.trials.store import read_records
 from edgealloc.models.trials.sweep import half_width, markdown, summarise, sweep
 from edgealloc.models.trials.validate import Plan, Validation, validate
 from edgealloc.models.trials.validate import markdown as validation_table
+from edgealloc.report.style import looks_of
 from edgealloc.scenario.options import CellOptions
 from edgealloc.scenario.tensors import LoraLayer
 
@@ -123,6 +126,7 @@ def test_a_validation_is_paired_resumable_and_drawn(tmp_path: Path) -> None:
     assert (again.finals, again.curves) == (seen.finals, seen.curves)
     fresh = validate(plans[2:], SMALL, QUICK, samples=samples, seeds=(1,))
     assert fresh.finals[0]["test_loss"] == losses[1]
+    assert rows["whole"]["best_rounds"] == tuple(r["best_round"] for r in seen.finals if r["plan"] == "whole")
     figure = plot_validation(seen, "three plans")
     figure.savefig(tmp_path / "page.png")
     assert (tmp_path / "page.png").stat().st_size > 10_000
@@ -182,6 +186,43 @@ def test_plans_of_which_a_run_diverged_are_not_ranked() -> None:
     assert words.count("calm, 0.550") == 2
     assert "calm - wild: not compared, a run diverged" in words
     assert "wild, seed 1: diverged, round 1: too large" in words
+
+
+def finished(name: str, best_rounds: tuple[int, ...], loss: float = 0.5) -> list[dict[str, object]]:
+    """Final records of a plan, a seed for each best round."""
+    scores = ("test_loss", "test_accuracy", "train_loss", "best_test_loss", "bound", "stability")
+    meter = dict.fromkeys(("round_s", "round_j", "reporting"), 1.0)
+    said = {"ending": "completed", "reason": "", **dict.fromkeys(scores, loss)}
+    return [{"plan": name, "seed": i, **meter, **said, "best_round": n} for i, n in enumerate(best_rounds)]
+
+
+def test_a_best_round_is_a_round() -> None:
+    seen = Validation((), (*finished("psca", (4, 11)), *finished("convex", (7, 7))))
+    assert [row["best_rounds"] for row in seen.table()] == [(4, 11), (7, 7)]
+    cells = {line.split(" | ")[0]: line.split(" | ")[-3] for line in validation_table(seen).splitlines()[2:]}
+    assert cells == {"| psca": "4 to 11", "| convex": "7"}
+
+
+def test_plans_look_as_their_methods_do_everywhere() -> None:
+    methods = ("psca", "convex", "baseline:equal", "no dropout, stragglers")
+    finals = [row for name in methods for row in finished(name, (1,))]
+    curves = [
+        {"plan": row["plan"], "seed": 0, "round": n, "seconds": n, "joules": n, "test_loss": 1.0 / n}
+        for row in finals
+        for n in (1, 2)
+    ]
+    figure = Figure()
+    axes = figure.subplots(2, 2)
+    assert plot_validation(Validation(tuple(curves), tuple(finals)), ax=axes, size="page") is figure
+    looks = looks_of(methods)
+    for axis in axes.flat[:3]:
+        lines = {line.get_label(): line for line in axis.get_lines() if not line.get_label().startswith("_")}
+        assert {name: line.get_color() for name, line in lines.items()} == {n: looks[n]["color"] for n in methods}
+        assert {name: line.get_marker() for name, line in lines.items()} == {
+            n: looks[n]["marker"] for n in methods
+        }
+    with pytest.raises(InputError, match="4 axes"):
+        plot_validation(Validation((), tuple(finals)), ax=axes[0])
 
 
 def test_a_cell_that_counts_on_another_adapter_is_noticed() -> None:
