@@ -119,7 +119,9 @@ class FedLoDrop(Strategy):
         self.planner: Planner = planner if self._allocator is None else self._allocator.plan  # type: ignore[assignment]
         self.aggregation = aggregation or Aggregation()
         if self.aggregation.correction == "exact":
-            raise ValueError("correction 'exact' changes base weights, which are not sent: use 'none' or 'fair'")
+            raise ValueError(
+                "correction 'exact' changes base weights, which are not sent: use 'none', 'fair' or 'project'"
+            )
         self.masks, self.sends_a = masks, sends_a
         self.min_nodes, self.join_timeout_s, self.state_timeout_s = min_nodes, join_timeout_s, state_timeout_s
         self.on_round, self.largest_change = on_round, largest_change

@@ -4,12 +4,13 @@ Each factor is averaged on its own, but the model uses their product, and mean(B
 The corrections close that gap on the server. Needs numpy only.
 
 Sources: FedEx-LoRA, arXiv 2410.09432 (residual of the mean product into the base weight); FFA-LoRA, arXiv
-2403.12313 (A frozen); LoRA-FAIR, arXiv 2411.14961 (a correction of the server-side B; there under a cosine
-distance, here the closed-form minimiser under the Frobenius norm, derived in :func:`_fair_b`).
+2403.12313 (A frozen); LoRA-FAIR, arXiv 2411.14961 (B turned towards the mean product); the projection is ours.
+Which option is which paper, and what differs: docs/related.md.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 from edgealloc.models.exchange.dropout import Masks, scatter_adapter
+from edgealloc.models.exchange.fair import fair_b
 from edgealloc.models.exchange.wire import State, WireArray, a_name, b_name
 
 
@@ -53,31 +55,37 @@ class Aggregation:
         ``samples``: devices weigh by their number of samples; ``uniform``: all the same.
     correction
         ``none``; ``exact``: what the product of the means misses goes into the base weight (FedEx-LoRA);
-        ``fair``: B is corrected so that its product with the mean A nears the mean product (LoRA-FAIR).
-    fair_ridge
-        Weight of ||dB||^2 in the ``fair`` correction, relative to ||mean A||^2 / rank.
+        ``fair``: B is turned so that the angle between its product with the mean A and the mean product is small
+        (LoRA-FAIR, :mod:`edgealloc.models.exchange.fair`); ``project``: B is corrected so that its product with
+        the mean A is near the mean product in the Frobenius norm, a ridge solution.
+    fair_lambda
+        Weight of ||dB||^2 beside the cosine in the ``fair`` correction; the paper's value.
+    project_ridge
+        Weight of ||dB||^2 in the ``project`` correction, relative to ||mean A||^2 / rank.
 
     Raises
     ------
     ValueError
-        For a word that is not among these, or a negative ``fair_ridge``.
+        For a word that is not among these, or a weight that is no finite number of at least 0.
     """
 
     fill: Literal["zero", "keepers"] = "zero"
     weighting: Literal["samples", "uniform"] = "samples"
-    correction: Literal["none", "exact", "fair"] = "none"
-    fair_ridge: float = 0.01
+    correction: Literal["none", "exact", "fair", "project"] = "none"
+    fair_lambda: float = 0.01
+    project_ridge: float = 0.01
 
     def __post_init__(self) -> None:
         for field, allowed in (
             ("fill", ("zero", "keepers")),
             ("weighting", ("samples", "uniform")),
-            ("correction", ("none", "exact", "fair")),
+            ("correction", ("none", "exact", "fair", "project")),
         ):
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field} {getattr(self, field)!r}: must be one of {', '.join(allowed)}")
-        if not self.fair_ridge >= 0.0:
-            raise ValueError(f"fair_ridge {self.fair_ridge}: must be at least 0")
+        for weight in ("fair_lambda", "project_ridge"):
+            if not 0.0 <= getattr(self, weight) < math.inf:
+                raise ValueError(f"{weight} {getattr(self, weight)}: must be a finite number, at least 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +169,13 @@ def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> 
             a, b = state[a_name(layer)].astype(float), state[b_name(layer)].astype(float)
             if rule.correction == "exact":
                 residual[layer] = target - b @ a
-            else:
-                state[b_name(layer)] = _fair_b(target, a, b, rule.fair_ridge).astype(previous[b_name(layer)].dtype)
+                continue
+            corrected = (
+                fair_b(target, a, b, rule.fair_lambda)
+                if rule.correction == "fair"
+                else _project_b(target, a, b, rule.project_ridge)
+            )
+            state[b_name(layer)] = corrected.astype(previous[b_name(layer)].dtype)
     return Merged(state, residual)
 
 
@@ -188,7 +201,7 @@ def _mean_product(
     return np.asarray(np.where(kept > 0, total / np.where(kept > 0, kept, 1.0), before))
 
 
-def _fair_b(target: WireArray, a: WireArray, b: WireArray, ridge: float) -> WireArray:
+def _project_b(target: WireArray, a: WireArray, b: WireArray, ridge: float) -> WireArray:
     """Return B + dB with dB = argmin ||target - (B + dB) A||_F^2 + mu ||dB||_F^2.
 
     Setting the gradient to zero gives dB (A A^T + mu I) = (target - B A) A^T. ``mu`` is relative to the mean

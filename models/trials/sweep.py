@@ -27,6 +27,7 @@ RULES: Mapping[str, FederatedOptions] = {
     "inverted": FederatedOptions(scaling="inverted", aggregation=Aggregation("keepers")),
     "exact": FederatedOptions(aggregation=Aggregation(correction="exact")),
     "fair": FederatedOptions(aggregation=Aggregation(correction="fair")),
+    "project": FederatedOptions(aggregation=Aggregation(correction="project")),
     "ffa": FederatedOptions(freeze_a=True),
     "reset": FederatedOptions(semantics="reset"),
 }
