@@ -1,10 +1,12 @@
-"""How the server merges sub-adapters: fill rules, weights, and corrections for the product B A.
+"""How the server merges sub-adapters: fill rules, weights, ranks, and corrections for the product B A.
 
 Each factor is averaged on its own, but the model uses their product, and mean(B) mean(A) is not mean(B A).
 The corrections close that gap on the server. Needs numpy only.
 
 Sources: FedEx-LoRA, arXiv 2410.09432 (residual of the mean product into the base weight); FFA-LoRA, arXiv
-2403.12313 (A frozen); LoRA-FAIR, arXiv 2411.14961 (B turned towards the mean product); the projection is ours.
+2403.12313 (A frozen); LoRA-FAIR, arXiv 2411.14961 (B turned towards the mean product); HetLoRA, arXiv 2401.06432
+(padded factors, weights by norm); FlexLoRA, arXiv 2402.11505 (the product, cut by SVD); FLoRA, arXiv 2409.05976
+(stacked factors, folded into the base). The projection is ours.
 Which option is which paper, and what differs: docs/related.md.
 """
 
@@ -19,6 +21,7 @@ import numpy as np
 
 from edgealloc.models.exchange.dropout import Masks, scatter_adapter
 from edgealloc.models.exchange.fair import fair_b
+from edgealloc.models.exchange.ranks import cut_product
 from edgealloc.models.exchange.wire import State, WireArray, a_name, b_name
 
 
@@ -50,9 +53,10 @@ class Aggregation:
     fill
         ``zero``: what a device did not get counts as zero in the mean, so the merged adapter shrinks with
         dropout. ``keepers``: the mean runs over the devices that kept the entry, and an entry that nobody
-        kept stays as it was.
+        kept stays as it was. The components that a device of lower rank lacks are treated alike.
     weighting
-        ``samples``: devices weigh by their number of samples; ``uniform``: all the same.
+        ``samples``: devices weigh by their number of samples; ``uniform``: all the same; ``norm``: by the
+        Frobenius norm of their products over all layers (HetLoRA).
     correction
         ``none``; ``exact``: what the product of the means misses goes into the base weight (FedEx-LoRA);
         ``fair``: B is turned so that the angle between its product with the mean A and the mean product is small
@@ -62,30 +66,48 @@ class Aggregation:
         Weight of ||dB||^2 beside the cosine in the ``fair`` correction; the paper's value.
     project_ridge
         Weight of ||dB||^2 in the ``project`` correction, relative to ||mean A||^2 / rank.
+    merge
+        ``factors``: A and B are averaged, each for itself; ``svd``: their products are, and the mean product is
+        cut to the server's rank, most important component first, so that a device of lower rank gets the best part
+        (FlexLoRA); ``stack``: the mean product, whose factors are those of all devices stacked, goes into the base
+        weight, and the adapter starts anew from B = 0 (FLoRA).
 
     Raises
     ------
     ValueError
-        For a word that is not among these, or a weight that is no finite number of at least 0.
+        For a word that is not among these, a weight that is no finite number of at least 0, or a correction that
+        the way of merging leaves nothing to: ``stack`` is exact, and after ``svd`` only ``exact`` has a remainder.
     """
 
     fill: Literal["zero", "keepers"] = "zero"
-    weighting: Literal["samples", "uniform"] = "samples"
+    weighting: Literal["samples", "uniform", "norm"] = "samples"
     correction: Literal["none", "exact", "fair", "project"] = "none"
     fair_lambda: float = 0.01
     project_ridge: float = 0.01
+    merge: Literal["factors", "svd", "stack"] = "factors"
 
     def __post_init__(self) -> None:
         for field, allowed in (
             ("fill", ("zero", "keepers")),
-            ("weighting", ("samples", "uniform")),
+            ("weighting", ("samples", "uniform", "norm")),
             ("correction", ("none", "exact", "fair", "project")),
+            ("merge", ("factors", "svd", "stack")),
         ):
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field} {getattr(self, field)!r}: must be one of {', '.join(allowed)}")
         for weight in ("fair_lambda", "project_ridge"):
             if not 0.0 <= getattr(self, weight) < math.inf:
                 raise ValueError(f"{weight} {getattr(self, weight)}: must be a finite number, at least 0")
+        possible = {"svd": ("none", "exact"), "stack": ("none",)}.get(self.merge)
+        if possible is not None and self.correction not in possible:
+            raise ValueError(
+                f"correction {self.correction!r}: with merge {self.merge!r} must be one of {', '.join(possible)}"
+            )
+
+    @property
+    def changes_base(self) -> bool:
+        """Whether base weights change, so that a server has to send more than the adapter."""
+        return self.correction == "exact" or self.merge == "stack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,27 +120,60 @@ class Merged:
         The adapter, full size: A [rank, n_in], B [n_out, rank] and the head, by name.
     base_residual
         Layer name to dW [n_out, n_in], in double precision and in units of B A: multiply by the LoRA scaling, and
-        transpose for layers that store W as [n_in, n_out] (Conv1D). Empty unless the correction is ``exact``.
+        transpose for layers that store W as [n_in, n_out] (Conv1D). Empty unless the correction is ``exact`` or
+        the factors are stacked.
     """
 
     state: dict[str, WireArray]
     base_residual: dict[str, WireArray]
 
 
-def _weights(updates: Sequence[Update], rule: Aggregation) -> WireArray:
-    """Return the aggregation weights [K], summing to one.
+def weights_of(previous: State, updates: Sequence[Update], rule: Aggregation) -> WireArray:
+    """Return the weights with which updates are merged.
+
+    Parameters
+    ----------
+    previous
+        The server's adapter before the round, full size.
+    updates
+        One per reporting device.
+    rule
+        How to merge.
+
+    Returns
+    -------
+    array
+        Summing to one. Shape [K].
 
     Raises
     ------
     ValueError
         If a device has no samples, or all together have more than a double holds.
     """
+    if rule.weighting == "norm":
+        sizes = np.array([_norm(previous, update) for update in updates])
+        raw = sizes if np.any(sizes > 0.0) else np.ones(len(updates))  # before anything was learned: all the same
+        return np.asarray(raw / raw.sum())
     raw = np.array([u.samples if rule.weighting == "samples" else 1.0 for u in updates], dtype=float)
     with np.errstate(over="ignore"):
         total = raw.sum()
     if not (np.all(raw > 0) and np.isfinite(total)):
         raise ValueError("every reporting device needs a positive number of samples, and a finite one")
     return np.asarray(raw / total)
+
+
+def _norm(previous: State, update: Update) -> float:
+    """The Frobenius norm of a device's products B A over all layers; a frozen A comes from ``previous``."""
+    total = 0.0
+    for name, b in update.slices.items():
+        layer = name.removesuffix(".lora_B.weight")
+        if layer != name:
+            a = update.slices.get(a_name(layer))
+            if a is None:
+                a = update.masks.cut(a_name(layer), previous[a_name(layer)])
+            wide_a, wide_b = a.astype(float), b.astype(float)
+            total += float(np.sum((wide_b.T @ wide_b) * (wide_a @ wide_a.T)))
+    return math.sqrt(max(total, 0.0)) if math.isfinite(total) else math.inf
 
 
 def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> Merged:
@@ -139,16 +194,16 @@ def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> 
     Returns
     -------
     Merged
-        New full-size adapter, and base residuals for the ``exact`` correction.
+        New full-size adapter, and base residuals for the ``exact`` correction and for stacked factors.
 
     Raises
     ------
     ValueError
-        If a device has no samples, or its slices do not fit its masks.
+        If a device has no samples, its slices do not fit its masks, or ``svd`` would change a frozen A.
     """
     if not updates:
         return Merged({name: np.array(value) for name, value in previous.items()}, {})
-    weights = _weights(updates, rule)
+    weights = weights_of(previous, updates, rule)
     whole = [scatter_adapter(u.slices, u.masks) for u in updates]
     state: dict[str, WireArray] = {}
     for name, before in previous.items():
@@ -163,10 +218,25 @@ def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> 
         state[name] = np.asarray(total, dtype=before.dtype)
 
     residual: dict[str, WireArray] = {}
-    if rule.correction != "none":
+    if rule.correction != "none" or rule.merge != "factors":
         for layer in [name.removesuffix(".lora_B.weight") for name in state if name.endswith(".lora_B.weight")]:
             target = _mean_product(layer, previous, updates, whole, weights, rule)
             a, b = state[a_name(layer)].astype(float), state[b_name(layer)].astype(float)
+            if rule.merge == "stack":
+                residual[layer] = target
+                state[a_name(layer)] = np.array(previous[a_name(layer)])
+                state[b_name(layer)] = np.zeros_like(previous[b_name(layer)])
+                continue
+            if rule.merge == "svd":
+                if a_name(layer) not in whole[0]:
+                    raise ValueError(f"merge 'svd' changes A of {layer}, which is frozen: use 'factors'")
+                for name, factor in zip(
+                    (a_name(layer), b_name(layer)), cut_product(target, previous[a_name(layer)]), strict=True
+                ):
+                    state[name] = factor.astype(previous[name].dtype)
+                if rule.correction == "none":
+                    continue
+                a, b = state[a_name(layer)].astype(float), state[b_name(layer)].astype(float)
             if rule.correction == "exact":
                 residual[layer] = target - b @ a
                 continue

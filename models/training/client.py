@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgealloc.errors import Fault
 from edgealloc.models.exchange.aggregation import Aggregation, Update
 from edgealloc.models.exchange.dropout import (
     Masks,
@@ -25,7 +26,7 @@ from edgealloc.models.training.ranges import number, require, whole, word
 from edgealloc.models.training.task import Task
 from edgealloc.units import IntArray
 
-MASK_DRAWS, BATCH_DRAWS = 0, 1  # purposes of a draw, the first part of its key
+MASK_DRAWS, BATCH_DRAWS, RESTARTS = 0, 1, 2  # purposes of a draw, the first part of its key
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,9 @@ class FederatedOptions:
                 word("masks", self.masks, ("exact", "bernoulli")),
                 word("precision", self.precision, ("float32", "bfloat16")),
                 word("wire_dtype", self.wire_dtype, WIRE_DTYPES),
+                Fault("options", "freeze_a", "True", "False with merge svd, which changes A")
+                if self.freeze_a and self.aggregation.merge == "svd"
+                else None,
             ],
         )
 
@@ -212,7 +216,14 @@ def train_locally(
 
 
 def device_round(
-    task: Task, shape: AdapterShape, state: State, k: int, number: int, keep: float, options: FederatedOptions
+    task: Task,
+    shape: AdapterShape,
+    state: State,
+    k: int,
+    number: int,
+    keep: float,
+    options: FederatedOptions,
+    rank: int | None = None,
 ) -> tuple[Update, float, int]:
     """Run one device in one round.
 
@@ -230,6 +241,8 @@ def device_round(
         Its keep rate in (0, 1].
     options
         Masks, training, wire format.
+    rank
+        Its LoRA rank, at most the server's; None: the server's.
 
     Returns
     -------
@@ -241,9 +254,9 @@ def device_round(
     OverflowError
         If it has a number that the wire format cannot hold.
     """
-    masks = draw_masks(shape, keep, round_generator(options.seed, MASK_DRAWS, number, k), options.masks)
+    masks = draw_masks(shape, keep, round_generator(options.seed, MASK_DRAWS, number, k), options.masks, rank)
     task.handle.write(masked(state, masks))
-    sends = full_masks(shape) if options.semantics == "reset" else masks
+    sends = full_masks(shape, rank) if options.semantics == "reset" else masks
     scale = 1.0 / keep**2 if options.scaling == "inverted" else 1.0
     rng = round_generator(options.seed, BATCH_DRAWS, number, k)
     loss = train_locally(task, task.devices[k], sends, options, rng, scale)

@@ -28,6 +28,9 @@ RULES: Mapping[str, FederatedOptions] = {
     "exact": FederatedOptions(aggregation=Aggregation(correction="exact")),
     "fair": FederatedOptions(aggregation=Aggregation(correction="fair")),
     "project": FederatedOptions(aggregation=Aggregation(correction="project")),
+    "norm": FederatedOptions(aggregation=Aggregation(weighting="norm")),
+    "svd": FederatedOptions(aggregation=Aggregation(merge="svd")),
+    "stack": FederatedOptions(aggregation=Aggregation(merge="stack")),
     "ffa": FederatedOptions(freeze_a=True),
     "reset": FederatedOptions(semantics="reset"),
 }
