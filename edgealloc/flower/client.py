@@ -277,10 +277,11 @@ def train_task(
     tuple
         The trained adapter, A [r, n_in] and B [n_out, r] by name, and the mean loss over the last epoch.
     """
-    from edgealloc.models.training.client import BATCH_DRAWS, train_locally
+    from edgealloc.models.training.client import BATCH_DRAWS, inverse_scale, train_locally
 
     task.handle.write(assignment.adapter)
-    scale = 1.0 / assignment.settings["keep"] ** 2 if options.scaling == "inverted" else 1.0
+    keep = assignment.settings["keep"]
+    scale = inverse_scale(keep, assignment.sends_a) if options.scaling == "inverted" else 1.0
     rng = round_generator(options.seed, BATCH_DRAWS, assignment.round_number - 1, k)
     loss = train_locally(task, task.devices[k], assignment.masks, options, rng, scale)
     return task.handle.read(), loss

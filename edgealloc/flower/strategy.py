@@ -95,7 +95,7 @@ class FedLoDrop(Strategy):
     Raises
     ------
     ValueError
-        For the correction ``exact``, and stacked factors.
+        For the correction ``exact``, stacked factors, and masks of single entries.
 
     Notes
     -----
@@ -125,6 +125,8 @@ class FedLoDrop(Strategy):
                 "correction 'exact' and merge 'stack' change base weights, which are not sent: use another "
                 "correction, and merge 'factors' or 'svd'"
             )
+        if masks == "entries":
+            raise ValueError("masks 'entries' are drawn once for all rounds, plans draw anew: use 'exact'")
         self.masks, self.sends_a = masks, sends_a
         self.min_nodes, self.join_timeout_s, self.state_timeout_s = min_nodes, join_timeout_s, state_timeout_s
         self.on_round, self.largest_change = on_round, largest_change

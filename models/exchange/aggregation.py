@@ -168,6 +168,8 @@ def _norm(previous: State, update: Update) -> float:
     for name, b in update.slices.items():
         layer = name.removesuffix(".lora_B.weight")
         if layer != name:
+            if b.ndim == 1:
+                b = scatter_adapter({name: b}, update.masks)[name]
             a = update.slices.get(a_name(layer))
             if a is None:
                 a = update.masks.cut(a_name(layer), previous[a_name(layer)])
@@ -199,10 +201,13 @@ def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> 
     Raises
     ------
     ValueError
-        If a device has no samples, its slices do not fit its masks, or ``svd`` would change a frozen A.
+        If a device has no samples, its slices do not fit its masks, ``svd`` would change a frozen A, or
+        products of a sparse B should be corrected.
     """
     if not updates:
         return Merged({name: np.array(value) for name, value in previous.items()}, {})
+    if (rule.correction != "none" or rule.merge != "factors") and any(u.masks.entries for u in updates):
+        raise ValueError("the mean of a sparse B is exact, as A is frozen: merge 'factors', no correction")
     weights = weights_of(previous, updates, rule)
     whole = [scatter_adapter(u.slices, u.masks) for u in updates]
     state: dict[str, WireArray] = {}

@@ -17,7 +17,7 @@ import numpy as np
 from edgealloc.models.exchange.wire import AdapterShape, State, WireArray
 from edgealloc.units import BoolArray
 
-Method = Literal["bernoulli", "exact"]
+Method = Literal["bernoulli", "exact", "entries"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,26 @@ class Masks:
     ranks
         Layer name to mask of the components that a device of lower rank has, shape [r]; a layer that is not named
         is there in full rank.
+    entries
+        Layer name to mask of single entries of B, shape [n_out, r], which then says all about B: a sparse B beside
+        an A that is frozen (docs/related.md). Empty where whole rows are dropped.
     """
 
     columns: Mapping[str, BoolArray]
     rows: Mapping[str, BoolArray]
     ranks: Mapping[str, BoolArray] = field(default_factory=dict)
+    entries: Mapping[str, BoolArray] = field(default_factory=dict)
+
+    def entries_of(self, name: str) -> BoolArray | None:
+        """Return the mask [n_out, r] of single entries of a tensor, None where it has none.
+
+        Parameters
+        ----------
+        name
+            Name of the tensor, ``<layer>.lora_B.weight``.
+        """
+        layer = name.removesuffix(".lora_B.weight")
+        return None if layer == name else self.entries.get(layer)
 
     def sides(self, name: str) -> tuple[tuple[int, BoolArray], ...]:
         """Return which axes of a tensor are masked, and how.
@@ -71,8 +86,11 @@ class Masks:
         Returns
         -------
         array
-            A [kept rank, kept columns], B [kept rows, kept rank], or all of it.
+            A [kept rank, kept columns], B [kept rows, kept rank] or, of single entries, [n]; or all of it.
         """
+        chosen = self.entries_of(name)
+        if chosen is not None:
+            return value[chosen]
         piece = value
         for axis, kept in self.sides(name):
             piece = np.compress(kept, piece, axis=axis)
@@ -90,8 +108,11 @@ class Masks:
         -------
         array or None
             Shape [1, n_in] for A, [n_out, 1] for B, with missing components [r, n_in] and [n_out, r]; None for
-            what is never dropped.
+            what is never dropped. Of single entries [n_out, r].
         """
+        chosen = self.entries_of(name)
+        if chosen is not None:
+            return chosen
         spread: BoolArray | None = None
         for axis, kept in self.sides(name):
             side = np.expand_dims(kept, 1 - axis)
@@ -182,7 +203,8 @@ def draw_masks(
     method
         ``bernoulli`` keeps every column and row independently with probability s, so the payload is D(s) in
         the mean only; ``exact`` keeps floor(s n) of n drawn without replacement, so the payload never exceeds
-        D(s) and equals it where s n is whole for every side.
+        D(s) and equals it where s n is whole for every side; ``entries`` keeps floor(s n_out r) single entries of
+        every B, whose A is frozen. Of equal generators those of a lower rate are among those of a higher.
     rank
         Of the device, as for :func:`full_masks`; the draw of columns and rows does not depend on it.
 
@@ -194,12 +216,15 @@ def draw_masks(
     Raises
     ------
     ValueError
-        For a keep rate outside [0, 1], an unknown method or a rank below 1.
+        For a keep rate outside [0, 1], an unknown method, a rank below 1, or ``entries`` where A is sent or the
+        rank is a lower one.
     """
     if not 0.0 <= keep <= 1.0:
         raise ValueError(f"keep rate {keep}: must lie in [0, 1]")
-    if method not in ("bernoulli", "exact"):
-        raise ValueError(f"mask method {method!r}: must be 'bernoulli' or 'exact'")
+    if method not in ("bernoulli", "exact", "entries"):
+        raise ValueError(f"mask method {method!r}: must be 'bernoulli', 'exact' or 'entries'")
+    if method == "entries" and (shape.sends_a or _first(shape, rank)):
+        raise ValueError("mask method 'entries': only beside an A that is frozen, and in full rank")
 
     def draw(size: int) -> BoolArray:
         if method == "bernoulli":
@@ -210,6 +235,10 @@ def draw_masks(
         return mask
 
     layers = sorted(shape.layers, key=lambda u: u.name)
+    if method == "entries":
+        whole = full_masks(shape)
+        drawn = {u.name: draw(u.n_out * u.rank).reshape(u.n_out, u.rank) for u in layers}
+        return Masks(whole.columns, whole.rows, {}, drawn)
     # A frozen A (FFA-LoRA) is never sent, so nothing is gained by dropping its columns.
     columns = {u.name: draw(u.n_in) if shape.sends_a else np.ones(u.n_in, dtype=bool) for u in layers}
     return Masks(columns, {u.name: draw(u.n_out) for u in layers}, _first(shape, rank))
@@ -263,7 +292,16 @@ def scatter_adapter(slices: State, masks: Masks, base: State | None = None) -> d
     """
     out = {}
     for name, piece in slices.items():
-        sides = masks.sides(name)
+        sides, chosen = masks.sides(name), masks.entries_of(name)
+        if chosen is not None:
+            if piece.shape != (int(chosen.sum()),):
+                raise ValueError(
+                    f"{name}: a slice of shape {piece.shape} does not fit a mask that keeps {chosen.sum()}"
+                )
+            whole = np.zeros(chosen.shape, piece.dtype) if base is None else np.array(base[name], piece.dtype)
+            whole[chosen] = piece
+            out[name] = whole
+            continue
         if not sides:
             out[name] = piece.copy()
             continue

@@ -32,6 +32,7 @@ RULES: Mapping[str, FederatedOptions] = {
     "svd": FederatedOptions(aggregation=Aggregation(merge="svd")),
     "stack": FederatedOptions(aggregation=Aggregation(merge="stack")),
     "ffa": FederatedOptions(freeze_a=True),
+    "sparse": FederatedOptions(freeze_a=True, masks="entries"),
     "reset": FederatedOptions(semantics="reset"),
 }
 
