@@ -42,12 +42,17 @@ class Masks:
     entries: Mapping[str, BoolArray] = field(default_factory=dict)
 
     def entries_of(self, name: str) -> BoolArray | None:
-        """Return the mask [n_out, r] of single entries of a tensor, None where it has none.
+        """Return the mask of single entries of a tensor, None where it has none.
 
         Parameters
         ----------
         name
             Name of the tensor, ``<layer>.lora_B.weight``.
+
+        Returns
+        -------
+        array or None
+            Shape [n_out, r].
         """
         layer = name.removesuffix(".lora_B.weight")
         return None if layer == name else self.entries.get(layer)
