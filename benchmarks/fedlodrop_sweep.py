@@ -68,7 +68,11 @@ PLANS: dict[str, Plan] = {
         "sst2", "test.tsv", ("zero-filled",), LOW, replace(_TEXT, name="sst2, 10 devices", devices=10)
     ),
     "rules": Plan(
-        "sst2", "test.tsv", ("keepers", "exact", "fair", "ffa", "reset"), (0.3,), replace(_TEXT, name="sst2")
+        "sst2",
+        "test.tsv",
+        ("keepers", "exact", "fair", "project", "ffa", "reset"),
+        (0.3,),
+        replace(_TEXT, name="sst2"),
     ),
 }
 

@@ -42,6 +42,9 @@ class TrainingOptions:
     )
     backbone: str = _option("minilm", "model for text: minilm (extra minilm), a local path or a hub name")
     rule: str = _option("zero-filled", "masks, scaling, aggregation: zero-filled, keepers, inverted, exact, ...")
+    fair_lambda: float | None = _option(
+        None, "weight of ||dB||^2 beside the cosine, with the rule fair (0.01, as in LoRA-FAIR)"
+    )
     rank: int | None = _option(None, "LoRA rank r, with alpha = 2 r (digits 4, text 8)")
     target_modules: tuple[str, ...] | None = _option(
         None, "adapted layers by name, or all-linear (digits all linear ones, text query and value)"
@@ -188,16 +191,26 @@ class TrainingOptions:
             For an unknown rule, and options that are out of their range.
         """
         from edgealloc.models.training.client import FederatedOptions
+        from edgealloc.models.training.ranges import number, require
         from edgealloc.models.trials.sweep import RULES
 
-        if self.rule in RULES:
-            return replace(RULES[self.rule], **self.training())
-        faults = [Fault("options", "rule", repr(self.rule), ", ".join(RULES))]
+        faults: list[Fault | None] = []
+        rule = RULES.get(self.rule)
+        if rule is None:
+            faults.append(Fault("options", "rule", repr(self.rule), ", ".join(RULES)))
+        elif self.fair_lambda is not None and rule.aggregation.correction != "fair":
+            faults.append(Fault("options", "fair_lambda", f"{self.fair_lambda:g}", "the rule fair beside it"))
+        if self.fair_lambda is not None:
+            faults.append(number("fair_lambda", self.fair_lambda, 0.0))
+        chosen = FederatedOptions() if rule is None else rule
         try:
-            FederatedOptions(**self.training())
+            chosen = replace(chosen, **self.training())
         except InputError as error:
             faults += error.faults
-        raise InputError("training", faults)
+        require("training", faults)
+        if self.fair_lambda is None:
+            return chosen
+        return replace(chosen, aggregation=replace(chosen.aggregation, fair_lambda=self.fair_lambda))
 
 
 @contextmanager

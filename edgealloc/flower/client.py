@@ -44,6 +44,7 @@ from edgealloc.flower.messages import (
     to_config,
 )
 from edgealloc.models.exchange.dropout import Method, round_generator
+from edgealloc.models.exchange.ranks import rank_of_label
 from edgealloc.models.exchange.replies import (
     AdapterShape,
     Masks,
@@ -143,7 +144,8 @@ def read_assignment(message: Message, own: State, *, masks: Method = "exact", se
     number, digest = settings.pop(ROUND), settings.pop(DIGEST)
     own = canonical_state(own)
     shape = AdapterShape.from_state(own, sends_a=sends_a)
-    drawn = masks_for(shape, settings["keep"], settings["mask_seed"], masks)
+    rank = rank_of_label(settings["adapter_option"]) if "adapter_option" in settings else None
+    drawn = masks_for(shape, settings["keep"], settings["mask_seed"], masks, rank)
     if mask_digest(drawn) != digest:
         raise ValueError(
             "the server drew other masks: are model, mask method and versions the same on both sides?"
@@ -275,10 +277,11 @@ def train_task(
     tuple
         The trained adapter, A [r, n_in] and B [n_out, r] by name, and the mean loss over the last epoch.
     """
-    from edgealloc.models.training.client import BATCH_DRAWS, train_locally
+    from edgealloc.models.training.client import BATCH_DRAWS, inverse_scale, train_locally
 
     task.handle.write(assignment.adapter)
-    scale = 1.0 / assignment.settings["keep"] ** 2 if options.scaling == "inverted" else 1.0
+    keep = assignment.settings["keep"]
+    scale = inverse_scale(keep, assignment.sends_a) if options.scaling == "inverted" else 1.0
     rng = round_generator(options.seed, BATCH_DRAWS, assignment.round_number - 1, k)
     loss = train_locally(task, task.devices[k], assignment.masks, options, rng, scale)
     return task.handle.read(), loss

@@ -82,7 +82,7 @@ def from_arrays(record: ArrayRecord) -> dict[str, WireArray]:
 def mask_digest(masks: Masks) -> str:
     """Short fingerprint of masks: names, sizes and every bit."""
     digest = hashlib.blake2b(digest_size=8)
-    for kind, side in (("A", masks.columns), ("B", masks.rows)):
+    for kind, side in (("A", masks.columns), ("B", masks.rows), ("r", masks.ranks), ("e", masks.entries)):
         for name in sorted(side):
             digest.update(f"{kind}:{name}:{side[name].size}:".encode() + np.packbits(side[name]).tobytes())
     return digest.hexdigest()

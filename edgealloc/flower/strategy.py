@@ -30,6 +30,7 @@ from edgealloc.flower.messages import (
     to_config,
 )
 from edgealloc.models.exchange.dropout import Method
+from edgealloc.models.exchange.ranks import rank_of_label
 from edgealloc.models.exchange.replies import (
     LARGEST_CHANGE,
     AdapterShape,
@@ -71,7 +72,8 @@ class FedLoDrop(Strategy):
         states, which knows of no failures unless ``on_round`` tells it, for example ``partial(plan_round, system,
         seed=1, time_limit_s=0.1)`` or the ``plan`` of an online allocator of your own.
     aggregation
-        How updates are merged. ``exact`` is not possible: it changes base weights, which are not sent.
+        How updates are merged. ``exact`` and ``stack`` are not possible: they change base weights, which are not
+        sent.
     masks
         ``exact`` or ``bernoulli``, as the clients draw them.
     sends_a
@@ -93,7 +95,7 @@ class FedLoDrop(Strategy):
     Raises
     ------
     ValueError
-        For the correction ``exact``.
+        For the correction ``exact``, stacked factors, and masks of single entries.
 
     Notes
     -----
@@ -118,8 +120,13 @@ class FedLoDrop(Strategy):
         self._allocator = OnlineAllocator(planner) if isinstance(planner, System) else None
         self.planner: Planner = planner if self._allocator is None else self._allocator.plan  # type: ignore[assignment]
         self.aggregation = aggregation or Aggregation()
-        if self.aggregation.correction == "exact":
-            raise ValueError("correction 'exact' changes base weights, which are not sent: use 'none' or 'fair'")
+        if self.aggregation.changes_base:
+            raise ValueError(
+                "correction 'exact' and merge 'stack' change base weights, which are not sent: use another "
+                "correction, and merge 'factors' or 'svd'"
+            )
+        if masks == "entries":
+            raise ValueError("masks 'entries' are drawn once for all rounds, plans draw anew: use 'exact'")
         self.masks, self.sends_a = masks, sends_a
         self.min_nodes, self.join_timeout_s, self.state_timeout_s = min_nodes, join_timeout_s, state_timeout_s
         self.on_round, self.largest_change = on_round, largest_change
@@ -156,7 +163,8 @@ class FedLoDrop(Strategy):
         Raises
         ------
         ValueError
-            When the plan chose rows of an adapter menu.
+            When the plan chose a row of an adapter menu that is not a LoRA rank (``r=8``), or one above that of
+            the adapter.
         InputError
             For a fault of the system itself; devices whose state is not valid are left out.
         """
@@ -182,9 +190,11 @@ class FedLoDrop(Strategy):
             if not settings["selected"]:
                 self._note(node, Fate.LEFT_OUT, settings["reason"])
                 continue
-            if "adapter_option" in settings:
-                raise ValueError("adapter menus change the adapter's shape, which this strategy does not do")
-            masks = self._asked[node] = masks_for(shape, settings["keep"], settings["mask_seed"], self.masks)
+            rank = rank_of_label(settings["adapter_option"]) if "adapter_option" in settings else None
+            if rank is not None and rank > shape.rank:
+                raise ValueError(f"{name} was given rank {rank}, above {shape.rank}, that of the server's adapter")
+            masks = masks_for(shape, settings["keep"], settings["mask_seed"], self.masks, rank)
+            self._asked[node] = masks
             slices = slice_adapter(self._state, masks, sends_a=self.sends_a)
             messages.append(settings_message(server_round, node, {**config, **settings}, masks, slices))
         self._warn_of_payload(shape, plan)
@@ -337,7 +347,7 @@ class FedLoDrop(Strategy):
 
     def _warn_of_payload(self, shape: AdapterShape, plan: Plan) -> None:
         """Say once if the plan counts on other uploads than the adapter makes."""
-        if self.rounds or plan.result is None:
+        if self.rounds or plan.result is None or plan.result.problem.instance.adapter_options is not None:
             return
         instance = plan.result.problem.instance
         for key in ("payload_lora_bits", "payload_fixed_bits"):

@@ -1,15 +1,18 @@
-"""How the server merges sub-adapters: fill rules, weights, and corrections for the product B A.
+"""How the server merges sub-adapters: fill rules, weights, ranks, and corrections for the product B A.
 
 Each factor is averaged on its own, but the model uses their product, and mean(B) mean(A) is not mean(B A).
 The corrections close that gap on the server. Needs numpy only.
 
 Sources: FedEx-LoRA, arXiv 2410.09432 (residual of the mean product into the base weight); FFA-LoRA, arXiv
-2403.12313 (A frozen); LoRA-FAIR, arXiv 2411.14961 (a correction of the server-side B; there under a cosine
-distance, here the closed-form minimiser under the Frobenius norm, derived in :func:`_fair_b`).
+2403.12313 (A frozen); LoRA-FAIR, arXiv 2411.14961 (B turned towards the mean product); HetLoRA, arXiv 2401.06432
+(padded factors, weights by norm); FlexLoRA, arXiv 2402.11505 (the product, cut by SVD); FLoRA, arXiv 2409.05976
+(stacked factors, folded into the base). The projection is ours.
+Which option is which paper, and what differs: docs/related.md.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +20,8 @@ from typing import Literal
 import numpy as np
 
 from edgealloc.models.exchange.dropout import Masks, scatter_adapter
+from edgealloc.models.exchange.fair import fair_b
+from edgealloc.models.exchange.ranks import cut_product
 from edgealloc.models.exchange.wire import State, WireArray, a_name, b_name
 
 
@@ -48,36 +53,61 @@ class Aggregation:
     fill
         ``zero``: what a device did not get counts as zero in the mean, so the merged adapter shrinks with
         dropout. ``keepers``: the mean runs over the devices that kept the entry, and an entry that nobody
-        kept stays as it was.
+        kept stays as it was. The components that a device of lower rank lacks are treated alike.
     weighting
-        ``samples``: devices weigh by their number of samples; ``uniform``: all the same.
+        ``samples``: devices weigh by their number of samples; ``uniform``: all the same; ``norm``: by the
+        Frobenius norm of their products over all layers (HetLoRA).
     correction
         ``none``; ``exact``: what the product of the means misses goes into the base weight (FedEx-LoRA);
-        ``fair``: B is corrected so that its product with the mean A nears the mean product (LoRA-FAIR).
-    fair_ridge
-        Weight of ||dB||^2 in the ``fair`` correction, relative to ||mean A||^2 / rank.
+        ``fair``: B is turned so that the angle between its product with the mean A and the mean product is small
+        (LoRA-FAIR, :mod:`edgealloc.models.exchange.fair`); ``project``: B is corrected so that its product with
+        the mean A is near the mean product in the Frobenius norm, a ridge solution.
+    fair_lambda
+        Weight of ||dB||^2 beside the cosine in the ``fair`` correction; the paper's value.
+    project_ridge
+        Weight of ||dB||^2 in the ``project`` correction, relative to ||mean A||^2 / rank.
+    merge
+        ``factors``: A and B are averaged, each for itself; ``svd``: their products are, and the mean product is
+        cut to the server's rank, most important component first, so that a device of lower rank gets the best part
+        (FlexLoRA); ``stack``: the mean product, whose factors are those of all devices stacked, goes into the base
+        weight, and the adapter starts anew from B = 0 (FLoRA).
 
     Raises
     ------
     ValueError
-        For a word that is not among these, or a negative ``fair_ridge``.
+        For a word that is not among these, a weight that is no finite number of at least 0, or a correction that
+        the way of merging leaves nothing to: ``stack`` is exact, and after ``svd`` only ``exact`` has a remainder.
     """
 
     fill: Literal["zero", "keepers"] = "zero"
-    weighting: Literal["samples", "uniform"] = "samples"
-    correction: Literal["none", "exact", "fair"] = "none"
-    fair_ridge: float = 0.01
+    weighting: Literal["samples", "uniform", "norm"] = "samples"
+    correction: Literal["none", "exact", "fair", "project"] = "none"
+    fair_lambda: float = 0.01
+    project_ridge: float = 0.01
+    merge: Literal["factors", "svd", "stack"] = "factors"
 
     def __post_init__(self) -> None:
         for field, allowed in (
             ("fill", ("zero", "keepers")),
-            ("weighting", ("samples", "uniform")),
-            ("correction", ("none", "exact", "fair")),
+            ("weighting", ("samples", "uniform", "norm")),
+            ("correction", ("none", "exact", "fair", "project")),
+            ("merge", ("factors", "svd", "stack")),
         ):
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field} {getattr(self, field)!r}: must be one of {', '.join(allowed)}")
-        if not self.fair_ridge >= 0.0:
-            raise ValueError(f"fair_ridge {self.fair_ridge}: must be at least 0")
+        for weight in ("fair_lambda", "project_ridge"):
+            if not 0.0 <= getattr(self, weight) < math.inf:
+                raise ValueError(f"{weight} {getattr(self, weight)}: must be a finite number, at least 0")
+        possible = {"svd": ("none", "exact"), "stack": ("none",)}.get(self.merge)
+        if possible is not None and self.correction not in possible:
+            raise ValueError(
+                f"correction {self.correction!r}: with merge {self.merge!r} must be one of {', '.join(possible)}"
+            )
+
+    @property
+    def changes_base(self) -> bool:
+        """Whether base weights change, so that a server has to send more than the adapter."""
+        return self.correction == "exact" or self.merge == "stack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,27 +120,62 @@ class Merged:
         The adapter, full size: A [rank, n_in], B [n_out, rank] and the head, by name.
     base_residual
         Layer name to dW [n_out, n_in], in double precision and in units of B A: multiply by the LoRA scaling, and
-        transpose for layers that store W as [n_in, n_out] (Conv1D). Empty unless the correction is ``exact``.
+        transpose for layers that store W as [n_in, n_out] (Conv1D). Empty unless the correction is ``exact`` or
+        the factors are stacked.
     """
 
     state: dict[str, WireArray]
     base_residual: dict[str, WireArray]
 
 
-def _weights(updates: Sequence[Update], rule: Aggregation) -> WireArray:
-    """Return the aggregation weights [K], summing to one.
+def weights_of(previous: State, updates: Sequence[Update], rule: Aggregation) -> WireArray:
+    """Return the weights with which updates are merged.
+
+    Parameters
+    ----------
+    previous
+        The server's adapter before the round, full size.
+    updates
+        One per reporting device.
+    rule
+        How to merge.
+
+    Returns
+    -------
+    array
+        Summing to one. Shape [K].
 
     Raises
     ------
     ValueError
         If a device has no samples, or all together have more than a double holds.
     """
+    if rule.weighting == "norm":
+        sizes = np.array([_norm(previous, update) for update in updates])
+        raw = sizes if np.any(sizes > 0.0) else np.ones(len(updates))  # before anything was learned: all the same
+        return np.asarray(raw / raw.sum())
     raw = np.array([u.samples if rule.weighting == "samples" else 1.0 for u in updates], dtype=float)
     with np.errstate(over="ignore"):
         total = raw.sum()
     if not (np.all(raw > 0) and np.isfinite(total)):
         raise ValueError("every reporting device needs a positive number of samples, and a finite one")
     return np.asarray(raw / total)
+
+
+def _norm(previous: State, update: Update) -> float:
+    """The Frobenius norm of a device's products B A over all layers; a frozen A comes from ``previous``."""
+    total = 0.0
+    for name, b in update.slices.items():
+        layer = name.removesuffix(".lora_B.weight")
+        if layer != name:
+            if b.ndim == 1:
+                b = scatter_adapter({name: b}, update.masks)[name]
+            a = update.slices.get(a_name(layer))
+            if a is None:
+                a = update.masks.cut(a_name(layer), previous[a_name(layer)])
+            wide_a, wide_b = a.astype(float), b.astype(float)
+            total += float(np.sum((wide_b.T @ wide_b) * (wide_a @ wide_a.T)))
+    return math.sqrt(max(total, 0.0)) if math.isfinite(total) else math.inf
 
 
 def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> Merged:
@@ -131,16 +196,19 @@ def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> 
     Returns
     -------
     Merged
-        New full-size adapter, and base residuals for the ``exact`` correction.
+        New full-size adapter, and base residuals for the ``exact`` correction and for stacked factors.
 
     Raises
     ------
     ValueError
-        If a device has no samples, or its slices do not fit its masks.
+        If a device has no samples, its slices do not fit its masks, ``svd`` would change a frozen A, or
+        products of a sparse B should be corrected.
     """
     if not updates:
         return Merged({name: np.array(value) for name, value in previous.items()}, {})
-    weights = _weights(updates, rule)
+    if (rule.correction != "none" or rule.merge != "factors") and any(u.masks.entries for u in updates):
+        raise ValueError("the mean of a sparse B is exact, as A is frozen: merge 'factors', no correction")
+    weights = weights_of(previous, updates, rule)
     whole = [scatter_adapter(u.slices, u.masks) for u in updates]
     state: dict[str, WireArray] = {}
     for name, before in previous.items():
@@ -155,14 +223,34 @@ def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> 
         state[name] = np.asarray(total, dtype=before.dtype)
 
     residual: dict[str, WireArray] = {}
-    if rule.correction != "none":
+    if rule.correction != "none" or rule.merge != "factors":
         for layer in [name.removesuffix(".lora_B.weight") for name in state if name.endswith(".lora_B.weight")]:
             target = _mean_product(layer, previous, updates, whole, weights, rule)
             a, b = state[a_name(layer)].astype(float), state[b_name(layer)].astype(float)
+            if rule.merge == "stack":
+                residual[layer] = target
+                state[a_name(layer)] = np.array(previous[a_name(layer)])
+                state[b_name(layer)] = np.zeros_like(previous[b_name(layer)])
+                continue
+            if rule.merge == "svd":
+                if a_name(layer) not in whole[0]:
+                    raise ValueError(f"merge 'svd' changes A of {layer}, which is frozen: use 'factors'")
+                for name, factor in zip(
+                    (a_name(layer), b_name(layer)), cut_product(target, previous[a_name(layer)]), strict=True
+                ):
+                    state[name] = factor.astype(previous[name].dtype)
+                if rule.correction == "none":
+                    continue
+                a, b = state[a_name(layer)].astype(float), state[b_name(layer)].astype(float)
             if rule.correction == "exact":
                 residual[layer] = target - b @ a
-            else:
-                state[b_name(layer)] = _fair_b(target, a, b, rule.fair_ridge).astype(previous[b_name(layer)].dtype)
+                continue
+            corrected = (
+                fair_b(target, a, b, rule.fair_lambda)
+                if rule.correction == "fair"
+                else _project_b(target, a, b, rule.project_ridge)
+            )
+            state[b_name(layer)] = corrected.astype(previous[b_name(layer)].dtype)
     return Merged(state, residual)
 
 
@@ -188,7 +276,7 @@ def _mean_product(
     return np.asarray(np.where(kept > 0, total / np.where(kept > 0, kept, 1.0), before))
 
 
-def _fair_b(target: WireArray, a: WireArray, b: WireArray, ridge: float) -> WireArray:
+def _project_b(target: WireArray, a: WireArray, b: WireArray, ridge: float) -> WireArray:
     """Return B + dB with dB = argmin ||target - (B + dB) A||_F^2 + mu ||dB||_F^2.
 
     Setting the gradient to zero gives dB (A A^T + mu I) = (target - B A) A^T. ``mu`` is relative to the mean

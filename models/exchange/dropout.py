@@ -9,7 +9,7 @@ Needs numpy only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -17,24 +17,48 @@ import numpy as np
 from edgealloc.models.exchange.wire import AdapterShape, State, WireArray
 from edgealloc.units import BoolArray
 
-Method = Literal["bernoulli", "exact"]
+Method = Literal["bernoulli", "exact", "entries"]
 
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """Kept columns and rows of every adapted layer; True is kept.
+    """What a device has of every adapted layer; True is kept.
 
     Parameters
     ----------
     columns, rows
         Layer name to mask: of A's columns, shape [n_in], and of B's rows, shape [n_out].
+    ranks
+        Layer name to mask of the components that a device of lower rank has, shape [r]; a layer that is not named
+        is there in full rank.
+    entries
+        Layer name to mask of single entries of B, shape [n_out, r], which then says all about B: a sparse B beside
+        an A that is frozen (docs/related.md). Empty where whole rows are dropped.
     """
 
     columns: Mapping[str, BoolArray]
     rows: Mapping[str, BoolArray]
+    ranks: Mapping[str, BoolArray] = field(default_factory=dict)
+    entries: Mapping[str, BoolArray] = field(default_factory=dict)
 
-    def of(self, name: str) -> tuple[int, BoolArray] | None:
-        """Return which side of a tensor is masked, and how.
+    def entries_of(self, name: str) -> BoolArray | None:
+        """Return the mask of single entries of a tensor, None where it has none.
+
+        Parameters
+        ----------
+        name
+            Name of the tensor, ``<layer>.lora_B.weight``.
+
+        Returns
+        -------
+        array or None
+            Shape [n_out, r].
+        """
+        layer = name.removesuffix(".lora_B.weight")
+        return None if layer == name else self.entries.get(layer)
+
+    def sides(self, name: str) -> tuple[tuple[int, BoolArray], ...]:
+        """Return which axes of a tensor are masked, and how.
 
         Parameters
         ----------
@@ -43,15 +67,39 @@ class Masks:
 
         Returns
         -------
-        tuple of int and array, or None
-            Axis (1 of A, 0 of B) and mask, shape [n_in] or [n_out]; None for what is never dropped.
+        tuple of pairs of int and array
+            Axis and mask: columns [n_in] (axis 1 of A) or rows [n_out] (axis 0 of B), and then components [r]
+            where some are missing. Empty for what is never dropped.
         """
         layer, _, part = name.rpartition(".lora_")
         if part == "A.weight" and layer in self.columns:
-            return 1, self.columns[layer]
-        if part == "B.weight" and layer in self.rows:
-            return 0, self.rows[layer]
-        return None
+            own = (1, self.columns[layer])
+        elif part == "B.weight" and layer in self.rows:
+            own = (0, self.rows[layer])
+        else:
+            return ()
+        return (own, (1 - own[0], self.ranks[layer])) if layer in self.ranks else (own,)
+
+    def cut(self, name: str, value: WireArray) -> WireArray:
+        """Return what is kept of a tensor, as a contiguous copy.
+
+        Parameters
+        ----------
+        name, value
+            The tensor, full size: A [r, n_in], B [n_out, r], or any shape of the head's.
+
+        Returns
+        -------
+        array
+            A [kept rank, kept columns], B [kept rows, kept rank] or, of single entries, [n]; or all of it.
+        """
+        chosen = self.entries_of(name)
+        if chosen is not None:
+            return value[chosen]
+        piece = value
+        for axis, kept in self.sides(name):
+            piece = np.compress(kept, piece, axis=axis)
+        return piece.copy() if piece is value else piece
 
     def spread(self, name: str) -> BoolArray | None:
         """Return the mask of a tensor, shaped to broadcast against it.
@@ -64,10 +112,17 @@ class Masks:
         Returns
         -------
         array or None
-            Shape [1, n_in] for A, [n_out, 1] for B; None for what is never dropped.
+            Shape [1, n_in] for A, [n_out, 1] for B, with missing components [r, n_in] and [n_out, r]; None for
+            what is never dropped. Of single entries [n_out, r].
         """
-        found = self.of(name)
-        return None if found is None else np.expand_dims(found[1], 1 - found[0])
+        chosen = self.entries_of(name)
+        if chosen is not None:
+            return chosen
+        spread: BoolArray | None = None
+        for axis, kept in self.sides(name):
+            side = np.expand_dims(kept, 1 - axis)
+            spread = side if spread is None else spread & side
+        return spread
 
 
 def round_generator(seed: int, *key: int) -> np.random.Generator:
@@ -88,26 +143,55 @@ def round_generator(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-def full_masks(shape: AdapterShape) -> Masks:
-    """Return masks that keep everything.
+def full_masks(shape: AdapterShape, rank: int | None = None) -> Masks:
+    """Return masks that keep everything, or the first components of everything.
 
     Parameters
     ----------
     shape
         The adapter.
+    rank
+        Of the device, >= 1; a layer of no higher rank is there in full. None: all of it.
 
     Returns
     -------
     Masks
         All True.
+
+    Raises
+    ------
+    ValueError
+        For a rank below 1.
     """
     return Masks(
         {u.name: np.ones(u.n_in, dtype=bool) for u in shape.layers},
         {u.name: np.ones(u.n_out, dtype=bool) for u in shape.layers},
+        _first(shape, rank),
     )
 
 
-def draw_masks(shape: AdapterShape, keep: float, rng: np.random.Generator, method: Method = "exact") -> Masks:
+def _first(shape: AdapterShape, rank: int | None) -> dict[str, BoolArray]:
+    """Masks of the first components, for the layers that have more.
+
+    Raises
+    ------
+    ValueError
+        For a rank below 1.
+    """
+    if rank is None:
+        return {}
+    if rank < 1:
+        raise ValueError(f"rank {rank}: a device has at least one component")
+    return {u.name: np.arange(u.rank) < rank for u in shape.layers if rank < u.rank}
+
+
+def draw_masks(
+    shape: AdapterShape,
+    keep: float,
+    rng: np.random.Generator,
+    method: Method = "exact",
+    rank: int | None = None,
+) -> Masks:
     """Draw one device's masks for one round.
 
     Layers are drawn in the order of their names: a saved adapter lists them in another order than the live model,
@@ -124,7 +208,10 @@ def draw_masks(shape: AdapterShape, keep: float, rng: np.random.Generator, metho
     method
         ``bernoulli`` keeps every column and row independently with probability s, so the payload is D(s) in
         the mean only; ``exact`` keeps floor(s n) of n drawn without replacement, so the payload never exceeds
-        D(s) and equals it where s n is whole for every side.
+        D(s) and equals it where s n is whole for every side; ``entries`` keeps floor(s n_out r) single entries of
+        every B, whose A is frozen. Of equal generators those of a lower rate are among those of a higher.
+    rank
+        Of the device, as for :func:`full_masks`; the draw of columns and rows does not depend on it.
 
     Returns
     -------
@@ -134,12 +221,15 @@ def draw_masks(shape: AdapterShape, keep: float, rng: np.random.Generator, metho
     Raises
     ------
     ValueError
-        For a keep rate outside [0, 1] or an unknown method.
+        For a keep rate outside [0, 1], an unknown method, a rank below 1, or ``entries`` where A is sent or the
+        rank is a lower one.
     """
     if not 0.0 <= keep <= 1.0:
         raise ValueError(f"keep rate {keep}: must lie in [0, 1]")
-    if method not in ("bernoulli", "exact"):
-        raise ValueError(f"mask method {method!r}: must be 'bernoulli' or 'exact'")
+    if method not in ("bernoulli", "exact", "entries"):
+        raise ValueError(f"mask method {method!r}: must be 'bernoulli', 'exact' or 'entries'")
+    if method == "entries" and (shape.sends_a or _first(shape, rank)):
+        raise ValueError("mask method 'entries': only beside an A that is frozen, and in full rank")
 
     def draw(size: int) -> BoolArray:
         if method == "bernoulli":
@@ -150,9 +240,13 @@ def draw_masks(shape: AdapterShape, keep: float, rng: np.random.Generator, metho
         return mask
 
     layers = sorted(shape.layers, key=lambda u: u.name)
+    if method == "entries":
+        whole = full_masks(shape)
+        drawn = {u.name: draw(u.n_out * u.rank).reshape(u.n_out, u.rank) for u in layers}
+        return Masks(whole.columns, whole.rows, {}, drawn)
     # A frozen A (FFA-LoRA) is never sent, so nothing is gained by dropping its columns.
     columns = {u.name: draw(u.n_in) if shape.sends_a else np.ones(u.n_in, dtype=bool) for u in layers}
-    return Masks(columns, {u.name: draw(u.n_out) for u in layers})
+    return Masks(columns, {u.name: draw(u.n_out) for u in layers}, _first(shape, rank))
 
 
 def slice_adapter(state: State, masks: Masks, *, sends_a: bool = True) -> dict[str, WireArray]:
@@ -170,16 +264,13 @@ def slice_adapter(state: State, masks: Masks, *, sends_a: bool = True) -> dict[s
     Returns
     -------
     dict of str to array
-        A [rank, kept], B [kept, rank] and the head, by name, in the order of ``state``.
+        A [kept rank, kept], B [kept, kept rank] and the head, by name, in the order of ``state``.
     """
-    out = {}
-    for name, value in state.items():
-        found = masks.of(name)
-        if found is None:
-            out[name] = value.copy()
-        elif sends_a or found[0] == 0:
-            out[name] = np.compress(found[1], value, axis=found[0])
-    return out
+    return {
+        name: masks.cut(name, value)
+        for name, value in state.items()
+        if sends_a or not name.endswith(".lora_A.weight")
+    }
 
 
 def scatter_adapter(slices: State, masks: Masks, base: State | None = None) -> dict[str, WireArray]:
@@ -206,16 +297,28 @@ def scatter_adapter(slices: State, masks: Masks, base: State | None = None) -> d
     """
     out = {}
     for name, piece in slices.items():
-        found = masks.of(name)
-        if found is None:
+        sides, chosen = masks.sides(name), masks.entries_of(name)
+        if chosen is not None:
+            if piece.shape != (int(chosen.sum()),):
+                raise ValueError(
+                    f"{name}: a slice of shape {piece.shape} does not fit a mask that keeps {chosen.sum()}"
+                )
+            whole = np.zeros(chosen.shape, piece.dtype) if base is None else np.array(base[name], piece.dtype)
+            whole[chosen] = piece
+            out[name] = whole
+            continue
+        if not sides:
             out[name] = piece.copy()
             continue
-        axis, kept = found
-        if piece.shape[axis] != int(kept.sum()):
-            raise ValueError(f"{name}: a slice of shape {piece.shape} does not fit a mask that keeps {kept.sum()}")
-        size = (piece.shape[0], kept.size) if axis == 1 else (kept.size, piece.shape[1])
+        size, places = list(piece.shape), [np.arange(length) for length in piece.shape]
+        for axis, kept in sides:
+            if piece.shape[axis] != int(kept.sum()):
+                raise ValueError(
+                    f"{name}: a slice of shape {piece.shape} does not fit a mask that keeps {kept.sum()}"
+                )
+            size[axis], places[axis] = kept.size, np.flatnonzero(kept)
         whole = np.zeros(size, dtype=piece.dtype) if base is None else np.array(base[name], dtype=piece.dtype)
-        whole[(slice(None), kept) if axis == 1 else kept] = piece
+        whole[np.ix_(*places)] = piece
         out[name] = whole
     return out
 

@@ -143,8 +143,7 @@ def medians_of_others(values: Sequence[float]) -> list[float]:
 
 
 def _sent(whole: WireArray, name: str, masks: Masks) -> WireArray:
-    found = masks.of(name)
-    return (whole if found is None else np.compress(found[1], whole, axis=found[0])).astype(float)
+    return masks.cut(name, whole).astype(float)
 
 
 def _read(previous: State, reply: object, sends_a: bool, masks: Masks | None, counted: bool) -> Update:
@@ -180,17 +179,29 @@ def _read_masks(previous: State, masks: Any) -> Masks:
     if not isinstance(masks, Masks):
         raise BadReplyError(f"masks is {_kind(masks)}, must be Masks")
     sides = []
-    for field, suffix, axis in (("columns", ".lora_A.weight", 1), ("rows", ".lora_B.weight", 0)):
+    for field, suffix, axes in (
+        ("columns", ".lora_A.weight", (1,)),
+        ("rows", ".lora_B.weight", (0,)),
+        ("ranks", ".lora_B.weight", (1,)),
+        ("entries", ".lora_B.weight", (0, 1)),
+    ):
         given: Any = getattr(masks, field)
-        sizes = {n.removesuffix(suffix): np.shape(v)[axis] for n, v in previous.items() if n.endswith(suffix)}
+        sizes = {
+            n.removesuffix(suffix): tuple(np.shape(v)[axis] for axis in axes)
+            for n, v in previous.items()
+            if n.endswith(suffix)
+        }
+        if field in ("ranks", "entries") and isinstance(given, Mapping):  # a layer without a mask is there in full
+            sizes = {layer: size for layer, size in sizes.items() if layer in given}
         if not isinstance(given, Mapping) or len(given) != len(sizes) or any(u not in given for u in sizes):
             raise BadReplyError(f"masks: {field} is {_kind(given)}, must hold one mask for each of {_some(sizes)}")
         side = {}
         for layer, size in sizes.items():
             mask = given[layer]
-            if not isinstance(mask, np.ndarray) or np.asarray(mask).dtype != np.bool_ or mask.shape != (size,):
+            if not isinstance(mask, np.ndarray) or np.asarray(mask).dtype != np.bool_ or mask.shape != size:
+                wanted = "x".join(map(str, size))
                 raise BadReplyError(
-                    f"masks: {field} of {layer} is {_kind(mask)}, the mask must have {size} entries, true or false"
+                    f"masks: {field} of {layer} is {_kind(mask)}, it must have {wanted} entries, true or false"
                 )
             side[layer] = np.asarray(mask)
         sides.append(side)
@@ -198,7 +209,7 @@ def _read_masks(previous: State, masks: Any) -> Masks:
 
 
 def _same(one: Masks, other: Masks) -> bool:
-    pairs = ((one.columns, other.columns), (one.rows, other.rows))
+    pairs = [(getattr(one, f), getattr(other, f)) for f in ("columns", "rows", "ranks", "entries")]
     return all(a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a) for a, b in pairs)
 
 
@@ -213,9 +224,12 @@ def _read_piece(name: str, piece: Any, before: WireArray, masks: Masks) -> WireA
     if not isinstance(piece, np.ndarray) or isinstance(piece, np.ma.MaskedArray):
         raise BadReplyError(f"{name}: {_kind(piece)}, must be a numpy array")
     plain = np.asarray(piece)  # of no subclass, whose arithmetic would be its own
-    shape, found = list(np.shape(before)), masks.of(name)
-    if found is not None:
-        shape[found[0]] = int(np.sum(found[1]))
+    shape = list(np.shape(before))
+    for axis, kept in masks.sides(name):
+        shape[axis] = int(np.sum(kept))
+    chosen = masks.entries_of(name)
+    if chosen is not None:
+        shape = [int(np.sum(chosen))]
     if list(plain.shape) != shape:
         raise BadReplyError(f"{name}: shape {list(plain.shape)}, the masks make it {shape}")
     if plain.dtype.kind != "f":

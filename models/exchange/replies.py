@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from edgealloc.models.exchange.aggregation import Aggregation, Merged, Update, aggregate
+from edgealloc.models.exchange.aggregation import Aggregation, Merged, Update, aggregate, weights_of
 from edgealloc.models.exchange.dropout import (
     Masks,
     Method,
@@ -50,7 +50,9 @@ __all__ = [
 ]
 
 
-def masks_for(shape: AdapterShape, keep: float, mask_seed: int, method: Method = "exact") -> Masks:
+def masks_for(
+    shape: AdapterShape, keep: float, mask_seed: int, method: Method = "exact", rank: int | None = None
+) -> Masks:
     """A device's masks for a round, from its settings in the plan; equal on server and client.
 
     Parameters
@@ -61,6 +63,8 @@ def masks_for(shape: AdapterShape, keep: float, mask_seed: int, method: Method =
         As the plan says.
     method
         See :func:`edgealloc.models.exchange.dropout.draw_masks`; ``exact`` never sends more than was planned for.
+    rank
+        Of the device, where the plan chose one (:func:`edgealloc.models.exchange.ranks.rank_of_label`).
 
     Returns
     -------
@@ -70,9 +74,9 @@ def masks_for(shape: AdapterShape, keep: float, mask_seed: int, method: Method =
     Raises
     ------
     ValueError
-        For a keep rate outside [0, 1] or an unknown method.
+        For a keep rate outside [0, 1], an unknown method or a rank below 1.
     """
-    return draw_masks(shape, keep, np.random.default_rng(mask_seed), method)
+    return draw_masks(shape, keep, np.random.default_rng(mask_seed), method, rank)
 
 
 LARGEST_CHANGE = 30.0  # how it was chosen: docs/embedding.md, *Replies that lie*
@@ -185,8 +189,7 @@ def gather(
         device = max(good, key=moved.__getitem__)
         rejected[device] = "merged with the others it makes numbers that are not finite"
         del good[device]
-    raw = np.array([u.samples if rule.weighting == "samples" else 1.0 for u in good.values()])
-    shares = (raw / raw.sum()).tolist() if good else []
+    shares = weights_of(previous, list(good.values()), rule).tolist() if good else []
     weights = dict(zip(good, shares, strict=True))
     used = {device: why for device, why in noted.items() if device in weights}
     return Gathered(merged.state, merged.base_residual, weights, dict(sorted(rejected.items())), used)

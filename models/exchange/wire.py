@@ -8,7 +8,7 @@ head's tensors under their own names. Needs numpy only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -130,6 +130,26 @@ class AdapterShape:
             D(s) in bit.
         """
         return self.payload_fixed_bits + self.payload_lora_bits * keep
+
+    @property
+    def rank(self) -> int:
+        """The highest rank of its layers."""
+        return max(u.rank for u in self.layers)
+
+    def of_rank(self, rank: int) -> AdapterShape:
+        """The inventory of a device that has the first components only.
+
+        Parameters
+        ----------
+        rank
+            Of the device, >= 1; a layer of no higher rank stays as it is.
+
+        Returns
+        -------
+        AdapterShape
+            With its own payload.
+        """
+        return replace(self, layers=tuple(replace(u, rank=min(u.rank, rank)) for u in self.layers))
 
     @classmethod
     def from_state(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgealloc.errors import Fault
 from edgealloc.models.exchange.aggregation import Aggregation, Update
 from edgealloc.models.exchange.dropout import (
     Masks,
@@ -25,7 +26,13 @@ from edgealloc.models.training.ranges import number, require, whole, word
 from edgealloc.models.training.task import Task
 from edgealloc.units import IntArray
 
-MASK_DRAWS, BATCH_DRAWS = 0, 1  # purposes of a draw, the first part of its key
+MASK_DRAWS, BATCH_DRAWS, RESTARTS, SPARSE_DRAWS, TASK_SEEDS = (
+    0,
+    1,
+    2,
+    3,
+    4,
+)  # purposes of a draw, the first part of its key
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +46,11 @@ class FederatedOptions:
     learning_rate, weight_decay
         AdamW on every device, started afresh each round.
     masks
-        ``exact`` count or ``bernoulli``, see :func:`edgealloc.models.exchange.dropout.draw_masks`.
+        ``exact`` count, ``bernoulli``, or ``entries`` of B, which are drawn once for all rounds and devices, see
+        :func:`edgealloc.models.exchange.dropout.draw_masks`.
     scaling
-        ``inverted``: a device trains with its adapter's product scaled by 1/s^2, so that its mean is unchanged;
+        ``inverted``: a device trains with its adapter's product scaled by 1/s^2 (1/s where A is frozen, and so
+        never dropped), so that its mean is unchanged;
         ``none``: as it is.
     semantics
         ``sub-adapter``: only kept entries train and travel. ``reset``: dropped entries start at zero, then all
@@ -94,11 +103,32 @@ class FederatedOptions:
                 number("weight_decay", self.weight_decay, 0.0),
                 word("scaling", self.scaling, ("none", "inverted")),
                 word("semantics", self.semantics, ("sub-adapter", "reset")),
-                word("masks", self.masks, ("exact", "bernoulli")),
+                word("masks", self.masks, ("exact", "bernoulli", "entries")),
                 word("precision", self.precision, ("float32", "bfloat16")),
                 word("wire_dtype", self.wire_dtype, WIRE_DTYPES),
+                Fault("options", "freeze_a", "True", "False with merge svd, which changes A")
+                if self.freeze_a and self.aggregation.merge == "svd"
+                else None,
+                *(_sparse_faults(self) if self.masks == "entries" else ()),
             ],
         )
+
+
+def _sparse_faults(options: FederatedOptions) -> list[Fault]:
+    """What does not go with a sparse B beside a frozen A."""
+    rule = options.aggregation
+    wanted = {
+        "freeze_a": (options.freeze_a, True),
+        "scaling": (options.scaling, "none"),
+        "semantics": (options.semantics, "sub-adapter"),
+        "correction": (rule.correction, "none"),
+        "merge": (rule.merge, "factors"),
+    }
+    return [
+        Fault("options", field, str(value), f"{allowed} with masks of single entries")
+        for field, (value, allowed) in wanted.items()
+        if value != allowed
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +241,20 @@ def train_locally(
     return total / len(examples)
 
 
+def inverse_scale(keep: float, sends_a: bool) -> float:
+    """The factor that leaves the mean of a dropped product as it was: 1/s^2, or 1/s where A is never dropped."""
+    return 1.0 / keep**2 if sends_a else 1.0 / keep
+
+
 def device_round(
-    task: Task, shape: AdapterShape, state: State, k: int, number: int, keep: float, options: FederatedOptions
+    task: Task,
+    shape: AdapterShape,
+    state: State,
+    k: int,
+    number: int,
+    keep: float,
+    options: FederatedOptions,
+    rank: int | None = None,
 ) -> tuple[Update, float, int]:
     """Run one device in one round.
 
@@ -230,6 +272,8 @@ def device_round(
         Its keep rate in (0, 1].
     options
         Masks, training, wire format.
+    rank
+        Its LoRA rank, at most the server's; None: the server's.
 
     Returns
     -------
@@ -241,10 +285,11 @@ def device_round(
     OverflowError
         If it has a number that the wire format cannot hold.
     """
-    masks = draw_masks(shape, keep, round_generator(options.seed, MASK_DRAWS, number, k), options.masks)
+    key = (SPARSE_DRAWS,) if options.masks == "entries" else (MASK_DRAWS, number, k)
+    masks = draw_masks(shape, keep, round_generator(options.seed, *key), options.masks, rank)
     task.handle.write(masked(state, masks))
-    sends = full_masks(shape) if options.semantics == "reset" else masks
-    scale = 1.0 / keep**2 if options.scaling == "inverted" else 1.0
+    sends = full_masks(shape, rank) if options.semantics == "reset" else masks
+    scale = inverse_scale(keep, shape.sends_a) if options.scaling == "inverted" else 1.0
     rng = round_generator(options.seed, BATCH_DRAWS, number, k)
     loss = train_locally(task, task.devices[k], sends, options, rng, scale)
     slices = slice_adapter(task.handle.read(), sends, sends_a=shape.sends_a)

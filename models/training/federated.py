@@ -20,12 +20,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgealloc.models.exchange.aggregation import aggregate
+from edgealloc.models.exchange.dropout import round_generator
+from edgealloc.models.exchange.ranks import restarted
 from edgealloc.models.exchange.wire import AdapterShape, WireArray
 from edgealloc.models.training.checkpoint import Point, Standing, load, save
-from edgealloc.models.training.client import FederatedOptions, Score, device_round, evaluate
+from edgealloc.models.training.client import RESTARTS, FederatedOptions, Score, device_round, evaluate
 from edgealloc.models.training.identity import environment, task_digest
 from edgealloc.models.training.task import Task
-from edgealloc.units import BoolArray, FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 LARGEST_LOSS = 1e3  # nats; a classifier that is sure and wrong loses some tens, so what loses more is not training
 
@@ -89,7 +91,13 @@ class History:
         }
 
 
-def fingerprint(task: Task, rates: FloatArray, present: BoolArray, options: FederatedOptions) -> str:
+def fingerprint(
+    task: Task,
+    rates: FloatArray,
+    present: BoolArray,
+    options: FederatedOptions,
+    ranks: IntArray | None = None,
+) -> str:
     """Return a hash of everything that a run's result depends on.
 
     Parameters
@@ -100,6 +108,8 @@ def fingerprint(task: Task, rates: FloatArray, present: BoolArray, options: Fede
         Keep rates, and who reports. Shapes [rounds, K].
     options
         How.
+    ranks
+        LoRA ranks, or None where every device has the server's. Shape [rounds, K].
 
     Returns
     -------
@@ -108,7 +118,7 @@ def fingerprint(task: Task, rates: FloatArray, present: BoolArray, options: Fede
     """
     place = environment(task.feed.labels.device.type)
     digest = hashlib.sha256(json.dumps([asdict(options), place, task_digest(task)], sort_keys=True).encode())
-    for array in (rates, present):
+    for array in (rates, present) if ranks is None else (rates, present, ranks):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
@@ -124,6 +134,7 @@ def run(
     options: FederatedOptions,
     *,
     reports: BoolArray | None = None,
+    ranks: ArrayLike | None = None,
     checkpoint: Path | None = None,
     progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> History:
@@ -139,6 +150,8 @@ def run(
         How.
     reports
         Which devices report, [K] or [rounds, K] (default: all). The others are left out of the round.
+    ranks
+        LoRA ranks [K], or [rounds, K], of 1 to the server's rank, which is that of the model; None: the server's.
     checkpoint
         File that is written after every round, and picked up if it belongs to the same run.
     progress
@@ -154,7 +167,7 @@ def run(
     InputError
         For a checkpoint that is damaged, or of another run.
     ValueError
-        For keep rates out of range.
+        For keep rates or ranks out of range.
     """  # noqa: DOC501 (no _Diverged: it ends here)
     size = (options.rounds, len(task.devices))
     rates = np.broadcast_to(np.asarray(keep, dtype=float), size)
@@ -162,8 +175,11 @@ def run(
     if not np.all((rates[present] > 0) & (rates[present] <= 1)):
         raise ValueError("keep rates of reporting devices must lie in (0, 1]")
     shape = AdapterShape.from_state(task.initial, wire_dtype=options.wire_dtype, sends_a=not options.freeze_a)
+    sizes = None if ranks is None else np.broadcast_to(np.asarray(ranks), size)
+    if sizes is not None and not (sizes.dtype.kind in "iu" and np.all((sizes >= 1) & (sizes <= shape.rank))):
+        raise ValueError(f"ranks must be whole numbers of 1 to {shape.rank}, the rank of the adapter")
     start = Point({name: np.array(value) for name, value in task.initial.items()}, {})
-    identity = fingerprint(task, rates, present, options)
+    identity = fingerprint(task, rates, present, options, sizes)
     standing = (load(checkpoint, identity) if checkpoint else None) or Standing(start, start)
     reason = ""
 
@@ -175,7 +191,9 @@ def run(
                 if _patience_is_out(standing.records, options.patience):
                     break
                 _apply(task, standing.now, shift_base)
-                now, record = _round(task, shape, standing.now, number, rates[number], present[number], options)
+                own = [None] * size[1] if sizes is None else sizes[number].tolist()
+                here = rates[number], present[number], own
+                now, record = _round(task, shape, standing.now, number, *here, options)
                 _apply(task, now, shift_base)
                 record |= _scores(task, number, options)
                 ahead = min((r["validation_loss"] for r in standing.records), default=np.inf)
@@ -225,6 +243,7 @@ def _round(
     number: int,
     rates: FloatArray,
     present: BoolArray,
+    ranks: Sequence[int | None],
     options: FederatedOptions,
 ) -> tuple[Point, dict[str, Any]]:
     """Train every device that reports and merge; return the new model and the beginning of the round's record.
@@ -237,7 +256,9 @@ def _round(
     updates, losses, bits = [], [], [0] * len(present)
     for k in np.flatnonzero(present).tolist():
         try:
-            update, loss, bits[k] = device_round(task, shape, point.state, k, number, float(rates[k]), options)
+            update, loss, bits[k] = device_round(
+                task, shape, point.state, k, number, float(rates[k]), options, ranks[k]
+            )
         except OverflowError as error:
             raise _Diverged(f"round {number + 1}, device {k}: {error}") from None
         if not loss <= LARGEST_LOSS:
@@ -247,7 +268,10 @@ def _round(
     with np.errstate(over="ignore", invalid="ignore"):
         merged = aggregate(point.state, updates, options.aggregation)
     residual = {name: point.residual.get(name, 0.0) + extra for name, extra in merged.base_residual.items()}
-    now = Point(merged.state, residual or point.residual)
+    state = merged.state
+    if updates and options.aggregation.merge == "stack" and not options.freeze_a:
+        state = restarted(state, round_generator(options.seed, RESTARTS, number))
+    now = Point(state, residual or point.residual)
     if not _finite(now):
         raise _Diverged(f"round {number + 1}: the merged adapter is not finite")
     mean = float(np.mean(losses)) if losses else None

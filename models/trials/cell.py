@@ -26,6 +26,7 @@ from edgealloc.errors import (
 )
 from edgealloc.files.disk import make_folder, write_file
 from edgealloc.formulation.result import Result
+from edgealloc.models.exchange.ranks import rank_of_label
 from edgealloc.models.exchange.wire import AdapterShape
 from edgealloc.models.trials.plans import Solve, admission, stragglers
 from edgealloc.models.trials.validate import Plan, Validation, markdown, plan_from_result
@@ -40,6 +41,7 @@ __all__ = [
     "payload_note",
     "plan_text",
     "plans_for",
+    "require_ranks",
     "save",
     "trial_cell",
     "verdict",
@@ -158,10 +160,41 @@ def plan_text(plan: Plan) -> str:
     """One line: who reports, at which keep rates, in which time and at which energy."""
     heard = plan.keep[plan.reports]
     rates = f"keep {heard.min():.2f} to {heard.max():.2f}" if heard.size else "nobody is in time"
+    if heard.size and plan.ranks is not None:
+        own = plan.ranks[plan.reports & (plan.ranks > 0)]
+        rates += f", ranks {own.min()} to {own.max()}" if own.size else ""
     return (
         f"{plan.name:22s} bound {plan.bound:.4f}, {plan.reports.sum()} of {plan.selected.sum()} report, {rates}, "
         f"round {plan.round_s:.2f} s, {plan.round_j:.2f} J"
     )
+
+
+def require_ranks(instance: Instance, shape: AdapterShape) -> None:
+    """Make sure that every row of the devices' menus is a LoRA rank that the adapter can be cut to.
+
+    Parameters
+    ----------
+    instance
+        The cell.
+    shape
+        Of the adapter that is trained.
+
+    Raises
+    ------
+    InputError
+        Names every device and row of which it is not so.
+    """
+    faults = []
+    for name, menu in zip(instance.device_names, instance.adapter_options or (), strict=False):
+        for row in menu or ():
+            try:
+                if rank_of_label(row.label) > shape.rank:
+                    allowed = f"at most r={shape.rank}, the rank of the adapter that is trained (--rank)"
+                    faults.append(Fault(name, "adapter_options", row.label, allowed))
+            except ValueError as error:
+                faults.append(Fault(name, "adapter_options", row.label, str(error)))
+    if faults:
+        raise InputError("validation", faults)
 
 
 def payload_note(instance: Instance, shape: AdapterShape) -> str | None:
@@ -178,14 +211,27 @@ def payload_note(instance: Instance, shape: AdapterShape) -> str | None:
     -------
     str or None
         None where both agree for every device.
+
+    Raises
+    ------
+    InputError
+        As :func:`require_ranks`.
     """
+    require_ranks(instance, shape)
+    menus = instance.adapter_options or (None,) * instance.num_devices
     differ = []
     for name, real in (("D0", shape.payload_fixed_bits), ("D1", shape.payload_lora_bits)):
         field = "payload_fixed_bits" if name == "D0" else "payload_lora_bits"
-        planned = np.unique(getattr(instance, field))
-        if not np.allclose(planned, real, rtol=1e-6, atol=0.5):
+        counted = [name == "D0" or menu is None for menu in menus]  # a menu's rows bring their own D1
+        planned = np.unique(getattr(instance, field)[counted])
+        if planned.size and not np.allclose(planned, real, rtol=1e-6, atol=0.5):
             counts = " to ".join(f"{bits:,.0f}" for bits in dict.fromkeys((planned[0], planned[-1])))
             differ.append(f"{name} ({field}) is {counts} bit in the cell, {real:,} bit in the adapter")
+    rows = {(row.label, row.payload_lora_bits) for menu in menus for row in menu or ()}
+    for label, bits in sorted(rows):
+        real = shape.of_rank(rank_of_label(label)).payload_lora_bits
+        if not np.isclose(bits, real, rtol=1e-6, atol=0.5):
+            differ.append(f"D1 of {label} is {bits:,.0f} bit in the cell, {real:,} bit in the adapter")
     if not differ:
         return None
     return (

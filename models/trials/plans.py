@@ -15,6 +15,7 @@ from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import block_count
 from edgealloc.formulation.result import Result
 from edgealloc.models.trials.validate import Plan, plan_from_result
+from edgealloc.units import IntArray
 
 Solve = Callable[[Instance], Result]
 
@@ -36,15 +37,18 @@ def stragglers(instance: Instance, solve: Solve) -> Plan:
     """
     k = instance.num_devices
     latency, energy = np.full(k, np.inf), np.array(instance.energy_j)
+    ranks, option = np.zeros(k, dtype=np.int64), np.full(k, -1)
     for device in range(k):
         cell = _equal_share(instance, device)
         if cell is not None and (result := solve(cell)).status.has_allocation:
             own = plan_from_result(result)
             latency[device], energy[device] = own.latency_s[0], own.energy_j[0]
+            if own.ranks is not None and result.allocation is not None:
+                ranks[device], option[device] = own.ranks[0], result.allocation.option[0]
     limits = (instance.latency_s, instance.energy_j)
-    return _with_bound(
-        Plan("no dropout, stragglers", np.ones(k), latency, energy, *limits, np.ones(k, dtype=bool)), instance
-    )
+    whole = Plan("no dropout, stragglers", np.ones(k), latency, energy, *limits, np.ones(k, dtype=bool))
+    chosen = whole if instance.adapter_options is None else replace(whole, ranks=ranks)
+    return _with_bound(chosen, instance, option)
 
 
 def admission(instance: Instance, solve: Solve) -> Plan:
@@ -67,7 +71,9 @@ def admission(instance: Instance, solve: Solve) -> Plan:
     ones = np.ones(instance.num_devices)
     whole = {"keep_min": ones, "keep_max": ones, "keep_levels": None, "common_keep": False}
     result = solve(instance.with_changes(exclusion_penalty=_PENALTY, **whole))
-    return _with_bound(plan_from_result(result, "no dropout, admission"), instance)
+    plan = plan_from_result(result, "no dropout, admission")
+    assert result.allocation is not None
+    return _with_bound(plan, instance, result.allocation.option)
 
 
 def _equal_share(instance: Instance, device: int) -> Instance | None:
@@ -92,13 +98,12 @@ def _equal_share(instance: Instance, device: int) -> Instance | None:
     return own.with_changes(name=f"{instance.name}, {own.device_names[0]}", **changes)
 
 
-def _with_bound(plan: Plan, instance: Instance) -> Plan:
-    """Fill in the bound over those who report: the training set of the round is theirs."""
+def _with_bound(plan: Plan, instance: Instance, option: IntArray) -> Plan:
+    """Fill in the bound over those who report, at their menu rows [K]: the training set of the round is theirs."""
     heard = np.flatnonzero(plan.reports)
     if not heard.size:
         return replace(plan, bound=float("nan"), stability=float("nan"))
     problem = Problem(instance.take(heard).with_changes(exclusion_penalty=None))
     keep = plan.keep[heard]
-    bound = problem.objective(keep)
-    loss = float(problem.instance.weights @ problem.underfit.value(keep))
-    return replace(plan, bound=bound, stability=bound - instance.bound.underfit_weight * loss)
+    underfit, stability = problem.objective.terms(keep, option=option[heard])
+    return replace(plan, bound=underfit + stability, stability=stability)

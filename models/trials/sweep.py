@@ -27,7 +27,12 @@ RULES: Mapping[str, FederatedOptions] = {
     "inverted": FederatedOptions(scaling="inverted", aggregation=Aggregation("keepers")),
     "exact": FederatedOptions(aggregation=Aggregation(correction="exact")),
     "fair": FederatedOptions(aggregation=Aggregation(correction="fair")),
+    "project": FederatedOptions(aggregation=Aggregation(correction="project")),
+    "norm": FederatedOptions(aggregation=Aggregation(weighting="norm")),
+    "svd": FederatedOptions(aggregation=Aggregation(merge="svd")),
+    "stack": FederatedOptions(aggregation=Aggregation(merge="stack")),
     "ffa": FederatedOptions(freeze_a=True),
+    "sparse": FederatedOptions(freeze_a=True, masks="entries"),
     "reset": FederatedOptions(semantics="reset"),
 }
 

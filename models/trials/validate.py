@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgealloc.errors import Fault, InputError, needs
+from edgealloc.models.exchange.ranks import rank_of_label
+from edgealloc.models.exchange.wire import AdapterShape
 from edgealloc.models.training.client import FederatedOptions
 from edgealloc.models.training.federated import Ending, run
 from edgealloc.models.training.identity import setup_identity
@@ -22,7 +24,7 @@ from edgealloc.models.training.task import Setup, build_task
 from edgealloc.models.trials.store import Record, opened, scores
 from edgealloc.models.trials.sweep import half_width, run_key
 from edgealloc.report.tables import markdown_cell
-from edgealloc.units import BoolArray, FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +51,9 @@ class Plan:
         [K].
     selected
         Devices that take part. Shape [K].
+    ranks
+        LoRA ranks that devices chose from their menus, 0 for a device that has none and trains the whole adapter;
+        None where nobody has a menu. Shape [K].
     bound
         The bound's value G at these rates, and its stability term, for comparison; nan if unknown.
 
@@ -67,13 +72,14 @@ class Plan:
     selected: BoolArray
     bound: float = float("nan")
     stability: float = float("nan")
+    ranks: IntArray | None = None
 
     def __post_init__(self) -> None:
         count = len(self.keep)
         faults = [
             Fault(self.name, field_, f"shape {np.shape(getattr(self, field_))}", f"shape ({count},)")
-            for field_ in ("latency_s", "energy_j", "energy_limit_j", "selected")
-            if np.shape(getattr(self, field_)) != (count,)
+            for field_ in ("latency_s", "energy_j", "energy_limit_j", "selected", "ranks")
+            if getattr(self, field_) is not None and np.shape(getattr(self, field_)) != (count,)
         ]
         if faults:
             raise InputError("plan", faults)
@@ -117,6 +123,8 @@ def plan_from_result(result: Result, name: str | None = None) -> Plan:
     ------
     StatusError
         If the result carries no allocation.
+    InputError
+        If a row that was chosen from a menu is not a LoRA rank (``r=8``).
     """
     result.raise_for_status()
     assert result.allocation is not None
@@ -132,7 +140,32 @@ def plan_from_result(result: Result, name: str | None = None) -> Plan:
         result.allocation.selected,
         seen.objective,
         seen.stability,
+        _ranks(result),
     )
+
+
+def _ranks(result: Result) -> IntArray | None:
+    """The ranks that devices chose, 0 for those without a menu or a part in the round; None without menus.
+
+    Raises
+    ------
+    InputError
+        Names every device whose row is not a rank.
+    """
+    instance, allocation = result.problem.instance, result.allocation
+    if instance.adapter_options is None or allocation is None:
+        return None
+    ranks, faults = np.zeros(instance.num_devices, dtype=np.int64), []
+    for k, menu in enumerate(instance.adapter_options):
+        if menu is not None and allocation.selected[k]:
+            label = menu[int(allocation.option[k])].label
+            try:
+                ranks[k] = rank_of_label(label)
+            except ValueError as error:
+                faults.append(Fault(instance.device_names[k], "adapter_options", label, str(error)))
+    if faults:
+        raise InputError("plan", faults)
+    return ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +308,8 @@ def validate(
     Raises
     ------
     InputError
-        If two plans have the same name, another process writes to the store, or the checkpoint of a run that was
-        cut off is damaged.
+        If two plans have the same name, one has a rank above that of the adapter that is trained, another process
+        writes to the store, or the checkpoint of a run that was cut off is damaged.
     """
     if len({p.name for p in plans}) < len(plans):
         raise InputError("validation", [Fault("plans", "name", "repeated", "distinct names")])
@@ -291,9 +324,10 @@ def validate(
                 key = _key(plan, identity, chosen, samples)
                 if key not in kept.known:
                     task = task or build_task(setup, seed, device_weights=samples, device=device)
+                    ranks = _trained(plan, AdapterShape.from_state(task.initial).rank)
                     place = kept.checkpoint(key)
                     rates = np.where(plan.reports, plan.keep, np.nan)
-                    history = run(task, rates, chosen, reports=plan.reports, checkpoint=place)
+                    history = run(task, rates, chosen, reports=plan.reports, ranks=ranks, checkpoint=place)
                     if place is not None:
                         place.unlink(missing_ok=True)
                     kept.add({"key": key, "rounds": list(history.rounds), "summary": history.summary()})
@@ -303,6 +337,22 @@ def validate(
                 if progress is not None:
                     progress(finals[-1])
     return Validation(tuple(curves), tuple(finals))
+
+
+def _trained(plan: Plan, most: int) -> IntArray | None:
+    """The ranks that a plan's devices train, of 1 to the rank of the model.
+
+    Raises
+    ------
+    InputError
+        If a rank is higher.
+    """
+    if plan.ranks is None:
+        return None
+    if plan.ranks.max() > most:
+        allowed = f"at most {most}, the rank of the adapter that is trained: train one of rank {plan.ranks.max()}"
+        raise InputError("validation", [Fault(plan.name, "ranks", str(plan.ranks.max()), allowed)])
+    return np.where(plan.ranks > 0, plan.ranks, most)
 
 
 def _curve(plan: Plan, seed: int, rounds: Sequence[Record]) -> list[Record]:
@@ -325,7 +375,8 @@ def _final(plan: Plan, seed: int, summary: Record) -> Record:
 def _key(plan: Plan, identity: Record, options: FederatedOptions, samples: FloatArray) -> str:
     """Return a hash of what training sees of a plan; the clock and the meter do not change the curves."""
     rates = np.where(plan.reports, plan.keep, 0.0).tolist()
-    return run_key(identity, options, json.dumps([rates, samples.tolist()]), options.seed)
+    ranks = [] if plan.ranks is None else [plan.ranks.tolist()]
+    return run_key(identity, options, json.dumps([rates, samples.tolist(), *ranks]), options.seed)
 
 
 def markdown(validation: Validation) -> str:

@@ -142,9 +142,21 @@ def test_a_faulty_system_is_raised_and_not_blamed_on_devices() -> None:
 def test_what_the_strategy_cannot_do_is_refused() -> None:
     with pytest.raises(ValueError, match="exact"):
         FedLoDrop(SYSTEM, aggregation=Aggregation(correction="exact"))
-    menu = (AdapterOption("r=1", 800.0, 1e8, 1.4), AdapterOption("r=2", 1600.0, 2e8, 1.0))
-    with pytest.raises(ValueError, match="menus"):
-        run_rounds(nodes(2), planner=replace(SYSTEM, adapter_options=menu))
+    with pytest.raises(ValueError, match="merge 'stack'"):
+        FedLoDrop(SYSTEM, aggregation=Aggregation(merge="stack"))
+    for label, words in (("8 bit", "menu row '8 bit'"), ("r=9", "rank 9, above 2, that of the server's")):
+        menu = (AdapterOption(label, 800.0, 1e8, 1.4),)
+        with pytest.raises(ValueError, match=words):
+            run_rounds(nodes(2), planner=replace(SYSTEM, adapter_options=menu))
+
+
+def test_a_menu_of_ranks_sends_each_device_the_components_that_it_has() -> None:
+    menu = (AdapterOption("r=1", SHAPE.payload_lora_bits / 2, 1e8, 1.4),)
+    merged, strategy, _ = run_rounds(nodes(2), planner=replace(SYSTEM, adapter_options=menu))
+    assert [outcome.fate for outcome in strategy.rounds[0].outcomes] == [Fate.ANSWERED] * 2
+    for name in ("enc.q", "enc.v"):
+        assert not np.any(merged[f"{name}.lora_A.weight"][1:])  # nobody had them: zero in the zero-filled mean
+        assert np.any(merged[f"{name}.lora_A.weight"][:1])
 
 
 def test_payload_that_is_not_the_adapters_is_pointed_out(caplog: pytest.LogCaptureFixture) -> None:

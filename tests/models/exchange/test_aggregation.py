@@ -17,7 +17,7 @@ A, B = a_name("l"), b_name("l")
 EVERY_RULE = [
     Aggregation(fill, weighting, correction)  # type: ignore[arg-type]
     for fill, weighting, correction in itertools.product(
-        ("zero", "keepers"), ("samples", "uniform"), ("none", "exact", "fair")
+        ("zero", "keepers"), ("samples", "uniform"), ("none", "exact", "fair", "project")
     )
 ]
 
@@ -140,7 +140,7 @@ def test_the_exact_correction_restores_the_mean_product(fill: str, keep: float) 
     assert np.linalg.norm(plain[B] @ plain[A] - mean) > 0.2 * np.linalg.norm(mean)
 
 
-def test_the_fair_correction_brings_the_product_closer_and_a_huge_ridge_switches_it_off() -> None:
+def test_the_projection_brings_the_product_closer_and_a_huge_ridge_switches_it_off() -> None:
     updates = updates_of(1.0, range(3), [1.0, 2.0, 3.0])
     previous = state_of(9)
     mean = sum(u.samples / 6 * (state_of(k)[B] @ state_of(k)[A]) for k, u in enumerate(updates))
@@ -150,9 +150,9 @@ def test_the_fair_correction_brings_the_product_closer_and_a_huge_ridge_switches
         return float(np.linalg.norm(state[B] @ state[A] - mean))
 
     plain = miss(Aggregation())
-    least = miss(Aggregation(correction="fair", fair_ridge=0.0))
-    assert least < miss(Aggregation(correction="fair", fair_ridge=0.1)) < plain
-    assert miss(Aggregation(correction="fair", fair_ridge=1e9)) == pytest.approx(plain, rel=1e-5)
+    least = miss(Aggregation(correction="project", project_ridge=0.0))
+    assert least < miss(Aggregation(correction="project", project_ridge=0.1)) < plain
+    assert miss(Aggregation(correction="project", project_ridge=1e9)) == pytest.approx(plain, rel=1e-5)
     # no B at all does better than the unregularised correction
     mean_a = aggregate(previous, updates, Aggregation()).state[A].astype(float)
     best_b = np.linalg.lstsq(mean_a.T, mean.T, rcond=None)[0].T

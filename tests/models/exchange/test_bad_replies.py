@@ -31,7 +31,9 @@ STATE = {
 SHAPE = AdapterShape.from_state(STATE)
 RULES = [
     Aggregation(*words)  # type: ignore[arg-type]
-    for words in itertools.product(("zero", "keepers"), ("samples", "uniform"), ("none", "exact", "fair"))
+    for words in itertools.product(
+        ("zero", "keepers"), ("samples", "uniform"), ("none", "exact", "fair", "project")
+    )
 ]
 
 
@@ -295,7 +297,7 @@ def test_sound_replies_of_other_formats_are_taken() -> None:
         assert {value.dtype for value in got.state.values()} == {np.dtype(np.float32)}
 
 
-@pytest.mark.parametrize("correction", ["none", "fair"])
+@pytest.mark.parametrize("correction", ["none", "fair", "project"])
 def test_an_adapter_in_half_precision_stays_one_and_finite(correction: Any) -> None:
     """70000 is a number in single precision and none in half."""
     half = {name: value.astype(np.float16) for name, value in STATE.items()}
@@ -309,7 +311,7 @@ def test_an_adapter_in_half_precision_stays_one_and_finite(correction: Any) -> N
     assert {value.dtype for value in got.state.values()} == {np.dtype(np.float16)}
 
 
-@pytest.mark.parametrize("correction", ["none", "exact", "fair"])
+@pytest.mark.parametrize("correction", ["none", "exact", "fair", "project"])
 def test_a_merge_that_overflows_leaves_the_largest_change_out(correction: Any) -> None:
     """Without the bound on changes, each reply is finite and their product is not."""
     wide = {name: value.astype(np.float64) for name, value in STATE.items()}

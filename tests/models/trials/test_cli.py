@@ -180,6 +180,8 @@ def test_divergence_is_named_and_never_fitted(case: Path, tmp_path: Path) -> Non
         ),
         (("--patience", "-1", "--rank", "0", "--concentration", "0"), ("patience", "rank", "concentration")),
         (("--target-modules", "nothing_like_it"), ("layers that it has",)),
+        (("--fair-lambda", "0.1"), ("fair_lambda = 0.1", "the rule fair")),
+        (("--rule", "fair", "--fair-lambda", "nan", "--rounds", "0"), ("fair_lambda = nan", "rounds = 0")),
     ],
 )
 def test_faults_are_named_together_before_anything_is_trained(

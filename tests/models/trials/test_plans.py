@@ -8,9 +8,13 @@ import pytest
 pytest.importorskip("torch", reason="the trainer's extra is not installed")
 
 import edgealloc
+from edgealloc.data.spec import AdapterOption
 from edgealloc.errors import InputError
-from edgealloc.models.trials.cell import DEFAULT_PLANS, plans_for
+from edgealloc.models.exchange.wire import AdapterShape
+from edgealloc.models.trials.cell import DEFAULT_PLANS, payload_note, plans_for, require_ranks
 from edgealloc.models.trials.plans import admission, stragglers
+from edgealloc.models.trials.validate import plan_from_result
+from edgealloc.scenario.tensors import LoraLayer
 
 
 @pytest.fixture
@@ -86,3 +90,47 @@ def test_admission_takes_as_many_samples_as_the_spectrum_carries(tight) -> None:
         chosen = np.flatnonzero([(code >> k) & 1 for k in range(5)])
         if tight.samples[chosen].sum() > tight.samples[plan.selected].sum():
             assert not fits(chosen)
+
+
+def menu_cell(tight, labels=("r=1", "r=4")):
+    bits, work = float(tight.payload_lora_bits[0]), float(tight.cycles_lora[0])
+    small = AdapterOption(labels[0], bits / 4, work / 4, 1.5)
+    whole = AdapterOption(labels[1], bits, work, 1.0)
+    return tight.with_changes(adapter_options=((small, whole), None, (small,), (whole,), (small, whole)))
+
+
+def test_ranks_that_a_menu_gave_reach_the_trainer_and_the_bound(tight) -> None:
+    cell = menu_cell(tight)
+    result = edgealloc.solve(cell, "psca")
+    plan = plan_from_result(result)
+    assert plan.ranks is not None
+    assert plan.ranks[1:4].tolist() == [0, 1, 4]
+    assert set(plan.ranks[[0, 4]]) <= {1, 4}
+    assert plan_from_result(edgealloc.solve(tight, "psca")).ranks is None
+    for special in (stragglers, admission):
+        own = special(cell.with_changes(bandwidth_hz=1e7), edgealloc.solve)
+        assert own.ranks is not None
+        assert own.reports.all()
+        rows = np.array(
+            [
+                {0: -1, 1: 0, 4: len(menu or ()) - 1}[int(r)]
+                for r, menu in zip(own.ranks, cell.adapter_options, strict=True)
+            ]
+        )
+        assert own.bound == pytest.approx(result.problem.objective(own.keep, option=rows), rel=1e-12)
+
+
+def test_rows_that_are_no_ranks_or_above_the_model_are_named_before_anything_is_solved(tight) -> None:
+    shape = AdapterShape((LoraLayer("l", 10, 10, 4),))
+    with pytest.raises(InputError, match=r"8 bit.*labelled r=8"):
+        require_ranks(menu_cell(tight, ("8 bit", "r=4")), shape)
+    with pytest.raises(InputError, match="at most r=4, the rank of the adapter that is trained"):
+        require_ranks(menu_cell(tight, ("r=1", "r=16")), shape)
+    with pytest.raises(InputError, match=r"8 bit.*labelled r=8"):
+        plan_from_result(edgealloc.solve(menu_cell(tight, ("8 bit", "16 bit")), "psca"))
+    right = menu_cell(tight.with_changes(payload_fixed_bits=np.zeros(5), payload_lora_bits=np.full(5, 2560.0)))
+    assert payload_note(right, shape) is None
+    note = payload_note(menu_cell(tight), shape)
+    assert note is not None
+    assert "D1 of r=1 is" in note
+    assert "640 bit in the adapter" in note

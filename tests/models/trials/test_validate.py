@@ -63,6 +63,21 @@ def test_the_clock_and_the_meter() -> None:
         plan(latency_s=np.array([1.0]))
 
 
+@pytest.mark.usefixtures("untrained_digits")
+def test_ranks_of_a_plan_are_trained_and_told_apart_in_the_store(tmp_path: Path) -> None:
+    plans = [plan("whole"), plan("mixed", ranks=np.array([1, 0, 2]))]
+    samples, store = np.ones(3), tmp_path / "validation.jsonl"
+    seen = validate(plans, SMALL, QUICK, samples=samples, seeds=(0,), store=store)
+    bits = {r["plan"]: r["upload_bits"] for r in seen.curves if r["round"] == 1}
+    assert bits["mixed"] < bits["whole"]
+    assert len(read_records(store)) == 2
+    high = plan("high", ranks=np.array([1, 99, 2]))
+    with pytest.raises(InputError, match="ranks = 99; allowed: at most 4, the rank of the adapter"):
+        validate([high], SMALL, QUICK, samples=samples, seeds=(0,))
+    with pytest.raises(InputError, match="ranks"):
+        plan(ranks=np.array([1]))
+
+
 def test_the_offline_default_transfers_to_digits_it_has_never_seen() -> None:
     task = build_task(Setup(), 0)
     start = replace(QUICK, rounds=4, local_epochs=3)
