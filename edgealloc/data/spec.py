@@ -13,7 +13,7 @@ from edgealloc.data.forms import known_fields, number, numbers
 from edgealloc.errors import Fault, InputError, steers
 from edgealloc.units import FloatArray, rebuilt
 
-__all__ = ["Access", "AdapterOption", "BoundSpec", "Pooling", "Underfit", "UnderfitCurve"]
+__all__ = ["Access", "AdapterOption", "BoundSpec", "Pooling", "Underfit", "UnderfitCurve", "UnderfitLogistic"]
 
 
 MOST_SAMPLES = 1e9  # that a device may claim to train on: no device at the edge holds so many
@@ -22,7 +22,7 @@ MOST_SAMPLES = 1e9  # that a device may claim to train on: no device at the edge
 Access = Literal["fdma", "ofdma", "rb"]
 
 
-Underfit = Literal["inverse-keep", "perturbation", "curve"]
+Underfit = Literal["inverse-keep", "perturbation", "curve", "logistic"]
 
 
 Pooling = Literal["global", "device"]
@@ -63,13 +63,37 @@ class UnderfitCurve:
 
 @known_fields
 @dataclass(frozen=True, slots=True)
+class UnderfitLogistic:
+    """Underfitting term ``1 / (1 + (s / half)^steepness)``, what is left to learn; logistic in log s.
+
+    After R rounds the learning term ``D / (1 + (a R s^q)^alpha)`` is D times this one with ``steepness = q alpha``
+    and ``half = (a R)^(-1/q)`` (docs/model.md, *What is minimised*).
+
+    Parameters
+    ----------
+    half
+        Keep rate at which the term is 1/2, in [1e-100, 1e100]; above 1 no keep rate gets there.
+    steepness
+        How fast it falls there, in (0, 1e9]; dimensionless.
+    """
+
+    half: float
+    steepness: float
+
+    def __post_init__(self) -> None:
+        _as_floats(self, LOGISTIC_RULES)
+
+
+@known_fields
+@dataclass(frozen=True, slots=True)
 class BoundSpec:
     """Constants of the generalisation bound (docs/model.md, *What is minimised*); all dimensionless.
 
     Parameters
     ----------
     underfit
-        Underfitting term u(s): ``inverse-keep`` 1/s - 1, ``perturbation`` 1 - s^2, or ``curve``.
+        Underfitting term u(s): ``inverse-keep`` 1/s - 1, ``perturbation`` 1 - s^2, ``curve`` or
+        ``logistic``.
     underfit_weight
         A >= 0, the weight of the underfitting term.
     pooling
@@ -80,6 +104,8 @@ class BoundSpec:
         delta in (0, 1); the bound holds with probability 1 - delta.
     underfit_curve
         The measured curve, for ``underfit="curve"`` only.
+    underfit_logistic
+        Half and steepness, for ``underfit="logistic"`` only.
     """
 
     underfit: Underfit = "inverse-keep"
@@ -91,6 +117,7 @@ class BoundSpec:
     sparsity_weight: float = 0.5
     confidence_delta: float = 0.1
     underfit_curve: UnderfitCurve | None = None
+    underfit_logistic: UnderfitLogistic | None = None
 
     def __post_init__(self) -> None:
         _as_floats(self, _BOUND_RULES)
@@ -201,6 +228,13 @@ _BOUND_RULES: Mapping[str, Rule] = {
 }
 
 
+# Beyond, powers and their inflection leave the range of doubles.
+LOGISTIC_RULES: Mapping[str, Rule] = {
+    "half": (lambda a: (a >= 1e-100) & (a <= 1e100), "a number in [1e-100, 1e100]"),
+    "steepness": (lambda a: (a > 0) & (a <= 1e9), "a number in (0, 1e9]"),
+}
+
+
 _ROW_RULES: Mapping[str, Rule] = {
     "payload_lora_bits": POSITIVE,
     "cycles_lora": NON_NEGATIVE,
@@ -238,6 +272,7 @@ def bound_faults(spec: Any) -> list[Fault]:
         kind = getattr(spec, key)
         check(faults, isinstance(kind, str) and kind in kinds, "bound", key, kind, ", ".join(kinds))
     faults += range_faults("bound", spec, _BOUND_RULES)
+    faults += _logistic_faults(spec)
     curve: Any = spec.underfit_curve
     if curve is not None and not isinstance(curve, UnderfitCurve):
         check(faults, False, "bound", "underfit_curve", curve, "an edgealloc.UnderfitCurve, or None")
@@ -271,6 +306,28 @@ def bound_faults(spec: Any) -> list[Fault]:
                 "finite, >= 0, not increasing",
             )
     return faults
+
+
+def _logistic_faults(spec: BoundSpec) -> list[Fault]:
+    """What is wrong with half and steepness, and whether they are there when they are asked for."""
+    faults: list[Fault] = []
+    term: Any = spec.underfit_logistic
+    asked = spec.underfit == "logistic"
+    if term is not None and not isinstance(term, UnderfitLogistic):
+        check(faults, False, "bound", "underfit_logistic", term, "an edgealloc.UnderfitLogistic, or None")
+    elif term is None:
+        check(
+            faults, not asked, "bound", "underfit_logistic", None, "half and steepness when underfit is logistic"
+        )
+    else:
+        check(faults, asked, "bound", "underfit_logistic", "given", "null unless underfit is logistic")
+        faults += _named("underfit_logistic", range_faults("bound", term, LOGISTIC_RULES))
+    return faults
+
+
+def _named(part: str, faults: list[Fault]) -> list[Fault]:
+    """Faults of the fields of a part of the bound."""
+    return [Fault(f.where, f"{part}.{f.field}", f.value, f.allowed) for f in faults]
 
 
 def menu_faults(name: str, menu: tuple[AdapterOption, ...]) -> list[Fault]:

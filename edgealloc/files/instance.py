@@ -10,13 +10,14 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgealloc.data.instance import Instance
-from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve, device_fields
+from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve, UnderfitLogistic, device_fields
 from edgealloc.errors import Fault, InputError
 from edgealloc.files.disk import MAX_MB, read_json, write_json
 
@@ -126,6 +127,8 @@ def dict_from_instance(instance: Instance) -> InstanceFile:
     if spec.underfit_curve is not None:
         curve = spec.underfit_curve
         bound["underfit_curve"] = {"keep": curve.keep.tolist(), "value": curve.value.tolist()}
+    if spec.underfit_logistic is not None:
+        bound["underfit_logistic"] = asdict(spec.underfit_logistic)
     columns: dict[str, Any] = {"name": instance.device_names}
     columns |= {key: getattr(instance, key).tolist() for key in device_fields()}
     columns["samples"] = [int(n) if n.is_integer() else n for n in columns["samples"]]
@@ -159,11 +162,12 @@ def _build(data: Mapping[str, Any]) -> Instance:
     columns: dict[str, Any] = {key: [d[key] for d in devices] for key in device_fields() if key != "downlink_bps"}
     rates = (d.get("downlink_bps") for d in devices)
     columns["downlink_bps"] = [np.inf if rate is None else rate for rate in rates]
-    curve = bound.get("underfit_curve")
+    curve, logistic = bound.get("underfit_curve"), bound.get("underfit_logistic")
     spec = BoundSpec(
         underfit=bound["underfit"],
         pooling=bound["pooling"],
         underfit_curve=None if curve is None else UnderfitCurve(curve["keep"], curve["value"]),
+        underfit_logistic=None if logistic is None else UnderfitLogistic(**logistic),
         **{key: float(bound[key]) for key in _BOUND_NUMBERS},
     )
     menus = (d.get("adapter_options") for d in devices)

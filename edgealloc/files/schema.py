@@ -65,14 +65,23 @@ class CurveFile(TypedDict):
 
 
 @with_config(_CLOSED)
+class LogisticFile(TypedDict):
+    """Underfitting term 1 / (1 + (s / half)^steepness), dimensionless."""
+
+    half: Annotated[float, Field(ge=1e-100, le=1e100, description="keep rate at which the term is 1/2")]
+    steepness: Annotated[float, Field(gt=0, le=1e9, description="how fast it falls there, in log s")]
+
+
+@with_config(_CLOSED)
 class BoundFile(TypedDict):
     """Constants of the generalisation bound, dimensionless (docs/model.md, *What is minimised*)."""
 
     underfit: Annotated[
-        Literal["inverse-keep", "perturbation", "curve"], Field(description="underfitting term u(s)")
+        Literal["inverse-keep", "perturbation", "curve", "logistic"], Field(description="underfitting term u(s)")
     ]
     underfit_weight: Annotated[NonNegative, Field(description="A, weight of the underfitting term")]
     underfit_curve: NotRequired[CurveFile | None]
+    underfit_logistic: NotRequired[LogisticFile | None]
     pooling: Annotated[Literal["global", "device"], Field(description="one stability term, or one per device")]
     loss_range: Annotated[NonNegative, Field(description="C")]
     lipschitz: Annotated[NonNegative, Field(description="eta")]

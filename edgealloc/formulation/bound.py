@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgealloc.data.spec import BoundSpec
+from edgealloc.formulation.logistic import Logistic
 from edgealloc.units import FloatArray
 
 __all__ = ["StabilityTerm", "UnderfitTerm", "underfit_term"]
@@ -32,7 +33,7 @@ class UnderfitTerm:
     Parameters
     ----------
     name
-        ``inverse-keep``, ``perturbation``, ``curve`` or ``custom``.
+        ``inverse-keep``, ``perturbation``, ``curve``, ``logistic`` or ``custom``.
     value, slope
         u(s) and du/ds, functions of arrays of keep rates in (0, 1], any shape; u is not increasing.
     log_convex
@@ -41,6 +42,8 @@ class UnderfitTerm:
         Whether u is convex as a function of s^2, which makes the problem without resources convex.
     reason
         Why, in one sentence.
+    inflection
+        Keep rate of the steepest fall, as far as one inside the range is known; 0 where it falls less and less.
     """
 
     name: str
@@ -49,6 +52,7 @@ class UnderfitTerm:
     log_convex: bool
     square_convex: bool
     reason: str
+    inflection: float = 0.0
 
 
 def _inverse_keep(keep: FloatArray) -> FloatArray:
@@ -67,12 +71,13 @@ def _perturbation_slope(keep: FloatArray) -> FloatArray:
     return np.asarray(-2.0 * np.asarray(keep))
 
 
-def underfit_term(spec: BoundSpec) -> UnderfitTerm:
-    """The underfitting term that a bound specification names.
+def underfit_term(spec: BoundSpec, low: float = 0.0) -> UnderfitTerm:
+    """The underfitting term that a bound specification names, for keep rates from ``low`` on.
 
     Sources: ``inverse-keep`` is the gradient-variance factor of Federated Dropout (arXiv 2501.00379);
     ``perturbation`` is ``E||drop(BA) - BA||^2 / ||BA||^2`` for unscaled masks (docs/mathematics.md);
-    ``curve`` interpolates measured points by monotone cubics (PCHIP).
+    ``curve`` interpolates measured points by monotone cubics (PCHIP); ``logistic`` is what is left to learn after
+    so many rounds (docs/model.md).
     """
     if spec.underfit == "inverse-keep":
         reason = "1/s - 1 = exp(-x) - 1 is convex in x = log s, and S^(-1/2) - 1 is convex in S = s^2"
@@ -80,6 +85,11 @@ def underfit_term(spec: BoundSpec) -> UnderfitTerm:
     if spec.underfit == "perturbation":
         reason = "1 - s^2 = 1 - exp(2x) is concave in x = log s"
         return UnderfitTerm("perturbation", _perturbation, _perturbation_slope, False, True, reason)
+    if spec.underfit_logistic is not None:
+        term = Logistic(spec.underfit_logistic.half, spec.underfit_logistic.steepness)
+        reason = f"1 / (1 + (s / h)^m) is concave in x = log s up to h = {term.half:.6g}, and convex beyond"
+        bend = term.inflection(1.0)
+        return UnderfitTerm("logistic", term, term.slope, False, term.inflection(2.0) <= low, reason, bend)
     from scipy.interpolate import PchipInterpolator  # 0.3 s, and needed by curves only
 
     assert spec.underfit_curve is not None

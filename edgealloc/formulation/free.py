@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgealloc.formulation.device import chosen_adapter
+from edgealloc.formulation.logistic import Logistic, deepest_rate
 from edgealloc.formulation.objective import Objective
 from edgealloc.formulation.valleys import Spread, deepest_keep
 from edgealloc.units import FloatArray, IntArray
@@ -92,6 +93,8 @@ class _Minimiser:
             keep = np.where(price > self.weight, low, high)
         elif objective.underfit.name == "curve":
             keep = deepest_keep(objective.underfit.value, self.weight, low, high, self._spread(price))
+        elif isinstance(objective.underfit.value, Logistic):
+            keep = deepest_rate(objective.underfit.value, self.weight, low, high, self._spread(price))
         else:
             left, right = low, high
             if not objective.underfit.log_convex:  # several minima: start from the best grid cell
@@ -139,10 +142,10 @@ def _golden(share: Callable[[FloatArray], FloatArray], left: FloatArray, right: 
 
 
 def _common_rate(objective: Objective, option: IntArray) -> tuple[float, FloatArray]:
-    """One rate for all: a grid over the rates, refined around its best point; a curve's valleys are all seen."""
+    """One rate for all: a grid over the rates, refined around its best point; a term's valleys are all seen."""
     inst = objective.instance
     everybody = np.ones(inst.num_devices)
-    if objective.underfit.name == "curve" and inst.exclusion_penalty is None:
+    if objective.underfit.name in ("curve", "logistic") and inst.exclusion_penalty is None:
         return _common_valley(objective, option)
     if inst.exclusion_penalty is None:
         low, high = float(inst.keep_min.max()), float(inst.keep_max.min())
@@ -159,6 +162,8 @@ def _common_rate(objective: Objective, option: IntArray) -> tuple[float, FloatAr
     if objective.underfit.name == "curve":
         knots = np.asarray(objective.underfit.value.x)  # type: ignore[attr-defined]
         kinks = np.r_[kinks, (knots[:-1, None] + np.linspace(0.0, 1.0, 9) * np.diff(knots)[:, None]).ravel()]
+    elif isinstance(objective.underfit.value, Logistic):
+        kinks = np.r_[kinks, objective.underfit.value.fall()]
     grid = np.union1d(np.linspace(low, high, _GRID), np.clip(kinks, low, high))
     for _ in range(1 + _REFINE):
         found = values(grid)
@@ -170,18 +175,21 @@ def _common_rate(objective: Objective, option: IntArray) -> tuple[float, FloatAr
 
 
 def _common_valley(objective: Objective, option: IntArray) -> tuple[float, FloatArray]:
-    """One rate for all on a curve: G is a multiple of the curve plus a convex function of s^2."""
-    inst, term = objective.instance, objective.stability
+    """One rate for all on a curve or a logistic term: G is a multiple of it plus a convex function of s^2."""
+    inst, gap = objective.instance, objective.stability
     weight = inst.bound.underfit_weight * float(inst.weights @ chosen_adapter(inst, option).underfit_factor)
 
     def spread(_k: IntArray, square: FloatArray) -> tuple[FloatArray, FloatArray]:
         if objective.pooled:
-            return term.value(square), term.slope(square)
+            return gap.value(square), gap.slope(square)
         own = square[:, None]
-        return np.asarray(term.value(own) @ inst.weights), np.asarray(term.slope(own) @ inst.weights)
+        return np.asarray(gap.value(own) @ inst.weights), np.asarray(gap.slope(own) @ inst.weights)
 
     low, high = np.array([inst.keep_min.max()]), np.array([inst.keep_max.min()])
-    keep = deepest_keep(objective.underfit.value, np.array([weight]), low, high, spread)
+    if isinstance(objective.underfit.value, Logistic):
+        keep = deepest_rate(objective.underfit.value, np.array([weight]), low, high, spread)
+    else:
+        keep = deepest_keep(objective.underfit.value, np.array([weight]), low, high, spread)
     everybody = np.full(inst.num_devices, keep[0])
     return objective(everybody, None, option), everybody
 

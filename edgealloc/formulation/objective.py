@@ -48,7 +48,7 @@ class Objective:
             When ``underfit`` is not finite, negative or increases somewhere on a fine grid of keep rates.
         """
         if underfit is None:
-            underfit = underfit_term(instance.bound)
+            underfit = underfit_term(instance.bound, float(instance.keep_min.min()))
         elif not isinstance(underfit, UnderfitTerm):
             underfit = _custom_term(underfit, float(instance.keep_min.min()), float(instance.keep_max.max()))
         pooled = instance.bound.pooling == "global"

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgealloc.data.instance import Instance
+from edgealloc.data.spec import UnderfitCurve, UnderfitLogistic
 from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.curve_minimum import curve_minimum
 from edgealloc.verify.form import total
@@ -46,11 +47,20 @@ def _underfit(instance: Instance) -> Callable[[FloatArray], FloatArray]:
         return lambda s: np.asarray((1.0 - s) / s)
     if spec.underfit == "perturbation":
         return lambda s: np.asarray((1.0 - s) * (1.0 + s))
+    if spec.underfit_logistic is not None:
+        half, steepness = spec.underfit_logistic.half, spec.underfit_logistic.steepness
+        return lambda s: np.asarray(0.5 - 0.5 * np.tanh(0.5 * steepness * _log_ratio(s, half)))
     from scipy.interpolate import PchipInterpolator
 
     assert spec.underfit_curve is not None
     curve = PchipInterpolator(spec.underfit_curve.keep, spec.underfit_curve.value, extrapolate=False)
     return lambda s: np.asarray(curve(s))
+
+
+def _log_ratio(s: FloatArray, half: float) -> FloatArray:
+    """log(s / half), s > 0, with small relative error where s is near half too. Same shape."""
+    near = np.abs(s - half) < 0.5 * half
+    return np.asarray(np.where(near, np.log1p(np.where(near, (s - half) / half, 0.0)), np.log(s) - np.log(half)))
 
 
 def _overfit(instance: Instance, square: FloatArray, samples: FloatArray) -> FloatArray:
@@ -81,7 +91,7 @@ def free_bracket(instance: Instance) -> tuple[float, float, float] | None:
 
     The upper end is ``inf`` where only a lower bound is known: non-convex cases under global pooling.
     """
-    curve = instance.bound.underfit == "curve"
+    curve = _measured(instance) is not None
     if (curve and instance.num_devices > CURVE_DEVICES) or (
         instance.common_keep and instance.exclusion_penalty is not None
     ):
@@ -118,6 +128,11 @@ def _accuracy(instance: Instance) -> float:
     return max(ACCURACY, min(lost, 1e-6))
 
 
+def _measured(instance: Instance) -> UnderfitCurve | UnderfitLogistic | None:
+    """The underfitting term where its valleys are found by halving intervals."""
+    return instance.bound.underfit_curve or instance.bound.underfit_logistic
+
+
 def _factors(instance: Instance) -> tuple[FloatArray, FloatArray]:
     """Least and greatest underfitting factor on each device's menu. Shape [K]."""
     low, high = np.ones(instance.num_devices), np.ones(instance.num_devices)
@@ -139,7 +154,7 @@ def _least_shares(instance: Instance, price: float | None) -> tuple[FloatArray, 
     def spread(square: FloatArray) -> FloatArray:
         return _overfit(instance, square, instance.samples) if price is None else price * square
 
-    if spec.underfit == "curve":
+    if _measured(instance) is not None:
         below, above, square = _least_on_curve(instance, price, weight)
     else:
         if spec.underfit == "perturbation" and price is not None:
@@ -162,8 +177,9 @@ def _least_shares(instance: Instance, price: float | None) -> tuple[FloatArray, 
 def _least_on_curve(
     instance: Instance, price: float | None, weight: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """:func:`_least_shares` on a measured curve, once for devices that do not differ in it."""
-    assert instance.bound.underfit_curve is not None
+    """:func:`_least_shares` on a curve or logistic term, once for devices that do not differ in it."""
+    points = _measured(instance)
+    assert points is not None
     samples = instance.samples if price is None else np.ones(instance.num_devices)
     table = np.stack((weight, instance.keep_min, instance.keep_max, samples))
     kinds, which = np.unique(table, axis=1, return_inverse=True)
@@ -173,7 +189,7 @@ def _least_on_curve(
             return price * square, np.full_like(square, price)
         return _overfit(instance, square, kinds[3, row]), _overfit_slope(instance, square, kinds[3, row])
 
-    found = curve_minimum(instance.bound.underfit_curve, kinds[0], kinds[1], kinds[2], convex)
+    found = curve_minimum(points, kinds[0], kinds[1], kinds[2], convex)
     below, above, square = (column[which.ravel()] for column in found)
     return below, above, square
 
@@ -213,12 +229,12 @@ def _dual_maximum(instance: Instance) -> float:
 
 
 def _common_valley(instance: Instance) -> tuple[float, float] | None:
-    """Bracket of the least G of one keep rate for all on a measured curve."""
+    """Bracket of the least G of one keep rate for all on a measured curve or a logistic term."""
     low, high = instance.keep_min.max(keepdims=True), instance.keep_max.min(keepdims=True)
     if low[0] > high[0]:
         return None
     share, everything = _weights(instance), np.asarray(total(instance.samples.tolist()))
-    pooled, points = instance.bound.pooling == "global", instance.bound.underfit_curve
+    pooled, points = instance.bound.pooling == "global", _measured(instance)
     assert points is not None
 
     def convex(_row: IntArray, square: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from edgealloc.formulation.constrained import most_subcarriers
 from edgealloc.formulation.device import chosen_adapter
+from edgealloc.formulation.logistic import Logistic
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.solvers.ofdma.kernels.cap import keep_cap
@@ -212,7 +213,7 @@ class OfdmaCell:
     @property
     def curved(self) -> bool:
         """Whether shares may be non-convex in s^2 while the pooled stability term couples them."""
-        return bool(self.objective[KIND] == CURVE) and self.pooled
+        return bool(self.objective[KIND] >= CURVE) and self.pooled
 
     @property
     def dear(self) -> float:
@@ -302,8 +303,12 @@ class OfdmaCell:
                 rates.append(_least(value, low, high))
             elif rates and not self.problem.underfit.square_convex:
                 grid = np.linspace(low, high, _GRID)
+                if isinstance(self.problem.underfit.value, Logistic):
+                    grid = np.union1d(grid, np.clip(self.problem.underfit.value.fall(), low, high))
                 best = int(np.argmin([value(s) for s in grid]))
-                rates.append(_least(value, float(grid[max(best - 1, 0)]), float(grid[min(best + 1, _GRID - 1)])))
+                rates.append(
+                    _least(value, float(grid[max(best - 1, 0)]), float(grid[min(best + 1, len(grid) - 1)]))
+                )
         return min(rates, key=value, default=None)
 
     def value(self, plan: Assignment) -> float:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgealloc.formulation.device import chosen_adapter
+from edgealloc.formulation.logistic import Logistic
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import block_count, blocks_of, spare_hz
 from edgealloc.solvers.compiling.kernel import kernel
@@ -186,8 +187,8 @@ class Choices:
     def cost_line(self, mode: IntArray, left: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Lower bounds of :meth:`true_cost` at both ends; in between it lies above their chord in s^2.
 
-        Convex parts give a tangent, a cubic its chord less what its Bernstein coefficients allow below it,
-        and a function that is only known to fall its value at the right end.
+        Convex parts give a tangent, concave ones their chord, a cubic its chord less what its Bernstein
+        coefficients allow below it, and a function that is only known to fall its value at the right end.
 
         Shapes [N].
         """
@@ -202,6 +203,8 @@ class Choices:
             a, b = value + slope * (first - middle), value + slope * (last - middle)
         elif name == "curve":
             a, b = self._cubic_line(mode, left, right)
+        elif isinstance(self.problem.underfit.value, Logistic):
+            a, b = (self.under[mode] * end for end in self.problem.underfit.value.square_line(left, right))
         else:
             a = b = self._under(mode, right)
         if not self.problem.pooled:
@@ -210,21 +213,21 @@ class Choices:
             local = type(term)(term.base, term.spread, term.curvature, term.sparsity, scale)
             value, slope = w * local.value(middle), w * local.slope(middle)
             a, b = a + value + slope * (first - middle), b + value + slope * (last - middle)
-        margin = (
-            32.0
-            * _EPS
-            * (self.under[mode] * (2.0 + 1.0 / left**3 * (last - first) + 1.0 / left) + np.abs(a) + np.abs(b))
-        )
+        size = 2.0 if name == "logistic" else 2.0 + 1.0 / left**3 * (last - first) + 1.0 / left
+        margin = 32.0 * _EPS * (self.under[mode] * size + np.abs(a) + np.abs(b))
         return a - margin, b - margin
 
     def splits(self, mode: IntArray, left: FloatArray, right: FloatArray) -> FloatArray:
-        """Where to cut pieces in two: at a knot of the curve inside, else in the middle. Shape [N]."""
+        """Where to cut pieces in two: at a knot of the curve or the inflection inside, else in the middle. [N]."""
         middle = np.sqrt(left * right)
         if self.problem.underfit.name == "curve":
             knots = self._knots()
             at = np.searchsorted(knots, left, side="right")
             knot = np.append(knots, np.inf)[at]
             middle = np.where(knot < right, knot, middle)
+        elif isinstance(self.problem.underfit.value, Logistic):
+            bend = self.problem.underfit.value.inflection(2.0)
+            middle = np.where((left < bend) & (bend < right), bend, middle)
         return middle
 
     def _knots(self) -> FloatArray:

@@ -9,20 +9,32 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgealloc.formulation.logistic import Logistic
 from edgealloc.formulation.problem import Problem
+from edgealloc.solvers.ofdma.kernels.share import BENT, CURVE, LOGISTIC
 from edgealloc.units import FloatArray
 
 __all__ = ["objective_vector"]
 
 _PIECES, _FINE = 512, 8192  # cubic pieces of a user's function, and grid points in each
 _ROUNDING = 2.0**-48  # of the function's values and of the cubics
+_STEEP = 64.0  # a steeper logistic term feels the rounding of s^2
 
 
 def objective_vector(problem: Problem) -> FloatArray:
     """The vector of :mod:`edgealloc.solvers.ofdma.kernels.share`. Shape [8 + 5 P], P = 0 without a curve."""
     name, term = problem.underfit.name, problem.stability
-    kind = {"inverse-keep": 0.0, "perturbation": 1.0}.get(name, 2.0)
-    knots, cubics = (np.zeros(1), np.zeros((4, 0))) if kind < 2.0 else _pieces(problem)
+    kind = {"inverse-keep": 0.0, "perturbation": 1.0}.get(name, CURVE)
+    knots, cubics = (np.zeros(1), np.zeros((4, 0)))
+    logistic = problem.underfit.value
+    if isinstance(logistic, Logistic):
+        convex = logistic.inflection(2.0) <= problem.instance.keep_min.min() and logistic.steepness <= _STEEP
+        kind = LOGISTIC if convex else BENT
+        # two pieces, concave and convex in s, with room for five numbers each
+        knots = np.array([-1.0, logistic.inflection(1.0), np.inf])
+        cubics = np.array([[logistic.half, logistic.steepness], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    elif kind == CURVE:
+        knots, cubics = _pieces(problem)
     slope = 2.0 * term.sparsity
     head = [
         kind,

@@ -352,7 +352,7 @@ def best_keeps(
         return np.sqrt(left)
     keeps: FloatArray = settled_keeps(rows, obj, levels, caps, scale, left, right)
     trials: list[FloatArray] = []
-    if obj[KIND] == CURVE:
+    if obj[KIND] >= CURVE:
         starts = (np.sqrt(left), np.sqrt(right), keeps)
         trials += [polished_keeps(rows, obj, levels, caps, scale, start) for start in starts]
     elif levels.shape[1] >= 2 and not np.all(np.isnan(levels[:, 1])):

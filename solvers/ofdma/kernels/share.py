@@ -4,7 +4,8 @@ r"""A device's part of the objective as a function of its keep rate s, and lower
           device has its own stability term})
 
 Two underfitting terms u are convex in s^2, and so is their share: it falls up to one keep rate and rises after it.
-A curve is cubic between its knots and may have several local minima; :func:`free_keeps` finds them all.
+So does that of a logistic term beyond its inflection. One with its inflection inside, and a curve, cubic between
+its knots, may have several local minima; :func:`free_keeps` finds them all.
 
 Throughout, row [C] is a device row (:mod:`edgealloc.solvers.ofdma.kernels.device`) and obj [8 + 5 P] the objective
 vector below; nu, s and the like are numbers.
@@ -25,12 +26,14 @@ __all__ = ["best_share", "free_keeps", "keep_at_share", "share", "share_below", 
 SHARE_ROUNDING = 64.0 * EPS
 _FLAT = 16.0 * EPS  # slopes that change a share by no more than this over the whole range count as zero
 
-# Entries of the objective vector [8 + 5 P]: KIND 0 inverse-keep, 1 perturbation, 2 curve; POOLED 1: each device
-# has its own stability term sqrt((BASE + SPREAD / (CURVATURE + SLOPE (1 - Q))) scale); a curve has P = PIECES
-# cubic pieces c0 + c1 y + c2 y^2 + c3 y^3 in y = s - knot: P + 1 knots from KNOTS on, then the c0, c1, c2, c3 of
-# all pieces.
+# Entries of the objective vector [8 + 5 P]: KIND 0 inverse-keep, 1 perturbation, 2 curve, -1 and 3 logistic;
+# POOLED 1: each device has its own stability term sqrt((BASE + SPREAD / (CURVATURE + SLOPE (1 - Q))) scale); a
+# curve has P = PIECES cubic pieces c0 + c1 y + c2 y^2 + c3 y^3 in y = s - knot: P + 1 knots from KNOTS on, then
+# the c0, c1, c2, c3 of all pieces. A logistic term has two pieces, concave and convex in s, HALF and STEEPNESS.
+# From CURVE on, a share need not be convex in s^2.
 KIND, POOLED, BASE, SPREAD, CURVATURE, SLOPE, PIECES, KNOTS = range(8)
-CURVE = 2.0
+HALF, STEEPNESS = KNOTS + 3, KNOTS + 4
+LOGISTIC, CURVE, BENT = -1.0, 2.0, 3.0
 
 
 @kernel
@@ -74,13 +77,26 @@ def _cubic(obj, piece, s):  # type: ignore[no-untyped-def]
 
 
 @kernel(inner=True)
+def _logistic(obj, s):  # type: ignore[no-untyped-def]
+    """(Value, derivative in s, z) of 1 / (1 + e^z), z = STEEPNESS log(s / HALF), to a few units of rounding."""
+    half = obj[HALF]
+    z = np.log1p((s - half) / half) if s >= 0.5 * half else np.log(s) - np.log(half)
+    z *= obj[STEEPNESS]
+    small = np.exp(-abs(z))
+    value = (small if z > 0.0 else 1.0) / (1.0 + small)
+    return value, -obj[STEEPNESS] * small / ((1.0 + small) * (1.0 + small) * s), z
+
+
+@kernel(inner=True)
 def _underfit(obj, s):  # type: ignore[no-untyped-def]
     """Underfitting u(s)."""
     if obj[KIND] == 0.0:
         return 1.0 / s - 1.0
     if obj[KIND] == 1.0:
         return 1.0 - s * s
-    return _cubic(obj, _piece(obj, s), s)[0]
+    if obj[KIND] == CURVE:
+        return _cubic(obj, _piece(obj, s), s)[0]
+    return _logistic(obj, s)[0]
 
 
 @kernel(inner=True)
@@ -104,6 +120,8 @@ def share_size(row, obj, s):  # type: ignore[no-untyped-def]
     """Size of the underfitting term at keep rates from s on, for its rounding errors."""
     if obj[KIND] == CURVE:
         return row[UNDER] * (1.0 + abs(obj[KNOTS + int(obj[PIECES]) + 1]))  # it is largest at the first knot
+    if obj[KIND] == LOGISTIC or obj[KIND] == BENT:
+        return 2.0 * row[UNDER]
     return row[UNDER] / s
 
 
@@ -114,15 +132,17 @@ def share_slope(row, obj, nu, s):  # type: ignore[no-untyped-def]
         under = -0.5 / (s * s * s)
     elif obj[KIND] == 1.0:
         under = -1.0
-    else:
+    elif obj[KIND] == CURVE:
         under = 0.5 * _cubic(obj, _piece(obj, s), s)[1] / s
+    else:
+        under = 0.5 * _logistic(obj, s)[1] / s
     return row[UNDER] * under + 0.5 * _rest(row, obj, nu, s)[1] / s
 
 
 @kernel(inner=True)
 def split_keep(obj, x, y):  # type: ignore[no-untyped-def]
     """Where to cut a cell in two: at the middle one of the knots inside, else in the middle."""
-    if obj[KIND] == CURVE:
+    if obj[KIND] >= CURVE:
         first, last = _piece(obj, x), _piece(obj, y)
         if first < last:
             knot = obj[KNOTS + (first + last + 1) // 2]
@@ -133,10 +153,19 @@ def split_keep(obj, x, y):  # type: ignore[no-untyped-def]
 
 @kernel(inner=True)
 def _piece_below(obj, piece, x, y):  # type: ignore[no-untyped-def]
-    """Ends of a line below one cubic piece of the curve on [x, y].
+    """Ends of a line below one piece of the curve on [x, y].
 
-    The chord, lowered by the least Bernstein coefficient of the cubic less the chord, zero at both ends.
+    Of a cubic the chord, lowered by the least Bernstein coefficient of the cubic less the chord, zero at both
+    ends; of a logistic term the chord where it is concave, the tangent in the middle where it is convex.
     """
+    if obj[KIND] == BENT:
+        if piece == 0:
+            return _logistic(obj, x)[0], _logistic(obj, y)[0]
+        m = 0.5 * (x + y)
+        value, slope, z = _logistic(obj, m)
+        before, after = slope * (x - m), slope * (y - m)
+        blur = 8.0 * EPS * (2.0 + abs(z)) * (abs(before) + abs(after))
+        return value + before - blur, value + after - blur
     left, d1, d2, d3 = _cubic(obj, piece, x)
     right = _cubic(obj, piece, y)[0]
     h = y - x
@@ -157,7 +186,7 @@ def share_below(row, obj, nu, x, y):  # type: ignore[no-untyped-def]
     for curves fall.
     """
     m = 0.5 * (x + y)
-    if obj[KIND] == CURVE:
+    if obj[KIND] >= CURVE:
         first, last = _piece(obj, x), _piece(obj, y)
         if last == first + 1 and obj[KNOTS + last] == y:
             last = first
@@ -193,9 +222,13 @@ def _free_keep(row, obj, nu):  # type: ignore[no-untyped-def]
 @kernel(inner=True)
 def _slope_range(row, obj, nu, piece, x, y):  # type: ignore[no-untyped-def]
     """(Least, greatest) derivative in s of a share on a cell of one piece, by Bernstein coefficients."""
-    _u, left, half, _c3 = _cubic(obj, piece, x)
-    right = _cubic(obj, piece, y)[1]
-    middle = left + half * (y - x)
+    if obj[KIND] == BENT:  # on either side of the inflection it is monotone
+        left, right = _logistic(obj, x)[1], _logistic(obj, y)[1]
+        middle = left
+    else:
+        _u, left, half, _c3 = _cubic(obj, piece, x)
+        right = _cubic(obj, piece, y)[1]
+        middle = left + half * (y - x)
     least = min(left, middle, right) * row[UNDER] + _rest(row, obj, nu, x)[1]
     return least, max(left, middle, right) * row[UNDER] + _rest(row, obj, nu, y)[1]
 
@@ -256,7 +289,7 @@ def _local_minima(row, obj, nu):  # type: ignore[no-untyped-def]
 @kernel
 def free_keeps(row, obj, nu):  # type: ignore[no-untyped-def]
     """Keep rates [F], ascending, that may be best when resources suffice; the last has the least share of all."""
-    if obj[KIND] == CURVE:
+    if obj[KIND] >= CURVE:
         return _local_minima(row, obj, nu)
     only = np.empty(1)
     only[0] = _free_keep(row, obj, nu)
@@ -299,7 +332,7 @@ def keep_at_share(row, obj, nu, free, low, target):  # type: ignore[no-untyped-d
     """
     target += SHARE_ROUNDING * (abs(target) + share_size(row, obj, low))
     s = low
-    if obj[KIND] == CURVE:
+    if obj[KIND] >= CURVE:
         right = free[-1]
         for i in range(free.size):
             if free[i] > low and share(row, obj, nu, free[i]) < target:

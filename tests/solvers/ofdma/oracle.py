@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from edgealloc.data.instance import Instance
-from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve
+from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve, UnderfitLogistic
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.ofdma.cell import OfdmaCell
 from edgealloc.solvers.ofdma.kernels.device import UNDER
 from edgealloc.solvers.row import SMAX, SMIN
 from edgealloc.units import BoolArray, FloatArray, IntArray
 
-__all__ = ["brute_force", "random_curve", "random_ofdma"]
+__all__ = ["brute_force", "random_curve", "random_logistic", "random_ofdma"]
 
 
 def random_ofdma(rng: np.random.Generator, shape: tuple[int, int] | None = None, **changes: Any) -> Instance:
@@ -91,6 +91,19 @@ def random_curve(rng: np.random.Generator) -> BoundSpec:
         pooling=rng.choice(["global", "device"]),
         sparsity_weight=rng.choice([0.0, 0.1, 0.5, 2.0]),
     )
+
+
+def random_logistic(rng: np.random.Generator, **changes: Any) -> BoundSpec:
+    """A bound with a logistic underfitting term, from nearly straight to steep."""
+    term = UnderfitLogistic(half=10.0 ** rng.uniform(-2, 0.3), steepness=10.0 ** rng.uniform(-0.7, 1.5))
+    fields: dict[str, Any] = {
+        "underfit": "logistic",
+        "underfit_logistic": term,
+        "underfit_weight": 10.0 ** rng.uniform(-2, 0.5),
+        "pooling": rng.choice(["global", "device"]),
+        "sparsity_weight": rng.choice([0.0, 0.1, 0.5, 2.0]),
+    }
+    return BoundSpec(**(fields | changes))
 
 
 def brute_force(source: Instance | Problem, allowed: Callable[[IntArray], BoolArray] | None = None) -> float:
@@ -184,7 +197,7 @@ def _least_objective(
         u[:, on] = factor[on] * problem.underfit.value(s[:, on])
         return np.asarray(spec.underfit_weight * (u @ weights))
 
-    if not problem.underfit.square_convex:
+    if not problem.underfit.square_convex or problem.underfit.name == "logistic":
         return _zoomed(problem, factor, on, low, high)
     if not problem.pooled:
         return float(np.min(under(_golden(problem, factor, on, low, high)) + _own(problem, factor, on, low, high)))
