@@ -68,8 +68,8 @@ class CurveFile(TypedDict):
 class LogisticFile(TypedDict):
     """Underfitting term 1 / (1 + (s / half)^steepness), dimensionless."""
 
-    half: Annotated[float, Field(ge=1e-100, le=1e100, description="keep rate at which the term is 1/2")]
-    steepness: Annotated[float, Field(gt=0, le=1e9, description="how fast it falls there, in log s")]
+    half: Annotated[Positive, Field(description="keep rate at which the term is 1/2")]
+    steepness: Annotated[Positive, Field(description="how fast it falls there, in log s")]
 
 
 @with_config(_CLOSED)

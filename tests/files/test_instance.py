@@ -158,9 +158,11 @@ SPOILED: list[tuple[str, str, str, Callable[[Data], object]]] = [
     ("bound", "underfit_logistic", "half and steepness", lambda d: d["bound"].update(underfit="logistic")),
     ("bound", "underfit_logistic", "null unless", lambda d: d["bound"].update(
         underfit_logistic={"half": 0.3, "steepness": 2.5})),
-    ("bound", "underfit_logistic.half", "1e-100", lambda d: d["bound"].update(
+    ("bound", "underfit_logistic.half", "greater than 0", lambda d: d["bound"].update(
         underfit="logistic", underfit_logistic={"half": 0.0, "steepness": 2.5})),
-    ("bound", "underfit_logistic.steepness", "missing", lambda d: d["bound"].update(
+    ("bound", "underfit_logistic.half", "[1e-100, 1e100]", lambda d: d["bound"].update(
+        underfit="logistic", underfit_logistic={"half": 1e200, "steepness": 2.5})),
+    ("bound", "underfit_logistic.steepness", "required", lambda d: d["bound"].update(
         underfit="logistic", underfit_logistic={"half": 0.3})),
 ]  # fmt: skip
 
