@@ -154,7 +154,10 @@ def _least_shares(instance: Instance, price: float | None) -> tuple[FloatArray, 
     def spread(square: FloatArray) -> FloatArray:
         return _overfit(instance, square, instance.samples) if price is None else price * square
 
-    if _measured(instance) is not None:
+    if spec.underfit_logistic is not None and price is not None:
+        below, square = _least_of_logistic(instance, price, weight)
+        above = below
+    elif _measured(instance) is not None:
         below, above, square = _least_on_curve(instance, price, weight)
     else:
         if spec.underfit == "perturbation" and price is not None:
@@ -192,6 +195,29 @@ def _least_on_curve(
     found = curve_minimum(points, kinds[0], kinds[1], kinds[2], convex)
     below, above, square = (column[which.ravel()] for column in found)
     return below, above, square
+
+
+def _least_of_logistic(instance: Instance, price: float, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Least ``A f u(s) + price S`` of each device and its S: concave in S up to the inflection, convex beyond."""
+    term = instance.bound.underfit_logistic
+    assert term is not None
+    least, most = instance.keep_min**2, instance.keep_max**2
+    power = 0.5 * term.steepness  # u = 1 / (1 + (S / half^2)^power)
+    bend = 0.0
+    if power > 1.0:
+        bend = term.half**2 * math.exp((math.log(power - 1.0) - math.log(power + 1.0)) / power)
+    ends = np.stack((least, np.clip(bend, least, most), most))
+    low, high = ends[1].copy(), most.copy()
+    for _ in range(64):
+        middle = 0.5 * (low + high)
+        half = np.tanh(0.5 * power * _log_ratio(middle, term.half**2))
+        rising = price * middle > weight * power * 0.25 * (1.0 - half) * (1.0 + half)  # - S u' = power u (1 - u)
+        low, high = np.where(rising, low, middle), np.where(rising, middle, high)
+    squares = np.concatenate((ends, (0.5 * (low + high))[None]))
+    keeps = np.clip(np.sqrt(squares), instance.keep_min, instance.keep_max)
+    values = weight * _underfit(instance)(keeps) + price * keeps * keeps
+    at, everyone = np.argmin(values, axis=0), np.arange(instance.num_devices)
+    return values[at, everyone], squares[at, everyone]
 
 
 def _stationary(instance: Instance, weight: FloatArray, least: FloatArray, most: FloatArray) -> FloatArray:
