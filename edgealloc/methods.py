@@ -43,6 +43,14 @@ def _any(problem: Problem) -> bool:
     return True
 
 
+def _one_term(problem: Problem) -> bool:
+    return problem.underfit.name != "by device"
+
+
+def _no_own_terms_on_carriers(problem: Problem) -> bool:
+    return _one_term(problem) or problem.instance.access != "ofdma"
+
+
 def _log_convex(problem: Problem) -> bool:
     return problem.structure.log_convex
 
@@ -91,8 +99,8 @@ METHODS: dict[str, Method] = {
         Method(
             "bnb",
             "proven optimum by branch and bound: OFDMA, blocks, levels, menus, selection, other bounds",
-            _any,
-            "any problem",
+            _no_own_terms_on_carriers,
+            "any problem, but for OFDMA no underfitting terms of single devices",
             "edgealloc.solvers.exact:solve_bnb",
             rows=_exact_rows,
         ),
@@ -120,8 +128,8 @@ METHODS: dict[str, Method] = {
         Method(
             "highs",
             "mixed-integer linear programs of proven lines, refined; takes caps on spectrum and participation",
-            _any,
-            "any problem",
+            _no_own_terms_on_carriers,
+            "any problem, but for OFDMA no underfitting terms of single devices",
             "edgealloc.solvers.backends.highs.solve:solve_highs",
             chosen=False,
             rows=_linear,
@@ -140,24 +148,24 @@ METHODS: dict[str, Method] = {
         Method(
             "psca",
             "penalised successive convex approximation: fast, local, nothing proved",
-            _any,
-            "any problem",
+            _one_term,
+            "any problem without underfitting terms of single devices",
             "edgealloc.solvers.psca.solve:solve_psca",
             chosen=False,
         ),
         Method(
             "psca+",
             "psca from three starts, with knapsack rounding and local search",
-            _any,
-            "any problem",
+            _one_term,
+            "any problem without underfitting terms of single devices",
             "edgealloc.solvers.psca.solve:solve_psca_plus",
             chosen=False,
         ),
         Method(
             "baseline",
             "simple schemes to compare with, by name: baseline:equal, baseline:no-dropout, ...",
-            _any,
-            "any problem",
+            _one_term,
+            "any problem without underfitting terms of single devices",
             "edgealloc.solvers.baselines:solve_baseline",
             chosen=False,
         ),

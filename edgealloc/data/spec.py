@@ -280,31 +280,30 @@ def bound_faults(spec: Any) -> list[Fault]:
     if spec.underfit == "curve" and curve is None:
         check(faults, False, "bound", "underfit_curve", None, "keep and value lists when underfit is curve")
     if curve is not None:
-        check(
-            faults,
-            spec.underfit == "curve",
-            "bound",
-            "underfit_curve",
-            "given",
-            "null unless underfit is curve",
-        )
-        same = curve.keep.ndim == 1 and curve.keep.shape == curve.value.shape and len(curve.keep) >= 2
-        shapes = f"shapes {curve.keep.shape}, {curve.value.shape}"
-        check(faults, same, "bound", "underfit_curve", shapes, "two lists of one length >= 2")
-        if same:
-            keep_ok = bool(np.all(np.diff(curve.keep) > 0) and curve.keep[0] > 0 and curve.keep[-1] <= 1)
-            value_ok = bool(
-                np.all(curve.value >= 0) and np.all(np.diff(curve.value) <= 0) and curve.value[0] < np.inf
-            )
-            check(faults, keep_ok, "bound", "underfit_curve.keep", curve.keep.tolist(), "increasing, in (0, 1]")
-            check(
-                faults,
-                value_ok,
-                "bound",
-                "underfit_curve.value",
-                curve.value.tolist(),
-                "finite, >= 0, not increasing",
-            )
+        allowed = "null unless underfit is curve"
+        check(faults, spec.underfit == "curve", "bound", "underfit_curve", "given", allowed)
+        faults += term_faults("bound", curve)
+    return faults
+
+
+def term_faults(where: str, term: UnderfitCurve | UnderfitLogistic) -> list[Fault]:
+    """What is wrong with the numbers of a measured curve or a logistic term, of the bound or a device."""
+    faults: list[Fault] = []
+    if isinstance(term, UnderfitLogistic):
+        return [
+            Fault(f.where, f"underfit_logistic.{f.field}", f.value, f.allowed)
+            for f in range_faults(where, term, LOGISTIC_RULES)
+        ]
+    keep, value = term.keep, term.value
+    same = keep.ndim == 1 and keep.shape == value.shape and len(keep) >= 2
+    shapes = f"shapes {keep.shape}, {value.shape}"
+    check(faults, same, where, "underfit_curve", shapes, "two lists of one length >= 2")
+    if same:
+        keep_ok = bool(np.all(np.diff(keep) > 0) and keep[0] > 0 and keep[-1] <= 1)
+        value_ok = bool(np.all(value >= 0) and np.all(np.diff(value) <= 0) and value[0] < np.inf)
+        check(faults, keep_ok, where, "underfit_curve.keep", keep.tolist(), "increasing, in (0, 1]")
+        allowed = "finite, >= 0, not increasing"
+        check(faults, value_ok, where, "underfit_curve.value", value.tolist(), allowed)
     return faults
 
 
@@ -321,13 +320,8 @@ def _logistic_faults(spec: BoundSpec) -> list[Fault]:
         )
     else:
         check(faults, asked, "bound", "underfit_logistic", "given", "null unless underfit is logistic")
-        faults += _named("underfit_logistic", range_faults("bound", term, LOGISTIC_RULES))
+        faults += term_faults("bound", term)
     return faults
-
-
-def _named(part: str, faults: list[Fault]) -> list[Fault]:
-    """Faults of the fields of a part of the bound."""
-    return [Fault(f.where, f"{part}.{f.field}", f.value, f.allowed) for f in faults]
 
 
 def menu_faults(name: str, menu: tuple[AdapterOption, ...]) -> list[Fault]:

@@ -128,6 +128,12 @@ class DeviceFile(TypedDict):
     adapter_options: NotRequired[
         Annotated[list[OptionFile] | None, Field(description="menu of which one row is picked")]
     ]
+    underfit_curve: NotRequired[
+        Annotated[CurveFile | None, Field(description="underfitting term of this device in place of the bound's")]
+    ]
+    underfit_logistic: NotRequired[
+        Annotated[LogisticFile | None, Field(description="the same, where it is logistic; not both")]
+    ]
 
 
 @with_config(_CLOSED)

@@ -14,16 +14,16 @@ With ``a = C^2``, ``c = 24 C eta^2`` and ``y = Lam + 2 lam (1 - Q)`` the stabili
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgealloc.data.spec import BoundSpec
 from edgealloc.formulation.logistic import Logistic
-from edgealloc.units import FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
-__all__ = ["StabilityTerm", "UnderfitTerm", "underfit_term"]
+__all__ = ["DeviceTerms", "StabilityTerm", "UnderfitTerm", "device_terms", "underfit_term"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class UnderfitTerm:
     Parameters
     ----------
     name
-        ``inverse-keep``, ``perturbation``, ``curve``, ``logistic`` or ``custom``.
+        ``inverse-keep``, ``perturbation``, ``curve``, ``logistic``, ``by device`` or ``custom``.
     value, slope
         u(s) and du/ds, functions of arrays of keep rates in (0, 1], any shape; u is not increasing.
     log_convex
@@ -53,6 +53,54 @@ class UnderfitTerm:
     square_convex: bool
     reason: str
     inflection: float = 0.0
+
+    def at(self, device: IntArray, keep: FloatArray) -> FloatArray:
+        """The term of devices, shape [N], at keep rates, shape [N]; all have the same but with ``by device``."""
+        if isinstance(self.value, DeviceTerms):
+            return self.value.at(device, keep)
+        return np.asarray(self.value(keep))
+
+    def parts(self, device: IntArray) -> list[tuple[UnderfitTerm, BoolArray]]:
+        """The terms that devices, shape [N], have, and which of them have each, shape [N]."""
+        if not isinstance(self.value, DeviceTerms):
+            return [(self, np.ones(len(device), dtype=bool))]
+        which = self.value.which[device]
+        return [(self.value.terms[i], which == i) for i in np.unique(which)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeviceTerms:
+    """Underfitting terms of devices that differ; call it for their values at keep rates [..., K].
+
+    Parameters
+    ----------
+    terms
+        The different terms.
+    which
+        The one of each device. Shape [K].
+    """
+
+    terms: tuple[UnderfitTerm, ...]
+    which: IntArray
+
+    def __call__(self, keep: FloatArray) -> FloatArray:
+        """Values at keep rates, the last axis devices. Same shape."""
+        return self._spread("value", np.arange(len(self.which)), np.asarray(keep))
+
+    def at(self, device: IntArray, keep: FloatArray) -> FloatArray:
+        """Values of devices at keep rates. Shapes [N]."""
+        return self._spread("value", device, keep)
+
+    def slope(self, keep: FloatArray) -> FloatArray:
+        """Derivatives at keep rates, the last axis devices. Same shape."""
+        return self._spread("slope", np.arange(len(self.which)), np.asarray(keep))
+
+    def _spread(self, name: str, device: IntArray, keep: FloatArray) -> FloatArray:
+        found, which = np.empty(keep.shape), self.which[device]
+        for i in np.unique(which):
+            mine = which == i
+            found[..., mine] = getattr(self.terms[i], name)(keep[..., mine])
+        return found
 
 
 def _inverse_keep(keep: FloatArray) -> FloatArray:
@@ -96,6 +144,22 @@ def underfit_term(spec: BoundSpec, low: float = 0.0) -> UnderfitTerm:
     curve = PchipInterpolator(spec.underfit_curve.keep, spec.underfit_curve.value, extrapolate=False)
     reason = "an interpolated curve need not be convex"
     return UnderfitTerm("curve", curve, curve.derivative(), False, False, reason)
+
+
+def device_terms(specs: Sequence[BoundSpec], low: FloatArray) -> UnderfitTerm:
+    """The terms of the bounds of K devices as one, for keep rates of each from ``low`` [K] on."""
+    known: dict[tuple[object, ...], int] = {}
+    terms: list[UnderfitTerm] = []
+    which = np.empty(len(specs), dtype=np.intp)
+    for k, spec in enumerate(specs):
+        key = (spec.underfit, spec.underfit_logistic, id(spec.underfit_curve))
+        if key not in known:
+            known[key] = len(terms)
+            terms.append(underfit_term(spec, float(low.min())))
+        which[k] = known[key]
+    both = DeviceTerms(tuple(terms), which)
+    square = all(term.square_convex for term in terms)
+    return UnderfitTerm("by device", both, both.slope, False, square, "devices have terms of their own")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgealloc.formulation.bound import UnderfitTerm
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.logistic import Logistic, deepest_rate
 from edgealloc.formulation.objective import Objective
@@ -72,32 +73,45 @@ class _Minimiser:
         inst = objective.instance
         factor = chosen_adapter(inst, _best_option(objective)).underfit_factor
         table = np.stack([inst.bound.underfit_weight * factor, inst.keep_min, inst.keep_max])
-        if objective.pooled and np.all(table == table[:, :1]):
+        alike = len(objective.underfit.parts(np.arange(inst.num_devices))) == 1
+        if objective.pooled and alike and np.all(table == table[:, :1]):
             table = table[:, :1]
         return cls(objective, *table)
 
     def __call__(self, price: float) -> FloatArray:
         """Best keep rates, 0 for a device better left out. Shape [K]. ``price`` is for global pooling only."""
-        objective, low, high = self.objective, self.low, self.high
-        inst = objective.instance
+        keep = np.empty_like(self.low)
+        for term, mine in self.objective.underfit.parts(np.arange(len(self.low))):
+            keep[mine] = self._best(term, np.flatnonzero(mine), price)
+        return np.broadcast_to(keep, self.objective.instance.samples.shape)
+
+    def _best(self, term: UnderfitTerm, which: IntArray, price: float) -> FloatArray:
+        """Best keep rates of devices under their term. Shapes [N]."""
+        objective, inst = self.objective, self.objective.instance
+        weight, low, high = self.weight[which], self.low[which], self.high[which]
+        gap = (
+            objective.stability
+            if objective.pooled
+            else replace(objective.stability, scale=objective.stability.scale[which])
+        )
 
         def share(keep: FloatArray) -> FloatArray:
             square = np.square(keep)
-            spread = price * square if objective.pooled else objective.stability.value(square)
-            return np.asarray(self.weight * objective.underfit.value(keep) + spread)
+            spread = price * square if objective.pooled else gap.value(square)
+            return np.asarray(weight * term.value(keep) + spread)
 
-        if objective.underfit.name == "inverse-keep" and objective.pooled:
-            ratio = np.divide(self.weight, 2.0 * price) if price > 0.0 else np.full_like(low, np.inf)
+        if term.name == "inverse-keep" and objective.pooled:
+            ratio = np.divide(weight, 2.0 * price) if price > 0.0 else np.full_like(low, np.inf)
             keep = np.clip(np.cbrt(ratio), low, high)
-        elif objective.underfit.name == "perturbation" and objective.pooled:  # a line in s^2
-            keep = np.where(price > self.weight, low, high)
-        elif objective.underfit.name == "curve":
-            keep = deepest_keep(objective.underfit.value, self.weight, low, high, self._spread(price))
-        elif isinstance(objective.underfit.value, Logistic):
-            keep = deepest_rate(objective.underfit.value, self.weight, low, high, self._spread(price))
+        elif term.name == "perturbation" and objective.pooled:  # a line in s^2
+            keep = np.where(price > weight, low, high)
+        elif term.name == "curve":
+            keep = deepest_keep(term.value, weight, low, high, self._spread(price, which))
+        elif isinstance(term.value, Logistic):
+            keep = deepest_rate(term.value, weight, low, high, self._spread(price, which))
         else:
             left, right = low, high
-            if not objective.underfit.log_convex:  # several minima: start from the best grid cell
+            if not term.log_convex:  # several minima: start from the best grid cell
                 ticks = np.linspace(0.0, 1.0, _GRID)
                 cell = np.argmin(np.stack([share(low + tick * (high - low)) for tick in ticks]), axis=0)
                 left = low + ticks[np.maximum(cell - 1, 0)] * (high - low)
@@ -108,18 +122,18 @@ class _Minimiser:
         if inst.exclusion_penalty is not None:
             out = np.full_like(keep, inst.bound.underfit_weight * inst.exclusion_penalty)
             if not objective.pooled:
-                out += objective.stability.value(np.zeros_like(keep))
+                out += gap.value(np.zeros_like(keep))
             keep = np.where(share(keep) <= out, keep, 0.0)
-        return np.broadcast_to(keep, inst.samples.shape)
+        return np.asarray(keep)
 
-    def _spread(self, price: float) -> Spread:
-        """Value and slope of each device's stability share in S = s^2."""
+    def _spread(self, price: float, which: IntArray) -> Spread:
+        """Value and slope of the stability share in S = s^2 of devices, by their place in ``which`` [N]."""
         term = self.objective.stability
 
         def spread(k: IntArray, square: FloatArray) -> tuple[FloatArray, FloatArray]:
             if self.objective.pooled:
                 return price * square, np.full_like(square, price)
-            own = replace(term, scale=term.scale[k])
+            own = replace(term, scale=term.scale[which[k]])
             return own.value(square), own.slope(square)
 
         return spread

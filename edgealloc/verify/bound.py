@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgealloc.data.instance import Instance
-from edgealloc.data.spec import UnderfitCurve, UnderfitLogistic
+from edgealloc.data.spec import BoundSpec, UnderfitCurve, UnderfitLogistic
 from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.curve_minimum import curve_minimum
 from edgealloc.verify.form import total
@@ -27,7 +27,11 @@ def bound_value(instance: Instance, keep: FloatArray, selected: BoolArray, facto
     """G of keep rates (shape [K]); sums are correctly rounded."""
     penalty = 0.0 if instance.exclusion_penalty is None else instance.exclusion_penalty
     loss = np.full(instance.num_devices, float(penalty))
-    loss[selected] = factor[selected] * _underfit(instance)(keep[selected])
+    if instance.device_underfit is None:
+        loss[selected] = factor[selected] * _underfit(instance.bound)(keep[selected])
+    else:
+        for k in np.flatnonzero(selected):
+            loss[k] = factor[k] * float(_underfit(instance.bound_of(int(k)))(keep[k]))
     share, dropped = _weights(instance), np.where(selected, (1.0 - keep) * (1.0 + keep), 1.0)
     underfit = instance.bound.underfit_weight * total((share * loss).tolist())
     if instance.bound.pooling == "global":
@@ -40,9 +44,8 @@ def _weights(instance: Instance) -> FloatArray:
     return np.asarray(instance.samples / total(instance.samples.tolist()))
 
 
-def _underfit(instance: Instance) -> Callable[[FloatArray], FloatArray]:
-    """u(s) of the instance."""
-    spec = instance.bound
+def _underfit(spec: BoundSpec) -> Callable[[FloatArray], FloatArray]:
+    """u(s) of a bound."""
     if spec.underfit == "inverse-keep":
         return lambda s: np.asarray((1.0 - s) / s)
     if spec.underfit == "perturbation":
@@ -92,9 +95,9 @@ def free_bracket(instance: Instance) -> tuple[float, float, float] | None:
     The upper end is ``inf`` where only a lower bound is known: non-convex cases under global pooling.
     """
     curve = _measured(instance) is not None
-    if (curve and instance.num_devices > CURVE_DEVICES) or (
-        instance.common_keep and instance.exclusion_penalty is not None
-    ):
+    if instance.device_underfit is not None or (curve and instance.num_devices > CURVE_DEVICES):
+        return None
+    if instance.common_keep and instance.exclusion_penalty is not None:
         return None
     ends: tuple[float, float] | None
     if instance.common_keep:
@@ -113,9 +116,9 @@ def free_bracket(instance: Instance) -> tuple[float, float, float] | None:
 
 
 def _curve_rounding(instance: Instance) -> float:
-    """What interpolation of a measured curve may be off by, in units of G: its cubics round at their largest."""
-    assert instance.bound.underfit_curve is not None
-    largest = max(map(abs, instance.bound.underfit_curve.value))
+    """What a measured curve or a logistic term may be off by, in units of G: they round at their largest."""
+    curve = instance.bound.underfit_curve
+    largest = 1.0 if curve is None else max(map(abs, curve.value))
     return float(2.0**-50 * instance.bound.underfit_weight * largest * _factors(instance)[1].max())
 
 
@@ -169,7 +172,7 @@ def _least_shares(instance: Instance, price: float | None) -> tuple[FloatArray, 
         else:
             square = _stationary(instance, weight, least, most)
         keep = np.clip(np.sqrt(square), instance.keep_min, instance.keep_max)
-        below = above = weight * _underfit(instance)(keep) + spread(keep * keep)
+        below = above = weight * _underfit(instance.bound)(keep) + spread(keep * keep)
     if instance.exclusion_penalty is not None:
         out = spec.underfit_weight * instance.exclusion_penalty + spread(np.zeros(instance.num_devices))
         square = np.where(out < above, 0.0, square)
@@ -215,7 +218,7 @@ def _least_of_logistic(instance: Instance, price: float, weight: FloatArray) -> 
         low, high = np.where(rising, low, middle), np.where(rising, middle, high)
     squares = np.concatenate((ends, (0.5 * (low + high))[None]))
     keeps = np.clip(np.sqrt(squares), instance.keep_min, instance.keep_max)
-    values = weight * _underfit(instance)(keeps) + price * keeps * keeps
+    values = weight * _underfit(instance.bound)(keeps) + price * keeps * keeps
     at, everyone = np.argmin(values, axis=0), np.arange(instance.num_devices)
     return values[at, everyone], squares[at, everyone]
 

@@ -18,6 +18,7 @@ from edgealloc.verify.proof.curve import Curve
 from edgealloc.verify.proof.device import Line
 from edgealloc.verify.proof.enclosures import Number
 from edgealloc.verify.proof.logistic import Logistic
+from edgealloc.verify.proof.several import Several
 
 __all__ = ["Shares", "gap_slope", "gap_value", "stability"]
 
@@ -29,7 +30,7 @@ class Shares:
     Parameters
     ----------
     underfit
-        ``inverse-keep``, ``perturbation``, ``curve`` or ``logistic``.
+        ``inverse-keep``, ``perturbation``, ``curve``, ``logistic`` or ``by device``.
     under, weight
         A w_k f and w_k. Shape [N].
     own
@@ -37,7 +38,7 @@ class Shares:
     out
         Whether the piece leaves the device out, and what it costs then. Shape [N].
     curve
-        The measured curve, or the logistic term, where there is one.
+        The measured curve, the logistic term, or the terms of devices that differ, where there is one.
     """
 
     underfit: str
@@ -46,12 +47,13 @@ class Shares:
     own: tuple[Number, ...] | None
     out: BoolArray
     out_cost: Number
-    curve: Curve | Logistic | None = None
+    curve: Curve | Logistic | Several | None = None
 
     @classmethod
     def of(cls, instance: Instance, device: IntArray, option: IntArray, kind: type[Number]) -> Shares:
         """Shares of the pieces of ``device`` [N] under the menu rows ``option`` [N]."""
         spec, factor = instance.bound, np.ones(len(device))
+        name: str = spec.underfit
         for i, (k, row) in enumerate(
             zip(device.tolist(), option.tolist(), strict=True) if instance.adapter_options else ()
         ):
@@ -67,12 +69,14 @@ class Shares:
         out_cost = a_w * penalty
         if own is not None:
             out_cost = out_cost + weight * gap_value(own, kind.of(np.zeros(len(device))))
-        curve: Curve | Logistic | None = None
-        if spec.underfit_curve is not None:
+        curve: Curve | Logistic | Several | None = None
+        if instance.device_underfit is not None:
+            name, curve = "by device", Several.of(instance, device, kind)
+        elif spec.underfit_curve is not None:
             curve = Curve.of(spec.underfit_curve, kind)
         elif spec.underfit_logistic is not None:
             curve = Logistic.of(spec.underfit_logistic, kind)
-        return cls(spec.underfit, a_w * kind.of(factor), weight, own, option == OUT, out_cost, curve)
+        return cls(name, a_w * kind.of(factor), weight, own, option == OUT, out_cost, curve)
 
     def take(self, index: Any) -> Shares:
         """A selection of the pieces."""
@@ -84,7 +88,7 @@ class Shares:
             own,
             self.out[index],
             self.out_cost.take(index),
-            self.curve,
+            self.curve.take(index) if isinstance(self.curve, Several) else self.curve,
         )
 
     def value(self, keep: FloatArray, nu: Number) -> Number:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgealloc.errors import RefusedError
 from edgealloc.formulation.logistic import Logistic
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.ofdma.kernels.share import BENT, CURVE, LOGISTIC
@@ -22,8 +23,18 @@ _STEEP = 64.0  # a steeper logistic term feels the rounding of s^2
 
 
 def objective_vector(problem: Problem) -> FloatArray:
-    """The vector of :mod:`edgealloc.solvers.ofdma.kernels.share`. Shape [8 + 5 P], P = 0 without a curve."""
+    """The vector of :mod:`edgealloc.solvers.ofdma.kernels.share`. Shape [8 + 5 P], P = 0 without a curve.
+
+    Raises
+    ------
+    RefusedError
+        For underfitting terms of single devices.
+    """
     name, term = problem.underfit.name, problem.stability
+    if name == "by device":
+        raise RefusedError(
+            "the OFDMA search takes one underfitting term for all devices, not terms of single ones"
+        )
     kind = {"inverse-keep": 0.0, "perturbation": 1.0}.get(name, CURVE)
     knots, cubics = (np.zeros(1), np.zeros((4, 0)))
     logistic = problem.underfit.value
