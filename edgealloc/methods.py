@@ -47,10 +47,6 @@ def _one_term(problem: Problem) -> bool:
     return problem.underfit.name != "by device"
 
 
-def _no_own_terms_on_carriers(problem: Problem) -> bool:
-    return _one_term(problem) or problem.instance.access != "ofdma"
-
-
 def _log_convex(problem: Problem) -> bool:
     return problem.structure.log_convex
 
@@ -99,8 +95,8 @@ METHODS: dict[str, Method] = {
         Method(
             "bnb",
             "proven optimum by branch and bound: OFDMA, blocks, levels, menus, selection, other bounds",
-            _no_own_terms_on_carriers,
-            "any problem, but for OFDMA no underfitting terms of single devices",
+            _any,
+            "any problem",
             "edgealloc.solvers.exact:solve_bnb",
             rows=_exact_rows,
         ),
@@ -128,8 +124,8 @@ METHODS: dict[str, Method] = {
         Method(
             "highs",
             "mixed-integer linear programs of proven lines, refined; takes caps on spectrum and participation",
-            _no_own_terms_on_carriers,
-            "any problem, but for OFDMA no underfitting terms of single devices",
+            _any,
+            "any problem",
             "edgealloc.solvers.backends.highs.solve:solve_highs",
             chosen=False,
             rows=_linear,
@@ -148,16 +144,16 @@ METHODS: dict[str, Method] = {
         Method(
             "psca",
             "penalised successive convex approximation: fast, local, nothing proved",
-            _one_term,
-            "any problem without underfitting terms of single devices",
+            _any,
+            "any problem",
             "edgealloc.solvers.psca.solve:solve_psca",
             chosen=False,
         ),
         Method(
             "psca+",
             "psca from three starts, with knapsack rounding and local search",
-            _one_term,
-            "any problem without underfitting terms of single devices",
+            _any,
+            "any problem",
             "edgealloc.solvers.psca.solve:solve_psca_plus",
             chosen=False,
         ),

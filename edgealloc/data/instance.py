@@ -224,7 +224,18 @@ class Instance(Displayed):
         )
 
     def bound_of(self, device: int) -> BoundSpec:
-        """The bound with the underfitting term of a device, its own where it has one."""
+        """The bound as it is for one device.
+
+        Parameters
+        ----------
+        device
+            Its place among the devices, from 0 on.
+
+        Returns
+        -------
+        BoundSpec
+            With the device's own underfitting term where it has one.
+        """
         term = None if self.device_underfit is None else self.device_underfit[device]
         if isinstance(term, UnderfitCurve):
             return replace(self.bound, underfit="curve", underfit_curve=term, underfit_logistic=None)

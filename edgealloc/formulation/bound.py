@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,7 +43,8 @@ class UnderfitTerm:
     reason
         Why, in one sentence.
     inflection
-        Keep rate of the steepest fall, as far as one inside the range is known; 0 where it falls less and less.
+        Keep rate of the steepest fall, of each device (shape [K]) where they differ, as far as one is known; 0
+        where it falls less and less.
     """
 
     name: str
@@ -52,13 +53,21 @@ class UnderfitTerm:
     log_convex: bool
     square_convex: bool
     reason: str
-    inflection: float = 0.0
+    inflection: float | FloatArray = 0.0
 
     def at(self, device: IntArray, keep: FloatArray) -> FloatArray:
         """The term of devices, shape [N], at keep rates, shape [N]; all have the same but with ``by device``."""
         if isinstance(self.value, DeviceTerms):
             return self.value.at(device, keep)
         return np.asarray(self.value(keep))
+
+    def take(self, device: IntArray) -> UnderfitTerm:
+        """The term of some of the devices only, shape [N], as :meth:`Instance.take` takes them."""
+        if not isinstance(self.value, DeviceTerms):
+            return self
+        some = DeviceTerms(self.value.terms, self.value.which[device])
+        bends = np.array([term.inflection for term in some.terms])[some.which]
+        return replace(self, value=some, slope=some.slope, inflection=bends)
 
     def parts(self, device: IntArray) -> list[tuple[UnderfitTerm, BoolArray]]:
         """The terms that devices, shape [N], have, and which of them have each, shape [N]."""
@@ -159,7 +168,8 @@ def device_terms(specs: Sequence[BoundSpec], low: FloatArray) -> UnderfitTerm:
         which[k] = known[key]
     both = DeviceTerms(tuple(terms), which)
     square = all(term.square_convex for term in terms)
-    return UnderfitTerm("by device", both, both.slope, False, square, "devices have terms of their own")
+    bends = np.array([terms[i].inflection for i in which])
+    return UnderfitTerm("by device", both, both.slope, False, square, "devices have terms of their own", bends)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.solvers.ofdma.kernels.cap import keep_cap
 from edgealloc.solvers.ofdma.kernels.curve import objective_vector
-from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, MODE_WIDTH, SCALE, UNDER, WEIGHT
+from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, MODE_WIDTH, SCALE, TERM, UNDER, WEIGHT
 from edgealloc.solvers.ofdma.kernels.local import best_keeps, polished_keeps
 from edgealloc.solvers.ofdma.kernels.share import CURVE, KIND, POOLED, stability, stability_slope
 from edgealloc.solvers.row import DEADLINE, ENERGY, PMAX, SMAX, SMIN, WIDTH, device_rows
@@ -69,7 +69,7 @@ class OfdmaCell:
     rows, safe_rows
         Mode rows with budgets rounded up, and shrunk. Shape [I, MODE_WIDTH].
     objective
-        See :mod:`edgealloc.solvers.ofdma.kernels.share`. Shape [8 + 5 P].
+        See :mod:`edgealloc.solvers.ofdma.kernels.share`; one after another where devices differ. Shape [8 + 5 P].
     levels
         Allowed keep rates of each mode, padded with nan. Shape [I, J].
     out
@@ -123,6 +123,8 @@ class OfdmaCell:
         device = np.array([k for k, _j in modes])
         option = np.array([j for _k, j in modes])
         rows = _rows(problem, device, option)
+        objective, begin = objective_vector(problem)
+        rows[:, TERM] = begin[device]
         safe = rows.copy()
         for column in (DEADLINE, PMAX):
             safe[:, column] *= 1.0 - SHRINK
@@ -155,7 +157,7 @@ class OfdmaCell:
             start=np.searchsorted(device, np.arange(inst.num_devices + 1)),
             rows=rows,
             safe_rows=safe,
-            objective=objective_vector(problem),
+            objective=objective,
             levels=levels,
             out=out,
             inv_a=inv,
@@ -213,7 +215,7 @@ class OfdmaCell:
     @property
     def curved(self) -> bool:
         """Whether shares may be non-convex in s^2 while the pooled stability term couples them."""
-        return bool(self.objective[KIND] >= CURVE) and self.pooled
+        return bool(np.any(self.objective[self.rows[:, TERM].astype(np.intp) + KIND] >= CURVE)) and self.pooled
 
     @property
     def dear(self) -> float:

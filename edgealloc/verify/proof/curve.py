@@ -97,7 +97,7 @@ class Curve:
         return bern[0] + drop, bern[3] + drop
 
     def below(self, left: FloatArray, right: FloatArray, _touch: FloatArray) -> tuple[Number, ...]:
-        """Bernstein coefficients of the curve; :meth:`bernstein`."""
+        """Bernstein coefficients of the curve, as :meth:`bernstein`; it is its own best bound. Shapes [N]."""
         return self.bernstein(left, right)
 
     def bernstein(self, left: FloatArray, right: FloatArray) -> tuple[Number, Number, Number, Number]:

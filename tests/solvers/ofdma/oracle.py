@@ -194,10 +194,11 @@ def _least_objective(
 
     def under(s: FloatArray) -> FloatArray:
         u = np.full(s.shape, inst.exclusion_penalty or 0.0)
-        u[:, on] = factor[on] * problem.underfit.value(s[:, on])
+        for d in np.flatnonzero(on):
+            u[:, d] = factor[d] * problem.underfit.at(np.full(len(s), d), s[:, d])
         return np.asarray(spec.underfit_weight * (u @ weights))
 
-    if not problem.underfit.square_convex or problem.underfit.name == "logistic":
+    if not problem.underfit.square_convex or problem.underfit.name in ("logistic", "by device"):
         return _zoomed(problem, factor, on, low, high)
     if not problem.pooled:
         return float(np.min(under(_golden(problem, factor, on, low, high)) + _own(problem, factor, on, low, high)))
@@ -238,7 +239,7 @@ def _zoomed(problem: Problem, factor: FloatArray, on: FloatArray, low: FloatArra
     out = np.where(on, 0.0, inst.exclusion_penalty or 0.0)
 
     def own(d: int, s: FloatArray) -> FloatArray:
-        u = factor[d] * problem.underfit.value(s) if on[d] else np.full(s.shape, out[d])
+        u = factor[d] * problem.underfit.at(np.full(len(s), d), s) if on[d] else np.full(s.shape, out[d])
         value = inst.bound.underfit_weight * weights[d] * u
         if problem.pooled:
             return np.asarray(value)

@@ -59,6 +59,27 @@ def test_logistic_terms_against_brute_force(common: bool) -> None:
             assert result.objective >= solve_bnb(free, Options(rel_gap=REL_GAP)).lower_bound
 
 
+def mixed(rng: np.random.Generator) -> Problem:
+    """Devices with a logistic term each, a curve, or the bound's."""
+    instance = random_ofdma(rng)
+    own = [random_logistic(rng).underfit_logistic for _ in range(instance.num_devices)]
+    own[-1] = rng.choice([None, own[-1], random_curve(rng).underfit_curve])
+    return Problem(instance.with_changes(device_underfit=tuple(own)))
+
+
+@pytest.mark.parametrize("block", range(2))
+def test_terms_of_single_devices_against_brute_force(block: int) -> None:
+    for seed in range(8 * block, 8 * (block + 1)):
+        compare_curve(mixed(np.random.default_rng([18, seed])), REL_GAP)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(5))
+def test_terms_of_single_devices_at_length(block: int) -> None:
+    for seed in range(1000 + 60 * block, 1000 + 60 * (block + 1)):
+        compare_curve(mixed(np.random.default_rng([18, seed])), REL_GAP)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(5))
 def test_logistic_terms_at_length(block: int) -> None:

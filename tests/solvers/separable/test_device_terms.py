@@ -1,4 +1,4 @@
-"""Underfitting terms of single devices: FDMA and blocks against brute force, proofs, files, refusals."""
+"""Underfitting terms of single devices: FDMA and blocks against brute force; proofs, files, refusals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import edgealloc
 from edgealloc.certificate.file import certificate_from_dict
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
-from edgealloc.data.spec import BoundSpec, UnderfitCurve, UnderfitLogistic
+from edgealloc.data.spec import UnderfitCurve, UnderfitLogistic
 from edgealloc.errors import InputError, RefusedError
 from edgealloc.files.instance import dict_from_instance, instance_from_dict
 from edgealloc.formulation.problem import Problem
@@ -131,16 +131,38 @@ def test_faults_name_the_device_and_the_field() -> None:
         instance_from_dict(data)
 
 
-@pytest.mark.parametrize("method", ["psca", "psca+", "baseline:equal", "convex", "cvxpy", "pyomo", "scip"])
+@pytest.mark.parametrize("method", ["baseline:equal", "convex", "cvxpy", "pyomo", "scip"])
 def test_methods_that_cannot_refuse_them_by_name(method: str) -> None:
     with pytest.raises(RefusedError, match="by device"):
         edgealloc.solve(mixed(3), method)
 
 
-@pytest.mark.parametrize("method", ["auto", "bnb", "highs"])
-def test_sub_carriers_are_refused_by_name(method: str) -> None:
+@pytest.mark.parametrize("method", ["psca", "psca+", "highs"])
+def test_other_methods_are_no_better_than_the_optimum(method: str) -> None:
     from edgealloc.conformance import ofdma
 
-    cell = ofdma(bound=BoundSpec(), device_underfit=(UnderfitLogistic(0.3, 2.0), None))
-    with pytest.raises(RefusedError, match="by device"):
-        edgealloc.solve(cell, method)
+    carriers = ofdma(device_underfit=(UnderfitLogistic(0.3, 2.0), STEPS))
+    for cell in (mixed(3), mixed(5), carriers):
+        problem = Problem(cell)
+        best = edgealloc.solve(problem, "auto", rel_gap=1e-4, time_limit=30.0)
+        result = edgealloc.solve(problem, method, rel_gap=1e-2, time_limit=10.0)
+        if result.allocation is None:
+            continue
+        assert not problem.violations(result.allocation)
+        assert best.lower_bound <= result.objective
+        assert result.lower_bound <= best.objective
+
+
+def test_proofs_on_sub_carriers_hold() -> None:
+    from edgealloc.conformance import ofdma
+
+    cell = ofdma(device_underfit=(UnderfitLogistic(0.3, 2.0), STEPS))
+    result = edgealloc.solve(cell, "bnb", rel_gap=1e-5, time_limit=30.0)
+    lowered, certificate = certified(result, 1e-5)
+    assert lowered.lower_bound >= result.lower_bound - 1e-8 * abs(result.lower_bound)
+    forged: dict[str, Any] = json.loads(json.dumps(certificate.to_file()))
+    forged["lower_bound"] = result.objective * (1 + 1e-9)
+    for seed in range(20):
+        bad = copy.deepcopy(forged)
+        mutate(bad, np.random.default_rng(seed))
+        assert refused(cell, bad)
