@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edgealloc.data.spec import AdapterOption as AdapterOption
     from edgealloc.data.spec import BoundSpec as BoundSpec
     from edgealloc.data.spec import UnderfitCurve as UnderfitCurve
+    from edgealloc.data.spec import UnderfitLogistic as UnderfitLogistic
     from edgealloc.errors import EdgeallocError as EdgeallocError
     from edgealloc.errors import InputError as InputError
     from edgealloc.errors import MissingPackageError as MissingPackageError
@@ -71,6 +72,7 @@ _HOME = {
     "StatusError": "errors",
     "SubcarrierCap": "data.constraints",
     "UnderfitCurve": "data.spec",
+    "UnderfitLogistic": "data.spec",
     "compare": "api",
     "front": "inverse",
     "least": "inverse",

@@ -18,7 +18,7 @@ import numpy as np
 from edgealloc.api import solve
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
-from edgealloc.data.spec import AdapterOption, BoundSpec
+from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitLogistic
 from edgealloc.errors import InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
@@ -129,6 +129,7 @@ def ofdma(**changes: Any) -> Instance:
 
 UNEQUAL = ("samples", "gain", "power_max_w", "energy_j", "cycles_fixed")  # the fields in which devices differ
 LEVELS = (np.array([0.02, 0.1, 0.2, 0.4, 0.7, 1.0]),)
+TERMS = (UnderfitLogistic(0.2, 3.0), None, UnderfitLogistic(0.4, 6.0))
 MENU = (AdapterOption("r=4", 5e6, 1e8, 1.6), AdapterOption("r=8", 1e7, 2e8, 1.0))
 
 
@@ -147,6 +148,11 @@ def _dead_carrier() -> Instance:
     return ofdma(gain=gain)
 
 
+def _logistic(half: float, steepness: float, **changes: Any) -> BoundSpec:
+    term = UnderfitLogistic(half, steepness)
+    return BoundSpec(underfit="logistic", underfit_weight=0.3, underfit_logistic=term, **changes)
+
+
 CASES: tuple[Case, ...] = (
     Case("plain", cell),
     Case("device pooling", lambda: cell(bound=BoundSpec(pooling="device"))),
@@ -162,6 +168,11 @@ CASES: tuple[Case, ...] = (
     Case("a limit of no time", cell, "anything", 0.001),
     Case("common rate", lambda: cell(common_keep=True)),
     Case("perturbation", lambda: cell(bound=BoundSpec(underfit="perturbation", underfit_weight=0.3))),
+    Case("logistic", lambda: cell(bound=_logistic(0.2, 3.0))),
+    Case("logistic, device pooling", lambda: cell(bound=_logistic(0.3, 6.0, pooling="device"))),
+    Case("logistic on sub-carriers", lambda: ofdma(bound=_logistic(0.2, 3.0))),
+    Case("terms of single devices", lambda: cell(device_underfit=TERMS)),
+    Case("terms of single devices on sub-carriers", lambda: ofdma(device_underfit=TERMS[:2])),
     Case("keep levels", lambda: cell(keep_levels=LEVELS * 3)),
     Case("adapter menu", lambda: cell(adapter_options=(MENU, None, MENU))),
     Case("selection", lambda: cell(exclusion_penalty=3.0, bandwidth_hz=2e4)),

@@ -43,6 +43,10 @@ def _any(problem: Problem) -> bool:
     return True
 
 
+def _one_term(problem: Problem) -> bool:
+    return problem.underfit.name != "by device"
+
+
 def _log_convex(problem: Problem) -> bool:
     return problem.structure.log_convex
 
@@ -156,8 +160,8 @@ METHODS: dict[str, Method] = {
         Method(
             "baseline",
             "simple schemes to compare with, by name: baseline:equal, baseline:no-dropout, ...",
-            _any,
-            "any problem",
+            _one_term,
+            "any problem without underfitting terms of single devices",
             "edgealloc.solvers.baselines:solve_baseline",
             chosen=False,
         ),

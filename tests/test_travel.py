@@ -15,7 +15,7 @@ import pytest
 from edgealloc.api import solve
 from edgealloc.certificate.file import save_certificate
 from edgealloc.data.instance import Instance
-from edgealloc.data.spec import UnderfitCurve
+from edgealloc.data.spec import UnderfitCurve, UnderfitLogistic
 from edgealloc.errors import EdgeallocError
 from edgealloc.files.solution import dict_from_solution
 from edgealloc.formulation.problem import Problem
@@ -58,6 +58,10 @@ def problems(menu: Any) -> dict[str, Problem]:
         "levels": Problem(fdma.with_changes(keep_levels=levels, adapter_options=(menu, None, menu))),
         "common levels": Problem(fdma.with_changes(common_keep=True, keep_levels=([0.1, 0.2],) * 3)),
         "curve": Problem(_with_bound(fdma, underfit="curve", underfit_curve=curve)),
+        "logistic": Problem(
+            _with_bound(fdma, underfit="logistic", underfit_logistic=UnderfitLogistic(0.3, 2.5)),
+        ),
+        "by device": Problem(fdma.with_changes(device_underfit=(curve, UnderfitLogistic(0.3, 2.5), None))),
         "own term": Problem(fdma, halved),
         "rb": Problem(_cell("rb", exclusion_penalty=5.0).take([0, 1])),
         "short": Problem(fdma.with_changes(bandwidth_hz=1e-3 * fdma.bandwidth_hz)),
@@ -112,7 +116,7 @@ def same(result: Result, folder: Any, *copies: Result) -> None:
 
 
 KINDS = (
-    *("fdma", "common", "levels", "common levels", "curve", "own term", "rb", "short"),
+    *("fdma", "common", "levels", "common levels", "curve", "logistic", "by device", "own term", "rb", "short"),
     *("ofdma", "ofdma common", "ofdma menu", "ofdma own term", "ofdma short"),
 )
 

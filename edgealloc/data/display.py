@@ -47,6 +47,7 @@ class Displayed:
             for name, there in (
                 ("keep levels", self.keep_levels is not None),
                 ("adapter menu", self.adapter_options is not None),
+                ("own underfitting terms", self.device_underfit is not None),
                 ("selection", self.exclusion_penalty is not None),
                 ("common keep rate", self.common_keep),
             )

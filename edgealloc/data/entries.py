@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from edgealloc.data.forms import number, numbers, per_device
-from edgealloc.data.spec import AdapterOption, read_only
+from edgealloc.data.spec import AdapterOption, UnderfitCurve, UnderfitLogistic, check, read_only, term_faults
 from edgealloc.errors import Fault
 from edgealloc.units import FloatArray
 
-__all__ = ["device_count", "levels_of", "menus_of"]
+__all__ = ["ENTRIES", "device_count", "underfit_faults"]
 
 
 def device_count(faults: list[Fault], arrays: Mapping[str, FloatArray | None], named: int) -> int:
@@ -29,7 +29,7 @@ def device_count(faults: list[Fault], arrays: Mapping[str, FloatArray | None], n
     return len(gain)
 
 
-def levels_of(faults: list[Fault], given: Any, names: tuple[str, ...]) -> tuple[FloatArray | None, ...] | None:
+def _levels_of(faults: list[Fault], given: Any, names: tuple[str, ...]) -> tuple[FloatArray | None, ...] | None:
     """Allowed keep rates of each device, shape [L], rising and each once; None where no device has any."""
     entries = per_device(faults, "keep_levels", given, "one list of keep rates (or None)") or []
     if any(number(entry) is not None for entry in entries):
@@ -43,7 +43,7 @@ def levels_of(faults: list[Fault], given: Any, names: tuple[str, ...]) -> tuple[
     return None if all(v is None for v in levels) else tuple(levels)
 
 
-def menus_of(
+def _menus_of(
     faults: list[Fault], given: Any, names: tuple[str, ...]
 ) -> tuple[tuple[AdapterOption, ...] | None, ...] | None:
     """Adapter menu of each device; None where no device has one."""
@@ -56,6 +56,45 @@ def menus_of(
             faults.append(Fault(_at(names, i), "adapter_options", f"{menu!r}", allowed))
         menus.append(rows or None)
     return None if all(v is None for v in menus) else tuple(menus)
+
+
+def _terms_of(
+    faults: list[Fault], given: Any, names: tuple[str, ...]
+) -> tuple[UnderfitCurve | UnderfitLogistic | None, ...] | None:
+    """Underfitting term of each device; None where no device has one of its own."""
+    terms = per_device(faults, "device_underfit", given, "one term (or None)") or []
+    allowed = "an edgealloc.UnderfitCurve, an edgealloc.UnderfitLogistic, or None"
+    for i, term in enumerate(terms):
+        if term is not None and not isinstance(term, UnderfitCurve | UnderfitLogistic):
+            faults.append(Fault(_at(names, i), "device_underfit", f"{term!r}", allowed))
+    return None if all(term is None for term in terms) else tuple(terms)
+
+
+# Fields with an entry per device that is no number, and how what was given is read.
+ENTRIES: Mapping[str, Callable[[list[Fault], Any, tuple[str, ...]], tuple[Any, ...] | None]] = {
+    "keep_levels": _levels_of,
+    "adapter_options": _menus_of,
+    "device_underfit": _terms_of,
+}
+
+
+def underfit_faults(inst: Any) -> list[Fault]:
+    """What is wrong with own underfitting terms, and keep rates outside of measured curves, of an instance."""
+    faults: list[Fault] = []
+    terms = inst.device_underfit or (None,) * len(inst.device_names)
+    for i, (name, term) in enumerate(zip(inst.device_names, terms, strict=True)):
+        wrong = [] if term is None else term_faults(name, term)
+        faults += wrong
+        curve = inst.bound.underfit_curve if term is None else term
+        if wrong or not isinstance(curve, UnderfitCurve):
+            continue
+        allowed = f"within the curve's keep range [{curve.keep[0]}, {curve.keep[-1]}]"
+        check(faults, inst.keep_min[i] >= curve.keep[0], name, "keep_min", float(inst.keep_min[i]), allowed)
+        check(faults, inst.keep_max[i] <= curve.keep[-1], name, "keep_max", float(inst.keep_max[i]), allowed)
+    if inst.device_underfit is not None:
+        allowed = "false where devices have underfitting terms of their own"
+        check(faults, not inst.common_keep, "instance", "common_keep", True, allowed)
+    return faults
 
 
 def _at(names: tuple[str, ...], i: int) -> str:

@@ -44,7 +44,16 @@ TYPICAL: Mapping[str, Any] = MappingProxyType(
 
 _SINGLE = ("bandwidth_hz", "noise_psd_dbm_per_hz", "latency_s", "block_hz", "exclusion_penalty")
 _BOUND = tuple(f.name for f in fields(BoundSpec))
-_OTHERS = ("name", "access", "bound", "device_names", "keep_levels", "adapter_options", "common_keep")
+_OTHERS = (
+    "name",
+    "access",
+    "bound",
+    "device_names",
+    "keep_levels",
+    "adapter_options",
+    "common_keep",
+    "device_underfit",
+)
 _DENSITY_DBM = (-180.0, -160.0)  # a power in a band of 100 Hz or more is above the upper end
 
 

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import numpy as np
 
 from edgealloc.data.display import Displayed
-from edgealloc.data.entries import device_count, levels_of, menus_of
+from edgealloc.data.entries import ENTRIES, device_count, underfit_faults
 from edgealloc.data.forms import default_names, known_fields, many, names_of, number, numbers
 from edgealloc.data.frame import fields_from
 from edgealloc.data.plausible import Remark, remarks_on
@@ -26,6 +26,7 @@ from edgealloc.data.spec import (
     BoundSpec,
     Rule,
     UnderfitCurve,
+    UnderfitLogistic,
     bound_faults,
     check,
     check_name,
@@ -95,6 +96,8 @@ class Instance(Displayed):
         All devices share one keep rate.
     exclusion_penalty
         Not None: devices may be left out at this penalty (docs/model.md, *What is minimised*).
+    device_underfit
+        Underfitting terms of single devices in place of the bound's, K of them, or None.
     assumed
         Fields that nobody gave and :meth:`from_frame` took typical values for; not in files, and not compared.
 
@@ -131,6 +134,7 @@ class Instance(Displayed):
     block_hz: float | None = None
     common_keep: bool = False
     exclusion_penalty: float | None = None
+    device_underfit: tuple[UnderfitCurve | UnderfitLogistic | None, ...] | None = None
     assumed: tuple[str, ...] = field(default=(), compare=False)
     _noise_w: float = field(init=False, repr=False, default=0.0)
 
@@ -148,7 +152,7 @@ class Instance(Displayed):
             changes[key] = read_only(np.full(k, float(array)) if array.ndim == 0 and key != "gain" else array)
             if key != "gain" and changes[key].shape != (k,):
                 faults.append(Fault("devices", key, f"an array of shape {array.shape}", f"shape ({k},)"))
-        for key, read in (("keep_levels", levels_of), ("adapter_options", menus_of)):
+        for key, read in ENTRIES.items():
             given = getattr(self, key)
             changes[key] = None if given is None else read(faults, given, names)
         for key, (where, (test, allowed)) in _NUMBERS.items():
@@ -219,6 +223,26 @@ class Instance(Displayed):
             key if isinstance(value, BoundSpec) else f"{key} {np.max(value):g}" for key, value in values
         )
 
+    def bound_of(self, device: int) -> BoundSpec:
+        """The bound as it is for one device.
+
+        Parameters
+        ----------
+        device
+            Its place among the devices, from 0 on.
+
+        Returns
+        -------
+        BoundSpec
+            With the device's own underfitting term where it has one.
+        """
+        term = None if self.device_underfit is None else self.device_underfit[device]
+        if isinstance(term, UnderfitCurve):
+            return replace(self.bound, underfit="curve", underfit_curve=term, underfit_logistic=None)
+        if isinstance(term, UnderfitLogistic):
+            return replace(self.bound, underfit="logistic", underfit_curve=None, underfit_logistic=term)
+        return self.bound
+
     @property
     def num_devices(self) -> int:
         """K."""
@@ -286,10 +310,9 @@ class Instance(Displayed):
         index = np.arange(self.num_devices)[index]
         changes: dict[str, Any] = {key: getattr(self, key)[index] for key in DEVICE_RULES}
         changes["device_names"] = tuple(self.device_names[i] for i in index)
-        if self.keep_levels is not None:
-            changes["keep_levels"] = tuple(self.keep_levels[i] for i in index)
-        if self.adapter_options is not None:
-            changes["adapter_options"] = tuple(self.adapter_options[i] for i in index)
+        for key in ENTRIES:
+            given = getattr(self, key)
+            changes[key] = None if given is None else tuple(given[i] for i in index)
         return replace(self, **changes)
 
     def __eq__(self, other: object) -> bool:
@@ -329,7 +352,7 @@ def _form_faults(inst: Instance) -> list[Fault]:
     elif inst.block_hz is not None:
         check(faults, False, "uplink", "block_hz", inst.block_hz, "absent unless access is rb")
     k = len(inst.samples) if isinstance(inst.samples, np.ndarray) and inst.samples.ndim else 0
-    for key in ("device_names", "keep_levels", "adapter_options"):
+    for key in ("device_names", *ENTRIES):
         entry = getattr(inst, key)
         if k and entry is not None and len(entry) != k:
             check(faults, False, "devices", key, f"{len(entry)} entries", f"one per device ({k})")
@@ -364,11 +387,7 @@ def _device_faults(inst: Instance) -> list[Fault]:
         report(
             inst.keep_min > inst.keep_max.min(), "keep_min", inst.keep_min, "at most every keep_max (common_keep)"
         )
-    curve = inst.bound.underfit_curve
-    if curve is not None:
-        allowed = f"within the curve's keep range [{curve.keep[0]}, {curve.keep[-1]}]"
-        report(inst.keep_min < curve.keep[0], "keep_min", inst.keep_min, allowed)
-        report(inst.keep_max > curve.keep[-1], "keep_max", inst.keep_max, allowed)
+    faults += underfit_faults(inst)
     for i, levels in enumerate(inst.keep_levels or ()):
         if levels is not None:
             inside = len(levels) > 0 and inst.keep_min[i] <= levels[0] and levels[-1] <= inst.keep_max[i]

@@ -13,7 +13,7 @@ from edgealloc.data.forms import known_fields, number, numbers
 from edgealloc.errors import Fault, InputError, steers
 from edgealloc.units import FloatArray, rebuilt
 
-__all__ = ["Access", "AdapterOption", "BoundSpec", "Pooling", "Underfit", "UnderfitCurve"]
+__all__ = ["Access", "AdapterOption", "BoundSpec", "Pooling", "Underfit", "UnderfitCurve", "UnderfitLogistic"]
 
 
 MOST_SAMPLES = 1e9  # that a device may claim to train on: no device at the edge holds so many
@@ -22,7 +22,7 @@ MOST_SAMPLES = 1e9  # that a device may claim to train on: no device at the edge
 Access = Literal["fdma", "ofdma", "rb"]
 
 
-Underfit = Literal["inverse-keep", "perturbation", "curve"]
+Underfit = Literal["inverse-keep", "perturbation", "curve", "logistic"]
 
 
 Pooling = Literal["global", "device"]
@@ -63,13 +63,37 @@ class UnderfitCurve:
 
 @known_fields
 @dataclass(frozen=True, slots=True)
+class UnderfitLogistic:
+    """Underfitting term ``1 / (1 + (s / half)^steepness)``, what is left to learn; logistic in log s.
+
+    After R rounds the learning term ``D / (1 + (a R s^q)^alpha)`` is D times this one with ``steepness = q alpha``
+    and ``half = (a R)^(-1/q)`` (docs/model.md, *What is minimised*).
+
+    Parameters
+    ----------
+    half
+        Keep rate at which the term is 1/2, in [1e-100, 1e100]; above 1 no keep rate gets there.
+    steepness
+        How fast it falls there, in (0, 1e9]; dimensionless.
+    """
+
+    half: float
+    steepness: float
+
+    def __post_init__(self) -> None:
+        _as_floats(self, LOGISTIC_RULES)
+
+
+@known_fields
+@dataclass(frozen=True, slots=True)
 class BoundSpec:
     """Constants of the generalisation bound (docs/model.md, *What is minimised*); all dimensionless.
 
     Parameters
     ----------
     underfit
-        Underfitting term u(s): ``inverse-keep`` 1/s - 1, ``perturbation`` 1 - s^2, or ``curve``.
+        Underfitting term u(s): ``inverse-keep`` 1/s - 1, ``perturbation`` 1 - s^2, ``curve`` or
+        ``logistic``.
     underfit_weight
         A >= 0, the weight of the underfitting term.
     pooling
@@ -80,6 +104,8 @@ class BoundSpec:
         delta in (0, 1); the bound holds with probability 1 - delta.
     underfit_curve
         The measured curve, for ``underfit="curve"`` only.
+    underfit_logistic
+        Half and steepness, for ``underfit="logistic"`` only.
     """
 
     underfit: Underfit = "inverse-keep"
@@ -91,6 +117,7 @@ class BoundSpec:
     sparsity_weight: float = 0.5
     confidence_delta: float = 0.1
     underfit_curve: UnderfitCurve | None = None
+    underfit_logistic: UnderfitLogistic | None = None
 
     def __post_init__(self) -> None:
         _as_floats(self, _BOUND_RULES)
@@ -201,6 +228,13 @@ _BOUND_RULES: Mapping[str, Rule] = {
 }
 
 
+# Beyond, powers and their inflection leave the range of doubles.
+LOGISTIC_RULES: Mapping[str, Rule] = {
+    "half": (lambda a: (a >= 1e-100) & (a <= 1e100), "a number in [1e-100, 1e100]"),
+    "steepness": (lambda a: (a > 0) & (a <= 1e9), "a number in (0, 1e9]"),
+}
+
+
 _ROW_RULES: Mapping[str, Rule] = {
     "payload_lora_bits": POSITIVE,
     "cycles_lora": NON_NEGATIVE,
@@ -238,6 +272,7 @@ def bound_faults(spec: Any) -> list[Fault]:
         kind = getattr(spec, key)
         check(faults, isinstance(kind, str) and kind in kinds, "bound", key, kind, ", ".join(kinds))
     faults += range_faults("bound", spec, _BOUND_RULES)
+    faults += _logistic_faults(spec)
     curve: Any = spec.underfit_curve
     if curve is not None and not isinstance(curve, UnderfitCurve):
         check(faults, False, "bound", "underfit_curve", curve, "an edgealloc.UnderfitCurve, or None")
@@ -245,31 +280,47 @@ def bound_faults(spec: Any) -> list[Fault]:
     if spec.underfit == "curve" and curve is None:
         check(faults, False, "bound", "underfit_curve", None, "keep and value lists when underfit is curve")
     if curve is not None:
+        allowed = "null unless underfit is curve"
+        check(faults, spec.underfit == "curve", "bound", "underfit_curve", "given", allowed)
+        faults += term_faults("bound", curve)
+    return faults
+
+
+def term_faults(where: str, term: UnderfitCurve | UnderfitLogistic) -> list[Fault]:
+    """What is wrong with the numbers of a measured curve or a logistic term, of the bound or a device."""
+    faults: list[Fault] = []
+    if isinstance(term, UnderfitLogistic):
+        return [
+            Fault(f.where, f"underfit_logistic.{f.field}", f.value, f.allowed)
+            for f in range_faults(where, term, LOGISTIC_RULES)
+        ]
+    keep, value = term.keep, term.value
+    same = keep.ndim == 1 and keep.shape == value.shape and len(keep) >= 2
+    shapes = f"shapes {keep.shape}, {value.shape}"
+    check(faults, same, where, "underfit_curve", shapes, "two lists of one length >= 2")
+    if same:
+        keep_ok = bool(np.all(np.diff(keep) > 0) and keep[0] > 0 and keep[-1] <= 1)
+        value_ok = bool(np.all(value >= 0) and np.all(np.diff(value) <= 0) and value[0] < np.inf)
+        check(faults, keep_ok, where, "underfit_curve.keep", keep.tolist(), "increasing, in (0, 1]")
+        allowed = "finite, >= 0, not increasing"
+        check(faults, value_ok, where, "underfit_curve.value", value.tolist(), allowed)
+    return faults
+
+
+def _logistic_faults(spec: BoundSpec) -> list[Fault]:
+    """What is wrong with half and steepness, and whether they are there when they are asked for."""
+    faults: list[Fault] = []
+    term: Any = spec.underfit_logistic
+    asked = spec.underfit == "logistic"
+    if term is not None and not isinstance(term, UnderfitLogistic):
+        check(faults, False, "bound", "underfit_logistic", term, "an edgealloc.UnderfitLogistic, or None")
+    elif term is None:
         check(
-            faults,
-            spec.underfit == "curve",
-            "bound",
-            "underfit_curve",
-            "given",
-            "null unless underfit is curve",
+            faults, not asked, "bound", "underfit_logistic", None, "half and steepness when underfit is logistic"
         )
-        same = curve.keep.ndim == 1 and curve.keep.shape == curve.value.shape and len(curve.keep) >= 2
-        shapes = f"shapes {curve.keep.shape}, {curve.value.shape}"
-        check(faults, same, "bound", "underfit_curve", shapes, "two lists of one length >= 2")
-        if same:
-            keep_ok = bool(np.all(np.diff(curve.keep) > 0) and curve.keep[0] > 0 and curve.keep[-1] <= 1)
-            value_ok = bool(
-                np.all(curve.value >= 0) and np.all(np.diff(curve.value) <= 0) and curve.value[0] < np.inf
-            )
-            check(faults, keep_ok, "bound", "underfit_curve.keep", curve.keep.tolist(), "increasing, in (0, 1]")
-            check(
-                faults,
-                value_ok,
-                "bound",
-                "underfit_curve.value",
-                curve.value.tolist(),
-                "finite, >= 0, not increasing",
-            )
+    else:
+        check(faults, asked, "bound", "underfit_logistic", "given", "null unless underfit is logistic")
+        faults += term_faults("bound", term)
     return faults
 
 

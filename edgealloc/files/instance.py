@@ -10,13 +10,14 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgealloc.data.instance import Instance
-from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve, device_fields
+from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve, UnderfitLogistic, device_fields
 from edgealloc.errors import Fault, InputError
 from edgealloc.files.disk import MAX_MB, read_json, write_json
 
@@ -123,9 +124,7 @@ def dict_from_instance(instance: Instance) -> InstanceFile:
         uplink["block_hz"] = float(instance.block_hz)
     bound: dict[str, Any] = {"underfit": spec.underfit, "pooling": spec.pooling}
     bound |= {key: float(getattr(spec, key)) for key in _BOUND_NUMBERS}
-    if spec.underfit_curve is not None:
-        curve = spec.underfit_curve
-        bound["underfit_curve"] = {"keep": curve.keep.tolist(), "value": curve.value.tolist()}
+    bound |= _term(spec.underfit_curve or spec.underfit_logistic)
     columns: dict[str, Any] = {"name": instance.device_names}
     columns |= {key: getattr(instance, key).tolist() for key in device_fields()}
     columns["samples"] = [int(n) if n.is_integer() else n for n in columns["samples"]]
@@ -133,6 +132,9 @@ def dict_from_instance(instance: Instance) -> InstanceFile:
     columns["keep_levels"] = [None if v is None else v.tolist() for v in instance.keep_levels or (None,) * k]
     if instance.adapter_options is not None:
         columns["adapter_options"] = [_menu(menu) for menu in instance.adapter_options]
+    devices = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    for device, term in zip(devices, instance.device_underfit or (None,) * k, strict=True):
+        device |= _term(term)
     return {
         "format": "edgealloc-instance/1",
         "name": instance.name,
@@ -144,8 +146,25 @@ def dict_from_instance(instance: Instance) -> InstanceFile:
         "selection": None
         if instance.exclusion_penalty is None
         else {"exclusion_penalty": float(instance.exclusion_penalty)},
-        "devices": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],  # type: ignore[misc]
+        "devices": devices,  # type: ignore[typeddict-item]
     }
+
+
+def _term(term: UnderfitCurve | UnderfitLogistic | None) -> dict[str, Any]:
+    """The key of a measured curve or a logistic term, of the bound or a device."""
+    if isinstance(term, UnderfitCurve):
+        return {"underfit_curve": {"keep": term.keep.tolist(), "value": term.value.tolist()}}
+    return {} if term is None else {"underfit_logistic": asdict(term)}
+
+
+def _curve_of(entry: Mapping[str, Any]) -> UnderfitCurve | None:
+    curve = entry.get("underfit_curve")
+    return None if curve is None else UnderfitCurve(curve["keep"], curve["value"])
+
+
+def _logistic_of(entry: Mapping[str, Any]) -> UnderfitLogistic | None:
+    term = entry.get("underfit_logistic")
+    return None if term is None else UnderfitLogistic(**term)
 
 
 def _menu(menu: tuple[AdapterOption, ...] | None) -> list[dict[str, Any]] | None:
@@ -159,11 +178,11 @@ def _build(data: Mapping[str, Any]) -> Instance:
     columns: dict[str, Any] = {key: [d[key] for d in devices] for key in device_fields() if key != "downlink_bps"}
     rates = (d.get("downlink_bps") for d in devices)
     columns["downlink_bps"] = [np.inf if rate is None else rate for rate in rates]
-    curve = bound.get("underfit_curve")
     spec = BoundSpec(
         underfit=bound["underfit"],
         pooling=bound["pooling"],
-        underfit_curve=None if curve is None else UnderfitCurve(curve["keep"], curve["value"]),
+        underfit_curve=_curve_of(bound),
+        underfit_logistic=_logistic_of(bound),
         **{key: float(bound[key]) for key in _BOUND_NUMBERS},
     )
     menus = (d.get("adapter_options") for d in devices)
@@ -182,6 +201,7 @@ def _build(data: Mapping[str, Any]) -> Instance:
         block_hz=uplink.get("block_hz"),
         common_keep=data.get("common_keep", False),
         exclusion_penalty=None if selection is None else float(selection["exclusion_penalty"]),
+        device_underfit=tuple(_curve_of(d) or _logistic_of(d) for d in devices),
     )
 
 
@@ -195,6 +215,10 @@ def _layout_faults(data: Mapping[str, Any]) -> list[Fault]:
         faults.append(Fault("uplink", "subcarriers", str(carriers), "absent unless access is ofdma"))
     for device in data["devices"]:
         gain, name = device["gain"], device["name"]
+        if device.get("underfit_curve") is not None and device.get("underfit_logistic") is not None:
+            faults.append(
+                Fault(name, "underfit_logistic", "given", "null beside underfit_curve: one term a device")
+            )
         if access != "ofdma" and isinstance(gain, list):
             faults.append(Fault(name, "gain", f"a list of {len(gain)}", f"one number for access {access}"))
         elif access == "ofdma" and not isinstance(gain, list):

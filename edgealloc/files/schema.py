@@ -65,14 +65,23 @@ class CurveFile(TypedDict):
 
 
 @with_config(_CLOSED)
+class LogisticFile(TypedDict):
+    """Underfitting term 1 / (1 + (s / half)^steepness), dimensionless."""
+
+    half: Annotated[Positive, Field(description="keep rate at which the term is 1/2")]
+    steepness: Annotated[Positive, Field(description="how fast it falls there, in log s")]
+
+
+@with_config(_CLOSED)
 class BoundFile(TypedDict):
     """Constants of the generalisation bound, dimensionless (docs/model.md, *What is minimised*)."""
 
     underfit: Annotated[
-        Literal["inverse-keep", "perturbation", "curve"], Field(description="underfitting term u(s)")
+        Literal["inverse-keep", "perturbation", "curve", "logistic"], Field(description="underfitting term u(s)")
     ]
     underfit_weight: Annotated[NonNegative, Field(description="A, weight of the underfitting term")]
     underfit_curve: NotRequired[CurveFile | None]
+    underfit_logistic: NotRequired[LogisticFile | None]
     pooling: Annotated[Literal["global", "device"], Field(description="one stability term, or one per device")]
     loss_range: Annotated[NonNegative, Field(description="C")]
     lipschitz: Annotated[NonNegative, Field(description="eta")]
@@ -118,6 +127,12 @@ class DeviceFile(TypedDict):
     ]
     adapter_options: NotRequired[
         Annotated[list[OptionFile] | None, Field(description="menu of which one row is picked")]
+    ]
+    underfit_curve: NotRequired[
+        Annotated[CurveFile | None, Field(description="underfitting term of this device in place of the bound's")]
+    ]
+    underfit_logistic: NotRequired[
+        Annotated[LogisticFile | None, Field(description="the same, where it is logistic; not both")]
     ]
 
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgealloc.formulation.bound import UnderfitTerm
 from edgealloc.formulation.device import chosen_adapter
+from edgealloc.formulation.logistic import Logistic, deepest_rate
 from edgealloc.formulation.objective import Objective
 from edgealloc.formulation.valleys import Spread, deepest_keep
 from edgealloc.units import FloatArray, IntArray
@@ -71,30 +73,45 @@ class _Minimiser:
         inst = objective.instance
         factor = chosen_adapter(inst, _best_option(objective)).underfit_factor
         table = np.stack([inst.bound.underfit_weight * factor, inst.keep_min, inst.keep_max])
-        if objective.pooled and np.all(table == table[:, :1]):
+        alike = len(objective.underfit.parts(np.arange(inst.num_devices))) == 1
+        if objective.pooled and alike and np.all(table == table[:, :1]):
             table = table[:, :1]
         return cls(objective, *table)
 
     def __call__(self, price: float) -> FloatArray:
         """Best keep rates, 0 for a device better left out. Shape [K]. ``price`` is for global pooling only."""
-        objective, low, high = self.objective, self.low, self.high
-        inst = objective.instance
+        keep = np.empty_like(self.low)
+        for term, mine in self.objective.underfit.parts(np.arange(len(self.low))):
+            keep[mine] = self._best(term, np.flatnonzero(mine), price)
+        return np.broadcast_to(keep, self.objective.instance.samples.shape)
+
+    def _best(self, term: UnderfitTerm, which: IntArray, price: float) -> FloatArray:
+        """Best keep rates of devices under their term. Shapes [N]."""
+        objective, inst = self.objective, self.objective.instance
+        weight, low, high = self.weight[which], self.low[which], self.high[which]
+        gap = (
+            objective.stability
+            if objective.pooled
+            else replace(objective.stability, scale=objective.stability.scale[which])
+        )
 
         def share(keep: FloatArray) -> FloatArray:
             square = np.square(keep)
-            spread = price * square if objective.pooled else objective.stability.value(square)
-            return np.asarray(self.weight * objective.underfit.value(keep) + spread)
+            spread = price * square if objective.pooled else gap.value(square)
+            return np.asarray(weight * term.value(keep) + spread)
 
-        if objective.underfit.name == "inverse-keep" and objective.pooled:
-            ratio = np.divide(self.weight, 2.0 * price) if price > 0.0 else np.full_like(low, np.inf)
+        if term.name == "inverse-keep" and objective.pooled:
+            ratio = np.divide(weight, 2.0 * price) if price > 0.0 else np.full_like(low, np.inf)
             keep = np.clip(np.cbrt(ratio), low, high)
-        elif objective.underfit.name == "perturbation" and objective.pooled:  # a line in s^2
-            keep = np.where(price > self.weight, low, high)
-        elif objective.underfit.name == "curve":
-            keep = deepest_keep(objective.underfit.value, self.weight, low, high, self._spread(price))
+        elif term.name == "perturbation" and objective.pooled:  # a line in s^2
+            keep = np.where(price > weight, low, high)
+        elif term.name == "curve":
+            keep = deepest_keep(term.value, weight, low, high, self._spread(price, which))
+        elif isinstance(term.value, Logistic):
+            keep = deepest_rate(term.value, weight, low, high, self._spread(price, which))
         else:
             left, right = low, high
-            if not objective.underfit.log_convex:  # several minima: start from the best grid cell
+            if not term.log_convex:  # several minima: start from the best grid cell
                 ticks = np.linspace(0.0, 1.0, _GRID)
                 cell = np.argmin(np.stack([share(low + tick * (high - low)) for tick in ticks]), axis=0)
                 left = low + ticks[np.maximum(cell - 1, 0)] * (high - low)
@@ -105,18 +122,18 @@ class _Minimiser:
         if inst.exclusion_penalty is not None:
             out = np.full_like(keep, inst.bound.underfit_weight * inst.exclusion_penalty)
             if not objective.pooled:
-                out += objective.stability.value(np.zeros_like(keep))
+                out += gap.value(np.zeros_like(keep))
             keep = np.where(share(keep) <= out, keep, 0.0)
-        return np.broadcast_to(keep, inst.samples.shape)
+        return np.asarray(keep)
 
-    def _spread(self, price: float) -> Spread:
-        """Value and slope of each device's stability share in S = s^2."""
+    def _spread(self, price: float, which: IntArray) -> Spread:
+        """Value and slope of the stability share in S = s^2 of devices, by their place in ``which`` [N]."""
         term = self.objective.stability
 
         def spread(k: IntArray, square: FloatArray) -> tuple[FloatArray, FloatArray]:
             if self.objective.pooled:
                 return price * square, np.full_like(square, price)
-            own = replace(term, scale=term.scale[k])
+            own = replace(term, scale=term.scale[which[k]])
             return own.value(square), own.slope(square)
 
         return spread
@@ -139,10 +156,10 @@ def _golden(share: Callable[[FloatArray], FloatArray], left: FloatArray, right: 
 
 
 def _common_rate(objective: Objective, option: IntArray) -> tuple[float, FloatArray]:
-    """One rate for all: a grid over the rates, refined around its best point; a curve's valleys are all seen."""
+    """One rate for all: a grid over the rates, refined around its best point; a term's valleys are all seen."""
     inst = objective.instance
     everybody = np.ones(inst.num_devices)
-    if objective.underfit.name == "curve" and inst.exclusion_penalty is None:
+    if objective.underfit.name in ("curve", "logistic") and inst.exclusion_penalty is None:
         return _common_valley(objective, option)
     if inst.exclusion_penalty is None:
         low, high = float(inst.keep_min.max()), float(inst.keep_max.min())
@@ -159,6 +176,8 @@ def _common_rate(objective: Objective, option: IntArray) -> tuple[float, FloatAr
     if objective.underfit.name == "curve":
         knots = np.asarray(objective.underfit.value.x)  # type: ignore[attr-defined]
         kinks = np.r_[kinks, (knots[:-1, None] + np.linspace(0.0, 1.0, 9) * np.diff(knots)[:, None]).ravel()]
+    elif isinstance(objective.underfit.value, Logistic):
+        kinks = np.r_[kinks, objective.underfit.value.fall()]
     grid = np.union1d(np.linspace(low, high, _GRID), np.clip(kinks, low, high))
     for _ in range(1 + _REFINE):
         found = values(grid)
@@ -190,18 +209,21 @@ def _all_at_once(objective: Objective, option: IntArray, keep: FloatArray) -> Fl
 
 
 def _common_valley(objective: Objective, option: IntArray) -> tuple[float, FloatArray]:
-    """One rate for all on a curve: G is a multiple of the curve plus a convex function of s^2."""
-    inst, term = objective.instance, objective.stability
+    """One rate for all on a curve or a logistic term: G is a multiple of it plus a convex function of s^2."""
+    inst, gap = objective.instance, objective.stability
     weight = inst.bound.underfit_weight * float(inst.weights @ chosen_adapter(inst, option).underfit_factor)
 
     def spread(_k: IntArray, square: FloatArray) -> tuple[FloatArray, FloatArray]:
         if objective.pooled:
-            return term.value(square), term.slope(square)
+            return gap.value(square), gap.slope(square)
         own = square[:, None]
-        return np.asarray(term.value(own) @ inst.weights), np.asarray(term.slope(own) @ inst.weights)
+        return np.asarray(gap.value(own) @ inst.weights), np.asarray(gap.slope(own) @ inst.weights)
 
     low, high = np.array([inst.keep_min.max()]), np.array([inst.keep_max.min()])
-    keep = deepest_keep(objective.underfit.value, np.array([weight]), low, high, spread)
+    if isinstance(objective.underfit.value, Logistic):
+        keep = deepest_rate(objective.underfit.value, np.array([weight]), low, high, spread)
+    else:
+        keep = deepest_keep(objective.underfit.value, np.array([weight]), low, high, spread)
     everybody = np.full(inst.num_devices, keep[0])
     return objective(everybody, None, option), everybody
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgealloc.data.instance import Instance
 from edgealloc.errors import Fault, InputError
-from edgealloc.formulation.bound import StabilityTerm, UnderfitTerm, underfit_term
+from edgealloc.formulation.bound import StabilityTerm, UnderfitTerm, device_terms, underfit_term
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.units import BoolArray, FloatArray, IntArray
 
@@ -47,8 +47,11 @@ class Objective:
         InputError
             When ``underfit`` is not finite, negative or increases somewhere on a fine grid of keep rates.
         """
-        if underfit is None:
-            underfit = underfit_term(instance.bound)
+        if underfit is None and instance.device_underfit is not None:
+            specs = [instance.bound_of(k) for k in range(instance.num_devices)]
+            underfit = device_terms(specs, instance.keep_min)
+        elif underfit is None:
+            underfit = underfit_term(instance.bound, float(instance.keep_min.min()))
         elif not isinstance(underfit, UnderfitTerm):
             underfit = _custom_term(underfit, float(instance.keep_min.min()), float(instance.keep_max.max()))
         pooled = instance.bound.pooling == "global"
@@ -82,7 +85,7 @@ class Objective:
         choice = np.zeros(k, dtype=np.intp) if option is None else option
         factor = chosen_adapter(inst, choice).underfit_factor
         loss = np.full(k, inst.exclusion_penalty or 0.0)
-        loss[on] = factor[on] * self.underfit.value(keep[on])
+        loss[on] = factor[on] * self.underfit.at(np.flatnonzero(on), keep[on])
         dropped = np.where(on, (1.0 - keep) * (1.0 + keep), 1.0)  # 1 - s^2 cancels where next to nothing is
         underfit = inst.bound.underfit_weight * float(inst.weights @ loss)
         if self.pooled:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
-from edgealloc.data.spec import Access, AdapterOption, BoundSpec, UnderfitCurve, plain
+from edgealloc.data.spec import Access, AdapterOption, BoundSpec, UnderfitCurve, UnderfitLogistic, plain
 from edgealloc.errors import Fault, InputError, shown
 from edgealloc.rounds.plan import Plan, mask_seed_of, plan_of
 from edgealloc.units import FloatArray
@@ -82,6 +82,8 @@ class System:
         data["bound"] = {f.name: getattr(self.bound, f.name) for f in fields(self.bound)}
         if curve is not None:
             data["bound"]["underfit_curve"] = {"keep": curve.keep.tolist(), "value": curve.value.tolist()}
+        if self.bound.underfit_logistic is not None:
+            data["bound"]["underfit_logistic"] = asdict(self.bound.underfit_logistic)
         if self.keep_levels is not None:
             data["keep_levels"] = list(self.keep_levels)
         if self.adapter_options is not None:
@@ -113,6 +115,10 @@ class System:
             faults.append(Fault("system", "bound", repr(bound), "an object"))
         elif not faults:
             faults += _key_faults(BoundSpec, "system, bound", bound)
+            if isinstance(bound.get("underfit_logistic"), Mapping):
+                faults += _key_faults(
+                    UnderfitLogistic, "system, bound.underfit_logistic", bound["underfit_logistic"]
+                )
         menu = data.get("adapter_options")
         for row in menu or ():
             faults += _key_faults(AdapterOption, "system, adapter_options", row)
@@ -121,6 +127,8 @@ class System:
         curve = bound.get("underfit_curve")
         if curve is not None:
             bound = {**bound, "underfit_curve": UnderfitCurve(curve["keep"], curve["value"])}
+        if bound.get("underfit_logistic") is not None:
+            bound = {**bound, "underfit_logistic": UnderfitLogistic(**bound["underfit_logistic"])}
         rows = None if menu is None else tuple(AdapterOption(**row) for row in menu)
         return cls(**{**data, "bound": BoundSpec(**bound), "adapter_options": rows})
 

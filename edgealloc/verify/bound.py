@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgealloc.data.instance import Instance
+from edgealloc.data.spec import BoundSpec, UnderfitCurve, UnderfitLogistic
 from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.curve_minimum import curve_minimum
 from edgealloc.verify.form import total
@@ -26,7 +27,11 @@ def bound_value(instance: Instance, keep: FloatArray, selected: BoolArray, facto
     """G of keep rates (shape [K]); sums are correctly rounded."""
     penalty = 0.0 if instance.exclusion_penalty is None else instance.exclusion_penalty
     loss = np.full(instance.num_devices, float(penalty))
-    loss[selected] = factor[selected] * _underfit(instance)(keep[selected])
+    if instance.device_underfit is None:
+        loss[selected] = factor[selected] * _underfit(instance.bound)(keep[selected])
+    else:
+        for k in np.flatnonzero(selected):
+            loss[k] = factor[k] * float(_underfit(instance.bound_of(int(k)))(keep[k]))
     share, dropped = _weights(instance), np.where(selected, (1.0 - keep) * (1.0 + keep), 1.0)
     underfit = instance.bound.underfit_weight * total((share * loss).tolist())
     if instance.bound.pooling == "global":
@@ -39,18 +44,26 @@ def _weights(instance: Instance) -> FloatArray:
     return np.asarray(instance.samples / total(instance.samples.tolist()))
 
 
-def _underfit(instance: Instance) -> Callable[[FloatArray], FloatArray]:
-    """u(s) of the instance."""
-    spec = instance.bound
+def _underfit(spec: BoundSpec) -> Callable[[FloatArray], FloatArray]:
+    """u(s) of a bound."""
     if spec.underfit == "inverse-keep":
         return lambda s: np.asarray((1.0 - s) / s)
     if spec.underfit == "perturbation":
         return lambda s: np.asarray((1.0 - s) * (1.0 + s))
+    if spec.underfit_logistic is not None:
+        half, steepness = spec.underfit_logistic.half, spec.underfit_logistic.steepness
+        return lambda s: np.asarray(0.5 - 0.5 * np.tanh(0.5 * steepness * _log_ratio(s, half)))
     from scipy.interpolate import PchipInterpolator
 
     assert spec.underfit_curve is not None
     curve = PchipInterpolator(spec.underfit_curve.keep, spec.underfit_curve.value, extrapolate=False)
     return lambda s: np.asarray(curve(s))
+
+
+def _log_ratio(s: FloatArray, half: float) -> FloatArray:
+    """log(s / half), s > 0, with small relative error where s is near half too. Same shape."""
+    near = np.abs(s - half) < 0.5 * half
+    return np.asarray(np.where(near, np.log1p(np.where(near, (s - half) / half, 0.0)), np.log(s) - np.log(half)))
 
 
 def _overfit(instance: Instance, square: FloatArray, samples: FloatArray) -> FloatArray:
@@ -81,10 +94,10 @@ def free_bracket(instance: Instance) -> tuple[float, float, float] | None:
 
     The upper end is ``inf`` where only a lower bound is known: non-convex cases under global pooling.
     """
-    curve = instance.bound.underfit == "curve"
-    if (curve and instance.num_devices > CURVE_DEVICES) or (
-        instance.common_keep and instance.exclusion_penalty is not None
-    ):
+    curve = _measured(instance) is not None
+    if instance.device_underfit is not None or (curve and instance.num_devices > CURVE_DEVICES):
+        return None
+    if instance.common_keep and instance.exclusion_penalty is not None:
         return None
     ends: tuple[float, float] | None
     if instance.common_keep:
@@ -103,9 +116,9 @@ def free_bracket(instance: Instance) -> tuple[float, float, float] | None:
 
 
 def _curve_rounding(instance: Instance) -> float:
-    """What interpolation of a measured curve may be off by, in units of G: its cubics round at their largest."""
-    assert instance.bound.underfit_curve is not None
-    largest = max(map(abs, instance.bound.underfit_curve.value))
+    """What a measured curve or a logistic term may be off by, in units of G: they round at their largest."""
+    curve = instance.bound.underfit_curve
+    largest = 1.0 if curve is None else max(map(abs, curve.value))
     return float(2.0**-50 * instance.bound.underfit_weight * largest * _factors(instance)[1].max())
 
 
@@ -116,6 +129,11 @@ def _accuracy(instance: Instance) -> float:
     least = b.curvature + rise * (1.0 - top) * (1.0 + top)
     lost = 2.0**-49 * rise / least if least > 0.0 else math.inf
     return max(ACCURACY, min(lost, 1e-6))
+
+
+def _measured(instance: Instance) -> UnderfitCurve | UnderfitLogistic | None:
+    """The underfitting term where its valleys are found by halving intervals."""
+    return instance.bound.underfit_curve or instance.bound.underfit_logistic
 
 
 def _factors(instance: Instance) -> tuple[FloatArray, FloatArray]:
@@ -139,7 +157,10 @@ def _least_shares(instance: Instance, price: float | None) -> tuple[FloatArray, 
     def spread(square: FloatArray) -> FloatArray:
         return _overfit(instance, square, instance.samples) if price is None else price * square
 
-    if spec.underfit == "curve":
+    if spec.underfit_logistic is not None and price is not None:
+        below, square = _least_of_logistic(instance, price, weight)
+        above = below
+    elif _measured(instance) is not None:
         below, above, square = _least_on_curve(instance, price, weight)
     else:
         if spec.underfit == "perturbation" and price is not None:
@@ -151,7 +172,7 @@ def _least_shares(instance: Instance, price: float | None) -> tuple[FloatArray, 
         else:
             square = _stationary(instance, weight, least, most)
         keep = np.clip(np.sqrt(square), instance.keep_min, instance.keep_max)
-        below = above = weight * _underfit(instance)(keep) + spread(keep * keep)
+        below = above = weight * _underfit(instance.bound)(keep) + spread(keep * keep)
     if instance.exclusion_penalty is not None:
         out = spec.underfit_weight * instance.exclusion_penalty + spread(np.zeros(instance.num_devices))
         square = np.where(out < above, 0.0, square)
@@ -162,8 +183,9 @@ def _least_shares(instance: Instance, price: float | None) -> tuple[FloatArray, 
 def _least_on_curve(
     instance: Instance, price: float | None, weight: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """:func:`_least_shares` on a measured curve, once for devices that do not differ in it."""
-    assert instance.bound.underfit_curve is not None
+    """:func:`_least_shares` on a curve or logistic term, once for devices that do not differ in it."""
+    points = _measured(instance)
+    assert points is not None
     samples = instance.samples if price is None else np.ones(instance.num_devices)
     table = np.stack((weight, instance.keep_min, instance.keep_max, samples))
     kinds, which = np.unique(table, axis=1, return_inverse=True)
@@ -173,9 +195,32 @@ def _least_on_curve(
             return price * square, np.full_like(square, price)
         return _overfit(instance, square, kinds[3, row]), _overfit_slope(instance, square, kinds[3, row])
 
-    found = curve_minimum(instance.bound.underfit_curve, kinds[0], kinds[1], kinds[2], convex)
+    found = curve_minimum(points, kinds[0], kinds[1], kinds[2], convex)
     below, above, square = (column[which.ravel()] for column in found)
     return below, above, square
+
+
+def _least_of_logistic(instance: Instance, price: float, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Least ``A f u(s) + price S`` of each device and its S: concave in S up to the inflection, convex beyond."""
+    term = instance.bound.underfit_logistic
+    assert term is not None
+    least, most = instance.keep_min**2, instance.keep_max**2
+    power = 0.5 * term.steepness  # u = 1 / (1 + (S / half^2)^power)
+    bend = 0.0
+    if power > 1.0:
+        bend = term.half**2 * math.exp((math.log(power - 1.0) - math.log(power + 1.0)) / power)
+    ends = np.stack((least, np.clip(bend, least, most), most))
+    low, high = ends[1].copy(), most.copy()
+    for _ in range(64):
+        middle = 0.5 * (low + high)
+        half = np.tanh(0.5 * power * _log_ratio(middle, term.half**2))
+        rising = price * middle > weight * power * 0.25 * (1.0 - half) * (1.0 + half)  # - S u' = power u (1 - u)
+        low, high = np.where(rising, low, middle), np.where(rising, middle, high)
+    squares = np.concatenate((ends, (0.5 * (low + high))[None]))
+    keeps = np.clip(np.sqrt(squares), instance.keep_min, instance.keep_max)
+    values = weight * _underfit(instance.bound)(keeps) + price * keeps * keeps
+    at, everyone = np.argmin(values, axis=0), np.arange(instance.num_devices)
+    return values[at, everyone], squares[at, everyone]
 
 
 def _stationary(instance: Instance, weight: FloatArray, least: FloatArray, most: FloatArray) -> FloatArray:
@@ -213,12 +258,12 @@ def _dual_maximum(instance: Instance) -> float:
 
 
 def _common_valley(instance: Instance) -> tuple[float, float] | None:
-    """Bracket of the least G of one keep rate for all on a measured curve."""
+    """Bracket of the least G of one keep rate for all on a measured curve or a logistic term."""
     low, high = instance.keep_min.max(keepdims=True), instance.keep_max.min(keepdims=True)
     if low[0] > high[0]:
         return None
     share, everything = _weights(instance), np.asarray(total(instance.samples.tolist()))
-    pooled, points = instance.bound.pooling == "global", instance.bound.underfit_curve
+    pooled, points = instance.bound.pooling == "global", _measured(instance)
     assert points is not None
 
     def convex(_row: IntArray, square: FloatArray) -> tuple[FloatArray, FloatArray]:

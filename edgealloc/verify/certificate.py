@@ -105,6 +105,7 @@ def _check_kind(instance: Instance, certificate: Certificate, found: Found) -> N
     if certificate.kind == "common-rate":
         simple = instance.keep_levels is None and instance.adapter_options is None
         simple &= instance.exclusion_penalty is None and instance.access == "fdma"
+        simple &= instance.device_underfit is None
         if not (instance.common_keep and simple and spec.underfit == "inverse-keep"):
             found.add("kind", certificate.kind, "an instance with one continuous common keep rate")
     if (pieces.start is None) is (instance.access == "rb"):

@@ -1,9 +1,10 @@
-r"""Brackets of the least value of a measured curve plus a stability term, for the free minimum of the checker.
+r"""Brackets of the least value of a curve or logistic term plus a stability term: the checker's free minimum.
 
 On each piece of the curve the sum is bounded below by the least Bernstein coefficient of the cubic plus a tangent,
 in S = s^2, of the convex stability term, and above by its values at both ends. Intervals that may hold less than
 the best end found are halved by de Casteljau's rule. Both bounds meet with the square of the width, so that only
-the intervals beside a minimum go on; no valley is passed over, however narrow.
+the intervals beside a minimum go on; no valley is passed over, however narrow. A logistic term has a line below it
+in place of a cubic, found anew on every half.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.data.spec import UnderfitCurve
+from edgealloc.data.spec import UnderfitCurve, UnderfitLogistic
 from edgealloc.units import FloatArray, IntArray
 from edgealloc.verify.proof.curve import Curve
-from edgealloc.verify.proof.enclosures import Intervals
+from edgealloc.verify.proof.enclosures import Intervals, Number
+from edgealloc.verify.proof.logistic import Logistic
 
 __all__ = ["curve_minimum"]
 
@@ -28,14 +30,18 @@ Convex = Callable[[Any, FloatArray], tuple[FloatArray, FloatArray]]
 
 
 def curve_minimum(
-    points: UnderfitCurve, weight: FloatArray, low: FloatArray, high: FloatArray, convex: Convex
+    points: UnderfitCurve | UnderfitLogistic,
+    weight: FloatArray,
+    low: FloatArray,
+    high: FloatArray,
+    convex: Convex,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Bracket of the least ``weight u(s) + h(s^2)`` over each [low, high], and s^2 where it is attained.
 
     Parameters
     ----------
     points
-        The curve; it is known on all of [low, high].
+        The curve, known on all of [low, high], or the logistic term.
     weight, low, high
         Factor >= 0 and range of each row. Shape [R].
     convex
@@ -46,14 +52,14 @@ def curve_minimum(
     below, above, square
         Shape [R].
     """
-    row, left, right = _parts(points.keep, low, high)
-    with np.errstate(all="ignore"):
-        found = Curve.of(points, Intervals).bernstein(left, right)
-    bern = np.stack([weight[row] * 0.5 * (part.lower() + part.upper()) for part in found])
+    term = Curve.of(points, Intervals) if isinstance(points, UnderfitCurve) else Logistic.of(points, Intervals)
+    knots, most = (term.knots, points.value[0]) if isinstance(points, UnderfitCurve) else (_apart(term), 1.0)
+    row, left, right = _parts(knots, low, high)
+    bern = _coefficients(term, left, right, weight[row])
     above, square, below = np.full(len(low), np.inf), low * low, np.full(len(low), np.inf)
-    size = weight * points.value[0] + convex(np.arange(len(low)), high * high)[0]
+    size = weight * most + convex(np.arange(len(low)), high * high)[0]
     for _ in range(_HALVINGS):
-        lows, ends = _bounds(row, left, right, bern, convex)
+        lows, ends = _bounds(term, row, left, right, weight[row], bern, convex)
         for value, keep in ((ends[0], left), (ends[1], right)):
             np.minimum.at(above, row, value)
             hit = value == above[row]
@@ -66,11 +72,13 @@ def curve_minimum(
         if not goes_on.any():
             break
         row, left, right, middle = row[goes_on], left[goes_on], right[goes_on], middle[goes_on]
-        first, second = _halves(bern[:, goes_on])
-        row, bern = np.concatenate((row, row)), np.concatenate((first, second), axis=1)
+        halves = _halves(bern[:, goes_on])
+        row = np.concatenate((row, row))
         left, right = np.concatenate((left, middle)), np.concatenate((middle, right))
+        cubic = isinstance(term, Curve)
+        bern = np.concatenate(halves, axis=1) if cubic else _coefficients(term, left, right, weight[row])
     else:
-        np.minimum.at(below, row, _bounds(row, left, right, bern, convex)[0])
+        np.minimum.at(below, row, _bounds(term, row, left, right, weight[row], bern, convex)[0])
     return np.minimum(below, above) - 2.0 * _MARGIN * size, above, square
 
 
@@ -82,16 +90,36 @@ def _parts(knots: FloatArray, low: FloatArray, high: FloatArray) -> tuple[IntArr
     return row, left[row, piece], right[row, piece]
 
 
+def _apart(term: Curve | Logistic) -> FloatArray:
+    """All keep rates, concave and convex parts of a logistic term apart."""
+    return np.unique(np.clip(np.concatenate(([0.0], term.knots, [2.0])), 0.0, 2.0))
+
+
+def _coefficients(term: Curve | Logistic, left: FloatArray, right: FloatArray, weight: FloatArray) -> FloatArray:
+    """Bernstein coefficients of what lies below a term, or of the curve itself. Shape [4, N]."""
+    with np.errstate(all="ignore"):
+        return np.stack([weight * _middle(part) for part in term.below(left, right, np.sqrt(left * right))])
+
+
+def _middle(known: Number) -> FloatArray:
+    return 0.5 * (known.lower() + known.upper())
+
+
 def _bounds(
-    row: IntArray, left: FloatArray, right: FloatArray, bern: FloatArray, convex: Convex
-) -> tuple[FloatArray, FloatArray]:
+    term: Curve | Logistic, row: IntArray, left: FloatArray, right: FloatArray, weight: FloatArray,
+    bern: FloatArray, convex: Convex,
+) -> tuple[FloatArray, FloatArray]:  # fmt: skip
     """Lower bounds on intervals [N], and values at both ends [2, N]. ``bern``: shape [4, N]."""
     a, b = left * left, right * right
     touch = left * right
     value, slope = convex(row, touch)
     squares = np.stack((a, (a + 2.0 * touch) / 3.0, (2.0 * touch + b) / 3.0, b))  # of s^2, as a cubic
     lows = (bern + value + slope * (squares - touch)).min(axis=0)
-    return lows, np.stack((bern[0] + convex(row, a)[0], bern[3] + convex(row, b)[0]))
+    first, last = bern[0], bern[3]
+    if isinstance(term, Logistic):  # the line need not meet it
+        with np.errstate(all="ignore"):
+            first, last = (weight * _middle(term.value(end)) for end in (left, right))
+    return lows, np.stack((first + convex(row, a)[0], last + convex(row, b)[0]))
 
 
 def _halves(bern: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -150,7 +150,8 @@ def _exceeds(bound: float, report: Report, instance: Instance) -> bool:
     """Whether a proved bound is above what a feasible allocation reaches, by more than that is rounded."""
     if not report.feasible or report.objective is None:
         return False
-    slack = REL_TOL if instance.bound.underfit == "curve" else 1e-12
+    rounded = instance.device_underfit is not None or instance.bound.underfit in ("curve", "logistic")
+    slack = REL_TOL if rounded else 1e-12
     return bound > report.objective + slack * abs(report.objective)
 
 

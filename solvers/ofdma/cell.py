@@ -15,11 +15,12 @@ import numpy as np
 
 from edgealloc.formulation.constrained import most_subcarriers
 from edgealloc.formulation.device import chosen_adapter
+from edgealloc.formulation.logistic import Logistic
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.solvers.ofdma.kernels.cap import keep_cap
 from edgealloc.solvers.ofdma.kernels.curve import objective_vector
-from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, MODE_WIDTH, SCALE, UNDER, WEIGHT
+from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, MODE_WIDTH, SCALE, TERM, UNDER, WEIGHT
 from edgealloc.solvers.ofdma.kernels.local import best_keeps, polished_keeps
 from edgealloc.solvers.ofdma.kernels.share import CURVE, KIND, POOLED, stability, stability_slope
 from edgealloc.solvers.row import DEADLINE, ENERGY, PMAX, SMAX, SMIN, WIDTH, device_rows
@@ -68,7 +69,7 @@ class OfdmaCell:
     rows, safe_rows
         Mode rows with budgets rounded up, and shrunk. Shape [I, MODE_WIDTH].
     objective
-        See :mod:`edgealloc.solvers.ofdma.kernels.share`. Shape [8 + 5 P].
+        See :mod:`edgealloc.solvers.ofdma.kernels.share`; one after another where devices differ. Shape [8 + 5 P].
     levels
         Allowed keep rates of each mode, padded with nan. Shape [I, J].
     out
@@ -122,6 +123,8 @@ class OfdmaCell:
         device = np.array([k for k, _j in modes])
         option = np.array([j for _k, j in modes])
         rows = _rows(problem, device, option)
+        objective, begin = objective_vector(problem)
+        rows[:, TERM] = begin[device]
         safe = rows.copy()
         for column in (DEADLINE, PMAX):
             safe[:, column] *= 1.0 - SHRINK
@@ -154,7 +157,7 @@ class OfdmaCell:
             start=np.searchsorted(device, np.arange(inst.num_devices + 1)),
             rows=rows,
             safe_rows=safe,
-            objective=objective_vector(problem),
+            objective=objective,
             levels=levels,
             out=out,
             inv_a=inv,
@@ -212,7 +215,7 @@ class OfdmaCell:
     @property
     def curved(self) -> bool:
         """Whether shares may be non-convex in s^2 while the pooled stability term couples them."""
-        return bool(self.objective[KIND] == CURVE) and self.pooled
+        return bool(np.any(self.objective[self.rows[:, TERM].astype(np.intp) + KIND] >= CURVE)) and self.pooled
 
     @property
     def dear(self) -> float:
@@ -302,8 +305,12 @@ class OfdmaCell:
                 rates.append(_least(value, low, high))
             elif rates and not self.problem.underfit.square_convex:
                 grid = np.linspace(low, high, _GRID)
+                if isinstance(self.problem.underfit.value, Logistic):
+                    grid = np.union1d(grid, np.clip(self.problem.underfit.value.fall(), low, high))
                 best = int(np.argmin([value(s) for s in grid]))
-                rates.append(_least(value, float(grid[max(best - 1, 0)]), float(grid[min(best + 1, _GRID - 1)])))
+                rates.append(
+                    _least(value, float(grid[max(best - 1, 0)]), float(grid[min(best + 1, len(grid) - 1)]))
+                )
         return min(rates, key=value, default=None)
 
     def value(self, plan: Assignment) -> float:

@@ -93,9 +93,10 @@ def _enough(cell: OfdmaCell, k: int, budget: str, value: float) -> float:
     Caps are exact to 1e-7 of the water level only, so that a value next to one that fits need not fit.
     """
     alone = cell.problem.instance.take([k]).with_changes(common_keep=False)
+    term = cell.problem.underfit.take(np.array([k]))
     for more in (0.0, *_HAIRS):
         trial = value * (1.0 + more)
-        one = OfdmaCell.of(type(cell.problem)(alone.with_changes(**{budget: trial}), cell.problem.underfit))
+        one = OfdmaCell.of(type(cell.problem)(alone.with_changes(**{budget: trial}), term))
         every = np.ones(cell.subcarriers, dtype=bool)
         least = cell.safe_rows[cell.start[k] : cell.start[k + 1], SMIN]
         if any(one.cap(mode, every, safe=True)[0] >= low for mode, low in enumerate(least)):

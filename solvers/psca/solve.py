@@ -261,7 +261,8 @@ def _elastic(model: Model) -> float:
     """A price of unsent payload above any multiplier of a feasible point, so that elastics vanish if they can."""
     inst = model.problem.instance
     factor = max((max(r.underfit_factor for r in m) for m in inst.adapter_options or () if m), default=1.0)
-    steep = float(np.max(np.abs(model.problem.underfit.slope(inst.keep_min)) * inst.weights))
+    steepest = np.clip(model.problem.underfit.inflection, inst.keep_min, inst.keep_max)
+    steep = float(np.max(np.abs(model.problem.underfit.slope(steepest)) * inst.weights))
     return 10.0 * max(inst.bound.underfit_weight * max(factor, 1.0) * steep, 1e-6)
 
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from edgealloc.formulation.bound import UnderfitTerm
 from edgealloc.formulation.device import chosen_adapter
+from edgealloc.formulation.logistic import Logistic
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import block_count, blocks_of, spare_hz
 from edgealloc.solvers.compiling.kernel import kernel
@@ -186,52 +189,64 @@ class Choices:
     def cost_line(self, mode: IntArray, left: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Lower bounds of :meth:`true_cost` at both ends; in between it lies above their chord in s^2.
 
-        Convex parts give a tangent, a cubic its chord less what its Bernstein coefficients allow below it,
-        and a function that is only known to fall its value at the right end.
+        Convex parts give a tangent, concave ones their chord, a cubic its chord less what its Bernstein
+        coefficients allow below it, and a function that is only known to fall its value at the right end.
 
         Shapes [N].
         """
         first, last = left * left, right * right
         middle = 0.5 * (first + last)
-        name = self.problem.underfit.name
-        if name == "perturbation":
-            a, b = self._under(mode, left), self._under(mode, right)
-        elif name == "inverse-keep":
-            at = np.sqrt(middle)
-            value, slope = self._under(mode, at), -0.5 * self.under[mode] / (middle * at)
-            a, b = value + slope * (first - middle), value + slope * (last - middle)
-        elif name == "curve":
-            a, b = self._cubic_line(mode, left, right)
-        else:
-            a = b = self._under(mode, right)
+        a, b, size = np.empty((3, len(mode)))
+        for part, mine in self.problem.underfit.parts(self.device[mode]):
+            a[mine], b[mine], size[mine] = self._term_line(part, mode[mine], left[mine], right[mine])
         if not self.problem.pooled:
             term, w = self.problem.stability, self.weight[mode]
             scale = np.broadcast_to(term.scale, (self.problem.instance.num_devices,))[self.device[mode]]
             local = type(term)(term.base, term.spread, term.curvature, term.sparsity, scale)
             value, slope = w * local.value(middle), w * local.slope(middle)
             a, b = a + value + slope * (first - middle), b + value + slope * (last - middle)
-        margin = (
-            32.0
-            * _EPS
-            * (self.under[mode] * (2.0 + 1.0 / left**3 * (last - first) + 1.0 / left) + np.abs(a) + np.abs(b))
-        )
+        margin = 32.0 * _EPS * (self.under[mode] * size + np.abs(a) + np.abs(b))
         return a - margin, b - margin
 
+    def _term_line(
+        self, term: UnderfitTerm, mode: IntArray, left: FloatArray, right: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Lower bounds of underfitting at both ends, and its size for rounding. Shapes [N]."""
+        first, last = left * left, right * right
+        middle = 0.5 * (first + last)
+        size = 2.0 + 1.0 / left**3 * (last - first) + 1.0 / left
+        if term.name == "perturbation":
+            a, b = self._under(mode, left), self._under(mode, right)
+        elif term.name == "inverse-keep":
+            at = np.sqrt(middle)
+            value, slope = self._under(mode, at), -0.5 * self.under[mode] / (middle * at)
+            a, b = value + slope * (first - middle), value + slope * (last - middle)
+        elif term.name == "curve":
+            a, b = self._cubic_line(term.value, mode, left, right)
+        elif isinstance(term.value, Logistic):
+            a, b = (self.under[mode] * end for end in term.value.square_line(left, right))
+            size = np.full(len(mode), 2.0)
+        else:
+            a = b = self._under(mode, right)
+        return a, b, size
+
     def splits(self, mode: IntArray, left: FloatArray, right: FloatArray) -> FloatArray:
-        """Where to cut pieces in two: at a knot of the curve inside, else in the middle. Shape [N]."""
+        """Where to cut pieces in two: at a knot of the curve or the inflection inside, else in the middle. [N]."""
         middle = np.sqrt(left * right)
-        if self.problem.underfit.name == "curve":
-            knots = self._knots()
-            at = np.searchsorted(knots, left, side="right")
-            knot = np.append(knots, np.inf)[at]
-            middle = np.where(knot < right, knot, middle)
+        for term, mine in self.problem.underfit.parts(self.device[mode]):
+            if term.name == "curve":
+                knots = np.asarray(term.value.x)  # type: ignore[attr-defined]
+                at = np.searchsorted(knots, left, side="right")
+                knot = np.append(knots, np.inf)[at]
+                middle = np.where(mine & (knot < right), knot, middle)
+            elif isinstance(term.value, Logistic):
+                bend = term.value.inflection(2.0)
+                middle = np.where(mine & (left < bend) & (bend < right), bend, middle)
         return middle
 
-    def _knots(self) -> FloatArray:
-        return np.asarray(self.problem.underfit.value.x)  # type: ignore[attr-defined]
-
     def _under(self, mode: IntArray, keep: FloatArray) -> FloatArray:
-        return np.asarray(self.under[mode] * self.problem.underfit.value(np.where(mode >= 0, keep, 1.0)))
+        rate = np.where(mode >= 0, keep, 1.0)
+        return np.asarray(self.under[mode] * self.problem.underfit.at(self.device[mode], rate))
 
     def _own_gap(self, mode: IntArray, square: FloatArray) -> FloatArray:
         if self.problem.pooled:
@@ -241,10 +256,11 @@ class Choices:
         local = type(term)(term.base, term.spread, term.curvature, term.sparsity, scale)
         return np.asarray(self.weight[mode] * local.value(square))
 
-    def _cubic_line(self, mode: IntArray, left: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _cubic_line(
+        self, curve: Any, mode: IntArray, left: FloatArray, right: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
         """Chord in s^2 of a piecewise cubic, lowered so that it stays below. Shapes [N]."""
-        curve = self.problem.underfit.value
-        knots, coefficients = self._knots(), np.asarray(curve.c)  # type: ignore[attr-defined]
+        knots, coefficients = np.asarray(curve.x), np.asarray(curve.c)
         piece = np.clip(np.searchsorted(knots, left, side="right") - 1, 0, len(knots) - 2)
         ua, ub = np.asarray(curve(left)), np.asarray(curve(right))
         inside = right <= knots[piece + 1]

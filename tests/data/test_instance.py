@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgealloc.data.instance import Instance
-from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve, device_fields
+from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve, UnderfitLogistic, device_fields
 from edgealloc.errors import InputError
 
 
@@ -108,6 +108,17 @@ def test_long_lists_of_faults_are_cut_in_the_message_only(make_instance):
         ("fdma", {"keep_levels": (np.array([0.01]), None, None, None)}, ("dev-0000", "keep_levels")),
         ("fdma", {"keep_levels": (np.array([]), None, None, None)}, ("dev-0000", "keep_levels")),
         ("fdma", {"bound": BoundSpec(underfit="curve")}, ("bound", "underfit_curve")),
+        ("fdma", {"bound": BoundSpec(underfit="logistic")}, ("bound", "underfit_logistic")),
+        (
+            "fdma",
+            {"bound": BoundSpec(underfit_logistic=UnderfitLogistic(0.3, 2.5))},
+            ("bound", "underfit_logistic"),
+        ),
+        (
+            "fdma",
+            {"bound": BoundSpec(underfit="logistic", underfit_logistic=UnderfitLogistic(0.3, 2e9))},
+            ("bound", "underfit_logistic.steepness"),
+        ),
     ],
 )
 def test_shapes_and_variants_are_checked(make_instance, access, changes, fault):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import edgealloc
 from edgealloc.data.instance import Instance
-from edgealloc.data.spec import BoundSpec, UnderfitCurve, device_fields
+from edgealloc.data.spec import BoundSpec, UnderfitCurve, UnderfitLogistic, device_fields
 from edgealloc.errors import Fault, InputError
 from edgealloc.files.disk import read_json
 from edgealloc.files.instance import (
@@ -55,6 +55,7 @@ def _variants(make_instance, menu) -> list[Instance]:
         make_instance("fdma", keep_levels=levels, common_keep=True),
         make_instance("ofdma", adapter_options=(menu, None, menu, None), exclusion_penalty=4.0),
         make_instance("fdma", bound=BoundSpec(underfit="curve", underfit_curve=curve, pooling="device")),
+        make_instance("fdma", bound=BoundSpec(underfit="logistic", underfit_logistic=UnderfitLogistic(0.3, 2.5))),
     ]
 
 
@@ -154,6 +155,15 @@ SPOILED: list[tuple[str, str, str, Callable[[Data], object]]] = [
     ("bound", "confidence_delta", "less than 1", lambda d: d["bound"].update(confidence_delta=1.0)),
     ("bound", "underfit_curve", "null unless", lambda d: d["bound"].update(
         underfit_curve={"keep": [0.05, 1.0], "value": [1.0, 0.0]})),
+    ("bound", "underfit_logistic", "half and steepness", lambda d: d["bound"].update(underfit="logistic")),
+    ("bound", "underfit_logistic", "null unless", lambda d: d["bound"].update(
+        underfit_logistic={"half": 0.3, "steepness": 2.5})),
+    ("bound", "underfit_logistic.half", "greater than 0", lambda d: d["bound"].update(
+        underfit="logistic", underfit_logistic={"half": 0.0, "steepness": 2.5})),
+    ("bound", "underfit_logistic.half", "[1e-100, 1e100]", lambda d: d["bound"].update(
+        underfit="logistic", underfit_logistic={"half": 1e200, "steepness": 2.5})),
+    ("bound", "underfit_logistic.steepness", "required", lambda d: d["bound"].update(
+        underfit="logistic", underfit_logistic={"half": 0.3})),
 ]  # fmt: skip
 
 

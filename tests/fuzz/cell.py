@@ -33,12 +33,14 @@ class Cell:
     def __init__(self, instance: Instance, ease: float = 0.0) -> None:
         self.instance, self.ease = instance, ease
         spec = instance.bound
-        term = {"inverse-keep": 0, "perturbation": 1, "curve": 2}[spec.underfit]
+        term = {"inverse-keep": 0, "perturbation": 1, "curve": 2, "logistic": 3}[spec.underfit]
         self.weight = np.asarray(instance.samples / instance.samples.sum())
         knots, cubics = np.zeros(0), np.zeros((4, 0))
         if spec.underfit_curve is not None:
             curve = PchipInterpolator(spec.underfit_curve.keep, spec.underfit_curve.value)
             knots, cubics = np.asarray(curve.x), np.ascontiguousarray(curve.c)
+        if spec.underfit_logistic is not None:
+            knots = np.array([spec.underfit_logistic.half, spec.underfit_logistic.steepness])
         c, eta = spec.loss_range, spec.lipschitz
         numbers = (term, spec.underfit_weight, c * c, 24.0 * c * eta * eta, spec.curvature,
                    2.0 * spec.sparsity_weight, 2.0 * spec.confidence_delta, spec.pooling == "global")  # fmt: skip

@@ -66,6 +66,9 @@ def _underfit(instance: Instance, s: Decimal) -> Decimal:
         return ONE / s - ONE
     if spec.underfit == "perturbation":
         return ONE - s * s
+    if spec.underfit_logistic is not None:
+        half, steepness = Decimal(spec.underfit_logistic.half), Decimal(spec.underfit_logistic.steepness)
+        return ONE / (ONE + ((s / half).ln() * steepness).exp())
     assert spec.underfit_curve is not None
     knots = [Decimal(x) for x in spec.underfit_curve.keep.tolist()]
     values = [Decimal(y) for y in spec.underfit_curve.value.tolist()]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgealloc.data.instance import Instance
-from edgealloc.data.spec import Access, AdapterOption, BoundSpec, UnderfitCurve
+from edgealloc.data.spec import Access, AdapterOption, BoundSpec, UnderfitCurve, UnderfitLogistic
 from edgealloc.errors import InputError
 from tests.fuzz.carry import P_MAX, E, T, carried, least_band
 from tests.fuzz.cell import Cell
@@ -141,6 +141,14 @@ def curve(rng: Rng, fields: Fields) -> None:
     bounded(fields, underfit="curve", underfit_curve=UnderfitCurve(knots, value))
 
 
+def logistic(rng: Rng, fields: Fields) -> None:
+    """What is left to learn, from nearly straight to a step, its half inside the range or far from it."""
+    half = rng.choice([power_of_ten(rng, -1.5, 0.0), power_of_ten(rng, -3, 1), power_of_ten(rng, -6, 6)])
+    steepness = rng.choice([power_of_ten(rng, -0.5, 1.3), power_of_ten(rng, -0.5, 1.3), power_of_ten(rng, -6, 6)])
+    term = UnderfitLogistic(float(half), float(steepness))
+    bounded(fields, underfit="logistic", underfit_curve=None, underfit_logistic=term)
+
+
 def pooled_by_device(_rng: Rng, fields: Fields) -> None:
     """One stability term a device."""
     bounded(fields, pooling="device")
@@ -169,6 +177,10 @@ VARIANTS: tuple[Callable[[Rng, Fields], None], ...] = (
     levels, menus, selection, common, perturbation, curve, pooled_by_device, downlink, head, static,
 )  # fmt: skip
 PAIRS = list(itertools.product(itertools.combinations(VARIANTS, 2), ("fdma", "rb", "ofdma")))
+# after the others, whose seeds stay what they were
+PAIRS += itertools.product(
+    [(vary, logistic) for vary in VARIANTS if vary not in (perturbation, curve)], ("fdma", "rb", "ofdma")
+)
 
 
 def plain(rng: Rng, _seed: int) -> Instance:

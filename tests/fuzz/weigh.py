@@ -20,8 +20,9 @@ class Worth(NamedTuple):
     """What keep rates are worth.
 
     ``pay`` [K] is A w_k times the menu's factor, ``weight`` [K] is w_k, ``samples`` [K] n_k. ``spec`` holds the
-    term (0 inverse-keep, 1 perturbation, 2 curve), A, C^2, 24 C eta^2, Lam, 2 lam, 2 delta and whether one
-    stability term is for all; ``knots`` [P] and ``cubics`` [4, P - 1] are the curve, highest power first.
+    term (0 inverse-keep, 1 perturbation, 2 curve, 3 logistic), A, C^2, 24 C eta^2, Lam, 2 lam, 2 delta and whether
+    one stability term is for all; ``knots`` [P] and ``cubics`` [4, P - 1] are the curve, highest power first; the
+    two numbers of a logistic term stand in ``knots``.
     """
 
     pay: FloatArray
@@ -39,6 +40,9 @@ def underfit(s: float, spec: FloatArray, knots: FloatArray, cubics: FloatArray) 
         return 1.0 / s - 1.0
     if spec[TERM] == 1:
         return (1.0 - s) * (1.0 + s)
+    if spec[TERM] == 3:
+        z = knots[1] * (math.log1p((s - knots[0]) / knots[0]) if 2.0 * s > knots[0] else math.log(s / knots[0]))
+        return 0.5 - 0.5 * math.tanh(0.5 * z)
     i = 0
     while i < len(knots) - 2 and knots[i + 1] <= s:
         i += 1
@@ -84,7 +88,7 @@ def least_in_box(
     """The least G found with keep rates in a box, and where."""
     best_s = high.copy()
     best = bound(best_s, best_s, worth)
-    starts = 3 if worth.spec[TERM] == 2 else 1
+    starts = 3 if worth.spec[TERM] >= 2 else 1
     for start in range(starts):
         s = high.copy()
         for k in range(len(s)):
@@ -96,7 +100,7 @@ def least_in_box(
             for k in range(len(s)):
                 if low[k] == high[k]:
                     continue
-                points = 65 if sweep == 0 and worth.spec[TERM] == 2 else 13
+                points = 65 if sweep == 0 and worth.spec[TERM] >= 2 else 13
                 value = coordinate(s, k, low[k], high[k], points, worth)
             if not value < before * (1.0 - 1e-15):
                 break

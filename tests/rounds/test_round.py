@@ -13,7 +13,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve
+from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve, UnderfitLogistic
 from edgealloc.errors import InputError
 from edgealloc.files.schema import json_schema
 from edgealloc.models.exchange.replies import AdapterShape, Aggregation, Update, gather, masks_for, slice_adapter
@@ -77,6 +77,8 @@ def test_json_round_trips_are_exact() -> None:
     assert json.dumps(again.to_dict()) == text
     assert again.adapter_options == menu
     assert again.bound.underfit_curve is not None
+    learning = a_system(bound=BoundSpec(underfit="logistic", underfit_logistic=UnderfitLogistic(1.0 / 3.0, 2.5)))
+    assert System.from_dict(json.loads(json.dumps(learning.to_dict()))) == learning
     states = {"a": a_state(gain=np.array([1e-11, 1.0 / 3.0])), "b": a_state(downlink_bps=1e6 / 3.0)}
     for key, state in states.items():
         assert DeviceState.from_dict(json.loads(json.dumps(state.to_dict())), key) == state

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgealloc.data.outcome import Diagnosis, Status
-from edgealloc.data.spec import BoundSpec, UnderfitCurve
+from edgealloc.data.spec import BoundSpec, UnderfitCurve, UnderfitLogistic
 from edgealloc.errors import InputError
 from edgealloc.files.instance import save_instance
 from edgealloc.files.solution import dict_from_solution, load_solution, save_solution, solution_from_dict
@@ -51,9 +51,12 @@ def _judge(instance, data: Data) -> Report:
 
 @pytest.mark.parametrize("access", ["fdma", "rb", "ofdma"])
 @pytest.mark.parametrize("pooling", ["global", "device"])
-@pytest.mark.parametrize("underfit", ["inverse-keep", "perturbation", "curve"])
+@pytest.mark.parametrize("underfit", ["inverse-keep", "perturbation", "curve", "logistic"])
 def test_true_solutions_are_accepted_from_files(make_instance, by_hand, tmp_path, access, pooling, underfit):
-    bound = BoundSpec(underfit=underfit, pooling=pooling, underfit_curve=CURVE if underfit == "curve" else None)
+    bound = BoundSpec(
+        underfit=underfit, pooling=pooling, underfit_curve=CURVE if underfit == "curve" else None,
+        underfit_logistic=UnderfitLogistic(0.3, 2.5) if underfit == "logistic" else None,
+    )  # fmt: skip
     instance = make_instance(access, bound=bound)
     result = by_hand(instance)
     case = save_instance(instance, tmp_path / "case.json")
@@ -89,7 +92,7 @@ def test_the_checker_shares_no_code_with_solvers_or_model():
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     st.integers(0, 2**32 - 1),
-    st.sampled_from(["inverse-keep", "perturbation", "curve"]),
+    st.sampled_from(["inverse-keep", "perturbation", "curve", "logistic"]),
     st.sampled_from(["global", "device"]),
     st.booleans(),
 )
@@ -97,9 +100,11 @@ def test_objective_and_free_minimum_agree_with_the_model(make_instance, seed, un
     """Two programs written apart from the same page: the model and the checker."""
     rng = np.random.default_rng(seed)
     curve = CURVE if underfit == "curve" else None
+    logistic = UnderfitLogistic(10.0 ** (seed % 7 - 5), 10.0 ** (seed % 5 - 2)) if underfit == "logistic" else None
     bound = BoundSpec(
-        underfit, rng.uniform(0, 1), pooling, *rng.uniform(0.1, 2, 4), rng.uniform(0.01, 0.9), underfit_curve=curve
-    )
+        underfit, rng.uniform(0, 1), pooling, *rng.uniform(0.1, 2, 4), rng.uniform(0.01, 0.9),
+        underfit_curve=curve, underfit_logistic=logistic,
+    )  # fmt: skip
     instance = make_instance(
         devices=5, bound=bound, samples=rng.uniform(10, 1e4, 5), exclusion_penalty=4.0 if select else None
     )

@@ -96,6 +96,10 @@ class Curve:
         drop = kind.of(np.minimum(np.minimum(*below), 0.0))
         return bern[0] + drop, bern[3] + drop
 
+    def below(self, left: FloatArray, right: FloatArray, _touch: FloatArray) -> tuple[Number, ...]:
+        """Bernstein coefficients of the curve, as :meth:`bernstein`; it is its own best bound. Shapes [N]."""
+        return self.bernstein(left, right)
+
     def bernstein(self, left: FloatArray, right: FloatArray) -> tuple[Number, Number, Number, Number]:
         """Bernstein coefficients on intervals; those over a point are replaced by their right ends. Shapes [N].
 

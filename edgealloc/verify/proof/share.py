@@ -17,6 +17,8 @@ from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.proof.curve import Curve
 from edgealloc.verify.proof.device import Line
 from edgealloc.verify.proof.enclosures import Number
+from edgealloc.verify.proof.logistic import Logistic
+from edgealloc.verify.proof.several import Several
 
 __all__ = ["Shares", "gap_slope", "gap_value", "stability"]
 
@@ -28,7 +30,7 @@ class Shares:
     Parameters
     ----------
     underfit
-        ``inverse-keep``, ``perturbation`` or ``curve``.
+        ``inverse-keep``, ``perturbation``, ``curve``, ``logistic`` or ``by device``.
     under, weight
         A w_k f and w_k. Shape [N].
     own
@@ -36,7 +38,7 @@ class Shares:
     out
         Whether the piece leaves the device out, and what it costs then. Shape [N].
     curve
-        The measured curve where there is one.
+        The measured curve, the logistic term, or the terms of devices that differ, where there is one.
     """
 
     underfit: str
@@ -45,12 +47,13 @@ class Shares:
     own: tuple[Number, ...] | None
     out: BoolArray
     out_cost: Number
-    curve: Curve | None = None
+    curve: Curve | Logistic | Several | None = None
 
     @classmethod
     def of(cls, instance: Instance, device: IntArray, option: IntArray, kind: type[Number]) -> Shares:
         """Shares of the pieces of ``device`` [N] under the menu rows ``option`` [N]."""
         spec, factor = instance.bound, np.ones(len(device))
+        name: str = spec.underfit
         for i, (k, row) in enumerate(
             zip(device.tolist(), option.tolist(), strict=True) if instance.adapter_options else ()
         ):
@@ -66,8 +69,14 @@ class Shares:
         out_cost = a_w * penalty
         if own is not None:
             out_cost = out_cost + weight * gap_value(own, kind.of(np.zeros(len(device))))
-        curve = None if spec.underfit_curve is None else Curve.of(spec.underfit_curve, kind)
-        return cls(spec.underfit, a_w * kind.of(factor), weight, own, option == OUT, out_cost, curve)
+        curve: Curve | Logistic | Several | None = None
+        if instance.device_underfit is not None:
+            name, curve = "by device", Several.of(instance, device, kind)
+        elif spec.underfit_curve is not None:
+            curve = Curve.of(spec.underfit_curve, kind)
+        elif spec.underfit_logistic is not None:
+            curve = Logistic.of(spec.underfit_logistic, kind)
+        return cls(name, a_w * kind.of(factor), weight, own, option == OUT, out_cost, curve)
 
     def take(self, index: Any) -> Shares:
         """A selection of the pieces."""
@@ -79,7 +88,7 @@ class Shares:
             own,
             self.out[index],
             self.out_cost.take(index),
-            self.curve,
+            self.curve.take(index) if isinstance(self.curve, Several) else self.curve,
         )
 
     def value(self, keep: FloatArray, nu: Number) -> Number:
@@ -157,7 +166,7 @@ class Shares:
     def _concave_floor(
         self, left: FloatArray, right: FloatArray, nu: Number, mu: Number, line: Line
     ) -> FloatArray:
-        """Perturbation and curves: all is linear in S = s^2 but the line, concave where it rises, and the own gap.
+        """Other terms: all is linear in S = s^2 but the line, concave where it rises, and the own gap.
 
         The own gap term is convex in S: its tangent in the middle. A line that may fall counts with its least end.
         A curve lies above a line in S.
@@ -213,8 +222,8 @@ class Shares:
         assert self.curve is not None
         kind, least = type(self.under), np.full(len(left), -np.inf)
         a, b = kind.of(left), kind.of(right)
-        under = [self.under * u for u in self.curve.bernstein(left, right)]
         for touch in (left, right):
+            under = [self.under * u for u in self.curve.below(left, right, touch)]
             value, slope = self._rest(touch, nu)
             first, last = (value + slope * ((end - kind.of(touch)) / kind.of(touch)) for end in (a, b))
             parts = [first, (first * 2.0 + last) / 3.0, (first + last * 2.0) / 3.0, last]

@@ -170,8 +170,8 @@ def carriers(problem: Problem) -> Carriers:
     """The radio of an OFDMA problem, with a few water levels for each device."""
     inst = problem.instance
     # Caps and powers know neither the underfitting term nor a common rate.
-    plain = replace(inst.bound, underfit="inverse-keep", underfit_curve=None)
-    cell = OfdmaCell.of(Problem(inst.with_changes(bound=plain, common_keep=False)))
+    plain = replace(inst.bound, underfit="inverse-keep", underfit_curve=None, underfit_logistic=None)
+    cell = OfdmaCell.of(Problem(inst.with_changes(bound=plain, common_keep=False, device_underfit=None)))
     everyone = np.arange(len(cell.device))
     factor = np.ones(len(cell.device))
     high = inst.keep_max[cell.device].copy()

@@ -42,9 +42,10 @@ WEAK = 0.02  # signal-to-noise ratio below which a level is counted from the lea
 _TRIES = 4  # water levels at which a set is tested before its cap is computed
 
 # The row of a mode is a device row (edgealloc.solvers.row) with these columns after it: w_k, A w_k factor_k,
-# 1 / (2 n_k delta) or 0 where data are pooled, and the width of a sub-carrier in Hz.
-WEIGHT, UNDER, SCALE, BAND = range(WIDTH, WIDTH + 4)
-MODE_WIDTH = WIDTH + 4
+# 1 / (2 n_k delta) or 0 where data are pooled, the width of a sub-carrier in Hz, and where in the objective vector
+# its underfitting term begins.
+WEIGHT, UNDER, SCALE, BAND, TERM = range(WIDTH, WIDTH + 5)
+MODE_WIDTH = WIDTH + 5
 
 
 @kernel

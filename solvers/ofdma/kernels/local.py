@@ -11,7 +11,7 @@ import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
 from edgealloc.solvers.ofdma.kernels.cap import keep_cap
-from edgealloc.solvers.ofdma.kernels.device import WEIGHT
+from edgealloc.solvers.ofdma.kernels.device import TERM, WEIGHT
 from edgealloc.solvers.ofdma.kernels.share import (
     CURVE,
     KIND,
@@ -352,7 +352,7 @@ def best_keeps(
         return np.sqrt(left)
     keeps: FloatArray = settled_keeps(rows, obj, levels, caps, scale, left, right)
     trials: list[FloatArray] = []
-    if obj[KIND] == CURVE:
+    if np.any(obj[rows[:, TERM].astype(np.intp) + KIND] >= CURVE):
         starts = (np.sqrt(left), np.sqrt(right), keeps)
         trials += [polished_keeps(rows, obj, levels, caps, scale, start) for start in starts]
     elif levels.shape[1] >= 2 and not np.all(np.isnan(levels[:, 1])):

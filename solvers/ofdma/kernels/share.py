@@ -4,10 +4,12 @@ r"""A device's part of the objective as a function of its keep rate s, and lower
           device has its own stability term})
 
 Two underfitting terms u are convex in s^2, and so is their share: it falls up to one keep rate and rises after it.
-A curve is cubic between its knots and may have several local minima; :func:`free_keeps` finds them all.
+So does that of a logistic term beyond its inflection. One with its inflection inside, and a curve, cubic between
+its knots, may have several local minima; :func:`free_keeps` finds them all.
 
 Throughout, row [C] is a device row (:mod:`edgealloc.solvers.ofdma.kernels.device`) and obj [8 + 5 P] the objective
-vector below; nu, s and the like are numbers.
+vector below; nu, s and the like are numbers. Where devices have different terms there is one vector after another,
+and the row says where its own begins; the stability term is read from the first.
 
 Derived: docs/ofdma.md, section 2.
 """
@@ -17,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgealloc.solvers.compiling.kernel import kernel
-from edgealloc.solvers.ofdma.kernels.device import EPS, SCALE, UNDER, WEIGHT
+from edgealloc.solvers.ofdma.kernels.device import EPS, SCALE, TERM, UNDER, WEIGHT
 from edgealloc.solvers.row import SMAX, SMIN
 
 __all__ = ["best_share", "free_keeps", "keep_at_share", "share", "share_below", "share_size", "share_slope"]
@@ -25,12 +27,14 @@ __all__ = ["best_share", "free_keeps", "keep_at_share", "share", "share_below", 
 SHARE_ROUNDING = 64.0 * EPS
 _FLAT = 16.0 * EPS  # slopes that change a share by no more than this over the whole range count as zero
 
-# Entries of the objective vector [8 + 5 P]: KIND 0 inverse-keep, 1 perturbation, 2 curve; POOLED 1: each device
-# has its own stability term sqrt((BASE + SPREAD / (CURVATURE + SLOPE (1 - Q))) scale); a curve has P = PIECES
-# cubic pieces c0 + c1 y + c2 y^2 + c3 y^3 in y = s - knot: P + 1 knots from KNOTS on, then the c0, c1, c2, c3 of
-# all pieces.
+# Entries of the objective vector [8 + 5 P]: KIND 0 inverse-keep, 1 perturbation, 2 curve, -1 and 3 logistic;
+# POOLED 1: each device has its own stability term sqrt((BASE + SPREAD / (CURVATURE + SLOPE (1 - Q))) scale); a
+# curve has P = PIECES cubic pieces c0 + c1 y + c2 y^2 + c3 y^3 in y = s - knot: P + 1 knots from KNOTS on, then
+# the c0, c1, c2, c3 of all pieces. A logistic term has two pieces, concave and convex in s, HALF and STEEPNESS.
+# From CURVE on, a share need not be convex in s^2.
 KIND, POOLED, BASE, SPREAD, CURVATURE, SLOPE, PIECES, KNOTS = range(8)
-CURVE = 2.0
+HALF, STEEPNESS = KNOTS + 3, KNOTS + 4
+LOGISTIC, CURVE, BENT = -1.0, 2.0, 3.0
 
 
 @kernel
@@ -51,12 +55,12 @@ def stability_slope(q, obj, scale):  # type: ignore[no-untyped-def]
 
 
 @kernel(inner=True)
-def _piece(obj, s):  # type: ignore[no-untyped-def]
+def _piece(obj, o, s):  # type: ignore[no-untyped-def]
     """The piece of the curve that holds s; the first or the last for what lies outside."""
-    first, last = 0, int(obj[PIECES])
+    first, last = 0, int(obj[o + PIECES])
     while last - first > 1:
         middle = (first + last) // 2
-        if obj[KNOTS + middle] <= s:
+        if obj[o + KNOTS + middle] <= s:
             first = middle
         else:
             last = middle
@@ -64,23 +68,37 @@ def _piece(obj, s):  # type: ignore[no-untyped-def]
 
 
 @kernel(inner=True)
-def _cubic(obj, piece, s):  # type: ignore[no-untyped-def]
+def _cubic(obj, o, piece, s):  # type: ignore[no-untyped-def]
     """(Value, first, half the second, sixth of the third derivative) of one piece of the curve."""
-    pieces = int(obj[PIECES])
-    at = KNOTS + pieces + 1 + piece
+    pieces = int(obj[o + PIECES])
+    at = o + KNOTS + pieces + 1 + piece
     c0, c1, c2, c3 = obj[at], obj[at + pieces], obj[at + 2 * pieces], obj[at + 3 * pieces]
-    y = s - obj[KNOTS + piece]
+    y = s - obj[o + KNOTS + piece]
     return c0 + y * (c1 + y * (c2 + y * c3)), c1 + y * (2.0 * c2 + 3.0 * y * c3), c2 + 3.0 * y * c3, c3
 
 
 @kernel(inner=True)
-def _underfit(obj, s):  # type: ignore[no-untyped-def]
+def _logistic(obj, o, s):  # type: ignore[no-untyped-def]
+    """(Value, derivative in s, z) of 1 / (1 + e^z), z = STEEPNESS log(s / HALF), to a few units of rounding."""
+    half, steepness = obj[o + HALF], obj[o + STEEPNESS]
+    z = np.log1p((s - half) / half) if s >= 0.5 * half else np.log(s) - np.log(half)
+    z *= steepness
+    small = np.exp(-abs(z))
+    value = (small if z > 0.0 else 1.0) / (1.0 + small)
+    return value, -steepness * small / ((1.0 + small) * (1.0 + small) * s), z
+
+
+@kernel(inner=True)
+def _underfit(obj, o, s):  # type: ignore[no-untyped-def]
     """Underfitting u(s)."""
-    if obj[KIND] == 0.0:
+    kind = obj[o + KIND]
+    if kind == 0.0:
         return 1.0 / s - 1.0
-    if obj[KIND] == 1.0:
+    if kind == 1.0:
         return 1.0 - s * s
-    return _cubic(obj, _piece(obj, s), s)[0]
+    if kind == CURVE:
+        return _cubic(obj, o, _piece(obj, o, s), s)[0]
+    return _logistic(obj, o, s)[0]
 
 
 @kernel(inner=True)
@@ -96,49 +114,66 @@ def _rest(row, obj, nu, s):  # type: ignore[no-untyped-def]
 @kernel
 def share(row, obj, nu, s):  # type: ignore[no-untyped-def]
     """A device's part of the objective at keep rate s, with price nu on sum_k w_k s_k^2."""
-    return row[UNDER] * _underfit(obj, s) + _rest(row, obj, nu, s)[0]
+    return row[UNDER] * _underfit(obj, int(row[TERM]), s) + _rest(row, obj, nu, s)[0]
 
 
 @kernel(inner=True)
 def share_size(row, obj, s):  # type: ignore[no-untyped-def]
     """Size of the underfitting term at keep rates from s on, for its rounding errors."""
-    if obj[KIND] == CURVE:
-        return row[UNDER] * (1.0 + abs(obj[KNOTS + int(obj[PIECES]) + 1]))  # it is largest at the first knot
+    o = int(row[TERM])
+    if obj[o + KIND] == CURVE:
+        return row[UNDER] * (1.0 + abs(obj[o + KNOTS + int(obj[o + PIECES]) + 1]))  # largest at the first knot
+    if obj[o + KIND] == LOGISTIC or obj[o + KIND] == BENT:
+        return 2.0 * row[UNDER]
     return row[UNDER] / s
 
 
 @kernel
 def share_slope(row, obj, nu, s):  # type: ignore[no-untyped-def]
     """Derivative of the share in s^2."""
-    if obj[KIND] == 0.0:
+    o = int(row[TERM])
+    kind = obj[o + KIND]
+    if kind == 0.0:
         under = -0.5 / (s * s * s)
-    elif obj[KIND] == 1.0:
+    elif kind == 1.0:
         under = -1.0
+    elif kind == CURVE:
+        under = 0.5 * _cubic(obj, o, _piece(obj, o, s), s)[1] / s
     else:
-        under = 0.5 * _cubic(obj, _piece(obj, s), s)[1] / s
+        under = 0.5 * _logistic(obj, o, s)[1] / s
     return row[UNDER] * under + 0.5 * _rest(row, obj, nu, s)[1] / s
 
 
 @kernel(inner=True)
-def split_keep(obj, x, y):  # type: ignore[no-untyped-def]
+def split_keep(row, obj, x, y):  # type: ignore[no-untyped-def]
     """Where to cut a cell in two: at the middle one of the knots inside, else in the middle."""
-    if obj[KIND] == CURVE:
-        first, last = _piece(obj, x), _piece(obj, y)
+    o = int(row[TERM])
+    if obj[o + KIND] >= CURVE:
+        first, last = _piece(obj, o, x), _piece(obj, o, y)
         if first < last:
-            knot = obj[KNOTS + (first + last + 1) // 2]
+            knot = obj[o + KNOTS + (first + last + 1) // 2]
             if x < knot < y:
                 return knot
     return 0.5 * (x + y)
 
 
 @kernel(inner=True)
-def _piece_below(obj, piece, x, y):  # type: ignore[no-untyped-def]
-    """Ends of a line below one cubic piece of the curve on [x, y].
+def _piece_below(obj, o, piece, x, y):  # type: ignore[no-untyped-def]
+    """Ends of a line below one piece of the curve on [x, y].
 
-    The chord, lowered by the least Bernstein coefficient of the cubic less the chord, zero at both ends.
+    Of a cubic the chord, lowered by the least Bernstein coefficient of the cubic less the chord, zero at both
+    ends; of a logistic term the chord where it is concave, the tangent in the middle where it is convex.
     """
-    left, d1, d2, d3 = _cubic(obj, piece, x)
-    right = _cubic(obj, piece, y)[0]
+    if obj[o + KIND] == BENT:
+        if piece == 0:
+            return _logistic(obj, o, x)[0], _logistic(obj, o, y)[0]
+        m = 0.5 * (x + y)
+        value, slope, z = _logistic(obj, o, m)
+        before, after = slope * (x - m), slope * (y - m)
+        blur = 8.0 * EPS * (2.0 + abs(z)) * (abs(before) + abs(after))
+        return value + before - blur, value + after - blur
+    left, d1, d2, d3 = _cubic(obj, o, piece, x)
+    right = _cubic(obj, o, piece, y)[0]
     h = y - x
     if h <= 0.0:
         return left, right
@@ -157,14 +192,15 @@ def share_below(row, obj, nu, x, y):  # type: ignore[no-untyped-def]
     for curves fall.
     """
     m = 0.5 * (x + y)
-    if obj[KIND] == CURVE:
-        first, last = _piece(obj, x), _piece(obj, y)
-        if last == first + 1 and obj[KNOTS + last] == y:
+    o = int(row[TERM])
+    if obj[o + KIND] >= CURVE:
+        first, last = _piece(obj, o, x), _piece(obj, o, y)
+        if last == first + 1 and obj[o + KNOTS + last] == y:
             last = first
         if first == last:
-            left, right = _piece_below(obj, first, x, y)
+            left, right = _piece_below(obj, o, first, x, y)
         else:
-            left = right = _underfit(obj, y)
+            left = right = _underfit(obj, o, y)
         value, slope = _rest(row, obj, nu, m)
         return row[UNDER] * left + value + slope * (x - m), row[UNDER] * right + value + slope * (y - m)
     c, d = share(row, obj, nu, m), share_slope(row, obj, nu, m)
@@ -193,9 +229,14 @@ def _free_keep(row, obj, nu):  # type: ignore[no-untyped-def]
 @kernel(inner=True)
 def _slope_range(row, obj, nu, piece, x, y):  # type: ignore[no-untyped-def]
     """(Least, greatest) derivative in s of a share on a cell of one piece, by Bernstein coefficients."""
-    _u, left, half, _c3 = _cubic(obj, piece, x)
-    right = _cubic(obj, piece, y)[1]
-    middle = left + half * (y - x)
+    o = int(row[TERM])
+    if obj[o + KIND] == BENT:  # on either side of the inflection it is monotone
+        left, right = _logistic(obj, o, x)[1], _logistic(obj, o, y)[1]
+        middle = left
+    else:
+        _u, left, half, _c3 = _cubic(obj, o, piece, x)
+        right = _cubic(obj, o, piece, y)[1]
+        middle = left + half * (y - x)
     least = min(left, middle, right) * row[UNDER] + _rest(row, obj, nu, x)[1]
     return least, max(left, middle, right) * row[UNDER] + _rest(row, obj, nu, y)[1]
 
@@ -206,15 +247,15 @@ def _local_minima(row, obj, nu):  # type: ignore[no-untyped-def]
 
     Cells are halved until the share rises or falls on them, or they are too narrow to matter.
     """
-    low, high = row[SMIN], row[SMAX]
+    low, high, o = row[SMIN], row[SMAX], int(row[TERM])
     size = share_size(row, obj, low) + abs(_rest(row, obj, nu, high)[0])
     flat = _FLAT * size / max(high - low, 1e-300)
-    found = np.empty(2 * int(obj[PIECES]) + 8)
+    found = np.empty(2 * int(obj[o + PIECES]) + 8)
     n, falling = 0, True
     stack = np.empty((80, 2))
-    for piece in range(_piece(obj, low), _piece(obj, high) + 1):
-        x = low if piece == _piece(obj, low) else obj[KNOTS + piece]
-        y = min(high, obj[KNOTS + piece + 1]) if piece < int(obj[PIECES]) - 1 else high
+    for piece in range(_piece(obj, o, low), _piece(obj, o, high) + 1):
+        x = low if piece == _piece(obj, o, low) else obj[o + KNOTS + piece]
+        y = min(high, obj[o + KNOTS + piece + 1]) if piece < int(obj[o + PIECES]) - 1 else high
         stack[0, 0], stack[0, 1] = x, y
         top = 1
         while top > 0:
@@ -256,7 +297,7 @@ def _local_minima(row, obj, nu):  # type: ignore[no-untyped-def]
 @kernel
 def free_keeps(row, obj, nu):  # type: ignore[no-untyped-def]
     """Keep rates [F], ascending, that may be best when resources suffice; the last has the least share of all."""
-    if obj[KIND] == CURVE:
+    if obj[int(row[TERM]) + KIND] >= CURVE:
         return _local_minima(row, obj, nu)
     only = np.empty(1)
     only[0] = _free_keep(row, obj, nu)
@@ -299,7 +340,7 @@ def keep_at_share(row, obj, nu, free, low, target):  # type: ignore[no-untyped-d
     """
     target += SHARE_ROUNDING * (abs(target) + share_size(row, obj, low))
     s = low
-    if obj[KIND] == CURVE:
+    if obj[int(row[TERM]) + KIND] >= CURVE:
         right = free[-1]
         for i in range(free.size):
             if free[i] > low and share(row, obj, nu, free[i]) < target:

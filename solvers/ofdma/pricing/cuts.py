@@ -92,7 +92,7 @@ def cut_constant(row, obj, nu, low, high, levels, om, b, tol):  # type: ignore[n
         if v >= upper - tol or count > _MAX_CELLS or top > stack.shape[0] - 3 or y - x <= 1e-12 * y:
             lower = min(lower, v)
         else:
-            m = split_keep(obj, x, y)
+            m = split_keep(row, obj, x, y)
             stack[top, 0], stack[top, 1] = x, m
             stack[top + 1, 0], stack[top + 1, 1] = m, y
             top += 2

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from edgealloc.data.instance import Instance
-from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve
+from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve, UnderfitLogistic
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.ofdma.cell import OfdmaCell
 from edgealloc.solvers.ofdma.kernels.device import UNDER
 from edgealloc.solvers.row import SMAX, SMIN
 from edgealloc.units import BoolArray, FloatArray, IntArray
 
-__all__ = ["brute_force", "random_curve", "random_ofdma"]
+__all__ = ["brute_force", "random_curve", "random_logistic", "random_ofdma"]
 
 
 def random_ofdma(rng: np.random.Generator, shape: tuple[int, int] | None = None, **changes: Any) -> Instance:
@@ -91,6 +91,19 @@ def random_curve(rng: np.random.Generator) -> BoundSpec:
         pooling=rng.choice(["global", "device"]),
         sparsity_weight=rng.choice([0.0, 0.1, 0.5, 2.0]),
     )
+
+
+def random_logistic(rng: np.random.Generator, **changes: Any) -> BoundSpec:
+    """A bound with a logistic underfitting term, from nearly straight to steep."""
+    term = UnderfitLogistic(half=10.0 ** rng.uniform(-2, 0.3), steepness=10.0 ** rng.uniform(-0.7, 1.5))
+    fields: dict[str, Any] = {
+        "underfit": "logistic",
+        "underfit_logistic": term,
+        "underfit_weight": 10.0 ** rng.uniform(-2, 0.5),
+        "pooling": rng.choice(["global", "device"]),
+        "sparsity_weight": rng.choice([0.0, 0.1, 0.5, 2.0]),
+    }
+    return BoundSpec(**(fields | changes))
 
 
 def brute_force(source: Instance | Problem, allowed: Callable[[IntArray], BoolArray] | None = None) -> float:
@@ -181,10 +194,11 @@ def _least_objective(
 
     def under(s: FloatArray) -> FloatArray:
         u = np.full(s.shape, inst.exclusion_penalty or 0.0)
-        u[:, on] = factor[on] * problem.underfit.value(s[:, on])
+        for d in np.flatnonzero(on):
+            u[:, d] = factor[d] * problem.underfit.at(np.full(len(s), d), s[:, d])
         return np.asarray(spec.underfit_weight * (u @ weights))
 
-    if not problem.underfit.square_convex:
+    if not problem.underfit.square_convex or problem.underfit.name in ("logistic", "by device"):
         return _zoomed(problem, factor, on, low, high)
     if not problem.pooled:
         return float(np.min(under(_golden(problem, factor, on, low, high)) + _own(problem, factor, on, low, high)))
@@ -225,7 +239,7 @@ def _zoomed(problem: Problem, factor: FloatArray, on: FloatArray, low: FloatArra
     out = np.where(on, 0.0, inst.exclusion_penalty or 0.0)
 
     def own(d: int, s: FloatArray) -> FloatArray:
-        u = factor[d] * problem.underfit.value(s) if on[d] else np.full(s.shape, out[d])
+        u = factor[d] * problem.underfit.at(np.full(len(s), d), s) if on[d] else np.full(s.shape, out[d])
         value = inst.bound.underfit_weight * weights[d] * u
         if problem.pooled:
             return np.asarray(value)

@@ -1,8 +1,9 @@
-"""OFDMA with measured curves and functions of the user, against brute force."""
+"""OFDMA with measured curves, logistic terms and functions of the user, against brute force."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from edgealloc.solvers.exact import solve_bnb
 from edgealloc.solvers.ofdma.cell import OfdmaCell
 from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps, share, share_below
 from edgealloc.solvers.row import SMAX, SMIN
-from tests.solvers.ofdma.oracle import brute_force, random_curve, random_ofdma
+from tests.solvers.ofdma.oracle import brute_force, random_curve, random_logistic, random_ofdma
 from tests.solvers.ofdma.solving import EXACT, REL_GAP, accepted, solve
 
 
@@ -41,6 +42,50 @@ def test_curves_against_brute_force(block: int) -> None:
     for seed in range(15 * block, 15 * (block + 1)):
         rng = np.random.default_rng([13, seed])
         compare_curve(Problem(random_ofdma(rng, bound=random_curve(rng))), REL_GAP)
+
+
+@pytest.mark.parametrize("common", [False, True])
+def test_logistic_terms_against_brute_force(common: bool) -> None:
+    for seed in range(4 if common else 15):
+        rng = np.random.default_rng([17, seed])
+        bound = random_logistic(rng)
+        instance = random_ofdma(rng, bound=bound)
+        if not common:
+            compare_curve(Problem(instance), REL_GAP)
+            continue
+        same = instance.with_changes(common_keep=True, keep_levels=None, keep_min=0.05, keep_max=0.9)
+        free, result = Problem(same.with_changes(common_keep=False)), solve(same)
+        if result.status is Status.OPTIMAL:  # one rate for all is never better than a rate for each
+            assert result.objective >= solve_bnb(free, Options(rel_gap=REL_GAP)).lower_bound
+
+
+def mixed(rng: np.random.Generator) -> Problem:
+    """Devices with a logistic term each, a curve, or the bound's."""
+    instance = random_ofdma(rng)
+    own = [random_logistic(rng).underfit_logistic for _ in range(instance.num_devices)]
+    own[-1] = rng.choice([None, own[-1], random_curve(rng).underfit_curve])
+    return Problem(instance.with_changes(device_underfit=tuple(own)))
+
+
+@pytest.mark.parametrize("block", range(2))
+def test_terms_of_single_devices_against_brute_force(block: int) -> None:
+    for seed in range(8 * block, 8 * (block + 1)):
+        compare_curve(mixed(np.random.default_rng([18, seed])), REL_GAP)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(5))
+def test_terms_of_single_devices_at_length(block: int) -> None:
+    for seed in range(1000 + 60 * block, 1000 + 60 * (block + 1)):
+        compare_curve(mixed(np.random.default_rng([18, seed])), REL_GAP)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(5))
+def test_logistic_terms_at_length(block: int) -> None:
+    for seed in range(1000 + 60 * block, 1000 + 60 * (block + 1)):
+        rng = np.random.default_rng([17, seed])
+        compare_curve(Problem(random_ofdma(rng, bound=random_logistic(rng))), REL_GAP)
 
 
 @pytest.mark.slow
@@ -70,11 +115,12 @@ def test_own_function_in_disguise() -> None:
             assert ours.objective <= known.objective * (1.0 + 1.001e-5)
 
 
-def test_shares_of_curves_are_bounded() -> None:
+@pytest.mark.parametrize("draw", [random_curve, random_logistic])
+def test_shares_of_curves_are_bounded(draw: Callable[[np.random.Generator], BoundSpec]) -> None:
     """Local minima and cell bounds of non-convex shares against dense grids."""
     for seed in range(30):
         rng = np.random.default_rng([16, seed])
-        cell = OfdmaCell.of(Problem(random_ofdma(rng, bound=random_curve(rng), keep_levels=None)))
+        cell = OfdmaCell.of(Problem(random_ofdma(rng, bound=draw(rng), keep_levels=None)))
         row, objective, nu = cell.rows[0], cell.objective, float(rng.choice([0.0, cell.gap_slope(0.5)]))
         free = free_keeps(row, objective, nu)
         grid = np.linspace(row[SMIN], row[SMAX], 801)

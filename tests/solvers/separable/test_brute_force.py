@@ -122,7 +122,7 @@ class Brute:
             inst.bound.underfit_weight
             * w
             * self.factor[row][k]
-            * float(self.problem.underfit.value(np.array(keep)))
+            * float(self.problem.underfit.at(np.array([k]), np.array([keep]))[0])
         )
         return row, keep, band, cost + self._own(k, keep), w * keep**2
 
