@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.solvers.compiling.toys import _called_once, compiled, package
+from tests.solvers.compiling.toys import called_once, compiled, package
 
-__all__ = ["_called_once", "compiled", "package"]
+__all__ = ["called_once", "compiled", "package"]

@@ -50,7 +50,8 @@ def package(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _called_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def called_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such a copy, with the two kernels compiled by a process that called them."""
     home = _copy(tmp_path_factory.mktemp("toys") / "site")
     assert run(home, CALL)[0] == "30.0"
     assert len(files(home)) == 2
@@ -58,10 +59,10 @@ def _called_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def compiled(package: Path, _called_once: Path) -> Path:
+def compiled(package: Path, called_once: Path) -> Path:
     """The same with the two kernels compiled."""
     beside = Path("edgealloc", "solvers", "compiling", "__pycache__")
-    shutil.copytree(_called_once / beside, package / beside)
+    shutil.copytree(called_once / beside, package / beside)
     return package
 
 
