@@ -64,8 +64,8 @@ def certified(
     Raises
     ------
     EdgeallocError
-        When there is no bound to prove, the method leaves no proof, a cap on sub-carriers may bind, the proof takes
-        longer to check than a file of its size may, or time is up. The result stands as it is.
+        When there is no bound to prove, the method leaves no proof, a cap on sub-carriers may bind, the proof
+        takes longer to check than a file of its size may, or time is up. The result stands as it is.
     """
     proved, certificate = _certified(result, rel_gap, time_limit)
     if result.status is not Status.OPTIMAL or proved.status is Status.OPTIMAL:
@@ -86,7 +86,13 @@ def _solved_closer(result: Result, rel_gap: float, time_limit: float | None) -> 
 
 
 def _certified(result: Result, rel_gap: float, time_limit: float | None) -> tuple[Result, AnyCertificate]:
-    """See :func:`certified`: without a second solve."""
+    """See :func:`certified`: without a second solve.
+
+    Raises
+    ------
+    EdgeallocError
+        As :func:`certified`.
+    """
     infeasible = result.status is Status.INFEASIBLE
     if not infeasible and not (result.status.has_allocation and math.isfinite(result.lower_bound)):
         raise EdgeallocError(
