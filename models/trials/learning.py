@@ -176,6 +176,7 @@ class LearningFit:
         noise = "unknown (one seed)" if math.isnan(c.mean_noise) else f"{c.mean_noise:.3f}"
         keep, rounds = self.choice
         best_keep, best_rounds, best_loss = c.best
+        saves = "saves" if k["exponent"] < 1.0 else "costs"
         lines = [
             f"learning, {c.data}, rule {c.rule}: L = {k['floor']:.4g}, D = {k['drop']:.4g}, a = {k['pace']:.4g}, "
             f"q = {k['exponent']:.3g}, alpha = {k['order']:.3g}, E = {k['overfit']:.3g}, b = {k['growth']:.3g}, "
@@ -184,6 +185,7 @@ class LearningFit:
             f"the pilot means {noise}",
             f"least loss: fitted at dropout {1 - keep:.2f}, round {rounds}; measured {best_loss:.3f} at "
             f"{1 - best_keep:.2f}, round {best_rounds}; lost by following the fit {self.regret:.3f} nats",
+            f"equal progress takes s^-q rounds, so uploads go with s^(1 - q): with this rule dropout {saves} them",
         ]
         for rate, row, guess in zip(c.keep, c.loss, self.predicted, strict=True):
             at, said = int(np.nanargmin(row)), int(np.nanargmin(guess))

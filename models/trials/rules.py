@@ -34,8 +34,8 @@ class RuleRow:
     noise
         Its standard error; nan for one seed.
     uploads
-        How many whole adapters' worth a device has sent by then, (1 - dropout) rounds: the head and other parts that
-        are never dropped do not count.
+        How many whole adapters' worth a device has sent by then, (1 - dropout) rounds: the head and other parts
+        that are never dropped do not count.
     falling
         Whether a run was best in its last round, so that ``rounds`` and ``loss`` are not the end of it.
     """
