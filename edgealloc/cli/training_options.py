@@ -41,7 +41,7 @@ class TrainingOptions:
         "folder with train.tsv and test.tsv or dev.tsv, a tsv, csv or jsonl file, or a hub name; else digits",
     )
     backbone: str = _option("minilm", "model for text: minilm (extra minilm), a local path or a hub name")
-    rule: str = _option("zero-filled", "masks, scaling, aggregation: zero-filled, keepers, inverted, exact, ...")
+    rule: str = _option("inverted", "masks, scaling, aggregation: inverted, zero-filled, keepers, exact, ...")
     rank: int | None = _option(None, "LoRA rank r, with alpha = 2 r (digits 4, text 8)")
     target_modules: tuple[str, ...] | None = _option(
         None, "adapted layers by name, or all-linear (digits all linear ones, text query and value)"

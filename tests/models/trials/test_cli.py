@@ -122,7 +122,7 @@ def test_rules_are_compared_by_the_losses_of_every_round(case: Path, tmp_path: P
 
     pretended(lambda keep: 0.4, lambda keep: 0.7, curves)
     command = ("calibrate", case, *QUICK, *SIZES, *DROPOUTS, "--store", tmp_path / "p.jsonl")
-    seen = run(*command, "--against", "inverted, zero-filled")
+    seen = run(*command, "--rule", "zero-filled", "--against", "inverted, zero-filled")
     assert "pilot runs, digits, 8 of 8: inverted, dropout 0.9, seed 0: loss" in seen.output
     assert len(read_records(tmp_path / "p.jsonl")) == 7  # without dropout both are the same run
     assert "| digits | inverted | 0.9 | 1 | 4.0 | 0.600 | 0.4 |" in seen.output
@@ -141,7 +141,7 @@ def test_rules_are_compared_by_the_losses_of_every_round(case: Path, tmp_path: P
 def test_too_few_rounds_give_a_bound_and_no_learning_curve(case: Path, tmp_path: Path, pretended: Any) -> None:
     pretended(lambda keep: 0.4 - 0.1 * keep, lambda keep: 0.7 - 0.1 * keep)
     seen = run("calibrate", case, *QUICK, *SIZES, *DROPOUTS, "--store", tmp_path / "p.jsonl")
-    assert "note: no learning curve of zero-filled: 0 rounds, allowed: at least 4 with a test loss" in seen.output
+    assert "note: no learning curve of inverted: 0 rounds, allowed: at least 4 with a test loss" in seen.output
     assert "best dropout: fitted" in seen.output
 
 
