@@ -76,10 +76,11 @@ class RuleVerdict:
     best: Mapping[str, RuleRow]
 
     @property
-    def rule(self) -> str:
-        """The rule that is as good as the best for the fewest uploads; of two alike the one of less loss."""
+    def rules(self) -> tuple[str, ...]:
+        """The rules that are as good as the best for the fewest uploads; several where they are alike."""
         good = [row for row in self.cheapest.values() if row is not None]
-        return min(good, key=lambda row: (row.uploads, row.loss)).rule
+        fewest = min(row.uploads for row in good)
+        return tuple(row.rule for row in good if row.uploads <= fewest)
 
     def __str__(self) -> str:
         parts = []
@@ -92,9 +93,8 @@ class RuleVerdict:
                     f"{name} {row.uploads:.1f} adapters a device (dropout {row.dropout:g}, {row.rounds:.0f} "
                     f"rounds, loss {row.loss:.3f})"
                 )
-        return (
-            f"{self.data}: to within {self.within:.3f} of {self.least:.3f} nats, {'; '.join(parts)}: {self.rule}"
-        )
+        goal = f"to within {self.within:.3f} of {self.least:.3f} nats"
+        return f"{self.data}: {goal}, {'; '.join(parts)}: {' or '.join(self.rules)}"
 
 
 def best_rounds(records: Iterable[Mapping[str, Any]]) -> list[RuleRow]:

@@ -190,7 +190,7 @@ def test_a_rule_is_taken_by_what_it_sends() -> None:
         ("inverted", 0.5, 4.0, 2.0, False),
     ]
     verdict = rule_verdict(rows, "d")
-    assert (verdict.rule, verdict.least) == ("inverted", pytest.approx(0.39))
+    assert (verdict.rules, verdict.least) == (("inverted",), pytest.approx(0.39))
     assert str(verdict).endswith(": inverted")
     assert "| d | zero-filled | 0.5 | 1 | 5.0+ | 0.490 | 2.5 |" in rule_table(rows)
     # what needs more of everything is not taken for being a hair better
