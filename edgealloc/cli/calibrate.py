@@ -1,16 +1,23 @@
-"""``edgealloc calibrate``: the constants of the bound from pilot runs."""
+"""``edgealloc calibrate``: the constants of the bound, and of the loss of a whole run, from pilot runs."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from edgealloc.cli.options import LazyOptions
 from edgealloc.cli.shared import EXIT_INVALID, case_argument, out_path, refuse_overwriting, say, storable, writable
 from edgealloc.cli.training_options import Rates, TrainingOptions, run_text, training_bar, training_options
+from edgealloc.errors import InputError
+
+if TYPE_CHECKING:
+    from edgealloc.models.trials.learning import LearningFit
+    from edgealloc.models.trials.store import Record
 
 __all__ = ["calibrate_command"]
 
@@ -28,6 +35,12 @@ __all__ = ["calibrate_command"]
     show_default=True,
     help="form of the underfitting term; auto takes the one that fits",
 )
+@click.option(
+    "--against",
+    default="",
+    metavar="RULES",
+    help="other rules that are piloted too and compared, separated by commas",
+)
 @click.option("--check", help="data like --data that the constants are tried on, not fitted to")
 @click.option(
     "--store",
@@ -41,6 +54,7 @@ __all__ = ["calibrate_command"]
 def calibrate_command(
     case: Path,
     out: Path | None,
+    against: str,
     anyway: bool,
     dropouts: tuple[float, ...],
     underfit: Literal["auto", "inverse-keep", "perturbation", "curve"],
@@ -50,9 +64,11 @@ def calibrate_command(
 ) -> None:
     """Train at common dropout rates, fit the bound's constants to the losses, and write them into an instance.
 
-    The constants belong to the task, the number of devices and the rule (masks, scaling, aggregation) of the pilot
-    runs. Nothing else of the instance changes; with --out the same as CASE it is replaced in one step. Constants
-    of which the pilot runs say nothing are not written (exit status 1), unless --anyway.
+    From the losses of every round comes the loss that a run of any number of rounds ends with, and which of
+    several rules (--against) gets to the least loss for the fewest uploads. The constants belong to the task, the
+    number of devices and the rule (masks, scaling, aggregation) of the pilot runs. Nothing
+    else of the instance changes; with --out the same as CASE it is replaced in one step. Constants of which the
+    pilot runs say nothing are not written (exit status 1), unless --anyway.
     """
     from edgealloc.files.instance import load_instance, save_instance
 
@@ -61,38 +77,43 @@ def calibrate_command(
     refuse_overwriting({}, [("--out", out), ("--store", store)])  # onto CASE is what is meant: see above
     instance = load_instance(case)
     asked.start(instance)
+    rules = list(dict.fromkeys([asked.rule, *(name.strip() for name in against.split(",") if name.strip())]))
+    for rule in rules:
+        replace(asked, rule=rule).federated()  # an unknown one is named before anything is trained
     import numpy as np
 
     from edgealloc.models.trials.calibrate import calibrate, pilot_from_records, transfer
     from edgealloc.models.trials.fit import fit
-    from edgealloc.models.trials.store import Record
     from edgealloc.models.trials.sweep import markdown, summarise, sweep
 
     lines: list[str] = []  # said at the end, so that a closed standard output costs no result
 
-    def pilot_runs(data: str | None) -> tuple[str, list[Record]]:
+    def pilot_runs(data: str | None, rules: Sequence[str]) -> tuple[str, list[Record]]:
         setup = asked.setup(instance, data)
         asked.adapter(setup)  # a model that is not there is named before anything is trained
         seeds = range(asked.seeds)
 
         def tell(r: Record) -> str:
-            return f"dropout {r['dropout']:g}, seed {r['seed']}: {run_text(r)}"
+            rule = f"{r['rule']}, " if len(rules) > 1 else ""
+            return f"{rule}dropout {r['dropout']:g}, seed {r['seed']}: {run_text(r)}"
 
-        with training_bar(f"pilot runs, {setup.name}", len(dropouts) * len(seeds), store) as advance:
+        total = len(rules) * len(dropouts) * len(seeds)
+        with training_bar(f"pilot runs, {setup.name}", total, store) as advance:
             records = sweep(
                 setup,
-                [asked.rule],
+                rules,
                 dropouts,
                 seeds,
                 store=store,
                 options=asked.training(),
                 device=asked.device,
+                curves=True,
                 progress=lambda r: advance(tell(r)),
             )
         lines.append(markdown(summarise(records)))
         return setup.name, records
 
-    name, records = pilot_runs(asked.data)
+    name, records = pilot_runs(asked.data, rules)
     pilot = pilot_from_records(records, data=name, rule=asked.rule)
     kept: dict[str, Any] = {
         "pooling": instance.bound.pooling,
@@ -102,6 +123,7 @@ def calibrate_command(
     covered = bool(np.all((instance.keep_min >= pilot.keep[0]) & (instance.keep_max <= pilot.keep[-1])))
     found = calibrate(pilot, curve=covered, **kept) if underfit == "auto" else fit(pilot, underfit, **kept)
     lines.append(found.report())
+    lines += _learned(records, name, rules)
     if abs(found.best_keep - pilot.best_keep) > 0.1:
         hint = "" if covered else f"; for a curve, measure dropout up to {1 - instance.keep_min.min():g}"
         say(f"note: the fitted minimum is off the measured one{hint}", err=True)
@@ -112,7 +134,7 @@ def calibrate_command(
     if pilot.best_keep in ends:
         say("note: the best rate measured is the last one tried; try rates beyond it", err=True)
     if check is not None:
-        other, tried = pilot_runs(check)
+        other, tried = pilot_runs(check, [asked.rule])
         seen = transfer(found, pilot_from_records(tried, data=other, rule=asked.rule))
         lines.append(
             f"on {other}, not fitted: best dropout predicted {1 - seen.predicted_keep:.2f}, measured "
@@ -130,3 +152,36 @@ def calibrate_command(
     if out is not None and held_back:
         say(f"{out} is not written: the constants say nothing (see above); --anyway writes them", err=True)
         sys.exit(EXIT_INVALID)
+
+
+def _learned(records: Sequence[Record], data: str, rules: Sequence[str]) -> list[str]:
+    """What the losses of every round say of each rule, and which to take; doubts go to standard error."""
+    from edgealloc.models.trials.rules import best_rounds, rule_table, rule_verdict
+
+    lines = []
+    for rule in rules:
+        fitted = _fitted(records, data, rule)
+        if fitted is not None:
+            lines.append(fitted.report())
+    if len(rules) > 1:
+        rows = best_rounds(records)
+        lines += [rule_table(rows), f"rule to take, {rule_verdict(rows, data)}"] if rows else []
+    return lines
+
+
+def _fitted(records: Sequence[Record], data: str, rule: str) -> LearningFit | None:
+    """The loss by rounds and keep rate, or None with a word on why there is none."""
+    from edgealloc.models.trials.curves import curves_from_records
+    from edgealloc.models.trials.learning import fit_learning
+
+    try:
+        fitted = fit_learning(curves_from_records(records, data=data, rule=rule))
+    except InputError as error:
+        why = "; ".join(f"{fault.value}, allowed: {fault.allowed}" for fault in error.faults)
+        say(f"note: no learning curve of {rule}: {why}", err=True)
+        return None
+    for note in fitted.notes:
+        say(f"note: learning curve of {rule}: {note}", err=True)
+    for doubt in fitted.doubts:
+        say(f"Warning: learning curve of {rule}: {doubt}", err=True)
+    return fitted

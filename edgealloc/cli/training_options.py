@@ -41,7 +41,7 @@ class TrainingOptions:
         "folder with train.tsv and test.tsv or dev.tsv, a tsv, csv or jsonl file, or a hub name; else digits",
     )
     backbone: str = _option("minilm", "model for text: minilm (extra minilm), a local path or a hub name")
-    rule: str = _option("zero-filled", "masks, scaling, aggregation: zero-filled, keepers, inverted, exact, ...")
+    rule: str = _option("inverted", "masks, scaling, aggregation: inverted, zero-filled, keepers, exact, ...")
     fair_lambda: float | None = _option(
         None, "weight of ||dB||^2 beside the cosine, with the rule fair (0.01, as in LoRA-FAIR)"
     )

@@ -1,4 +1,4 @@
-"""Pilot runs: final losses over dropout rates, per masking, scaling and aggregation rule. Resumable."""
+"""Pilot runs: losses of every round over dropout rates, per masking, scaling and aggregation rule. Resumable."""
 
 from __future__ import annotations
 
@@ -36,6 +36,11 @@ RULES: Mapping[str, FederatedOptions] = {
     "reset": FederatedOptions(semantics="reset"),
 }
 
+CURVES = ("validation_loss", "test_loss", "test_accuracy")  # what a record keeps of every round, under ``curves``
+
+# What is merged alike where nobody drops anything: one run at dropout 0 does for all of them.
+_ALIKE_WHOLE = ("zero-filled", "keepers", "inverted")
+
 
 def run_key(identity: Mapping[str, Any], options: FederatedOptions, dropout: float | str, seed: int) -> str:
     """Return a short hash of everything that a pilot run depends on.
@@ -65,6 +70,7 @@ def sweep(
     store: Path | None = None,
     options: Mapping[str, Any] | None = None,
     device: str = "cpu",
+    curves: bool = False,
     progress: Callable[[Record], None] | None = None,
 ) -> list[Record]:
     """Train once per rule, dropout rate and seed, the same rate on every device.
@@ -86,6 +92,9 @@ def sweep(
         Replaces fields of every rule's options, for example ``{"rounds": 5}``.
     device
         Torch device.
+    curves
+        Whether losses of every round are needed. A store of before they were kept has runs without: they are
+        trained again then, and taken as they are otherwise.
     progress
         Called with each record.
 
@@ -93,7 +102,7 @@ def sweep(
     -------
     list of dict
         One record per run, in the order asked for. ``ending`` says how it ended; the scores of a run that diverged
-        are nan.
+        are nan. ``curves`` has the names of ``CURVES`` and a number per round.
 
     Raises
     ------
@@ -107,7 +116,8 @@ def sweep(
             task: Task | None = None
             for rule in rules:
                 for dropout in dropouts:
-                    chosen = replace(RULES[rule], **(options or {}), seed=seed)
+                    alike = dropout == 0.0 and rule in _ALIKE_WHOLE
+                    chosen = replace(RULES["zero-filled" if alike else rule], **(options or {}), seed=seed)
                     key = run_key(identity, chosen, dropout, seed)
                     told = {
                         "data": setup.name,
@@ -115,7 +125,7 @@ def sweep(
                         "samples": setup.train_size,
                         "devices": setup.devices,
                     }
-                    if key not in kept.known:
+                    if key not in kept.known or (curves and "curves" not in kept.known[key]):
                         task = task or build_task(setup, seed, device=device)
                         kept.add(_pilot(task, dropout, chosen, key, kept.checkpoint(key)) | told)
                     out.append(scores(kept.known[key]) | told)
@@ -127,7 +137,7 @@ def sweep(
 def _pilot(task: Task, dropout: float, options: FederatedOptions, key: str, checkpoint: Path | None) -> Record:
     """Train once and return the record: the final scores, and the processor time in s."""
     start = time.process_time()
-    history = run(task, 1.0 - dropout, options, checkpoint=checkpoint)
+    history = run(task, 1.0 - dropout, replace(options, test_every=options.test_every or 1), checkpoint=checkpoint)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     return {
@@ -136,6 +146,7 @@ def _pilot(task: Task, dropout: float, options: FederatedOptions, key: str, chec
         "seed": options.seed,
         "blind_loss": blind_loss(task),
         **history.summary(),
+        "curves": {name: [r.get(name) for r in history.rounds] for name in CURVES},
         "cpu_seconds": round(time.process_time() - start, 2),
     }
 

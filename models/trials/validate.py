@@ -56,11 +56,13 @@ class Plan:
         None where nobody has a menu. Shape [K].
     bound
         The bound's value G at these rates, and its stability term, for comparison; nan if unknown.
+    rounds
+        How many rounds are trained; None: as many as the options of the training say.
 
     Raises
     ------
     InputError
-        If the arrays do not have the same length.
+        If the arrays do not have the same length, or there is no round.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Plan:
     bound: float = float("nan")
     stability: float = float("nan")
     ranks: IntArray | None = None
+    rounds: int | None = None
 
     def __post_init__(self) -> None:
         count = len(self.keep)
@@ -81,6 +84,8 @@ class Plan:
             for field_ in ("latency_s", "energy_j", "energy_limit_j", "selected", "ranks")
             if getattr(self, field_) is not None and np.shape(getattr(self, field_)) != (count,)
         ]
+        if self.rounds is not None and self.rounds < 1:
+            faults.append(Fault(self.name, "rounds", str(self.rounds), "at least 1, or None"))
         if faults:
             raise InputError("plan", faults)
 
@@ -178,7 +183,8 @@ class Validation:
         One record per plan, seed and round: ``plan``, ``seed``, ``round``, ``seconds``, ``joules``, ``test_loss``,
         ``test_accuracy``, ``validation_loss``, ``reporting``, ``upload_bits``.
     finals
-        One record per plan and seed: the run's summary, the clock and the meter, ``bound`` and ``stability``;
+        One record per plan and seed: the run's summary, the clock and the meter of a round (``round_s``,
+        ``round_j``) and of all ``rounds`` (``run_s``, ``run_j``), ``bound`` and ``stability``;
         ``best_round`` counts from 1, as the rounds of the curves do. Scores of a run that diverged are nan.
     """
 
@@ -202,7 +208,7 @@ class Validation:
         for name in dict.fromkeys(r["plan"] for r in self.finals):
             runs = [r for r in self.finals if r["plan"] == name]
             row: Record = {"plan": name, "seeds": len(runs)}
-            for key in ("round_s", "round_j", "reporting", "bound", "stability"):
+            for key in ("round_s", "round_j", "reporting", "bound", "stability", "rounds", "run_s", "run_j"):
                 row[key] = runs[0][key]
             for key in ("test_loss", "test_accuracy", "train_loss", "best_test_loss"):
                 values = [r[key] for r in runs]
@@ -319,8 +325,8 @@ def validate(
     with opened(store) as kept:
         for seed in seeds:
             task = None
-            chosen = replace(options, seed=seed)
             for plan in plans:
+                chosen = replace(options, seed=seed, rounds=plan.rounds or options.rounds)
                 key = _key(plan, identity, chosen, samples)
                 if key not in kept.known:
                     task = task or build_task(setup, seed, device_weights=samples, device=device)
@@ -333,7 +339,7 @@ def validate(
                     kept.add({"key": key, "rounds": list(history.rounds), "summary": history.summary()})
                 record = kept.known[key]
                 curves += _curve(plan, seed, record["rounds"])
-                finals.append(_final(plan, seed, scores(record["summary"])))
+                finals.append(_final(plan, seed, chosen.rounds, scores(record["summary"])))
                 if progress is not None:
                     progress(finals[-1])
     return Validation(tuple(curves), tuple(finals))
@@ -366,8 +372,9 @@ def _curve(plan: Plan, seed: int, rounds: Sequence[Record]) -> list[Record]:
     return curve
 
 
-def _final(plan: Plan, seed: int, summary: Record) -> Record:
+def _final(plan: Plan, seed: int, rounds: int, summary: Record) -> Record:
     meter = {"round_s": plan.round_s, "round_j": plan.round_j, "reporting": int(plan.reports.sum())}
+    meter |= {"rounds": rounds, "run_s": rounds * plan.round_s, "run_j": rounds * plan.round_j}
     said = {"best_round": summary["best_round"] + 1, "bound": plan.bound, "stability": plan.stability}
     return {"plan": plan.name, "seed": seed, **summary, **meter, **said}
 

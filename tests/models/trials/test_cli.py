@@ -23,6 +23,7 @@ from edgealloc.files.lock import sole_writer
 from edgealloc.models.training.client import Score
 from edgealloc.models.training.federated import History
 from edgealloc.models.trials.fit import fit, predict
+from edgealloc.models.trials.learning import fit_learning
 from edgealloc.models.trials.store import read_records
 from edgealloc.models.trials.sweep import markdown
 from edgealloc.scenario.cell import make_cell
@@ -41,6 +42,7 @@ def run(*arguments: str | Path) -> Result:
 def cheap(untrained_digits: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few starts of the fit, no pre-training: neither is what the commands are about."""
     monkeypatch.setattr("edgealloc.models.trials.fit.fit", partial(fit, starts=2))
+    monkeypatch.setattr("edgealloc.models.trials.learning.fit_learning", partial(fit_learning, starts=2))
 
 
 @pytest.fixture
@@ -53,10 +55,14 @@ def case(tmp_path: Path) -> Path:
 def pretended(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs that train nothing and score what they are told to, by keep rate."""
 
-    def pretend(train: Any, test: Any) -> None:
+    def pretend(train: Any, test: Any, curve: Any = lambda keep, options: ()) -> None:
         def trained(task: object, keep: float, options: object, **more: object) -> History:
             scores = Score(float(train(keep)), 0.5), Score(float(test(keep)), 0.5)
-            return History((), *scores, 0, scores[1], {})
+            rounds = [
+                {"validation_loss": loss, "test_loss": loss, "test_accuracy": 0.5, "upload_bits": [1]}
+                for loss in curve(keep, options)
+            ]
+            return History(tuple(rounds), *scores, 0, scores[1], {})
 
         monkeypatch.setattr("edgealloc.models.trials.sweep.run", trained)
 
@@ -105,6 +111,38 @@ def test_from_pilot_runs_to_a_validated_cell_and_again_without_training(
     assert run(*calibrate).output == first.output
     assert run(*validate).output == seen.output
     assert (folder / "validation.csv").read_bytes() == written["validation.csv"]
+
+
+def test_rules_are_compared_by_the_losses_of_every_round(case: Path, tmp_path: Path, pretended: Any) -> None:
+    """By the curves alone: at half the adapter the other rule loses nothing, and sends half."""
+    falling = [1.2, 0.9, 0.7, 0.6, 0.62]
+
+    def curves(keep: float, options: Any) -> list[float]:
+        return [loss + (0.5 * (1 - keep) if options.scaling == "none" else 0.0) for loss in falling]
+
+    pretended(lambda keep: 0.4, lambda keep: 0.7, curves)
+    command = ("calibrate", case, *QUICK, *SIZES, *DROPOUTS, "--store", tmp_path / "p.jsonl")
+    seen = run(*command, "--rule", "zero-filled", "--against", "inverted, zero-filled")
+    assert "pilot runs, digits, 8 of 8: inverted, dropout 0.9, seed 0: loss" in seen.output
+    assert len(read_records(tmp_path / "p.jsonl")) == 7  # without dropout both are the same run
+    assert "| digits | inverted | 0.9 | 1 | 4.0 | 0.600 | 0.4 |" in seen.output
+    assert "rule to take, digits: to within 0.020 of 0.600 nats" in seen.output
+    assert seen.output.rstrip().endswith(": inverted")
+    assert "learning, digits, rule zero-filled: L = " in seen.output
+    assert "learning, digits, rule inverted: L = " in seen.output
+    assert "note: learning curve of inverted: one seed" in seen.output
+    alone = run(*command)
+    assert "rule to take" not in alone.output
+    refused = run(*command, "--against", "nonsense")
+    assert refused.exit_code == 2
+    assert "'nonsense'; allowed: zero-filled" in refused.output
+
+
+def test_too_few_rounds_give_a_bound_and_no_learning_curve(case: Path, tmp_path: Path, pretended: Any) -> None:
+    pretended(lambda keep: 0.4 - 0.1 * keep, lambda keep: 0.7 - 0.1 * keep)
+    seen = run("calibrate", case, *QUICK, *SIZES, *DROPOUTS, "--store", tmp_path / "p.jsonl")
+    assert "note: no learning curve of inverted: 0 rounds, allowed: at least 4 with a test loss" in seen.output
+    assert "best dropout: fitted" in seen.output
 
 
 def test_ctrl_c_keeps_what_is_done_and_leaves_the_instance_alone(

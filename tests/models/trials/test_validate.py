@@ -23,8 +23,8 @@ from edgealloc.models.training.federated import run
 from edgealloc.models.training.task import Setup, build_task
 from edgealloc.models.trials.cell import payload_note, trial_cell, verdict
 from edgealloc.models.trials.picture import plot_validation
-from edgealloc.models.trials.store import read_records
-from edgealloc.models.trials.sweep import half_width, markdown, summarise, sweep
+from edgealloc.models.trials.store import opened, read_records
+from edgealloc.models.trials.sweep import RULES, half_width, markdown, summarise, sweep
 from edgealloc.models.trials.validate import Plan, Validation, validate
 from edgealloc.models.trials.validate import markdown as validation_table
 from edgealloc.report.style import looks_of
@@ -99,16 +99,31 @@ def test_a_sweep_resumes_and_repeats_bit_for_bit(tmp_path: Path) -> None:
         return [{k: v for k, v in r.items() if k != "cpu_seconds"} for r in found]
 
     first = runs(store)
-    assert len({r["key"] for r in first}) == 4
+    assert len({r["key"] for r in first}) == 3  # without dropout both rules are one run
     lines = store.read_text().splitlines()
     store.write_text("\n".join(lines[:2]) + "\n" + lines[2][:40])  # cut off in the middle of a line
     assert len(read_records(store)) == 2
     assert runs(store) == first
-    assert [r["key"] for r in read_records(store)] == [r["key"] for r in first]
+    assert [r["key"] for r in read_records(store)] == list(dict.fromkeys(r["key"] for r in first))
+    task = build_task(SMALL, 0)
+    for rule in ("keepers", "inverted"):  # which is so, and not only said
+        whole = run(task, 1.0, replace(RULES[rule], **options))
+        assert whole.test.loss == first[0]["test_loss"]
+    assert [len(r["curves"]["test_loss"]) for r in first] == [2] * 4
+    assert first[1]["curves"]["test_loss"][-1] == first[1]["test_loss"]
+    old = [{k: v for k, v in r.items() if k != "curves"} for r in read_records(store)]
+    store.unlink()
+    with opened(store) as kept:  # a store of before there were curves: good for what it holds, no more
+        for r in old:
+            kept.add(r)
+    assert [r.get("curves") for r in runs(store)] == [None] * 4
+    assert len(read_records(store)) == 3
+    again = sweep(SMALL, ["inverted"], [0.5], [0], store=store, options=options, curves=True)
+    assert again[0]["curves"] == first[3]["curves"]
+    assert len(read_records(store)) == 4
     table = summarise(first)
     assert [(r["rule"], r["dropout"]) for r in table] == [(r["rule"], r["dropout"]) for r in first]
     assert markdown(table).count("**") == 4  # one best rate per rule
-    assert first[0]["test_loss"] == first[2]["test_loss"], "no dropout: the rule does not matter"
     assert first[1]["test_loss"] != first[3]["test_loss"]
 
 
@@ -186,7 +201,7 @@ def test_a_run_that_was_cut_off_goes_on_after_its_last_round(
 
 def test_plans_of_which_a_run_diverged_are_not_ranked() -> None:
     scores = ("test_loss", "test_accuracy", "train_loss", "best_test_loss", "best_round", "bound", "stability")
-    same = dict.fromkeys(("round_s", "round_j", "reporting"), 1.0)
+    same = dict.fromkeys(("round_s", "round_j", "reporting", "rounds", "run_s", "run_j"), 1.0)
 
     def final(name: str, seed: int, loss: float) -> dict[str, object]:
         gone = np.isnan(loss)
