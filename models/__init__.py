@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from edgealloc.models.training.task import build_task as build_task
     from edgealloc.models.trials.calibrate import calibrate as calibrate
     from edgealloc.models.trials.calibrate import pilot_from_records as pilot_from_records
-    from edgealloc.models.trials.validate import plan_from_result as plan_from_result
+    from edgealloc.models.trials.plans import plan_from_result as plan_from_result
     from edgealloc.models.trials.validate import validate as validate
 
 _HOME = {

@@ -28,8 +28,8 @@ from edgealloc.files.disk import make_folder, write_file
 from edgealloc.formulation.result import Result
 from edgealloc.models.exchange.ranks import rank_of_label
 from edgealloc.models.exchange.wire import AdapterShape
-from edgealloc.models.trials.plans import Solve, admission, stragglers
-from edgealloc.models.trials.validate import Plan, Validation, markdown, plan_from_result
+from edgealloc.models.trials.plans import Plan, Solve, admission, plan_from_result, stragglers
+from edgealloc.models.trials.validate import Validation, markdown
 from edgealloc.report.canvas import save_figure
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions

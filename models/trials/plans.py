@@ -1,4 +1,4 @@
-"""Plans for training from results, and two that are no allocation: whole adapters with stragglers, or with few.
+"""Plans for training: from results, and two that are no allocation: whole adapters with stragglers, or with few.
 
 Who solves is passed in (``edgealloc.solve`` or anything like it): the trainer knows no solver.
 """
@@ -6,20 +6,162 @@ Who solves is passed in (``edgealloc.solve`` or anything like it): the trainer k
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgealloc.data.instance import Instance
+from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.radio import block_count
 from edgealloc.formulation.result import Result
-from edgealloc.models.trials.validate import Plan, plan_from_result
-from edgealloc.units import IntArray
+from edgealloc.models.exchange.ranks import rank_of_label
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 Solve = Callable[[Instance], Result]
 
 _PENALTY = 1e3  # underfitting of a device that is left out, far above what any constants give to one that is not
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What an allocation means for training: plain arrays, whoever made it.
+
+    Parameters
+    ----------
+    name
+        Name in tables and figures.
+    keep
+        Keep rates s_k. Shape [K].
+    latency_s, energy_j
+        What a round takes each device. Shape [K].
+    deadline_s
+        Round deadline T: a device that takes longer does not report.
+    energy_limit_j
+        Energy budgets; a device that needs more stops when its budget is spent and does not report. Shape
+        [K].
+    selected
+        Devices that take part. Shape [K].
+    ranks
+        LoRA ranks that devices chose from their menus, 0 for a device that has none and trains the whole adapter;
+        None where nobody has a menu. Shape [K].
+    bound
+        The bound's value G at these rates, and its stability term, for comparison; nan if unknown.
+    rounds
+        How many rounds are trained; None: as many as the options of the training say.
+
+    Raises
+    ------
+    InputError
+        If the arrays do not have the same length, or there is no round.
+    """
+
+    name: str
+    keep: FloatArray
+    latency_s: FloatArray
+    energy_j: FloatArray
+    deadline_s: float
+    energy_limit_j: FloatArray
+    selected: BoolArray
+    bound: float = float("nan")
+    stability: float = float("nan")
+    ranks: IntArray | None = None
+    rounds: int | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.keep)
+        faults = [
+            Fault(self.name, field_, f"shape {np.shape(getattr(self, field_))}", f"shape ({count},)")
+            for field_ in ("latency_s", "energy_j", "energy_limit_j", "selected", "ranks")
+            if getattr(self, field_) is not None and np.shape(getattr(self, field_)) != (count,)
+        ]
+        if self.rounds is not None and self.rounds < 1:
+            faults.append(Fault(self.name, "rounds", str(self.rounds), "at least 1, or None"))
+        if faults:
+            raise InputError("plan", faults)
+
+    @property
+    def reports(self) -> BoolArray:
+        """Devices whose update arrives. Shape [K]."""
+        in_time = self.latency_s <= self.deadline_s
+        return np.asarray(self.selected & in_time & (self.energy_j <= self.energy_limit_j))
+
+    @property
+    def round_s(self) -> float:
+        """Length of a round in s."""
+        if np.any(self.selected & ~self.reports):
+            return self.deadline_s
+        return float(np.max(self.latency_s[self.selected], initial=0.0))
+
+    @property
+    def round_j(self) -> float:
+        """Energy of all devices in a round, in J; a budget that runs out is spent in full."""
+        spent = np.minimum(self.energy_j, self.energy_limit_j)
+        return float(np.sum(spent[self.selected]))
+
+
+def plan_from_result(result: Result, name: str | None = None) -> Plan:
+    """Read the plan off a solver's result, through the problem's own evaluation of its allocation.
+
+    Parameters
+    ----------
+    result
+        With an allocation.
+    name
+        Name in tables; the result's method by default.
+
+    Returns
+    -------
+    Plan
+        Its keep rates, times in s and energies in J, and the bound.
+
+    Raises
+    ------
+    StatusError
+        If the result carries no allocation.
+    InputError
+        If a row that was chosen from a menu is not a LoRA rank (``r=8``).
+    """
+    result.raise_for_status()
+    assert result.allocation is not None
+    instance = result.problem.instance
+    seen = result.problem.evaluate(result.allocation)
+    return Plan(
+        name or result.method,
+        result.allocation.keep,
+        seen.latency_s,
+        seen.energy_j,
+        instance.latency_s,
+        instance.energy_j,
+        result.allocation.selected,
+        seen.objective,
+        seen.stability,
+        _ranks(result),
+    )
+
+
+def _ranks(result: Result) -> IntArray | None:
+    """The ranks that devices chose, 0 for those without a menu or a part in the round; None without menus.
+
+    Raises
+    ------
+    InputError
+        Names every device whose row is not a rank.
+    """
+    instance, allocation = result.problem.instance, result.allocation
+    if instance.adapter_options is None or allocation is None:
+        return None
+    ranks, faults = np.zeros(instance.num_devices, dtype=np.int64), []
+    for k, menu in enumerate(instance.adapter_options):
+        if menu is not None and allocation.selected[k]:
+            label = menu[int(allocation.option[k])].label
+            try:
+                ranks[k] = rank_of_label(label)
+            except ValueError as error:
+                faults.append(Fault(instance.device_names[k], "adapter_options", label, str(error)))
+    if faults:
+        raise InputError("plan", faults)
+    return ranks
 
 
 def stragglers(instance: Instance, solve: Solve) -> Plan:

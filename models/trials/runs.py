@@ -22,7 +22,8 @@ from edgealloc.formulation.result import Result
 from edgealloc.models.training.client import FederatedOptions
 from edgealloc.models.training.task import Setup
 from edgealloc.models.trials.cell import plans_for
-from edgealloc.models.trials.validate import Plan, Validation, plan_from_result, validate
+from edgealloc.models.trials.plans import Plan, plan_from_result
+from edgealloc.models.trials.validate import Validation, validate
 from edgealloc.units import FloatArray
 
 __all__ = ["PlannedRun", "longest", "one_round", "plan_from_run", "rivals_for", "run_table", "validate_runs"]

@@ -12,8 +12,7 @@ from edgealloc.data.spec import AdapterOption
 from edgealloc.errors import InputError
 from edgealloc.models.exchange.wire import AdapterShape
 from edgealloc.models.trials.cell import DEFAULT_PLANS, payload_note, plans_for, require_ranks
-from edgealloc.models.trials.plans import admission, stragglers
-from edgealloc.models.trials.validate import plan_from_result
+from edgealloc.models.trials.plans import admission, plan_from_result, stragglers
 from edgealloc.scenario.tensors import LoraLayer
 
 

@@ -23,9 +23,10 @@ from edgealloc.models.training.federated import run
 from edgealloc.models.training.task import Setup, build_task
 from edgealloc.models.trials.cell import payload_note, trial_cell, verdict
 from edgealloc.models.trials.picture import plot_validation
+from edgealloc.models.trials.plans import Plan
 from edgealloc.models.trials.store import opened, read_records
 from edgealloc.models.trials.sweep import RULES, half_width, markdown, summarise, sweep
-from edgealloc.models.trials.validate import Plan, Validation, validate
+from edgealloc.models.trials.validate import Validation, validate
 from edgealloc.models.trials.validate import markdown as validation_table
 from edgealloc.report.style import looks_of
 from edgealloc.scenario.options import CellOptions
