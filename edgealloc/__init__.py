@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgealloc.data.constraints import SpectrumCap as SpectrumCap
     from edgealloc.data.constraints import SubcarrierCap as SubcarrierCap
     from edgealloc.data.instance import Instance as Instance
+    from edgealloc.data.learning import LearningSpec as LearningSpec
     from edgealloc.data.outcome import Diagnosis as Diagnosis
     from edgealloc.data.outcome import Snapshot as Snapshot
     from edgealloc.data.outcome import Status as Status
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from edgealloc.inverse import least as least
     from edgealloc.methods import METHODS as METHODS
     from edgealloc.methods import register_method as register_method
+    from edgealloc.runs.plan import RunPlan as RunPlan
+    from edgealloc.runs.planning import plan_run as plan_run
     from edgealloc.scenario.cell import make_cell as make_cell
     from edgealloc.scenario.options import CellOptions as CellOptions
     from edgealloc.solvers.backends.cvxpy_fdma import to_cvxpy as to_cvxpy
@@ -59,6 +62,7 @@ _HOME = {
     "InputError": "errors",
     "Instance": "data.instance",
     "KeepFloor": "data.constraints",
+    "LearningSpec": "data.learning",
     "METHODS": "methods",
     "MissingPackageError": "errors",
     "ParticipationCap": "data.constraints",
@@ -66,6 +70,7 @@ _HOME = {
     "PowerCap": "data.constraints",
     "Problem": "formulation.problem",
     "Result": "formulation.result",
+    "RunPlan": "runs.plan",
     "Snapshot": "data.outcome",
     "SpectrumCap": "data.constraints",
     "Status": "data.outcome",
@@ -78,6 +83,7 @@ _HOME = {
     "least": "inverse",
     "load": "api",
     "make_cell": "scenario.cell",
+    "plan_run": "runs.planning",
     "register_method": "methods",
     "save_instance": "files.instance",
     "solve": "api",

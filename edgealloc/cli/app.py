@@ -8,6 +8,7 @@ Everything heavy is imported by the command that needs it.
 from __future__ import annotations
 
 import sys
+import time
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,12 @@ from edgealloc.cli.bench import bench_command
 from edgealloc.cli.calibrate import calibrate_command
 from edgealloc.cli.least import least_command
 from edgealloc.cli.new import export_command, new_command
+from edgealloc.cli.plan import plan_command
 from edgealloc.cli.shared import EXIT_BAD_INPUT, console, makeable, out_folder, plain_warnings, say
 from edgealloc.cli.simulate import simulate_command
 from edgealloc.cli.solve import compare_command, methods_command, solve_command
 from edgealloc.cli.validate import validate_command
 from edgealloc.cli.verify import schema_command, verify_command
-from edgealloc.cli.warmup import warmup_command
 from edgealloc.errors import EdgeallocError, MissingPackageError, StatusError
 from edgealloc.report.terminal import OutputError, guarded
 
@@ -47,6 +48,36 @@ def demo_command(out: Path, devices: int, seed: int) -> None:
     from edgealloc.demo import run
 
     run(out, devices, seed, console())
+
+
+@click.command("warmup", short_help="compile everything for this machine, once")
+def warmup_command() -> None:
+    """Compile everything for this machine on all cores, so that no solve has to wait for it.
+
+    Exit status 1 when no folder can be written to keep the compiled code, NUMBA_CACHE_DIR names one, and where
+    NUMBA_DISABLE_JIT switches compiling off.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from edgealloc.solvers.compiling.cache import config, folder_for_writing
+    from edgealloc.solvers.compiling.warmup import warm_up
+
+    if config.DISABLE_JIT:
+        say("Error: NUMBA_DISABLE_JIT is set, so nothing is compiled; unset it", err=True)
+        raise click.exceptions.Exit(1)
+    folder = folder_for_writing()
+    if folder is None:
+        say("Error: no folder for compiled code can be written; name one by NUMBA_CACHE_DIR", err=True)
+        raise click.exceptions.Exit(1)
+    started = time.perf_counter()
+    columns = (TextColumn("compiling"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        compiled, listed = warm_up(lambda done, total: bar.update(task, completed=done, total=total))
+    seconds = time.perf_counter() - started
+    say(f"compiled      {compiled} of {listed} kernels in {seconds:.1f} s; the others were there")
+    say(f"kept in       {folder}")
 
 
 class _Group(click.Group):
@@ -117,6 +148,7 @@ for command in (
     demo_command,
     bench_command,
     least_command,
+    plan_command,
     simulate_command,
     calibrate_command,
     validate_command,

@@ -20,6 +20,7 @@ from edgealloc.cli.shared import (
     refuse_overwriting,
     say,
 )
+from edgealloc.errors import Fault, InputError
 
 
 @click.command("verify", short_help="check a solution file against its instance, with no solver")
@@ -41,14 +42,30 @@ def verify_command(
 ) -> None:
     """Recompute everything from the files alone; exit status 1 and a list when anything is broken.
 
+    SOLUTION is a solution, or a plan of a whole run with its own certificate.
+
     Constraints that the solution states are checked with those of --constraints.
     """
-    from edgealloc.verify.solution import verify_files
+    from edgealloc.files.disk import read_json
+    from edgealloc.files.instance import load_instance
 
     read = {"CASE": case, "SOLUTION": solution, "--certificate": certificate, "--constraints": constraints}
     refuse_overwriting(read, [])
     rows = constraints_of(constraints)
-    report = verify_files(case, solution, certificate, constraints=rows, rel_gap=rel_gap, max_mb=max_mb)
+    instance, claimed = load_instance(case, max_mb=max_mb), read_json(solution, max_mb)
+    proof = None if certificate is None else read_json(certificate, max_mb)
+    if claimed.get("format") == "edgealloc-runplan/1":
+        from edgealloc.verify.run import verify_run_data
+
+        if rows:
+            raise InputError(
+                "command line", [Fault("command line", "--constraints", str(constraints), "none for plans")]
+            )
+        report = verify_run_data(instance, claimed, proof, rel_gap=rel_gap)
+    else:
+        from edgealloc.verify.solution import verify_data
+
+        report = verify_data(instance, claimed, proof, constraints=rows, rel_gap=rel_gap)
     if as_json:
         from dataclasses import asdict
 
@@ -62,9 +79,9 @@ def verify_command(
 
 
 @click.command("schema", short_help="print the JSON Schema of a file format")
-@click.argument("kind", type=click.Choice(["instance", "solution", "constraints", "plan"]))
+@click.argument("kind", type=click.Choice(["instance", "solution", "constraints", "plan", "runplan"]))
 def schema_command(kind: Any) -> None:
-    """Print the JSON Schema of files of instances, solutions or constraints, or of plans of a round."""
+    """Print the JSON Schema of files of instances, solutions or constraints, or of plans of a round or a run."""
     from edgealloc.files.schema import json_schema
 
     say(json.dumps(json_schema(kind), indent=1))

@@ -13,9 +13,10 @@ from typing import Any, get_args
 import numpy as np
 
 from edgealloc.data.display import Displayed
-from edgealloc.data.entries import ENTRIES, device_count, underfit_faults
+from edgealloc.data.entries import ENTRIES, device_count, same_values, underfit_faults
 from edgealloc.data.forms import default_names, known_fields, many, names_of, number, numbers
 from edgealloc.data.frame import fields_from
+from edgealloc.data.learning import LearningSpec, learning_faults
 from edgealloc.data.plausible import Remark, remarks_on
 from edgealloc.data.spec import (
     DEVICE_RULES,
@@ -96,6 +97,8 @@ class Instance(Displayed):
         All devices share one keep rate.
     exclusion_penalty
         Not None: devices may be left out at this penalty (docs/model.md, *What is minimised*).
+    learning
+        The learning curve of a whole run, for :func:`edgealloc.plan_run`; a single round does not use it.
     device_underfit
         Underfitting terms of single devices in place of the bound's, K of them, or None.
     assumed
@@ -134,6 +137,7 @@ class Instance(Displayed):
     block_hz: float | None = None
     common_keep: bool = False
     exclusion_penalty: float | None = None
+    learning: LearningSpec | None = None
     device_underfit: tuple[UnderfitCurve | UnderfitLogistic | None, ...] | None = None
     assumed: tuple[str, ...] = field(default=(), compare=False)
     _noise_w: float = field(init=False, repr=False, default=0.0)
@@ -164,6 +168,7 @@ class Instance(Displayed):
         for key, value in changes.items():
             object.__setattr__(self, key, value)
         faults += _form_faults(self) + bound_faults(self.bound)
+        faults += [] if self.learning is None else learning_faults(self.learning)
         if not faults:  # the per-device checks index by device, so shapes must be right first
             faults += _device_faults(self)
         if faults:
@@ -318,17 +323,7 @@ class Instance(Displayed):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Instance):
             return NotImplemented
-        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self) if f.compare)
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return a is not None and b is not None and np.array_equal(a, b)
-    if isinstance(a, tuple) and isinstance(b, tuple):
-        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, BoundSpec | UnderfitCurve) and type(a) is type(b):
-        return all(_same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
-    return bool(a == b)
+        return all(same_values(getattr(self, f.name), getattr(other, f.name)) for f in fields(self) if f.compare)
 
 
 def _form_faults(inst: Instance) -> list[Fault]:

@@ -10,7 +10,8 @@ from typing_extensions import is_typeddict  # pydantic needs this one before Pyt
 
 from edgealloc.data.spec import device_fields
 from edgealloc.errors import Fault, InputError, did_you_mean
-from edgealloc.files.schema import FORMATS, MANY, ONE, TYPES, FileKind, adapter
+from edgealloc.files.schema import FORMATS, TYPES, FileKind, adapter
+from edgealloc.files.types import MANY, ONE
 
 __all__ = ["require_format", "structural_faults"]
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgealloc.data.instance import Instance
+from edgealloc.data.learning import LearningSpec, learning_numbers
 from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve, UnderfitLogistic, device_fields
 from edgealloc.errors import Fault, InputError
 from edgealloc.files.disk import MAX_MB, read_json, write_json
@@ -135,7 +136,7 @@ def dict_from_instance(instance: Instance) -> InstanceFile:
     devices = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     for device, term in zip(devices, instance.device_underfit or (None,) * k, strict=True):
         device |= _term(term)
-    return {
+    data: InstanceFile = {
         "format": "edgealloc-instance/1",
         "name": instance.name,
         "access": instance.access,
@@ -148,6 +149,9 @@ def dict_from_instance(instance: Instance) -> InstanceFile:
         else {"exclusion_penalty": float(instance.exclusion_penalty)},
         "devices": devices,  # type: ignore[typeddict-item]
     }
+    if instance.learning is not None:
+        data["learning"] = {"form": instance.learning.form, **learning_numbers(instance.learning)}  # type: ignore[typeddict-item]
+    return data
 
 
 def _term(term: UnderfitCurve | UnderfitLogistic | None) -> dict[str, Any]:
@@ -186,7 +190,7 @@ def _build(data: Mapping[str, Any]) -> Instance:
         **{key: float(bound[key]) for key in _BOUND_NUMBERS},
     )
     menus = (d.get("adapter_options") for d in devices)
-    selection = data.get("selection")
+    selection, learning = data.get("selection"), data.get("learning")
     return Instance(
         name=data["name"],
         access=data["access"],
@@ -201,6 +205,7 @@ def _build(data: Mapping[str, Any]) -> Instance:
         block_hz=uplink.get("block_hz"),
         common_keep=data.get("common_keep", False),
         exclusion_penalty=None if selection is None else float(selection["exclusion_penalty"]),
+        learning=None if learning is None else LearningSpec(**learning),
         device_underfit=tuple(_curve_of(d) or _logistic_of(d) for d in devices),
     )
 

@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Final, Literal, NotRequired, get_args
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, with_config
+from pydantic import Discriminator, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+from edgealloc.files.run_types import LearningFile, RunPlanFile
+from edgealloc.files.types import CLOSED, Finite, Keep, NonNegative, OneOrMany, Positive, Share, Text
 
 __all__ = ["ConstraintFile", "InstanceFile", "PlanFile", "SolutionFile", "json_schema"]
 
-FileKind = Literal["instance", "solution", "constraints", "plan"]
+FileKind = Literal["instance", "solution", "constraints", "plan", "runplan"]
 
 
 FORMATS: Final[Mapping[FileKind, str]] = {
@@ -24,29 +27,11 @@ FORMATS: Final[Mapping[FileKind, str]] = {
     "solution": "edgealloc-solution/1",
     "constraints": "edgealloc-constraints/1",
     "plan": "edgealloc-plan/1",
+    "runplan": "edgealloc-runplan/1",
 }
 
 
-ONE, MANY = "<number>", "<list>"  # tags of the two forms of a value, dropped from fault paths
-
-
-def _form(value: object) -> str:
-    return MANY if isinstance(value, list) else ONE
-
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Keep = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Text = Annotated[str, Field(min_length=1)]
-OneOrMany = Annotated[
-    Annotated[NonNegative, Tag(ONE)] | Annotated[list[NonNegative], Tag(MANY)], Discriminator(_form)
-]
-_CLOSED = ConfigDict(extra="forbid", strict=True)
-
-
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class UplinkFile(TypedDict):
     """The shared uplink."""
 
@@ -56,7 +41,7 @@ class UplinkFile(TypedDict):
     block_hz: NotRequired[Annotated[Positive, Field(description="width of a resource block, Hz; rb only")]]
 
 
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class CurveFile(TypedDict):
     """Measured underfitting term: values at increasing keep rates."""
 
@@ -64,7 +49,7 @@ class CurveFile(TypedDict):
     value: Annotated[list[Finite], Field(min_length=2, description="term at these rates, not increasing")]
 
 
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class LogisticFile(TypedDict):
     """Underfitting term 1 / (1 + (s / half)^steepness), dimensionless."""
 
@@ -72,7 +57,7 @@ class LogisticFile(TypedDict):
     steepness: Annotated[Positive, Field(description="how fast it falls there, in log s")]
 
 
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class BoundFile(TypedDict):
     """Constants of the generalisation bound, dimensionless (docs/model.md, *What is minimised*)."""
 
@@ -90,7 +75,7 @@ class BoundFile(TypedDict):
     confidence_delta: Annotated[Finite, Field(gt=0, lt=1, description="delta; holds with probability 1-delta")]
 
 
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class OptionFile(TypedDict):
     """One row of an adapter menu."""
 
@@ -100,7 +85,7 @@ class OptionFile(TypedDict):
     underfit_factor: Annotated[NonNegative, Field(description="multiplies u(s_k)")]
 
 
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class DeviceFile(TypedDict):
     """One device."""
 
@@ -136,14 +121,14 @@ class DeviceFile(TypedDict):
     ]
 
 
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class SelectionFile(TypedDict):
     """Devices may be left out, at a penalty."""
 
     exclusion_penalty: Annotated[NonNegative, Field(description="stands in place of u(s_k)")]
 
 
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class InstanceFile(TypedDict):
     """An allocation instance. Keys that may be null may also be absent."""
 
@@ -156,9 +141,10 @@ class InstanceFile(TypedDict):
     devices: Annotated[list[DeviceFile], Field(min_length=1)]
     common_keep: NotRequired[Annotated[bool, Field(description="all devices share one keep rate")]]
     selection: NotRequired[SelectionFile | None]
+    learning: NotRequired[LearningFile | None]
 
 
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class DiagnosisFile(TypedDict):
     """Why an instance is infeasible."""
 
@@ -169,7 +155,7 @@ class DiagnosisFile(TypedDict):
     message: Annotated[str, Field(description="the finding in words, with a remedy")]
 
 
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class SolutionDeviceFile(TypedDict):
     """What one device is given, and what it then uses."""
 
@@ -202,7 +188,7 @@ class _CapFile(_ConstraintFile):
     coefficients: NotRequired[Annotated[list[NonNegative], Field(description="of the devices listed; absent: 1")]]
 
 
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class SpectrumCapFile(_CapFile):
     """At most so much spectrum for a group."""
 
@@ -210,7 +196,7 @@ class SpectrumCapFile(_CapFile):
     limit_hz: Annotated[NonNegative, Field(description="Hz")]
 
 
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class PowerCapFile(_CapFile):
     """At most so much transmit power for a group."""
 
@@ -218,7 +204,7 @@ class PowerCapFile(_CapFile):
     limit_w: Annotated[NonNegative, Field(description="W")]
 
 
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class EnergyCapFile(_CapFile):
     """At most so much energy for a group."""
 
@@ -226,7 +212,7 @@ class EnergyCapFile(_CapFile):
     limit_j: Annotated[NonNegative, Field(description="J")]
 
 
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class ParticipationCapFile(_CapFile):
     """At most so many devices of a group take part."""
 
@@ -234,7 +220,7 @@ class ParticipationCapFile(_CapFile):
     limit_devices: Annotated[NonNegative, Field(description="how many")]
 
 
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class SubcarrierCapFile(_ConstraintFile):
     """At most so many sub-carriers for each device."""
 
@@ -242,7 +228,7 @@ class SubcarrierCapFile(_ConstraintFile):
     limit_subcarriers: Annotated[int, Field(ge=0, description="how many")]
 
 
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class KeepFloorFile(_ConstraintFile):
     """At least this keep rate for each device that takes part."""
 
@@ -256,7 +242,7 @@ ConstraintFile = Annotated[
 ]
 
 
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class ConstraintsFile(TypedDict):
     """Constraints of the user's own, beside an instance."""
 
@@ -264,7 +250,7 @@ class ConstraintsFile(TypedDict):
     constraints: list[ConstraintFile]
 
 
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class SolutionFile(TypedDict):
     """A solution. ``devices`` is empty when there is no allocation."""
 
@@ -286,7 +272,7 @@ class SolutionFile(TypedDict):
     devices: list[SolutionDeviceFile]
 
 
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class PlannedDeviceFile(TypedDict):
     """What one device is to do in a round; of a device left out, ``selected`` and ``reason`` alone."""
 
@@ -306,7 +292,7 @@ class PlannedDeviceFile(TypedDict):
     adapter_option: NotRequired[Annotated[str, Field(description="label of the menu row")]]
 
 
-@with_config(_CLOSED)
+@with_config(CLOSED)
 class PlanFile(TypedDict):
     """The plan of a round: settings of every device that was asked, by id."""
 
@@ -328,6 +314,7 @@ TYPES: Final[Mapping[FileKind, Any]] = {
     "solution": SolutionFile,
     "constraints": ConstraintsFile,
     "plan": PlanFile,
+    "runplan": RunPlanFile,
 }
 
 

@@ -1,0 +1,129 @@
+"""The command ``edgealloc plan``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgealloc.cli.shared import (
+    case_argument,
+    json_option,
+    out_path,
+    refuse_overwriting,
+    rel_gap_option,
+    say,
+    seed_option,
+    time_limit_option,
+    writable,
+)
+
+if TYPE_CHECKING:
+    from edgealloc.runs.plan import RunPlan
+
+__all__ = ["plan_command"]
+
+_EXITS = {"infeasible": 3, "no_solution": 4, "error": 1}
+
+
+class RoundsRange(click.ParamType[tuple[int, int]]):
+    """``1:200`` as the least and the greatest number of rounds; ``8`` fixes it."""
+
+    name = "least:greatest"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """The two numbers."""
+        if not isinstance(value, str):
+            return tuple(value)  # a default
+        first, _, last = value.partition(":")
+        try:
+            return int(first), int(last or first)
+        except ValueError:
+            self.fail(f"{value!r} is not of the form 1:200, nor one number", param, ctx)
+
+
+@click.command("plan", short_help="a whole training run: rounds, deadline, who drops what")
+@case_argument
+@click.option("--time", "time_s", type=float, help="time for all rounds together, s")
+@click.option("--energy", "energy_j", type=float, help="energy of each device for all rounds together, J")
+@click.option(
+    "--rounds", type=RoundsRange(), default=(1, 200), show_default="1:200", help="least and greatest number"
+)
+@click.option("--minimise", type=click.Choice(["loss", "time", "energy"]), default="loss", show_default=True)
+@click.option("--target", type=float, help="predicted loss to be reached, with --minimise time or energy")
+@click.option("--caps/--no-caps", default=True, help="whether the budgets of CASE hold in every round too")
+@click.option("--method", default="auto", show_default=True, help="what solves single rounds")
+@rel_gap_option
+@time_limit_option
+@seed_option
+@click.option("--out", type=out_path, callback=writable, help="write the plan, an edgealloc-runplan/1 file")
+@click.option("--certificate", type=out_path, callback=writable, help="write the proof of its bound")
+@click.option("--plot", type=out_path, callback=writable, help="draw predicted loss against rounds")
+@json_option
+def plan_command(
+    case: Path,
+    out: Path | None,
+    certificate: Path | None,
+    plot: Path | None,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Choose how many rounds to train, how long each may last, and the allocation, for the least predicted loss.
+
+    The learning curve is the block `learning` of CASE. Exit status 0 with a plan, 3 when no run is feasible,
+    4 when a limit left nothing. Ctrl-C returns the best plan so far.
+    """
+    from edgealloc.api import load
+    from edgealloc.errors import needs
+    from edgealloc.files.run import dict_from_run
+    from edgealloc.report.progress import Progress
+    from edgealloc.runs.planning import plan_run
+
+    outputs = [("--out", out), ("--certificate", certificate), ("--plot", plot)]
+    refuse_overwriting({"CASE": case}, outputs)
+    if plot is not None:
+        needs("matplotlib", "plot", "--plot")
+    instance = load(case)
+    with Progress(instance.name, shown=not as_json) as progress:
+        plan = plan_run(instance, callback=progress.update, **asked)
+    written = []
+    try:
+        if certificate is not None and plan.pieces:
+            plan, proof = plan.certified()
+            written.append(proof.save(certificate))
+        if out is not None:
+            written.append(plan.save(out))
+        if plot is not None and plan.result is not None:
+            from edgealloc.report.canvas import save_figure
+            from edgealloc.runs.picture import plot_rounds
+
+            written.append(save_figure(plot_rounds(plan), plot))
+    finally:
+        say(json.dumps(dict_from_run(plan.claims()), indent=1, allow_nan=False) if as_json else _text(plan))
+        for path in written:
+            say(f"written       {path}", err=as_json)
+    sys.exit(_EXITS.get(plan.status.value, 0))
+
+
+def _text(plan: RunPlan) -> str:
+    lines = [f"status        {plan.status.value}" + (f" ({plan.message})" if plan.message else "")]
+    if plan.result is not None:
+        energy = plan.energy_j
+        keep = plan.result.allocation.keep if plan.result.allocation is not None else energy
+        lines += [
+            f"rounds        {plan.rounds}, each within {plan.latency_s:.6g} s",
+            f"time          {plan.time_s:.6g} s in all",
+            f"energy        {energy.min():.6g} to {energy.max():.6g} J a device in all",
+            f"keep rates    {keep.min():.3f} to {keep.max():.3f}",
+            f"loss          {plan.loss:.6g} nats predicted",
+        ]
+        if plan.minimise != "loss":
+            lines.append(f"objective     {plan.objective:.9g} ({plan.minimise})")
+    lines += [
+        f"bound         {plan.lower_bound:.9g}, rel_gap {plan.rel_gap:.2g}",
+        f"solved        {plan.solves} rounds in {plan.seconds:.3g} s",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,150 @@
+"""The least total time, or share of the energy budgets, with which some run reaches a predicted loss.
+
+More of either never hurts, so a bisection brackets the least. Whether a budget is enough is the question that the
+search over intervals answers: a run that reaches the target, or a bound above it for every number of rounds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgealloc.data.outcome import Snapshot, Status, relative_gap
+from edgealloc.data.run import Aim
+from edgealloc.runs.loss import NAME, round_result
+from edgealloc.runs.plan import RunPlan
+from edgealloc.runs.search import Interval, Rounds, RunPoint, Solved
+from edgealloc.runs.training import TrainingRun
+from edgealloc.solvers.base import Control, Options
+from edgealloc.solvers.search.engine import branch_and_bound
+
+__all__ = ["budgeted", "least_run"]
+
+_GAP = 1e-8  # of the loss, for a target that is very near to what a budget reaches
+_MOST = 2.0**30  # times the time that is tried first, and its inverse
+
+
+@dataclass(slots=True, eq=False)
+class _Answer:
+    """What one budget reaches: a run, a proof that there is none (``solved``), or neither."""
+
+    point: RunPoint | None
+    solved: tuple[Solved, ...]
+    proved: bool
+    reason: str
+
+
+def budgeted(run: TrainingRun, aim: Aim, budget: float) -> TrainingRun:
+    """The run with so many s for all rounds together, or so large a share of its energy budgets."""
+    if aim == "time":
+        return replace(run, time_s=budget)
+    assert run.energy_j is not None
+    return replace(run, energy_j=np.nextafter(run.energy_j * budget, math.inf))
+
+
+def least_run(run: TrainingRun, span: Interval, method: str, options: Options, aim: Aim, target: float) -> RunPlan:
+    """The plan of least time or energy that reaches a loss.
+
+    Parameters
+    ----------
+    run
+        What is to be planned.
+    span
+        Numbers of rounds that may be chosen.
+    method
+        What solves single rounds.
+    options
+        Gap of what is minimised, limits, callback.
+    aim
+        ``time`` or ``energy``.
+    target
+        The loss to be reached.
+    """
+    low, high, solves = 0.0, math.inf, 0
+    best: RunPoint | None = None
+    proof: tuple[Solved, ...] = ()
+    budget = 1.0 if aim == "energy" else run.time_s or span.last * run.instance.latency_s
+    most = budget * (_MOST if aim == "time" and run.time_s is None and not run.caps else 1.0)
+    least = budget / _MOST
+    message = ""
+    with Control(options) as control:
+        while not message and relative_gap(high, low) > options.rel_gap:
+            answer = _reach(budgeted(run, aim, budget), span, method, target, control)
+            solves += len(answer.solved)
+            if answer.point is not None:
+                best, high = answer.point, min(budget, _used(run, aim, answer.point))
+            elif answer.proved:
+                low, proof = budget, answer.solved
+            else:
+                message = control.reason or f"it stays open whether {budget:.9g} is enough ({answer.reason})"
+            control.report(Snapshot(NAME, control.seconds, 0, low, high, relative_gap(high, low), solves))
+            if control.stopped():
+                message = message or control.reason
+            if high < math.inf:
+                budget = math.sqrt(low * high) if low else 0.5 * high
+                if not low < budget < high:
+                    break
+                if budget < least:
+                    message = message or "next to nothing is enough"
+            elif budget >= most:
+                break
+            else:
+                budget = min(2.0 * budget, most)
+    if best is not None:
+        best = _narrowed(budgeted(run, aim, high), best)
+        status = Status.OPTIMAL if relative_gap(high, low) <= options.rel_gap else Status.FEASIBLE
+    elif low >= most:
+        status, low, message = Status.INFEASIBLE, math.inf, f"the loss {target:.9g} is not reached with {most:.6g}"
+    else:
+        status = Status.NO_SOLUTION
+    return RunPlan(
+        run=run,
+        span=span,
+        method=method,
+        status=status,
+        minimise=aim,
+        target=target,
+        rounds=0 if best is None else best.rounds,
+        result=None if best is None else round_result(best, run.learning.floor, -math.inf),
+        loss=math.inf if best is None else float(run.loss(best.rounds, best.allocation)),
+        objective=high,
+        lower_bound=low,
+        seconds=control.seconds,
+        solves=solves,
+        message="" if status is Status.OPTIMAL else message or "the search ended early",
+        pieces=proof,
+    )
+
+
+def _narrowed(run: TrainingRun, point: RunPoint) -> RunPoint:
+    """A run on the budgets that it needs, where rounding leaves it within them."""
+    single = run.single(point.rounds)
+    if single.violations(point.allocation):
+        return point
+    return replace(point, result=replace(point.result, problem=single))
+
+
+def _reach(run: TrainingRun, span: Interval, method: str, target: float, control: Control) -> _Answer:
+    """Whether some run within these budgets has a predicted loss of at most the target."""
+
+    def reached(snapshot: Snapshot) -> bool:
+        return snapshot.objective <= target or control.stopped()
+
+    limit = control.options.time_limit
+    left = None if limit is None else max(1e-3, limit - control.seconds)
+    with Control(Options(_GAP, left, control.options.seed, None, reached)) as own:
+        search = Rounds(run, span, method, _GAP, target, control.options.seed)
+        outcome = branch_and_bound(search, own, method=NAME)
+    point = None if outcome.best is None else outcome.best.point
+    return _Answer(point, tuple(search.solved), outcome.lower_bound > target, own.reason or "within rounding")
+
+
+def _used(run: TrainingRun, aim: Aim, point: RunPoint) -> float:
+    """The least budget in which a run fits, a hair more for rounding."""
+    use = point.result.problem.evaluate(point.allocation)
+    if aim == "time":
+        return point.rounds * float(use.latency_s.max()) * (1.0 + 1e-12)
+    assert run.energy_j is not None
+    return point.rounds * float((use.energy_j / run.energy_j).max()) * (1.0 + 1e-12)

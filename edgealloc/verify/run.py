@@ -1,0 +1,395 @@
+r"""The checker of plans of whole training runs: budgets, predicted loss, and the bound from its certificate.
+
+From the instance, the plan and the certificate alone, by formulas of its own (docs/runs.md). A bound is proved if
+
+1. the intervals of rounds cover all that may be chosen;
+2. every interval's problem is no harder than any round of its runs: budgets at least those of its first number of
+   rounds, an underfitting term nowhere above what is left to learn after its last, an overfitting term nowhere
+   above that after its first. Decided by exact fractions and in balls;
+3. that problem's bound is proved by its own certificate, and with the floor L is at least what is claimed.
+
+The curve of step 2 needs two points only: the logarithm of ``(s / half)^steepness`` is linear in log s, and so is
+that of ``(a R s^q)^\alpha``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from flint import arb, ctx
+
+from edgealloc.certificate.run import RunCertificate, RunPiece, run_certificate_from_dict
+from edgealloc.data.instance import Instance
+from edgealloc.data.learning import LearningSpec
+from edgealloc.data.outcome import Status
+from edgealloc.data.run import RunClaims
+from edgealloc.data.spec import BoundSpec, UnderfitLogistic
+from edgealloc.errors import InputError
+from edgealloc.files.run import run_from_dict
+from edgealloc.units import FloatArray
+from edgealloc.verify.certificate import check_certificate
+from edgealloc.verify.form import REL_TOL, Findings, total
+from edgealloc.verify.proof.verdict import BITS
+from edgealloc.verify.report import Report
+from edgealloc.verify.solution import NO_PROOF, OPTIMAL_GAP, verify
+
+__all__ = ["verify_run", "verify_run_data"]
+
+UNPROVED_RUN = (
+    "lower_bound, and with it optimality, is not proved by this check: there is no certificate of the plan"
+)
+
+
+def verify_run_data(
+    instance: Instance, plan: dict[str, Any], certificate: dict[str, Any] | None, rel_gap: float = OPTIMAL_GAP
+) -> Report:
+    """As :func:`verify_run`, for the JSON objects of the two files; faults of their form are findings."""
+    try:
+        claims = run_from_dict(plan)
+        proof = None if certificate is None else run_certificate_from_dict(certificate)
+    except InputError as error:
+        name, method, status = (str(plan.get(key, "?")) for key in ("instance", "method", "status"))
+        return Report(name, method, status, error.faults)
+    return verify_run(instance, claims, proof, rel_gap=rel_gap)
+
+
+def verify_run(
+    instance: Instance,
+    claims: RunClaims,
+    certificate: RunCertificate | None = None,
+    *,
+    rel_gap: float = OPTIMAL_GAP,
+) -> Report:
+    """Check a plan of a whole run against the instance of a round.
+
+    Parameters
+    ----------
+    instance
+        The instance that was planned for.
+    claims
+        The plan, from :func:`edgealloc.files.run.load_run` or :meth:`RunPlan.claims`.
+    certificate
+        The claimed proof of its lower bound, or None.
+    rel_gap
+        The gap within which ``optimal`` is accepted.
+
+    Returns
+    -------
+    Report
+        The verdict: ``ok`` where nothing is wrong, else the faults.
+    """
+    found, notes = Findings(), list[str]()
+    if claims.instance_name != instance.name:
+        found.add("plan", "instance", claims.instance_name, f"{instance.name!r}, the name of the instance")
+    if instance.learning is not None and instance.learning != claims.learning:
+        notes.append("the learning curve is the plan's own, not that of the instance")
+    energy = _totals(instance, claims, found)
+    report = Report(claims.instance_name, claims.method, claims.status.value, ())
+    if not found.faults and claims.status.has_allocation:
+        report = _check_plan(instance, claims, energy, found, notes)
+    elif claims.round is not None or claims.rounds is not None:
+        found.add("plan", "round", "given", f"null for status {claims.status.value}")
+    if not found.faults:
+        _check_claims(claims, found, rel_gap)
+    if certificate is None:
+        notes.append(UNPROVED_RUN)
+    elif not found.faults:
+        _check_certificate(instance, claims, energy, certificate, found, notes)
+    return replace(report, faults=(*report.faults, *found.faults), notes=tuple(notes))
+
+
+def _totals(instance: Instance, claims: RunClaims, found: Findings) -> FloatArray | None:
+    """Energy for all rounds together in J, in the order of the instance. Shape [K]."""
+    given, names = claims.energy_j, instance.device_names
+    if given is None:
+        return None
+    for name in sorted(set(names) ^ set(given)):
+        value = "(missing)" if name in names else given[name]
+        found.add(name, "energy_j", value, "a total for every device of the instance and no other")
+    return None if found.faults else np.array([given[name] for name in names])
+
+
+def _check_plan(
+    instance: Instance, claims: RunClaims, energy: FloatArray | None, found: Findings, notes: list[str]
+) -> Report:
+    """The allocation within the budgets of one round, R rounds within those of all, and the predicted loss."""
+    rounds, latency, solution = claims.rounds, claims.latency_s, claims.round
+    report = Report(claims.instance_name, claims.method, claims.status.value, ())
+    if rounds is None or latency is None or solution is None:
+        found.add("plan", "rounds, latency_s, round", "null", f"given for status {claims.status.value}")
+        return report
+    first, last = claims.span
+    if not first <= rounds <= last:
+        found.add("plan", "rounds", rounds, f"from {first} to {last}")
+    if claims.time_s is not None and not Fraction(latency) * rounds <= Fraction(claims.time_s):
+        found.add("plan", "latency_s", latency, f"at most {claims.time_s!r} s in all {rounds} rounds")
+    capped = claims.caps or (claims.time_s is None and claims.minimise != "time")
+    if capped and not latency <= instance.latency_s:
+        found.add("plan", "latency_s", latency, f"at most {instance.latency_s!r}, the deadline of the instance")
+    most = instance.energy_j
+    if energy is not None:
+        share = np.array([_at_most(joules, rounds) for joules in energy.tolist()])
+        most = np.minimum(most, share) if claims.caps else share
+    log_half = -math.log(claims.learning.pace * rounds) / claims.learning.exponent
+    half, overfit = math.exp(log_half), claims.learning.overfit * rounds**claims.learning.growth
+    one = instance.with_changes(
+        latency_s=latency,
+        energy_j=most,
+        learning=None,
+        device_underfit=None,
+        bound=_bound(instance, claims.learning, half, claims.learning.exponent * claims.learning.order, overfit),
+    )
+    report = verify(one, solution, rel_gap=math.inf, free=False)
+    notes += [note for note in report.notes if note != NO_PROOF]
+    if not report.faults:
+        _check_loss(instance, claims, found)
+        used, name = math.nan, ""
+        if claims.minimise == "energy" and energy is not None:
+            used, name = float((rounds * solution.energy_j / energy).max()), "the largest share that is used"
+        elif claims.minimise == "time":
+            used, name = rounds * latency, "rounds times latency_s"
+        if claims.objective is not None and used > claims.objective * (1.0 + REL_TOL):
+            found.add("plan", "objective", claims.objective, f"at least {used!r}, {name}")
+    return replace(report, method=claims.method, status=claims.status.value, objective=claims.loss)
+
+
+def _bound(instance: Instance, spec: LearningSpec, half: float, steepness: float, overfit: float) -> BoundSpec:
+    """The bound of one round: what is left to learn, and overfitting with next to no constant part."""
+    small = 2.0**-60 * overfit
+    samples = total(instance.samples.tolist())
+    eta = math.sqrt(samples * overfit * overfit / (24.0 * small)) if small else 0.0
+    return _spec(spec, half, steepness, small, eta)
+
+
+def _spec(spec: LearningSpec, half: float, steepness: float, loss_range: float, lipschitz: float) -> BoundSpec:
+    return BoundSpec(
+        underfit="logistic",
+        underfit_weight=spec.drop,
+        underfit_logistic=UnderfitLogistic(half, steepness),
+        pooling="global",
+        loss_range=loss_range,
+        lipschitz=lipschitz,
+        curvature=1.0,
+        sparsity_weight=spec.protection / 2.0,
+        confidence_delta=0.5,
+    )
+
+
+def _at_most(joules: float, rounds: int) -> float:
+    """The greatest double of which so many are at most ``joules``."""
+    share = joules / rounds
+    while Fraction(share) * rounds > Fraction(joules):
+        share = math.nextafter(share, 0.0)
+    return share
+
+
+def _check_loss(instance: Instance, claims: RunClaims, found: Findings) -> None:
+    """The predicted loss of the allocation, recomputed."""
+    assert claims.round is not None
+    assert claims.rounds is not None
+    spec, allocation = claims.learning, claims.round.for_instance(instance)
+    share = instance.samples / total(instance.samples.tolist())
+    menus = instance.adapter_options or (None,) * instance.num_devices
+    left, kept = [], []
+    for k, weight in enumerate(share.tolist()):
+        if not allocation.selected[k]:
+            left.append(weight * (instance.exclusion_penalty or 0.0))
+            continue
+        menu, s = menus[k], float(allocation.keep[k])
+        factor = 1.0 if menu is None else menu[int(allocation.option[k])].underfit_factor
+        exponent = spec.order * (math.log(spec.pace) + math.log(claims.rounds) + spec.exponent * math.log(s))
+        left.append(weight * factor / (1.0 + math.exp(min(exponent, 700.0))))
+        kept.append(weight * s * s)
+    damped = math.sqrt(1.0 + spec.protection * (1.0 - min(total(kept), 1.0)))
+    loss = spec.floor + spec.drop * total(left) + spec.overfit * claims.rounds**spec.growth / damped
+    if claims.loss is None or not math.isclose(claims.loss, loss, rel_tol=REL_TOL):
+        found.add("plan", "loss", claims.loss, f"{loss!r}, as recomputed")
+    if claims.minimise != "loss" and not loss <= (claims.target or 0.0) * (1.0 + REL_TOL):
+        found.add("plan", "target", claims.target, f"at least the predicted loss {loss!r}")
+
+
+def _check_claims(claims: RunClaims, found: Findings, rel_gap: float) -> None:
+    """Objective, bound, gap and status against each other."""
+    value, lower, there = claims.objective, claims.lower_bound, claims.status.has_allocation
+    if (value is None) is there:
+        found.add("plan", "objective", value, "a number where there is a plan, else null")
+    if (claims.target is None) is not (claims.minimise == "loss"):
+        found.add("plan", "target", claims.target, "null where the loss is minimised, else a number")
+    if claims.minimise == "energy" and claims.energy_j is None:
+        found.add("plan", "energy_j", None, "totals, of which the least share is sought")
+    if found.faults or not there or value is None:
+        return
+    if claims.minimise == "loss" and value != claims.loss:
+        found.add("plan", "objective", value, f"{claims.loss!r}, the loss")
+    if lower is not None and not lower <= value:
+        found.add("plan", "lower_bound", lower, f"at most the objective {value!r}")
+    gap = None if lower is None else max(0.0, value - lower) / (abs(value) or 1.0)
+    stated = claims.rel_gap
+    if (stated is None) is not (gap is None) or (
+        gap is not None and stated is not None and not math.isclose(stated, gap, rel_tol=REL_TOL, abs_tol=1e-15)
+    ):
+        found.add("plan", "rel_gap", stated, f"{gap!r}, from objective and lower_bound")
+    if claims.status is Status.OPTIMAL and not (gap is not None and gap <= rel_gap * (1.0 + REL_TOL)):
+        found.add("plan", "status", f"optimal with rel_gap {gap!r}", f"a gap of at most {rel_gap!r}")
+
+
+def _check_certificate(
+    instance: Instance,
+    claims: RunClaims,
+    energy: FloatArray | None,
+    certificate: RunCertificate,
+    found: Findings,
+    notes: list[str],
+) -> None:
+    """Whether the certificate proves the bound, or that no run is feasible."""
+    if certificate.instance_name != instance.name:
+        found.add("certificate", "instance", certificate.instance_name, f"{instance.name!r}")
+    if claims.round is not None and claims.round.constraints:
+        found.add(
+            "certificate", "instance", "given", "none for a plan with constraints: it is about an instance alone"
+        )
+    time, joules = _budgets(claims, energy, found)
+    if found.faults:
+        return
+    _check_cover(claims, certificate, found)
+    for i, piece in enumerate(certificate.pieces):
+        if found.faults:
+            return
+        _check_piece(instance, claims, (time, joules), piece, certificate.lower_bound, f"pieces[{i}]", found)
+    if not found.faults:
+        proved = (
+            "that no run is feasible"
+            if certificate.lower_bound == math.inf
+            else f"lower_bound of the {claims.minimise}"
+        )
+        count = len(certificate.pieces)
+        notes.append(
+            f"proved {proved}: {count} intervals cover runs of {claims.span[0]} to {claims.span[1]} rounds"
+        )
+
+
+def _budgets(
+    claims: RunClaims, energy: FloatArray | None, found: Findings
+) -> tuple[Fraction | None, list[Fraction] | None]:
+    """Time and energy for all rounds together, within which no run may be better than the certificate says.
+
+    Where time or energy is minimised, they are what the lower bound leaves: nothing there reaches the target.
+    """
+    time = None if claims.time_s is None else Fraction(claims.time_s)
+    joules = None if energy is None else [Fraction(value) for value in energy.tolist()]
+    bound = claims.lower_bound
+    if claims.minimise == "loss":
+        return time, joules
+    if bound is None:
+        if claims.status is not Status.INFEASIBLE:
+            found.add("plan", "lower_bound", None, "a number: the certificate is about it")
+        return time, joules
+    if claims.minimise == "time":
+        return Fraction(bound), joules
+    return time, None if joules is None else [value * Fraction(bound) for value in joules]
+
+
+def _check_cover(claims: RunClaims, certificate: RunCertificate, found: Findings) -> None:
+    """All numbers of rounds lie in an interval, and the bound is what the plan claims."""
+    reached = claims.span[0] - 1
+    for piece in sorted(certificate.pieces, key=lambda p: p.first):
+        if piece.first > reached + 1:
+            break
+        reached = max(reached, piece.last)
+    if reached < claims.span[1]:
+        found.add(
+            "certificate", "pieces", f"none for {reached + 1} rounds", "intervals that cover the whole range"
+        )
+    bound, stated = certificate.lower_bound, claims.lower_bound
+    if claims.minimise != "loss":
+        if not bound > (claims.target or 0.0):
+            found.add("certificate", "lower_bound", bound, f"above the target {claims.target!r}")
+    elif claims.status is Status.INFEASIBLE:
+        if bound != math.inf:
+            found.add("certificate", "lower_bound", bound, "null, which claims that no run is feasible")
+    elif stated is None or not stated <= bound:
+        found.add("plan", "lower_bound", stated, f"at most {bound!r}, which the certificate is about")
+
+
+def _check_piece(
+    instance: Instance,
+    claims: RunClaims,
+    budgets: tuple[Fraction | None, list[Fraction] | None],
+    piece: RunPiece,
+    bound: float,
+    key: str,
+    found: Findings,
+) -> None:
+    """One interval: its problem is easier than its rounds, and its bound is proved."""
+    spec, (time, joules) = claims.learning, budgets
+
+    def wrong(name: str, value: object, allowed: str) -> None:
+        found.add("certificate", f"{key}.{name}", str(value), allowed)
+
+    if not 1 <= piece.first <= piece.last:
+        return wrong("last", piece.last, f"at least first, {piece.first}")
+    if len(piece.energy_j) != instance.num_devices:
+        return wrong("energy_j", f"{len(piece.energy_j)} numbers", f"one per device ({instance.num_devices})")
+    if not _enough(piece.latency_s, piece.first, instance.latency_s, time, claims.caps):
+        wrong("latency_s", piece.latency_s, f"what {piece.first} rounds may take each, or more")
+    for k, joule in enumerate(piece.energy_j.tolist()):
+        own = None if joules is None else joules[k]
+        if not _enough(joule, piece.first, float(instance.energy_j[k]), own, claims.caps):
+            allowed = f"what {instance.device_names[k]} may spend in each of {piece.first} rounds, or more"
+            wrong(f"energy_j[{k}]", joule, allowed)
+    if not _below(instance, spec, piece):
+        wrong(
+            "half, steepness, loss_range, lipschitz", "too large", "terms below those of every run of the interval"
+        )
+    if found.faults:
+        return None
+    try:
+        one = instance.with_changes(
+            latency_s=piece.latency_s,
+            energy_j=piece.energy_j,
+            learning=None,
+            device_underfit=None,
+            bound=_spec(spec, piece.half, piece.steepness, piece.loss_range, piece.lipschitz),
+        )
+    except InputError as error:
+        found.faults += error.faults
+        return None
+    proof = check_certificate(one, piece.certificate)
+    found.faults += [replace(fault, where=f"certificate, {key}") for fault in proof.faults]
+    proved = piece.certificate.lower_bound
+    if proved == math.inf:
+        return None
+    if not (math.isfinite(bound) and Fraction(spec.floor) + Fraction(proved) >= Fraction(bound)):
+        wrong("certificate.lower_bound", proved, f"at least {bound!r} less the floor {spec.floor!r}")
+    return None
+
+
+def _enough(budget: float, rounds: int, cap: float, whole: Fraction | None, caps: bool) -> bool:
+    """Whether a budget of one round is at least what each of so many rounds may use."""
+    if not math.isfinite(budget):
+        return False
+    if (caps or whole is None) and budget >= cap:
+        return True
+    return whole is not None and Fraction(budget) * rounds >= whole
+
+
+def _below(instance: Instance, spec: LearningSpec, piece: RunPiece) -> bool:
+    """Whether both terms of a piece's problem are nowhere above those of its runs, decided in balls."""
+    if not (piece.half > 0.0 and piece.steepness > 0.0 and piece.loss_range >= 0.0 and piece.lipschitz >= 0.0):
+        return False
+    with ctx.workprec(BITS):
+        for s in (float(instance.keep_min.min()), float(instance.keep_max.max())):
+            mine = arb(piece.steepness) * (arb(s) / arb(piece.half)).log()
+            progress = (arb(spec.pace) * piece.last).log() + arb(spec.exponent) * arb(s).log()
+            if not mine >= arb(spec.order) * progress:
+                return False
+        if not piece.loss_range:
+            return True  # no overfitting at all
+        small, most = arb(piece.loss_range), arb(spec.overfit) * arb(piece.first) ** arb(spec.growth)
+        samples = sum((arb(n) for n in instance.samples.tolist()), arb(0))
+        square = small * small * (1 + arb(spec.protection)) + 24 * small * arb(piece.lipschitz) ** 2
+        return bool(square <= samples * most * most)

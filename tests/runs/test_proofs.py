@@ -1,0 +1,164 @@
+"""Certificates of plans: accepted as written, refused when anything in them is made easier than the truth."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgealloc import Instance, LearningSpec, RunPlan, Status, plan_run
+from edgealloc.certificate.run import RunCertificate, load_run_certificate
+from edgealloc.verify.run import verify_run
+from tests.conftest import small_instance
+
+CURVE = LearningSpec(pace=0.6, exponent=1.5, order=2.0, overfit=4e-3, growth=1.6, protection=20.0)
+Proved = tuple[Instance, RunPlan, RunCertificate]
+
+
+@pytest.fixture(scope="module")
+def proved() -> Proved:
+    """A plan of a small cell with its certificate of several intervals."""
+    cell = small_instance("fdma", 3)
+    plan, certificate = plan_run(
+        cell, time_s=120.0, energy_j=25.0, rounds=(1, 20), curve=CURVE, rel_gap=3e-3
+    ).certified()
+    assert len(certificate.pieces) > 3
+    return cell, plan, certificate
+
+
+def faults_of(cell: Instance, plan: RunPlan, certificate: RunCertificate) -> str:
+    return "\n".join(map(str, verify_run(cell, plan.claims(), certificate, rel_gap=0.1).faults))
+
+
+def test_a_certificate_is_accepted_also_from_its_file(proved: Proved, tmp_path: Path) -> None:
+    cell, plan, certificate = proved
+    report = verify_run(cell, plan.claims(), certificate, rel_gap=3e-3)
+    assert report.ok, str(report)
+    assert any("proved lower_bound of the loss" in note for note in report.notes)
+    again = load_run_certificate(certificate.save(tmp_path / "proof.json"))
+    assert verify_run(cell, plan.claims(), again, rel_gap=3e-3).ok
+
+
+@pytest.mark.parametrize("access", ["rb", "ofdma"])
+def test_other_access_schemes_have_certificates(access: Any) -> None:
+    cell = small_instance(access, 2, 4)
+    plan, certificate = plan_run(
+        cell, time_s=60.0, energy_j=9.0, rounds=(1, 5), curve=CURVE, rel_gap=1e-3
+    ).certified()
+    assert verify_run(cell, plan.claims(), certificate, rel_gap=1e-3).ok
+
+
+@pytest.mark.parametrize("aim", ["energy", pytest.param("time", marks=pytest.mark.slow)])
+def test_the_least_budget_is_proved(aim: Any) -> None:
+    cell = small_instance("fdma", 2)
+    common: dict[str, Any] = {"time_s": 120.0, "energy_j": 20.0, "curve": CURVE, "rounds": (1, 6)}
+    plan, certificate = plan_run(cell, **common, minimise=aim, target=0.52, rel_gap=0.05).certified()
+    assert verify_run(cell, plan.claims(), certificate, rel_gap=0.05).ok
+    forged = replace(plan, lower_bound=0.5 * (plan.lower_bound + plan.objective) * 1.02)
+    forged = replace(forged, lower_bound=min(forged.lower_bound, plan.objective))
+    assert "pieces" in faults_of(cell, forged, certificate)
+
+
+def test_infeasibility_is_proved() -> None:
+    cell = small_instance("fdma", 2)
+    plan, certificate = plan_run(cell, time_s=1e-3, rounds=(1, 6), curve=CURVE).certified()
+    assert certificate.lower_bound == math.inf
+    assert verify_run(cell, plan.claims(), certificate).ok
+    more = replace(plan, run=replace(plan.run, time_s=100.0))
+    assert "latency_s" in faults_of(cell, more, certificate)
+
+
+def test_a_hole_in_the_cover_is_refused(proved: Proved) -> None:
+    cell, plan, certificate = proved
+    for i in range(len(certificate.pieces)):
+        rest = certificate.pieces[:i] + certificate.pieces[i + 1 :]
+        assert "intervals that cover the whole range" in faults_of(cell, plan, replace(certificate, pieces=rest))
+    wider = replace(plan, span=plan.span._replace(last=21))
+    assert "none for 21 rounds" in faults_of(cell, wider, certificate)
+
+
+def test_a_problem_that_is_not_easier_is_refused(proved: Proved) -> None:
+    cell, plan, certificate = proved
+    for i, piece in enumerate(certificate.pieces):
+        last = piece.last + 1
+        tighter = np.array(piece.energy_j)
+        tighter[1] *= 1.0 - 1e-9
+        forgeries = {
+            "latency_s": replace(piece, latency_s=piece.latency_s * (1.0 - 1e-9)),
+            "energy_j[1]": replace(piece, energy_j=tighter),
+            "half": replace(piece, half=piece.half * (1.0 + 1e-9)),
+            "steepness": replace(piece, steepness=piece.steepness * (1.0 + 1e-6)),
+            "lipschitz": replace(piece, lipschitz=piece.lipschitz * (1.0 + 1e-9)),
+            "loss_range": replace(piece, loss_range=piece.loss_range * (1.0 + 1e-9)),
+            "terms below": replace(piece, last=last),
+        }
+        if piece.first == 1:
+            forgeries |= {"first": replace(piece, first=0)}
+        for words, forged in forgeries.items():
+            others = certificate.pieces[:i] + certificate.pieces[i + 1 :]
+            told = faults_of(cell, plan, replace(certificate, pieces=(forged, *others)))
+            assert "pieces[0]" in told or "none for" in told, f"{words}: {told}"
+
+
+def test_a_forged_bound_is_refused(proved: Proved) -> None:
+    cell, plan, certificate = proved
+    higher = plan.lower_bound * (1.0 + 1e-9)
+    forged = replace(plan, lower_bound=higher)
+    assert "which the certificate is about" in faults_of(cell, forged, certificate)
+    assert "pieces" in faults_of(cell, forged, replace(certificate, lower_bound=higher))
+    assert "pieces" in faults_of(cell, plan, replace(certificate, lower_bound=math.inf))
+    i = min(range(len(certificate.pieces)), key=lambda k: certificate.pieces[k].certificate.lower_bound)
+    piece = certificate.pieces[i]
+    lied = replace(piece, certificate=replace(piece.certificate, lower_bound=piece.certificate.lower_bound * 1.01))
+    pieces = (*certificate.pieces[:i], lied, *certificate.pieces[i + 1 :])
+    assert f"certificate, pieces[{i}]" in faults_of(cell, plan, replace(certificate, pieces=pieces))
+
+
+def test_claims_of_a_plan_are_recomputed(proved: Proved) -> None:
+    cell, plan, _ = proved
+    claims = plan.claims()
+    assert verify_run(cell, claims, rel_gap=3e-3).ok
+    forgeries: dict[str, Any] = {
+        "loss": {"loss": claims.loss * 0.99, "objective": claims.loss * 0.99},  # type: ignore[operator]
+        "latency_s": {"time_s": claims.time_s * 0.01},  # type: ignore[operator]
+        "energy_j": {"energy_j": {name: 0.3 for name in cell.device_names}},
+        "rounds": {"rounds": 21},
+        "rel_gap": {"rel_gap": 0.5},
+        "lower_bound": {"lower_bound": claims.loss * 1.01},  # type: ignore[operator]
+        "instance": {"instance_name": "another"},
+        "round": {"status": Status.NO_SOLUTION},
+        "target": {"target": 1.0},
+        "learning": {"learning": replace(claims.learning, pace=0.7)},
+    }
+    for words, changes in forgeries.items():
+        report = verify_run(cell, replace(claims, **changes), rel_gap=3e-3)
+        assert not report.ok, words
+
+
+def test_the_command_line_plans_and_verifies(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from edgealloc.cli.app import main
+    from edgealloc.files.instance import save_instance
+
+    case = save_instance(small_instance("fdma", 2).with_changes(learning=CURVE), tmp_path / "cell.json")
+    plan, proof = tmp_path / "plan.json", tmp_path / "proof.json"
+
+    def run(*words: object) -> Any:
+        return CliRunner().invoke(main, [str(word) for word in words], standalone_mode=False)
+
+    budgets = ("--time", 60, "--energy", 9, "--rounds", "1:4")
+    told = run("plan", case, *budgets, "--out", plan, "--certificate", proof, "--json")
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["status"] == "optimal"
+    assert run("verify", case, plan, "--certificate", proof).exit_code == 0
+    data = json.loads(plan.read_text())
+    plan.write_text(json.dumps(data | {"loss": data["loss"] * 0.9}))
+    assert run("verify", case, plan, "--certificate", proof).exit_code == 1
+    assert run("plan", case, "--time", 1e-3).exit_code == 3
+    assert "rounds        4" in run("plan", case, "--rounds", 4).output
