@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 from edgealloc.data.forms import number, numbers, per_device
-from edgealloc.data.spec import AdapterOption, UnderfitCurve, UnderfitLogistic, check, read_only, term_faults
+from edgealloc.data.spec import (
+    AdapterOption,
+    BoundSpec,
+    UnderfitCurve,
+    UnderfitLogistic,
+    check,
+    read_only,
+    term_faults,
+)
 from edgealloc.errors import Fault
 from edgealloc.units import FloatArray
 
-__all__ = ["ENTRIES", "device_count", "underfit_faults"]
+__all__ = ["ENTRIES", "device_count", "same_values", "underfit_faults"]
 
 
 def device_count(faults: list[Fault], arrays: Mapping[str, FloatArray | None], named: int) -> int:
@@ -99,3 +108,14 @@ def underfit_faults(inst: Any) -> list[Fault]:
 
 def _at(names: tuple[str, ...], i: int) -> str:
     return names[i] if i < len(names) else f"device {i}"
+
+
+def same_values(a: Any, b: Any) -> bool:
+    """Whether two values of a field are equal, arrays and what holds arrays by their numbers."""
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return a is not None and b is not None and np.array_equal(a, b)
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(same_values(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, BoundSpec | UnderfitCurve) and type(a) is type(b):
+        return all(same_values(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+    return bool(a == b)

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import numpy as np
 
 from edgealloc.data.display import Displayed
-from edgealloc.data.entries import ENTRIES, device_count, underfit_faults
+from edgealloc.data.entries import ENTRIES, device_count, same_values, underfit_faults
 from edgealloc.data.forms import default_names, known_fields, many, names_of, number, numbers
 from edgealloc.data.frame import fields_from
 from edgealloc.data.learning import LearningSpec, learning_faults
@@ -323,17 +323,7 @@ class Instance(Displayed):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Instance):
             return NotImplemented
-        return all(_same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self) if f.compare)
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return a is not None and b is not None and np.array_equal(a, b)
-    if isinstance(a, tuple) and isinstance(b, tuple):
-        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, BoundSpec | UnderfitCurve) and type(a) is type(b):
-        return all(_same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
-    return bool(a == b)
+        return all(same_values(getattr(self, f.name), getattr(other, f.name)) for f in fields(self) if f.compare)
 
 
 def _form_faults(inst: Instance) -> list[Fault]:

@@ -39,8 +39,8 @@ class RunPlan:
         What was planned: a round's instance, the learning curve, the budgets of all rounds together.
     span
         Least and greatest number of rounds that could be chosen.
-    method, status, seconds, solves, message
-        What solved single rounds; how it ended; time in s; how many rounds were solved; remarks.
+    method, status
+        What solved single rounds; how it ended.
     minimise, target
         ``loss``, ``time`` or ``energy``; the loss to be reached, or None.
     rounds
@@ -52,6 +52,8 @@ class RunPlan:
     objective, lower_bound
         What is minimised: the loss in nats, the time of all rounds in s, or the share of the energy budgets; and a
         proven lower bound of it.
+    seconds, solves, message
+        Wall-clock time in s; how many rounds were solved; remarks.
     diagnosis
         Why not even the shortest run is feasible; empty otherwise.
     pieces
