@@ -194,9 +194,10 @@ def test_a_rule_is_taken_by_what_it_sends() -> None:
     assert str(verdict).endswith(": inverted")
     assert "| d | zero-filled | 0.5 | 1 | 5.0+ | 0.490 | 2.5 |" in rule_table(rows)
     # what needs more of everything is not taken for being a hair better
-    assert (
-        rule_verdict([*rows, *best_rounds([run("keepers", 0.0, [0.6] * 9 + [0.399], 0)])], "d").rule == "inverted"
-    )
+    slow = best_rounds([run("keepers", 0.0, [0.6] * 9 + [0.399], 0)])
+    assert rule_verdict([*rows, *slow], "d").rules == ("inverted",)
+    whole = best_rounds([runs[0], runs[0] | {"rule": "inverted"}])  # one run, two names
+    assert str(rule_verdict(whole, "d")).endswith(": zero-filled or inverted")
     with pytest.raises(InputError, match="curves=True"):
         best_rounds([{k: v for k, v in runs[0].items() if k != "curves"}])
     with pytest.raises(InputError, match="data"):
