@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgealloc.data.learning import LearningSpec
 from edgealloc.errors import InputError
 from edgealloc.models.trials.curves import LearningCurves, curves_from_records
 from edgealloc.models.trials.learning import CONSTANTS, fit_learning, past, predicted_loss, slopes
 from edgealloc.models.trials.rules import best_rounds, rule_table, rule_verdict
 from edgealloc.models.trials.store import opened, read_records
+from tests.conftest import MakeInstance
 from tests.places import DATA
 
 KEEP = np.array([0.3, 0.5, 0.7, 0.9, 1.0])
@@ -129,6 +131,16 @@ def test_the_same_fit_every_time() -> None:
     loss = surface() + 0.01 * np.random.default_rng(5).standard_normal((5, 20))
     first, second = (fit_learning(made(loss), starts=3).constants for _ in range(2))
     assert first == second
+
+
+def test_the_fit_goes_into_an_instance_unless_it_says_nothing(make_instance: MakeInstance) -> None:
+    cell = make_instance()
+    found = fit_learning(made(surface()), starts=2)
+    assert found.apply(cell).learning == LearningSpec(**found.constants)
+    flat = fit_learning(made(np.full((5, 20), 0.69)), starts=2)
+    with pytest.raises(InputError, match="learned nothing"):
+        flat.apply(cell)
+    assert flat.apply(cell, anyway=True).learning is not None
 
 
 def test_records_become_curves() -> None:
