@@ -123,7 +123,8 @@ def calibrate_command(
     covered = bool(np.all((instance.keep_min >= pilot.keep[0]) & (instance.keep_max <= pilot.keep[-1])))
     found = calibrate(pilot, curve=covered, **kept) if underfit == "auto" else fit(pilot, underfit, **kept)
     lines.append(found.report())
-    lines += _learned(records, name, rules)
+    told, learned = _learned(records, name, rules)
+    lines += told
     if abs(found.best_keep - pilot.best_keep) > 0.1:
         hint = "" if covered else f"; for a curve, measure dropout up to {1 - instance.keep_min.min():g}"
         say(f"note: the fitted minimum is off the measured one{hint}", err=True)
@@ -146,7 +147,10 @@ def calibrate_command(
     held_back = bool(found.doubts) and not anyway
     try:
         if out is not None and not held_back:
-            lines.append(f"written       {save_instance(found.apply(instance, anyway=anyway), out)}")
+            fitted = found.apply(instance, anyway=anyway)
+            if learned is not None and (anyway or not learned.doubts):
+                fitted = learned.apply(fitted, anyway=anyway)
+            lines.append(f"written       {save_instance(fitted, out)}")
     finally:
         say("\n".join(lines))
     if out is not None and held_back:
@@ -154,19 +158,19 @@ def calibrate_command(
         sys.exit(EXIT_INVALID)
 
 
-def _learned(records: Sequence[Record], data: str, rules: Sequence[str]) -> list[str]:
-    """What the losses of every round say of each rule, and which to take; doubts go to standard error."""
+def _learned(records: Sequence[Record], data: str, rules: Sequence[str]) -> tuple[list[str], LearningFit | None]:
+    """What the losses of every round say of each rule, which to take, and the fit of the first of them.
+
+    Doubts go to standard error.
+    """
     from edgealloc.models.trials.rules import best_rounds, rule_table, rule_verdict
 
-    lines = []
-    for rule in rules:
-        fitted = _fitted(records, data, rule)
-        if fitted is not None:
-            lines.append(fitted.report())
+    fits = [_fitted(records, data, rule) for rule in rules]
+    lines = [fitted.report() for fitted in fits if fitted is not None]
     if len(rules) > 1:
         rows = best_rounds(records)
         lines += [rule_table(rows), f"rule to take, {rule_verdict(rows, data)}"] if rows else []
-    return lines
+    return lines, fits[0]
 
 
 def _fitted(records: Sequence[Record], data: str, rule: str) -> LearningFit | None:

@@ -17,11 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from edgealloc.data.learning import LearningSpec
+from edgealloc.errors import Fault, InputError
 from edgealloc.models.trials.curves import LearningCurves
 from edgealloc.units import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from edgealloc.data.instance import Instance
 
 __all__ = ["CONSTANTS", "LearningFit", "fit_learning", "past", "predicted_loss", "slopes"]
 
@@ -169,6 +173,31 @@ class LearningFit:
         if math.isnan(c.mean_noise):
             found.append("one seed: the noise of the pilot runs is not known")
         return tuple(found)
+
+    def apply(self, instance: Instance, *, anyway: bool = False) -> Instance:
+        """Return the instance with its ``learning`` block replaced.
+
+        Parameters
+        ----------
+        instance
+            The cell.
+        anyway
+            Whether constants that say nothing (``doubts``) are taken all the same.
+
+        Returns
+        -------
+        Instance
+            With the learning curve.
+
+        Raises
+        ------
+        InputError
+            For constants that say nothing.
+        """
+        if self.doubts and not anyway:
+            allowed = "constants that say something; anyway=True (calibrate --anyway) takes them all the same"
+            raise InputError("calibration", [Fault("pilot", "learning", doubt, allowed) for doubt in self.doubts])
+        return instance.with_changes(learning=LearningSpec(form="effective-rounds", **self.constants))
 
     def report(self) -> str:
         """Return the fit in a few lines, the misfit included."""

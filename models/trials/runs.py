@@ -80,7 +80,7 @@ def one_round(
     time_s
         Time in s for all of them.
     energy_j
-        Energy in J of each device for all of them: a number, or one per device.
+        Energy in J of each device for all of them: a number, or one per device. Shape [K].
 
     Returns
     -------
@@ -120,7 +120,7 @@ def longest(plan: Plan, most: int, *, time_s: float | None = None, energy_j: Arr
     most
         Rounds at most.
     time_s, energy_j
-        As for :func:`one_round`.
+        As for :func:`one_round`; energies have shape [K].
 
     Returns
     -------
@@ -158,7 +158,7 @@ def rivals_for(
     rounds
         Over how many rounds the budgets are divided.
     time_s, energy_j
-        As for :func:`one_round`.
+        As for :func:`one_round`; energies have shape [K].
     most
         Rounds that a rival may train at most, where its own take less than their part (default: ``rounds``).
     **options
@@ -196,8 +196,10 @@ def validate_runs(
     ----------
     plans
         With ``rounds``; a plan without trains ``options.rounds``.
-    setup, options, samples, seeds, store, device, progress
+    setup, options, seeds, store, device, progress
         As for :func:`edgealloc.models.trials.validate.validate`.
+    samples
+        Samples of the instance's devices. Shape [K].
 
     Returns
     -------

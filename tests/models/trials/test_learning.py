@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgealloc.data.learning import LearningSpec
 from edgealloc.errors import InputError
 from edgealloc.models.trials.curves import LearningCurves, curves_from_records
 from edgealloc.models.trials.learning import CONSTANTS, fit_learning, past, predicted_loss, slopes
 from edgealloc.models.trials.rules import best_rounds, rule_table, rule_verdict
 from edgealloc.models.trials.store import opened, read_records
+from tests.conftest import MakeInstance
 from tests.places import DATA
 
 KEEP = np.array([0.3, 0.5, 0.7, 0.9, 1.0])
@@ -131,6 +133,16 @@ def test_the_same_fit_every_time() -> None:
     assert first == second
 
 
+def test_the_fit_goes_into_an_instance_unless_it_says_nothing(make_instance: MakeInstance) -> None:
+    cell = make_instance()
+    found = fit_learning(made(surface()), starts=2)
+    assert found.apply(cell).learning == LearningSpec(**found.constants)
+    flat = fit_learning(made(np.full((5, 20), 0.69)), starts=2)
+    with pytest.raises(InputError, match="learned nothing"):
+        flat.apply(cell)
+    assert flat.apply(cell, anyway=True).learning is not None
+
+
 def test_records_become_curves() -> None:
     rising = [0.7, 0.6, 0.5, 0.4, 0.45]
     runs = [record(g, rising, seed) for g in (0.0, 0.5) for seed in (0, 1)]
@@ -194,9 +206,10 @@ def test_a_rule_is_taken_by_what_it_sends() -> None:
     assert str(verdict).endswith(": inverted")
     assert "| d | zero-filled | 0.5 | 1 | 5.0+ | 0.490 | 2.5 |" in rule_table(rows)
     # what needs more of everything is not taken for being a hair better
-    assert (
-        rule_verdict([*rows, *best_rounds([run("keepers", 0.0, [0.6] * 9 + [0.399], 0)])], "d").rule == "inverted"
-    )
+    slow = best_rounds([run("keepers", 0.0, [0.6] * 9 + [0.399], 0)])
+    assert rule_verdict([*rows, *slow], "d").rules == ("inverted",)
+    whole = best_rounds([runs[0], runs[0] | {"rule": "inverted"}])  # one run, two names
+    assert str(rule_verdict(whole, "d")).endswith(": zero-filled or inverted")
     with pytest.raises(InputError, match="curves=True"):
         best_rounds([{k: v for k, v in runs[0].items() if k != "curves"}])
     with pytest.raises(InputError, match="data"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_a_sweep_resumes_and_repeats_bit_for_bit(tmp_path: Path) -> None:
     store = tmp_path / "runs.jsonl"
     options = {"rounds": 2, "local_epochs": 1, "learning_rate": DIGITS_LEARNING_RATE}
 
-    def runs(path: Path | None) -> list[dict[str, object]]:
+    def runs(path: Path | None) -> list[dict[str, Any]]:
         found = sweep(SMALL, ["zero-filled", "inverted"], [0.0, 0.5], [0], store=path, options=options)
         return [{k: v for k, v in r.items() if k != "cpu_seconds"} for r in found]
 
@@ -108,7 +109,7 @@ def test_a_sweep_resumes_and_repeats_bit_for_bit(tmp_path: Path) -> None:
     assert [r["key"] for r in read_records(store)] == list(dict.fromkeys(r["key"] for r in first))
     task = build_task(SMALL, 0)
     for rule in ("keepers", "inverted"):  # which is so, and not only said
-        whole = run(task, 1.0, replace(RULES[rule], **options))
+        whole = run(task, 1.0, replace(RULES[rule], rounds=2, local_epochs=1, learning_rate=DIGITS_LEARNING_RATE))
         assert whole.test.loss == first[0]["test_loss"]
     assert [len(r["curves"]["test_loss"]) for r in first] == [2] * 4
     assert first[1]["curves"]["test_loss"][-1] == first[1]["test_loss"]
