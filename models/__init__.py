@@ -71,7 +71,7 @@ _HOME = {
     "masks_for": "exchange.replies",
     "pack": "exchange.wire",
     "pilot_from_records": "trials.calibrate",
-    "plan_from_result": "trials.validate",
+    "plan_from_result": "trials.plans",
     "round_generator": "exchange.dropout",
     "scatter_adapter": "exchange.dropout",
     "slice_adapter": "exchange.dropout",
