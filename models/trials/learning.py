@@ -94,7 +94,7 @@ class LearningFit:
     curves: LearningCurves
 
     def loss(self, rounds: ArrayLike, keep: ArrayLike) -> FloatArray:
-        """Return F in nats at numbers of rounds and keep rates common to all devices, which are broadcast."""
+        """Return F in nats at rounds and keep rates common to all devices. The shape both are broadcast to."""
         return predicted_loss(self.constants, rounds, keep)
 
     @property
