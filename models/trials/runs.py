@@ -263,9 +263,10 @@ def run_table(seen: Validation, reference: str, predicted: Mapping[str, float] |
             other = pair.get(name)
             cells.append(f"{row[measure]:.3f} +- {row[f'{measure}_ci95']:.3f}")
             cells.append("" if other is None else f"{other['difference']:+.3f} +- {other['ci95']:.3f}")
+        best = ", ".join(f"{number:g}" for number in row["best_rounds"])
         guess = f"{predicted[name]:.3f}" if predicted and name in predicted else ""
         lines.append(
             f"| {name} | {row['rounds']} | {row['run_s']:.0f} | {row['run_j']:.1f} | {guess} | {cells[0]} "
-            f"| {cells[1]} | {cells[2]} | {row['best_round']:.1f} | {cells[3]} |"
+            f"| {cells[1]} | {cells[2]} | {best} | {cells[3]} |"
         )
     return "\n".join(lines) + "\n"
