@@ -94,11 +94,7 @@ class LearningFit:
     curves: LearningCurves
 
     def loss(self, rounds: ArrayLike, keep: ArrayLike) -> FloatArray:
-<<<<<<< HEAD
-        """F in nats at ``rounds`` and ``keep`` rates common to all devices; any shapes that broadcast, and theirs."""
-=======
         """Return F in nats at rounds and keep rates common to all devices. The shape both are broadcast to."""
->>>>>>> curves
         return predicted_loss(self.constants, rounds, keep)
 
     @property
