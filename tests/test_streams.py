@@ -94,6 +94,8 @@ JSON = {
     "verify": ("verify", "ofdma", "ofdma.json", "--certificate", "ofdma.proof.json", "--json"),
     "methods": ("methods", "--json"),
     "compare": ("compare", "fdma", "--methods", "auto,highs,psca", "--rel-gap", "1e-3", "--json"),
+    "least": ("least", "fdma", "--resource", "deadline", "--target", "0.5", "--json"),
+    "plan": ("plan", "fdma", "--time", "60", "--rounds", "2:3", "--json"),
     "simulate": (
         *("simulate", "--rounds", "3", "--devices", "3", "--access", "ofdma", "--subcarriers", "6"),
         *("--out", "rounds.csv", "--json"),

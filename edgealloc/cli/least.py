@@ -65,7 +65,8 @@ def least_command(
     instance, field = load(case), _FIELDS[resource]
 
     def show(low: float, high: float) -> None:
-        say(f"  between {low:.9g} and {high:.9g} of the budget", err=True)
+        if not as_json:
+            say(f"  between {low:.9g} and {high:.9g} of the budget", err=True)
 
     found = least(instance, field, target, method, rel_tol=rel_tol, time_limit=time_limit, callback=show)  # type: ignore[arg-type]
     lines = [f"note          {found.message}"] if found.message else []

@@ -385,8 +385,12 @@ class OnlineAllocator:
         float
             Wall-clock time in s that it took.
         """
+        from edgealloc.solvers.compiling.warmup import load
+
         started = time.perf_counter()
         budget = self.rounds.time_budget_s
+        if self.system.access == "ofdma":
+            load("ofdma")  # its kernels are many, and no few cells take every path
         for stage in (None, _WARM_UP_S):  # with a budget other methods run; without, the last goes to its end
             scout = OnlineAllocator(self.system, method=self.rounds.method, rel_gap=_TIGHT)
             scout.rounds.time_budget_s = stage if budget is not None else None

@@ -29,7 +29,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["prepare", "warm_up"]
+__all__ = ["load", "prepare", "warm_up"]
 
 _MOST_WORKERS = 7
 _PATIENCE_S = 60.0  # after which a kernel that a worker has not finished is compiled here as well
@@ -69,6 +69,17 @@ def warm_up(progress: Callable[[int, int], None] | None = None) -> tuple[int, in
     """
     numbers = range(len(every_entry()))
     return _compile(numbers, progress), len(numbers)
+
+
+def load(room: str) -> None:
+    """Read what the cache has of a room's kernels (``ofdma``, say), those too that the next solve may not need."""
+    if config.DISABLE_JIT:
+        return
+    for entry in every_entry():
+        if entry.module.startswith(f"{room}."):
+            dispatcher = entry.dispatcher()
+            if dispatcher is not None and dispatcher._cache.holds(entry.signature):
+                dispatcher.compile(entry.signature)
 
 
 def _missing(numbers: Iterable[int]) -> dict[int, tuple[Entry, Any]]:

@@ -80,7 +80,7 @@ def test_readme_commands_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     lines = [line.split() for block in blocks for line in block.splitlines() if line.startswith("edgealloc ")]
-    assert len(lines) == 8
+    assert len(lines) == 9
     for _, *arguments in lines:
         done = run(*arguments)
         assert done.exit_code == 0, done.output

@@ -36,6 +36,22 @@ EVERY: dict[str, tuple[tuple[object, ...], ...]] = {  # {d}: a folder of a hosti
         ("verify", "{d}/none", "{d}/none", "--certificate", "{d}"),
     ),
     "least": (("least", "{d}/cell.json", "--resource", "deadline", "--target", "1e-9", "--out", "{d}/l.json"),),
+    "plan": (
+        (
+            "plan",
+            "{d}/cell.json",
+            "--time",
+            "60",
+            "--rounds",
+            "2:2",
+            "--out",
+            "{d}/p.json",
+            "--certificate",
+            "{d}/r.json",
+        ),
+        ("plan", "{d}/cell.json", "--method", STEER),
+        ("plan", "{d}/none.json"),
+    ),
     "simulate": (("simulate", *SMALL, "--out", "{d}/r.csv", "--plot", "{d}/r.png"), ("simulate", "--plot", "{d}")),
     "export": (
         ("export", "{d}/cell.json", "--to", "lp", "--out", "{d}/model.lp"),

@@ -83,8 +83,12 @@ def test_extras_are_asked_for_before_the_first_method_runs(folder: Path, monkeyp
         raise AssertionError("solved before it was known that a package is missing")
 
     monkeypatch.setattr("edgealloc.errors.find_spec", lambda name: None)
+    both = run("compare", "cell.json", "--methods", "convex,scip")
+    answered(both, 0)
+    assert "scip: refused" in both.output
+    assert "edgealloc[scip]" in both.output
     monkeypatch.setattr("edgealloc.method.Method.run", never)
-    done = run("compare", "cell.json", "--methods", "bnb,scip")
+    done = run("compare", "cell.json", "--methods", "scip")
     answered(done, 1)
     assert "edgealloc[scip]" in done.output
 

@@ -223,7 +223,7 @@ def test_plans_of_which_a_run_diverged_are_not_ranked() -> None:
 def finished(name: str, best_rounds: tuple[int, ...], loss: float = 0.5) -> list[dict[str, object]]:
     """Final records of a plan, a seed for each best round."""
     scores = ("test_loss", "test_accuracy", "train_loss", "best_test_loss", "bound", "stability")
-    meter = dict.fromkeys(("round_s", "round_j", "reporting"), 1.0)
+    meter = dict.fromkeys(("round_s", "round_j", "reporting", "rounds", "run_s", "run_j"), 1.0)
     said = {"ending": "completed", "reason": "", **dict.fromkeys(scores, loss)}
     return [{"plan": name, "seed": i, **meter, **said, "best_round": n} for i, n in enumerate(best_rounds)]
 
