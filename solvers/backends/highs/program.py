@@ -26,6 +26,7 @@ __all__ = ["Access", "Answer", "Picks", "Rows", "solve_program"]
 FEASIBILITY = 1e-9  # tolerance on rows, which only relaxes them
 DUAL = 1e-10  # HiGHS' least tolerance on reduced costs: a bound may be too high by that per unit of a column
 SUMS = 1e-9  # and by this for rounding in its sums, relatively
+_SPREAD = 1e-6  # of the largest cost: HiGHS gives up on costs of 1e11, as where all that is free costs nothing
 SUPPORT = 1e-6  # weights below it count as zero; a guide for refinement only
 
 
@@ -191,7 +192,8 @@ def solve_program(
     ends = np.arange(2 * n).reshape(n, 2)
     kept, gap, common, first = 2 * n, 2 * n + 1, 2 * n + 2, 2 * n + 3
     most, integral = access.columns()
-    scale = 1.0 / problem.size
+    finite = np.abs(pieces.cost[np.isfinite(pieces.cost)])
+    scale = 1.0 / max(problem.size, _SPREAD * float(finite.max(initial=0.0)))
     wide = np.zeros(0, dtype=np.intp) if relaxed else np.flatnonzero(pieces.divisible)
     pick = first + len(most) + np.arange(len(wide))
     cost = np.zeros(first + len(most) + len(wide))
