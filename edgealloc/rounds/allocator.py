@@ -30,6 +30,7 @@ from edgealloc.rounds.solver import RoundSolver, made_up_states
 from edgealloc.rounds.stragglers import StragglerPolicy, Stragglers, slowed
 from edgealloc.rounds.system import DeviceState, Plan, System, plan_of
 from edgealloc.solvers.compiling.clock import Clock
+from edgealloc.solvers.compiling.warmup import load
 
 __all__ = ["OnlineAllocator"]
 
@@ -385,10 +386,7 @@ class OnlineAllocator:
         float
             Wall-clock time in s that it took.
         """
-        from edgealloc.solvers.compiling.warmup import load
-
-        started = time.perf_counter()
-        budget = self.rounds.time_budget_s
+        started, budget = time.perf_counter(), self.rounds.time_budget_s
         if self.system.access == "ofdma":
             load("ofdma")  # its kernels are many, and no few cells take every path
         for stage in (None, _WARM_UP_S):  # with a budget other methods run; without, the last goes to its end
