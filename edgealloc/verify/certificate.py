@@ -13,6 +13,7 @@ Steps 2 and 3 run in intervals; a leaf that they do not decide is decided in 128
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from flint import ctx
 
 from edgealloc.certificate.file import AnyCertificate
 from edgealloc.certificate.prices import Certificate, Prices
-from edgealloc.data.constraints import fitted
+from edgealloc.data.constraints import Constraint, fitted
 from edgealloc.data.instance import Instance
 from edgealloc.errors import InputError
 from edgealloc.units import BoolArray, IntArray
@@ -37,7 +38,13 @@ __all__ = ["Proof", "check_certificate"]
 NEAR = 0.1  # claims missed by a larger share than this are no matter of rounding, even where intervals are wide
 
 
-def check_certificate(instance: Instance, certificate: AnyCertificate, *, every: bool = False) -> Proof:
+def check_certificate(
+    instance: Instance,
+    certificate: AnyCertificate,
+    *,
+    constraints: Iterable[Constraint] = (),
+    every: bool = False,
+) -> Proof:
     """Decide whether a certificate proves its lower bound (docs/certificates.md).
 
     Intervals first, balls of 128 bits where a claim is missed by little: what is accepted is proved. A proof that
@@ -49,6 +56,8 @@ def check_certificate(instance: Instance, certificate: AnyCertificate, *, every:
         The instance.
     certificate
         What claims a lower bound of its optimum; nothing in it is believed.
+    constraints
+        What holds beside the instance, devices by name; a certificate that uses another proves nothing of it.
     every
         Judge all leaves, for the bound that they prove together; otherwise stop at the first that does not hold.
 
@@ -60,6 +69,10 @@ def check_certificate(instance: Instance, certificate: AnyCertificate, *, every:
     found = Found()
     if certificate.instance_name != instance.name:
         found.add("instance", repr(certificate.instance_name), f"{instance.name!r}, the name of the instance")
+    stated = tuple(constraints)
+    for row in certificate.constraints:
+        if row not in stated:
+            found.add("constraints", str(row), "constraints that the solution states")
     if not certificate.nodes and certificate.kind != "common-rate" and certificate.lower_bound <= 0.0:
         return Proof(tuple(found.faults), 0.0)  # no term of G is negative, in any instance
     budget = Budget.of(certificate.size)

@@ -252,5 +252,5 @@ def test_a_broken_slice_is_refused() -> None:
 def test_more_caps_than_anybody_has_are_too_much_work() -> None:
     rows = tuple(SpectrumCap(1e4 + n, ("dev-0000",)) for n in range(65))
     _result, honest = proved(Problem(cell(1), constraints=SLICES))
-    proof = check_certificate(cell(1), replace(honest, constraints=rows))
+    proof = check_certificate(cell(1), replace(honest, constraints=rows), constraints=rows)
     assert [fault.field for fault in proof.faults] == ["work"]
