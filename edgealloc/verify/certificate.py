@@ -13,7 +13,7 @@ Steps 2 and 3 run in intervals; a leaf that they do not decide is decided in 128
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +26,7 @@ from edgealloc.data.instance import Instance
 from edgealloc.errors import InputError
 from edgealloc.units import BoolArray, IntArray
 from edgealloc.verify.folding import priced_rows, with_constraints
-from edgealloc.verify.proof.cover import Box, check_cover, check_tree
+from edgealloc.verify.proof.cover import MAX_FAULTS, Box, check_cover, check_tree
 from edgealloc.verify.proof.enclosures import Balls, Intervals, Number, sum_below
 from edgealloc.verify.proof.model import Leaf, Model
 from edgealloc.verify.proof.share import Shares, gap_slope, gap_value, stability
@@ -57,7 +57,7 @@ def check_certificate(
     certificate
         What claims a lower bound of its optimum; nothing in it is believed.
     constraints
-        What holds beside the instance, devices by name; a certificate that uses another proves nothing of it.
+        What holds beside the instance; a certificate that uses another proves nothing of it.
     every
         Judge all leaves, for the bound that they prove together; otherwise stop at the first that does not hold.
 
@@ -65,23 +65,31 @@ def check_certificate(
     -------
     Proof
         The bound that was proved; without faults it is at least the claimed one.
+
+    Raises
+    ------
+    InputError
+        For ``constraints`` that do not fit the instance; those of the certificate are findings.
     """
-    found = Found()
+    found, stated = Found(), {_key(row) for row in fitted(constraints, instance)}
     if certificate.instance_name != instance.name:
         found.add("instance", repr(certificate.instance_name), f"{instance.name!r}, the name of the instance")
-    stated = tuple(constraints)
-    for row in certificate.constraints:
-        if row not in stated:
-            found.add("constraints", str(row), "constraints that the solution states")
-    if not certificate.nodes and certificate.kind != "common-rate" and certificate.lower_bound <= 0.0:
-        return Proof(tuple(found.faults), 0.0)  # no term of G is negative, in any instance
     budget = Budget.of(certificate.size)
     try:
-        instance = with_constraints(instance, fitted(certificate.constraints, instance))
-    except InputError as error:
-        wrong = (replace(fault, field=f"constraints.{fault.field}") for fault in error.faults)
-        return Proof((*found.faults, *wrong))
-    try:
+        budget.constraints(len(certificate.constraints), instance.num_devices)
+        try:
+            rows = fitted(certificate.constraints, instance)
+            folded = with_constraints(instance, rows)
+        except InputError as error:
+            wrong = (replace(fault, field=f"constraints.{fault.field}") for fault in error.faults)
+            return Proof((*found.faults, *wrong))
+        for row in (row for row in rows if _key(row) not in stated):
+            found.add("constraints", str(row), "constraints that the solution states")
+            if len(found.faults) >= MAX_FAULTS:
+                break
+        if not certificate.nodes and certificate.kind != "common-rate" and certificate.lower_bound <= 0.0:
+            return Proof(tuple(found.faults), 0.0)  # no term of G is negative, in any instance
+        instance = folded
         budget.caps(len(priced_rows(certificate.constraints)))
         budget.tree(certificate, max(len(menu or ()) for menu in instance.adapter_options or ((),)))
         if not isinstance(certificate, Certificate):
@@ -90,6 +98,12 @@ def check_certificate(
     except TooMuchWork as error:
         found.add("work", str(error), "a smaller proof; the budget goes by the size of the file")
         return Proof(tuple(found.faults))
+
+
+def _key(row: Constraint) -> Hashable:
+    """What tells constraints apart that are fitted: kind, limit, name, devices and their coefficients."""
+    devices = row.devices
+    return type(row), row.limit, row.name, frozenset(devices.items()) if isinstance(devices, Mapping) else devices
 
 
 def _check_prices(
