@@ -393,8 +393,7 @@ class OnlineAllocator:
             scout = OnlineAllocator(self.system, method=self.rounds.method, rel_gap=_TIGHT)
             scout.rounds.time_budget_s = stage if budget is not None else None
             for seed in range(_CELLS):  # warm starts take their own path
-                states = made_up_states(self.system, np.random.default_rng(seed), 4.0**seed)
-                scout.plan(states)
+                scout.plan(states := made_up_states(self.system, np.random.default_rng(seed), 4.0**seed))
             first = next(iter(states))
             far = replace(states[first], gain=1e-12 * np.asarray(states[first].gain))
             scout.plan(states | {first: far})  # and so does a round that cannot carry everybody

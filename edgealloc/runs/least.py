@@ -66,7 +66,8 @@ def least_run(run: TrainingRun, span: Interval, method: str, options: Options, a
     best: RunPoint | None = None
     proof: tuple[Solved, ...] = ()
     budget = 1.0 if aim == "energy" else run.time_s or span.last * run.instance.latency_s
-    most = budget * (_MOST if aim == "time" and run.time_s is None and not run.caps else 1.0)
+    endless = aim == "time" and run.time_s is None and not run.caps  # no time is too long
+    most = budget * (_MOST if endless else 1.0)
     least = budget / _MOST
     message = ""
     with Control(options) as control:
@@ -96,7 +97,8 @@ def least_run(run: TrainingRun, span: Interval, method: str, options: Options, a
         best = _narrowed(budgeted(run, aim, high), best)
         status = Status.OPTIMAL if relative_gap(high, low) <= options.rel_gap else Status.FEASIBLE
     elif low >= most:
-        status, low, message = Status.INFEASIBLE, math.inf, f"the loss {target:.9g} is not reached with {most:.6g}"
+        message = f"the loss {target:.9g} is not reached with {most:.6g}"
+        status, low = (Status.NO_SOLUTION, low) if endless else (Status.INFEASIBLE, math.inf)
     else:
         status = Status.NO_SOLUTION
     return RunPlan(

@@ -13,6 +13,7 @@ Steps 2 and 3 run in intervals; a leaf that they do not decide is decided in 128
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,12 +21,12 @@ from flint import ctx
 
 from edgealloc.certificate.file import AnyCertificate
 from edgealloc.certificate.prices import Certificate, Prices
-from edgealloc.data.constraints import fitted
+from edgealloc.data.constraints import Constraint, fitted
 from edgealloc.data.instance import Instance
 from edgealloc.errors import InputError
 from edgealloc.units import BoolArray, IntArray
 from edgealloc.verify.folding import priced_rows, with_constraints
-from edgealloc.verify.proof.cover import Box, check_cover, check_tree
+from edgealloc.verify.proof.cover import MAX_FAULTS, Box, check_cover, check_tree
 from edgealloc.verify.proof.enclosures import Balls, Intervals, Number, sum_below
 from edgealloc.verify.proof.model import Leaf, Model
 from edgealloc.verify.proof.share import Shares, gap_slope, gap_value, stability
@@ -37,7 +38,13 @@ __all__ = ["Proof", "check_certificate"]
 NEAR = 0.1  # claims missed by a larger share than this are no matter of rounding, even where intervals are wide
 
 
-def check_certificate(instance: Instance, certificate: AnyCertificate, *, every: bool = False) -> Proof:
+def check_certificate(
+    instance: Instance,
+    certificate: AnyCertificate,
+    *,
+    constraints: Iterable[Constraint] = (),
+    every: bool = False,
+) -> Proof:
     """Decide whether a certificate proves its lower bound (docs/certificates.md).
 
     Intervals first, balls of 128 bits where a claim is missed by little: what is accepted is proved. A proof that
@@ -49,6 +56,8 @@ def check_certificate(instance: Instance, certificate: AnyCertificate, *, every:
         The instance.
     certificate
         What claims a lower bound of its optimum; nothing in it is believed.
+    constraints
+        What holds beside the instance; a certificate that uses another proves nothing of it.
     every
         Judge all leaves, for the bound that they prove together; otherwise stop at the first that does not hold.
 
@@ -56,19 +65,31 @@ def check_certificate(instance: Instance, certificate: AnyCertificate, *, every:
     -------
     Proof
         The bound that was proved; without faults it is at least the claimed one.
+
+    Raises
+    ------
+    InputError
+        For ``constraints`` that do not fit the instance; those of the certificate are findings.
     """
-    found = Found()
+    found, stated = Found(), {_key(row) for row in fitted(constraints, instance)}
     if certificate.instance_name != instance.name:
         found.add("instance", repr(certificate.instance_name), f"{instance.name!r}, the name of the instance")
-    if not certificate.nodes and certificate.kind != "common-rate" and certificate.lower_bound <= 0.0:
-        return Proof(tuple(found.faults), 0.0)  # no term of G is negative, in any instance
     budget = Budget.of(certificate.size)
     try:
-        instance = with_constraints(instance, fitted(certificate.constraints, instance))
-    except InputError as error:
-        wrong = (replace(fault, field=f"constraints.{fault.field}") for fault in error.faults)
-        return Proof((*found.faults, *wrong))
-    try:
+        budget.constraints(len(certificate.constraints), instance.num_devices)
+        try:
+            rows = fitted(certificate.constraints, instance)
+            folded = with_constraints(instance, rows)
+        except InputError as error:
+            wrong = (replace(fault, field=f"constraints.{fault.field}") for fault in error.faults)
+            return Proof((*found.faults, *wrong))
+        for row in (row for row in rows if _key(row) not in stated):
+            found.add("constraints", str(row), "constraints that the solution states")
+            if len(found.faults) >= MAX_FAULTS:
+                break
+        if not certificate.nodes and certificate.kind != "common-rate" and certificate.lower_bound <= 0.0:
+            return Proof(tuple(found.faults), 0.0)  # no term of G is negative, in any instance
+        instance = folded
         budget.caps(len(priced_rows(certificate.constraints)))
         budget.tree(certificate, max(len(menu or ()) for menu in instance.adapter_options or ((),)))
         if not isinstance(certificate, Certificate):
@@ -77,6 +98,12 @@ def check_certificate(instance: Instance, certificate: AnyCertificate, *, every:
     except TooMuchWork as error:
         found.add("work", str(error), "a smaller proof; the budget goes by the size of the file")
         return Proof(tuple(found.faults))
+
+
+def _key(row: Constraint) -> Hashable:
+    """What tells constraints apart that are fitted: kind, limit, name, devices and their coefficients."""
+    devices = row.devices
+    return type(row), row.limit, row.name, frozenset(devices.items()) if isinstance(devices, Mapping) else devices
 
 
 def _check_prices(

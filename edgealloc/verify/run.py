@@ -20,11 +20,10 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from flint import arb, ctx
 
 from edgealloc.certificate.run import RunCertificate, RunPiece, run_certificate_from_dict
 from edgealloc.data.instance import Instance
-from edgealloc.data.learning import LearningSpec
+from edgealloc.data.learning import LearningSpec, learning_faults
 from edgealloc.data.outcome import Status
 from edgealloc.data.run import RunClaims
 from edgealloc.data.spec import BoundSpec, UnderfitLogistic
@@ -33,7 +32,7 @@ from edgealloc.files.run import run_from_dict
 from edgealloc.units import FloatArray
 from edgealloc.verify.certificate import check_certificate
 from edgealloc.verify.form import REL_TOL, Findings, total
-from edgealloc.verify.proof.verdict import BITS
+from edgealloc.verify.proof.rounds import enough, is_below
 from edgealloc.verify.report import Report
 from edgealloc.verify.solution import NO_PROOF, OPTIMAL_GAP, verify
 
@@ -87,11 +86,14 @@ def verify_run(
         found.add("plan", "instance", claims.instance_name, f"{instance.name!r}, the name of the instance")
     if instance.learning is not None and instance.learning != claims.learning:
         notes.append("the learning curve is the plan's own, not that of the instance")
+    found.faults += learning_faults(claims.learning)
+    if not 1 <= claims.span[0] <= claims.span[1]:
+        found.add("plan", "rounds_range", str(list(claims.span)), "the least number of rounds first, 1 or more")
     energy = _totals(instance, claims, found)
     report = Report(claims.instance_name, claims.method, claims.status.value, ())
     if not found.faults and claims.status.has_allocation:
         report = _check_plan(instance, claims, energy, found, notes)
-    elif claims.round is not None or claims.rounds is not None:
+    elif not claims.status.has_allocation and (claims.round is not None or claims.rounds is not None):
         found.add("plan", "round", "given", f"null for status {claims.status.value}")
     if not found.faults:
         _check_claims(claims, found, rel_gap)
@@ -122,6 +124,11 @@ def _check_plan(
     if rounds is None or latency is None or solution is None:
         found.add("plan", "rounds, latency_s, round", "null", f"given for status {claims.status.value}")
         return report
+    if not solution.status.has_allocation:
+        found.add(
+            "plan", "round.status", solution.status.value, f"one with an allocation for {claims.status.value}"
+        )
+        return report
     first, last = claims.span
     if not first <= rounds <= last:
         found.add("plan", "rounds", rounds, f"from {first} to {last}")
@@ -136,13 +143,14 @@ def _check_plan(
         most = np.minimum(most, share) if claims.caps else share
     log_half = -math.log(claims.learning.pace * rounds) / claims.learning.exponent
     half, overfit = math.exp(log_half), claims.learning.overfit * rounds**claims.learning.growth
-    one = instance.with_changes(
-        latency_s=latency,
-        energy_j=most,
-        learning=None,
-        device_underfit=None,
-        bound=_bound(instance, claims.learning, half, claims.learning.exponent * claims.learning.order, overfit),
-    )
+    bound = _bound(instance, claims.learning, half, claims.learning.exponent * claims.learning.order, overfit)
+    try:
+        one = instance.with_changes(
+            latency_s=latency, energy_j=most, learning=None, device_underfit=None, bound=bound
+        )
+    except InputError as error:
+        found.faults += error.faults
+        return report
     report = verify(one, solution, rel_gap=math.inf, free=False)
     notes += [note for note in report.notes if note != NO_PROOF]
     if not report.faults:
@@ -221,6 +229,12 @@ def _check_claims(claims: RunClaims, found: Findings, rel_gap: float) -> None:
         found.add("plan", "target", claims.target, "null where the loss is minimised, else a number")
     if claims.minimise == "energy" and claims.energy_j is None:
         found.add("plan", "energy_j", None, "totals, of which the least share is sought")
+    if not there:
+        for key in ("latency_s", "loss", "rel_gap"):
+            if getattr(claims, key) is not None:
+                found.add("plan", key, getattr(claims, key), f"null for status {claims.status.value}")
+    if claims.status is Status.INFEASIBLE and lower is not None:
+        found.add("plan", "lower_bound", lower, "null for status infeasible")
     if found.faults or not there or value is None:
         return
     if claims.minimise == "loss" and value != claims.loss:
@@ -287,6 +301,9 @@ def _budgets(
     if bound is None:
         if claims.status is not Status.INFEASIBLE:
             found.add("plan", "lower_bound", None, "a number: the certificate is about it")
+        elif claims.minimise == "time" and time is None and not claims.caps:
+            allowed = "time_s, or the deadline of the instance in every round (caps): no time is too long else"
+            found.add("plan", "status", claims.status.value, allowed)
         return time, joules
     if claims.minimise == "time":
         return Fraction(bound), joules
@@ -334,14 +351,14 @@ def _check_piece(
         return wrong("last", piece.last, f"at least first, {piece.first}")
     if len(piece.energy_j) != instance.num_devices:
         return wrong("energy_j", f"{len(piece.energy_j)} numbers", f"one per device ({instance.num_devices})")
-    if not _enough(piece.latency_s, piece.first, instance.latency_s, time, claims.caps):
+    if not enough(piece.latency_s, piece.first, instance.latency_s, time, claims.caps):
         wrong("latency_s", piece.latency_s, f"what {piece.first} rounds may take each, or more")
     for k, joule in enumerate(piece.energy_j.tolist()):
         own = None if joules is None else joules[k]
-        if not _enough(joule, piece.first, float(instance.energy_j[k]), own, claims.caps):
+        if not enough(joule, piece.first, float(instance.energy_j[k]), own, claims.caps):
             allowed = f"what {instance.device_names[k]} may spend in each of {piece.first} rounds, or more"
             wrong(f"energy_j[{k}]", joule, allowed)
-    if not _below(instance, spec, piece):
+    if not is_below(instance, spec, piece):
         wrong(
             "half, steepness, loss_range, lipschitz", "too large", "terms below those of every run of the interval"
         )
@@ -366,30 +383,3 @@ def _check_piece(
     if not (math.isfinite(bound) and Fraction(spec.floor) + Fraction(proved) >= Fraction(bound)):
         wrong("certificate.lower_bound", proved, f"at least {bound!r} less the floor {spec.floor!r}")
     return None
-
-
-def _enough(budget: float, rounds: int, cap: float, whole: Fraction | None, caps: bool) -> bool:
-    """Whether a budget of one round is at least what each of so many rounds may use."""
-    if not math.isfinite(budget):
-        return False
-    if (caps or whole is None) and budget >= cap:
-        return True
-    return whole is not None and Fraction(budget) * rounds >= whole
-
-
-def _below(instance: Instance, spec: LearningSpec, piece: RunPiece) -> bool:
-    """Whether both terms of a piece's problem are nowhere above those of its runs, decided in balls."""
-    if not (piece.half > 0.0 and piece.steepness > 0.0 and piece.loss_range >= 0.0 and piece.lipschitz >= 0.0):
-        return False
-    with ctx.workprec(BITS):
-        for s in (float(instance.keep_min.min()), float(instance.keep_max.max())):
-            mine = arb(piece.steepness) * (arb(s) / arb(piece.half)).log()
-            progress = (arb(spec.pace) * piece.last).log() + arb(spec.exponent) * arb(s).log()
-            if not mine >= arb(spec.order) * progress:
-                return False
-        if not piece.loss_range:
-            return True  # no overfitting at all
-        small, most = arb(piece.loss_range), arb(spec.overfit) * arb(piece.first) ** arb(spec.growth)
-        samples = sum((arb(n) for n in instance.samples.tolist()), arb(0))
-        square = small * small * (1 + arb(spec.protection)) + 24 * small * arb(piece.lipschitz) ** 2
-        return bool(square <= samples * most * most)

@@ -129,19 +129,14 @@ def with_certificate(
     Report
         The report with the faults of the certificate, or with a note of what it proves.
     """
-    proof = check_certificate(instance, certificate)
-    faults, claimed = list(proof.faults), solution.lower_bound
     try:
         stated = fitted(solution.constraints, instance)
     except InputError:  # found by `verify`
         stated = ()
-    faults += [
-        Fault("certificate", "constraints", str(row), "constraints that the solution states")
-        for row in certificate.constraints
-        if row not in stated
-    ]
+    proof = check_certificate(instance, certificate, constraints=stated)
+    faults, claimed = list(proof.faults), solution.lower_bound
     infeasible = solution.status is Status.INFEASIBLE
-    if infeasible and math.isfinite(certificate.lower_bound):
+    if infeasible and certificate.lower_bound != math.inf:
         allowed = "null, which claims that nothing is feasible"
         faults.append(Fault("certificate", "lower_bound", repr(certificate.lower_bound), allowed))
     if not infeasible and (claimed is None or not claimed <= certificate.lower_bound):

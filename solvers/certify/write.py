@@ -104,7 +104,8 @@ def _certified(result: Result, rel_gap: float, time_limit: float | None) -> tupl
     if used:
         certificate = replace(certificate, constraints=used)
     certificate = replace(certificate, size=len(canonical(certificate.to_file())))  # readers go by it
-    proof = check_certificate(result.problem.instance, certificate, every=True)
+    stated = result.problem.constraints
+    proof = check_certificate(result.problem.instance, certificate, constraints=stated, every=True)
     if any(fault.field == "work" for fault in proof.faults):
         raise EdgeallocError(f"the proof cannot be checked in reasonable time ({proof.faults[0]})")
     if proof.faults and infeasible:
@@ -201,14 +202,15 @@ def _common(result: Result) -> Certificate:
     best = Certificate(
         inst.name, "common-rate", result.lower_bound, nothing, cap=None, touch=free, constraints=used
     )
-    if not check_certificate(inst, best).faults:
+    if not check_certificate(inst, best, constraints=used).faults:
         return best  # the spectrum does not bind
 
     def capped(cap: float) -> Certificate | None:
         at = np.full(count, cap)
         pieces = _one_each(at, at, planes_at(cell.rows, at))
         trial = replace(best, pieces=pieces, cap=cap, touch=min(free, cap))
-        return None if any(f.field == "cap" for f in check_certificate(inst, trial).faults) else trial
+        faults = check_certificate(inst, trial, constraints=used).faults
+        return None if any(fault.field == "cap" for fault in faults) else trial
 
     steps = [0.0, *(1e-15 * 4.0**i for i in range(20))]
     for short, enough in zip([0.0, *steps], steps, strict=False):

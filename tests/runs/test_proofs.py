@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgealloc import Instance, LearningSpec, RunPlan, Status, plan_run
+from edgealloc import Instance, LearningSpec, ParticipationCap, RunPlan, Status, plan_run
+from edgealloc.certificate.prices import Certificate, Node, Pieces, Planes
 from edgealloc.certificate.run import RunCertificate, load_run_certificate
+from edgealloc.verify.certificate import check_certificate
 from edgealloc.verify.run import verify_run
 from tests.conftest import small_instance
 
@@ -71,6 +73,51 @@ def test_infeasibility_is_proved() -> None:
     assert verify_run(cell, plan.claims(), certificate).ok
     more = replace(plan, run=replace(plan.run, time_s=100.0))
     assert "latency_s" in faults_of(cell, more, certificate)
+
+
+@pytest.fixture(scope="module")
+def out_of_reach() -> Proved:
+    """A cell whose own deadline is too short for any round, and the proof."""
+    cell = small_instance("fdma", 2).with_changes(latency_s=1e-3)
+    plan, certificate = plan_run(cell, rounds=(1, 3), curve=CURVE).certified()
+    assert verify_run(cell, plan.claims(), certificate).ok
+    return cell, plan, certificate
+
+
+def test_infeasible_is_claimed_of_all_times_and_not_of_those_up_to_a_bound(out_of_reach: Proved) -> None:
+    cell, plan, certificate = out_of_reach
+    claims = replace(plan.claims(), minimise="time", target=0.9)
+    assert verify_run(cell, claims, certificate).ok  # the deadline holds in every round
+    for lie in ({"lower_bound": 1e-3}, {"loss": 0.5}, {"latency_s": 1.0}, {"rel_gap": 0.0}):
+        report = verify_run(cell, replace(claims, **lie), certificate)
+        assert [fault.field for fault in report.faults] == list(lie), lie
+    # nothing holds a round that has the whole time, and of that there is no end
+    report = verify_run(cell, replace(claims, caps=False), certificate)
+    assert [fault.field for fault in report.faults] == ["status"]
+
+
+def test_a_target_out_of_reach_is_not_infeasible_where_no_time_is_too_long() -> None:
+    cell = small_instance("fdma", 2)
+    common: dict[str, Any] = {"minimise": "time", "target": 0.2, "rounds": (1, 1), "curve": CURVE}
+    assert CURVE.floor > 0.2
+    plan, certificate = plan_run(cell, caps=False, **common).certified()
+    assert plan.status is Status.NO_SOLUTION
+    assert verify_run(cell, plan.claims(), certificate).ok
+    assert plan_run(cell, **common).status is Status.INFEASIBLE
+
+
+def test_a_proof_that_leans_on_constraints_nobody_stated_is_refused(proved: Proved) -> None:
+    """With a cap of no device at all every round is infeasible, truly; but the plan knows no such cap."""
+    cell, plan, certificate = proved
+    rows = (ParticipationCap(0.0, cell.device_names),)
+    zero, none = np.zeros(3), np.zeros(3, dtype=np.intp)
+    low, high = cell.keep_min, cell.keep_max
+    pieces = Pieces(np.arange(3), none, low, high, Planes(low, zero, zero, none, zero))
+    lie = Certificate(cell.name, "prices", math.inf, pieces, (Node(),), constraints=rows)
+    assert not check_certificate(cell, lie, constraints=rows).faults
+    parts = tuple(replace(piece, certificate=lie) for piece in certificate.pieces)
+    told = faults_of(cell, plan, replace(certificate, pieces=parts))
+    assert "pieces[0]: constraints" in told
 
 
 def test_a_hole_in_the_cover_is_refused(proved: Proved) -> None:
@@ -138,6 +185,27 @@ def test_claims_of_a_plan_are_recomputed(proved: Proved) -> None:
     for words, changes in forgeries.items():
         report = verify_run(cell, replace(claims, **changes), rel_gap=3e-3)
         assert not report.ok, words
+
+
+def test_a_plan_of_a_broken_form_is_refused_by_name(proved: Proved) -> None:
+    cell, plan, certificate = proved
+    claims = plan.claims()
+    assert claims.round is not None
+    empty = replace(claims.round, status=Status.NO_SOLUTION)
+    forgeries: dict[str, dict[str, Any]] = {
+        "round.status": {"round": empty},
+        "rounds_range": {"span": (20, 1)},
+        "growth": {"learning": replace(claims.learning, growth=-1.0)},
+        "latency_s": {"latency_s": -1.0},
+        "energy_j": {"energy_j": dict.fromkeys(cell.device_names, 5e-324)},
+    }
+    for field, changes in forgeries.items():
+        report = verify_run(cell, replace(claims, **changes), certificate, rel_gap=3e-3)
+        assert field in [fault.field for fault in report.faults], str(report)
+    nothing = {"rounds": None, "latency_s": None, "loss": None, "objective": None, "rel_gap": None, "round": None}
+    lie = replace(claims, **nothing, status=Status.NO_SOLUTION, span=(20, 1), lower_bound=99.0)
+    report = verify_run(cell, lie, RunCertificate(cell.name, 99.0, ()))
+    assert [fault.field for fault in report.faults] == ["rounds_range"]  # no interval is needed to cover it
 
 
 def test_the_command_line_plans_and_verifies(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from edgealloc.units import BoolArray, FloatArray
 from edgealloc.verify.folding import priced_rows
 
 __all__ = [
+    "MAX_FAULTS",
     "Box",
     "Report",
     "Spans",

@@ -102,6 +102,10 @@ class Budget:
             load.append(len(options) + (load[node.parent] + 1 if 0 <= node.parent < i else 0))
             self.spend(5.0 + load[-1] + _OPTION * rows)
 
+    def constraints(self, count: int, devices: int) -> None:
+        """Spend what so many constraints cost that may each be about all devices."""
+        self.spend(count * (20.0 + devices))
+
     def caps(self, count: int) -> None:
         """Refuse more caps with prices than anybody has: each is a row of numbers of all devices.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from edgealloc.formulation.result import Result
 from edgealloc.scenario import CellOptions, make_cell
 from edgealloc.solvers.certify.write import certified
 from edgealloc.verify.certificate import check_certificate
+from edgealloc.verify.proof.verdict import Budget, TooMuchWork
 from edgealloc.verify.report import Report
 from edgealloc.verify.solution import verify, with_certificate
 from tests.solvers.separable.test_brute_force import Brute, Choice, random_instance
@@ -239,6 +241,14 @@ def test_forged_proofs_of_slices_are_refused() -> None:
         assert any(fault.field == "constraints" for fault in judged(result, lies[name]).faults), name
 
 
+def test_a_proof_under_constraints_is_none_of_the_instance_alone() -> None:
+    result, certificate = proved(Problem(cell(1), constraints=SLICES))
+    assert not check_certificate(cell(1), certificate, constraints=SLICES).faults  # by index, there by name
+    assert {fault.field for fault in check_certificate(cell(1), certificate).faults} == {"constraints"}
+    fewer = check_certificate(cell(1), certificate, constraints=result.problem.constraints[1:])
+    assert [fault.field for fault in fewer.faults] == ["constraints"]
+
+
 def test_a_broken_slice_is_refused() -> None:
     result, certificate = proved(Problem(cell(1), constraints=SLICES))
     solution = result.solution()
@@ -252,5 +262,12 @@ def test_a_broken_slice_is_refused() -> None:
 def test_more_caps_than_anybody_has_are_too_much_work() -> None:
     rows = tuple(SpectrumCap(1e4 + n, ("dev-0000",)) for n in range(65))
     _result, honest = proved(Problem(cell(1), constraints=SLICES))
-    proof = check_certificate(cell(1), replace(honest, constraints=rows))
+    proof = check_certificate(cell(1), replace(honest, constraints=rows), constraints=rows)
     assert [fault.field for fault in proof.faults] == ["work"]
+    floors = tuple(KeepFloor(1e-9 * n, tuple(cell(1).device_names)) for n in range(4000))
+    started = time.process_time()
+    again = replace(honest, constraints=floors)
+    assert "work" not in [fault.field for fault in check_certificate(cell(1), again, constraints=floors).faults]
+    assert time.process_time() - started < 3.0  # every one is looked up, not compared with all others
+    with pytest.raises(TooMuchWork):
+        Budget.of(500_000).constraints(4000, 10_000)
