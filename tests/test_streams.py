@@ -15,6 +15,7 @@ import pytest
 
 from edgealloc.cli.app import main
 from edgealloc.data.instance import Instance
+from edgealloc.data.learning import LearningSpec
 from edgealloc.files.instance import save_instance
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions
@@ -67,6 +68,7 @@ def folder(tmp_path_factory) -> Path:
         "ofdma": ofdma,
         "large-ofdma": cell(access="ofdma", devices=4, subcarriers=16),
         "steep": fdma.with_changes(bound=replace(fdma.bound, underfit="perturbation", underfit_weight=0.3)),
+        "learning": fdma.with_changes(learning=LearningSpec()),
         "short": fdma.with_changes(bandwidth_hz=1e-3 * fdma.bandwidth_hz),
         "short-ofdma": ofdma.with_changes(bandwidth_hz=1e-3 * ofdma.bandwidth_hz),
     }
@@ -95,7 +97,7 @@ JSON = {
     "methods": ("methods", "--json"),
     "compare": ("compare", "fdma", "--methods", "auto,highs,psca", "--rel-gap", "1e-3", "--json"),
     "least": ("least", "fdma", "--resource", "deadline", "--target", "0.5", "--json"),
-    "plan": ("plan", "fdma", "--time", "60", "--rounds", "2:3", "--json"),
+    "plan": ("plan", "learning", "--time", "60", "--rounds", "2:3", "--json"),
     "simulate": (
         *("simulate", "--rounds", "3", "--devices", "3", "--access", "ofdma", "--subcarriers", "6"),
         *("--out", "rounds.csv", "--json"),
