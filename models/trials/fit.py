@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -142,9 +143,8 @@ class Calibration:
         InputError
             For constants that say nothing.
         """
-        if self.doubts and not anyway:
-            allowed = "constants that say something; anyway=True (calibrate --anyway) takes them all the same"
-            raise InputError("calibration", [Fault("pilot", "fit", doubt, allowed) for doubt in self.doubts])
+        if not anyway:
+            refuse_doubtful("fit", self.doubts)
         return replace(instance, bound=self.spec)
 
     def report(self) -> str:
@@ -281,3 +281,16 @@ def fit(
     values = predict(spec, grid, pilot.samples, pilot.devices)
     rms = float(np.sqrt(np.mean(np.square(best.fun[:-1]))))
     return Calibration(spec, pilot, float(best.x[4]), rms, float(grid[np.argmin(values)]))
+
+
+def refuse_doubtful(field: str, doubts: Sequence[str]) -> None:
+    """Refuse constants of a pilot that say nothing, for the reasons given; nothing happens without any.
+
+    Raises
+    ------
+    InputError
+        For each doubt, under the name of the field.
+    """
+    if doubts:
+        allowed = "constants that say something; anyway=True (calibrate --anyway) takes them all the same"
+        raise InputError("calibration", [Fault("pilot", field, doubt, allowed) for doubt in doubts])

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgealloc.data.learning import LearningSpec
-from edgealloc.errors import Fault, InputError
 from edgealloc.models.trials.curves import LearningCurves
+from edgealloc.models.trials.fit import refuse_doubtful
 from edgealloc.units import BoolArray, FloatArray
 
 if TYPE_CHECKING:
@@ -194,9 +194,8 @@ class LearningFit:
         InputError
             For constants that say nothing.
         """
-        if self.doubts and not anyway:
-            allowed = "constants that say something; anyway=True (calibrate --anyway) takes them all the same"
-            raise InputError("calibration", [Fault("pilot", "learning", doubt, allowed) for doubt in self.doubts])
+        if not anyway:
+            refuse_doubtful("learning", self.doubts)
         return instance.with_changes(learning=LearningSpec(form="effective-rounds", **self.constants))
 
     def report(self) -> str:
