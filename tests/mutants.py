@@ -34,13 +34,21 @@ FIRST = (
     "tests/verify/forging", "tests/verify/subcarriers/test_steps.py", "tests/verify/test_covers.py",
     "tests/verify/test_diagnosis.py", "tests/verify/test_work.py", "tests/verify/test_details.py",
 )  # fmt: skip
+# The first room that holds the module counts.
 THEN = {
-    "edgealloc/verify/proof": ("test_forged.py", "test_corruptions.py", "proof", "test_certificate.py"),
-    "edgealloc/verify/subcarriers": ("test_forged.py", "subcarriers", "proof"),
-    "edgealloc/certificate": ("test_corruptions.py", "test_extremes.py", "subcarriers", "test_work.py"),
+    "edgealloc/verify/run.py": ("runs/test_proofs.py",),
+    "edgealloc/certificate/run.py": ("runs/test_proofs.py",),
+    "edgealloc/verify/constraints.py": ("test_constraints.py", "solvers/separable/test_slices.py"),
+    "edgealloc/verify/proof": (
+        "verify/test_forged.py", "verify/test_corruptions.py", "verify/proof", "verify/test_certificate.py",
+    ),
+    "edgealloc/verify/subcarriers": ("verify/test_forged.py", "verify/subcarriers", "verify/proof"),
+    "edgealloc/certificate": (
+        "verify/test_corruptions.py", "verify/test_extremes.py", "verify/subcarriers", "verify/test_work.py",
+    ),
     "edgealloc/verify": (
-        "test_solution.py", "test_free_minimum.py", "test_forged.py", "test_corruptions.py", "test_extremes.py",
-        "test_certificate.py",
+        "verify/test_solution.py", "verify/test_free_minimum.py", "verify/test_forged.py",
+        "verify/test_corruptions.py", "verify/test_extremes.py", "verify/test_certificate.py",
     ),
 }  # fmt: skip
 CPU_S = 240  # a mutant that runs longer is killed: the tests themselves take less
@@ -54,7 +62,7 @@ LIKE = ("-q", "-x", "-p", "no:cacheprovider", "--import-mode=importlib", "-c", "
 def tests_of(path: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Tests for a module: those without a solver, then those of its room."""
     room = next(room for room in THEN if path.startswith(room))
-    return FIRST, tuple(f"tests/verify/{name}" for name in THEN[room])
+    return FIRST, tuple(f"tests/{name}" for name in THEN[room])
 
 
 def sources() -> list[Path]:
