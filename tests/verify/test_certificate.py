@@ -171,9 +171,9 @@ reals = st.floats(-1e6, 1e6, allow_subnormal=False)
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(reals, reals), min_size=1, max_size=5))
 def test_intervals_hold_what_balls_say(pairs: list[tuple[float, float]]) -> None:
-    """Every operation: the ball, which is narrower at 300 bits, lies inside the interval."""
+    """Every operation: the ball lies inside the interval. At 2400 bits no sum of doubles is rounded."""
     x, y = np.array(pairs).T
-    with ctx.workprec(300), np.errstate(all="ignore"):
+    with ctx.workprec(2400), np.errstate(all="ignore"):
         results = []
         for kind in (Intervals, Balls):
             a, b = kind.of(x), kind.of(y)

@@ -28,6 +28,8 @@ from edgealloc.verify.proof.enclosures import Number
 __all__ = ["Needs", "Radio", "needs"]
 
 _BISECTIONS = 60
+_CANCELLED = 2.0**-20  # of the window: of a time to compute below it too few digits are left in the difference
+_HAIR = 2.0**-45
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,10 +65,13 @@ class Radio:
     def profits(self, device: IntArray, level: FloatArray) -> FloatArray:
         """Doubles not below pi_m(omega) in bit/s. ``device``, ``level`` [L]; shape [L, M]."""
         kind = type(self.width)
-        y = kind.of(level[:, None]) / self.inverse.take(device)
-        rate = self.width / kind.of(2.0).log() * (y.log() - 1.0 + 1.0 / y)
-        # ln y - 1 + 1/y is positive below 1 too, where the profit is 0: any enclosure of it does there
-        profit = np.where((y.upper() <= 1.0) | self.dead[device], 0.0, np.maximum(rate.upper(), 0.0))
+        omega, noise = kind.of(level[:, None]), self.inverse.take(device)
+        y, unit = omega / noise, self.width / kind.of(2.0).log()
+        over = (omega - noise) / noise
+        # ln y - 1 + 1/y cancels where y is close to 1; it is at most (y - 1)^2 / (2 y), for ln y <= (y - 1/y) / 2
+        rate = np.fmin((unit * (y.log() - 1.0 + 1.0 / y)).upper(), (unit * over * over / y / 2.0).upper())
+        # both are positive below 1 too, where the profit is 0: any enclosure does there
+        profit = np.where((y.upper() <= 1.0) | self.dead[device], 0.0, np.maximum(rate, 0.0))
         return np.asarray(profit)
 
 
@@ -160,7 +165,8 @@ def _touch(
     def lean(t: FloatArray) -> tuple[FloatArray, IntArray]:
         tau = np.maximum(window - t, 1e-100)
         burnt = cube / (tau * tau)
-        pieces = np.stack((energy - burnt, energy - idle, power * t))
+        left = np.where(tau > _CANCELLED * window, energy - burnt, np.inf)
+        pieces = np.stack((left, energy - idle, power * t))
         active = np.argmin(pieces, axis=0)
         e = np.choose(active, (pieces[0] + 2.0 * t * burnt / tau, pieces[1], np.zeros_like(t)))
         return bits - watt * e, active
@@ -175,11 +181,14 @@ def _touch(
         a, b = np.where(up, middle, a), np.where(up, b, middle)
     before, first = lean(a)
     after, second = lean(b)
-    part = np.clip(np.where(first == second, 0.0, before / np.maximum(before - after, 1e-300)), 0.0, 1.0)
+    # a hair above 0, which rounding cannot turn: 1 / t may go far, and the plane must not fall on its way
+    hair = _HAIR * bits
+    share = (before - hair) / np.maximum(before - after, 1e-300)
+    part = np.clip(np.where(first == second, 0.0, share), 0.0, 1.0)
     end = last >= 0.0
     time = np.where(end, high, np.where(a > 0.0, a, b))
     first, part = np.where(end, last_piece, first), np.where(end, 0.0, part)
-    return time, first, second, part, np.where(end, last / high, 0.0)
+    return time, first, second, part, np.where(end, np.maximum(last - hair, 0.0) / high, 0.0)
 
 
 def _mid(x: Number) -> FloatArray:

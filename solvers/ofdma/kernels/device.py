@@ -38,6 +38,7 @@ __all__ = ["cannot_carry", "profit_needed", "profit_of", "profits", "proven_keep
 EPS = 2.0**-53
 # Relative rounding of psi: Newton stops at 1e-14, sums of a dozen terms follow; 2^-43 is a thousand units.
 PSI_ROUNDING = 2.0**-43
+CANCELLED = 2.0**-20  # of the window: of a time to compute below it too few digits are left in the difference
 WEAK = 0.02  # signal-to-noise ratio below which a level is counted from the least 1/a, or its digits cancel
 _TRIES = 4  # water levels at which a set is tested before its cap is computed
 
@@ -139,8 +140,13 @@ def _profit_and_power(row, om, bits, cycles, window):  # type: ignore[no-untyped
     if t_cross <= 0.0:
         return np.inf, 0.0
     tau = window - t
+    if t > t_flat and tau < CANCELLED * window:  # the clock cannot be told by the time: its least bounds e as well
+        t = t_flat
     e, fuzzy, fall = e_flat, 0.0, 0.0  # fall = -t e'(t) on the side of larger t
-    if t >= t_flat and k3 > 0.0:
+    if t == t_flat and k3 > 0.0:
+        tau = cycles / row[FMIN]
+        fall = 2.0 * k3 * t / (tau * tau * tau)
+    elif t > t_flat and k3 > 0.0:
         e = min(row[ENERGY] - k3 / (tau * tau), e_flat)
         fuzzy = k3 / (tau * tau) * (row[DEADLINE] / tau)  # digits that the subtraction tau cancels
         fall = 2.0 * k3 * t / (tau * tau * tau)
