@@ -25,7 +25,7 @@ Access = Literal["fdma", "ofdma", "rb"]
 Underfit = Literal["inverse-keep", "perturbation", "curve", "logistic"]
 
 
-Pooling = Literal["global", "device"]
+Pooling = Literal["global", "device", "cluster"]
 
 
 @known_fields
@@ -97,7 +97,8 @@ class BoundSpec:
     underfit_weight
         A >= 0, the weight of the underfitting term.
     pooling
-        ``global``: one stability term for the pooled data; ``device``: one per device, averaged.
+        ``global``: one stability term for the pooled data; ``device``: one per device, averaged; ``cluster``: one
+        per cluster of devices (:attr:`Instance.clusters`), averaged by their samples.
     loss_range, lipschitz, curvature, sparsity_weight
         C >= 0, eta >= 0, Lam > 0 and lam >= 0 of LoRA Dropout (arXiv 2404.09610, Theorem 4.4).
     confidence_delta

@@ -136,6 +136,8 @@ def dict_from_instance(instance: Instance) -> InstanceFile:
     devices = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     for device, term in zip(devices, instance.device_underfit or (None,) * k, strict=True):
         device |= _term(term)
+    for device, cluster in zip(devices, instance.clusters or (None,) * k, strict=True):
+        device |= {} if cluster is None else {"cluster": cluster}
     data: InstanceFile = {
         "format": "edgealloc-instance/1",
         "name": instance.name,
@@ -207,6 +209,7 @@ def _build(data: Mapping[str, Any]) -> Instance:
         exclusion_penalty=None if selection is None else float(selection["exclusion_penalty"]),
         learning=None if learning is None else LearningSpec(**learning),
         device_underfit=tuple(_curve_of(d) or _logistic_of(d) for d in devices),
+        clusters=tuple(d.get("cluster") for d in devices),
     )
 
 

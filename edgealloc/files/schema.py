@@ -67,7 +67,10 @@ class BoundFile(TypedDict):
     underfit_weight: Annotated[NonNegative, Field(description="A, weight of the underfitting term")]
     underfit_curve: NotRequired[CurveFile | None]
     underfit_logistic: NotRequired[LogisticFile | None]
-    pooling: Annotated[Literal["global", "device"], Field(description="one stability term, or one per device")]
+    pooling: Annotated[
+        Literal["global", "device", "cluster"],
+        Field(description="one stability term, one per device, or one per cluster"),
+    ]
     loss_range: Annotated[NonNegative, Field(description="C")]
     lipschitz: Annotated[NonNegative, Field(description="eta")]
     curvature: Annotated[Positive, Field(description="Lam")]
@@ -118,6 +121,9 @@ class DeviceFile(TypedDict):
     ]
     underfit_logistic: NotRequired[
         Annotated[LogisticFile | None, Field(description="the same, where it is logistic; not both")]
+    ]
+    cluster: NotRequired[
+        Annotated[int | None, Field(ge=0, description="cluster of the device; needed where pooling is cluster")]
     ]
 
 
