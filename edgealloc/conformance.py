@@ -148,6 +148,12 @@ def _dead_carrier() -> Instance:
     return ofdma(gain=gain)
 
 
+def _clustered_carriers() -> Instance:
+    gain = np.concatenate([ofdma().gain, ofdma().gain[::-1, ::-1][:1]])
+    bound = BoundSpec(pooling="cluster")
+    return cell(access="ofdma", gain=gain, bound=bound, clusters=(0, 1, 0), keep_min=0.002)
+
+
 def _logistic(half: float, steepness: float, **changes: Any) -> BoundSpec:
     term = UnderfitLogistic(half, steepness)
     return BoundSpec(underfit="logistic", underfit_weight=0.3, underfit_logistic=term, **changes)
@@ -181,6 +187,19 @@ CASES: tuple[Case, ...] = (
         lambda: cell(exclusion_penalty=3.0, gain=np.array([3e-12, 0.0, 1e-10])),
     ),
     Case("resource blocks", lambda: cell(access="rb", block_hz=5e3)),
+    Case("clusters", lambda: cell(bound=BoundSpec(pooling="cluster"), clusters=(0, 1, 0))),
+    Case(
+        "clusters of blocks, with a menu and selection",
+        lambda: cell(
+            bound=BoundSpec(underfit="perturbation", underfit_weight=0.3, pooling="cluster"),
+            clusters=(0, 0, 1),
+            access="rb",
+            block_hz=5e3,
+            adapter_options=(MENU, None, MENU),
+            exclusion_penalty=3.0,
+        ),
+    ),
+    Case("clusters on sub-carriers", _clustered_carriers),
     Case("sub-carriers", ofdma),
     Case("sub-carriers, device pooling", lambda: ofdma(bound=BoundSpec(pooling="device"))),
     Case("sub-carriers without gain", _dead_carrier),
