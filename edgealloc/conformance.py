@@ -130,6 +130,7 @@ def ofdma(**changes: Any) -> Instance:
 UNEQUAL = ("samples", "gain", "power_max_w", "energy_j", "cycles_fixed")  # the fields in which devices differ
 LEVELS = (np.array([0.02, 0.1, 0.2, 0.4, 0.7, 1.0]),)
 TERMS = (UnderfitLogistic(0.2, 3.0), None, UnderfitLogistic(0.4, 6.0))
+FETCH = tuple(AdapterOption(f"m={m}", 1e7, 2e8, 0.6 ** (m - 1), 1.2e7 * (m - 1), 3e8 * (m - 1)) for m in (1, 2, 3))
 MENU = (AdapterOption("r=4", 5e6, 1e8, 1.6), AdapterOption("r=8", 1e7, 2e8, 1.0))
 
 
@@ -181,6 +182,8 @@ CASES: tuple[Case, ...] = (
     Case("terms of single devices on sub-carriers", lambda: ofdma(device_underfit=TERMS[:2])),
     Case("keep levels", lambda: cell(keep_levels=LEVELS * 3)),
     Case("adapter menu", lambda: cell(adapter_options=(MENU, None, MENU))),
+    Case("experts to fetch", lambda: cell(adapter_options=(FETCH,) * 3, downlink_bps=5e6)),
+    Case("experts to fetch on sub-carriers", lambda: ofdma(adapter_options=(FETCH,) * 2, downlink_bps=5e6)),
     Case("selection", lambda: cell(exclusion_penalty=3.0, bandwidth_hz=2e4)),
     Case(
         "selection of a device without a channel",

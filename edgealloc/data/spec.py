@@ -139,12 +139,18 @@ class AdapterOption:
         Processor cycles of the whole adapter, replaces the device's ``cycles_lora``.
     underfit_factor
         Multiplies the device's underfitting term, dimensionless, >= 0.
+    download_bits
+        Bits that the device downloads beside its sub-adapter and never sends, as experts of others.
+    cycles_fixed
+        Processor cycles beside the device's ``cycles_fixed``, as those of experts that are used and not trained.
     """
 
     label: str
     payload_lora_bits: float
     cycles_lora: float
     underfit_factor: float = 1.0
+    download_bits: float = 0.0
+    cycles_fixed: float = 0.0
 
     def __post_init__(self) -> None:
         _as_floats(self, _ROW_RULES)
@@ -240,6 +246,8 @@ _ROW_RULES: Mapping[str, Rule] = {
     "payload_lora_bits": POSITIVE,
     "cycles_lora": NON_NEGATIVE,
     "underfit_factor": NON_NEGATIVE,
+    "download_bits": NON_NEGATIVE,
+    "cycles_fixed": NON_NEGATIVE,
 }
 
 

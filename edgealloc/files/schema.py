@@ -86,6 +86,14 @@ class OptionFile(TypedDict):
     payload_lora_bits: Annotated[Positive, Field(description="replaces the device's value, bit")]
     cycles_lora: Annotated[NonNegative, Field(description="replaces the device's value, cycles")]
     underfit_factor: Annotated[NonNegative, Field(description="multiplies u(s_k)")]
+    download_bits: NotRequired[
+        Annotated[
+            NonNegative, Field(description="downloaded beside the sub-adapter and never sent, bit; 0 if absent")
+        ]
+    ]
+    cycles_fixed: NotRequired[
+        Annotated[NonNegative, Field(description="added to the device's value, cycles; 0 if absent")]
+    ]
 
 
 @with_config(CLOSED)

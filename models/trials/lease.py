@@ -135,8 +135,8 @@ def plan_experts(
     most
         Largest number of experts that is tried.
     underfit_factor
-        For numbers of experts the factor on underfitting, as measured; 1 where none is given: no gain is known. With
-        1 for all, one expert is never worse, for pooling more samples only lessens the stability term.
+        For numbers of experts the factor on underfitting, as measured; 1 where none is given: no gain is known.
+        With 1 for all, one expert is never worse, for pooling more samples only lessens the stability term.
     menus
         Makes the adapter menus of a cut, for its number of clusters and its labels, for example rows of how many
         experts a device fetches; None: those of the instance.
