@@ -59,7 +59,7 @@ class Objective:
             underfit = _custom_term(underfit, float(instance.keep_min.min()), float(instance.keep_max.max()))
         if instance.bound.pooling == "cluster":
             _, pools = np.unique(np.array(instance.clusters, dtype=np.intp), return_inverse=True)
-            of_each = np.bincount(pools, instance.samples)
+            of_each = np.asarray(np.bincount(pools, instance.samples), dtype=np.float64)
             return cls(instance, underfit, StabilityTerm.of(instance.bound, of_each), pools)
         pooled = instance.bound.pooling == "global"
         samples = np.asarray(instance.total_samples) if pooled else instance.samples

@@ -49,7 +49,7 @@ class Pools:
             return cls(np.zeros(inst.num_devices, np.intp), np.ones(1), stability_constants(problem)[None, :])
         t, scale = problem.stability, problem.stability.scale
         terms = np.stack([np.array([t.base, t.spread, t.curvature, t.sparsity, each]) for each in scale])
-        return cls(problem.pools, np.bincount(problem.pools, inst.weights), terms)
+        return cls(problem.pools, np.asarray(np.bincount(problem.pools, inst.weights), dtype=np.float64), terms)
 
     @property
     def several(self) -> bool:

@@ -281,7 +281,7 @@ def pools_of(problem: Problem) -> tuple[IntArray, FloatArray]:
     """
     if problem.pools is None:
         return np.zeros(problem.instance.num_devices, dtype=np.intp), np.ones(1)
-    return problem.pools, np.bincount(problem.pools, problem.instance.weights)
+    return problem.pools, np.asarray(np.bincount(problem.pools, problem.instance.weights), dtype=np.float64)
 
 
 def _add_constraints(rows: Rows, access: Access, first: int, pieces: Pieces, ends: IntArray) -> None:
