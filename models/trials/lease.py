@@ -13,7 +13,7 @@ from typing import Any
 
 from edgealloc.api import solve
 from edgealloc.data.instance import Instance
-from edgealloc.data.spec import AdapterOption
+from edgealloc.data.spec import AdapterOption, Pooling
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.result import Result
 from edgealloc.models.exchange.clusters import LEAST_SILHOUETTE, Dendrogram
@@ -108,7 +108,7 @@ def cut_instance(instance: Instance, labels: IntArray, underfit_factor: float = 
     """
     named = [int(label) for label in labels]
     kinds = len(set(named))
-    pooling = "global" if kinds == 1 else "device" if kinds == instance.num_devices else "cluster"
+    pooling: Pooling = "global" if kinds == 1 else "device" if kinds == instance.num_devices else "cluster"
     weight = instance.bound.underfit_weight * underfit_factor
     spec = replace(instance.bound, pooling=pooling, underfit_weight=weight)
     return instance.with_changes(bound=spec, clusters=named)
