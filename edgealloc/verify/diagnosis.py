@@ -46,7 +46,6 @@ class Task:
     """
 
     payload_bits: float
-    download_bits: float  # beside the sub-adapter
     work: float
     latency_s: float
     energy_j: float
@@ -60,6 +59,7 @@ class Task:
     channels: int
     gain: FloatArray
     noise_w_per_hz: float
+    download_bits: float = 0.0  # beside the sub-adapter
 
     @property
     def width_hz(self) -> float:
