@@ -130,6 +130,7 @@ def ofdma(**changes: Any) -> Instance:
 UNEQUAL = ("samples", "gain", "power_max_w", "energy_j", "cycles_fixed")  # the fields in which devices differ
 LEVELS = (np.array([0.02, 0.1, 0.2, 0.4, 0.7, 1.0]),)
 TERMS = (UnderfitLogistic(0.2, 3.0), None, UnderfitLogistic(0.4, 6.0))
+FETCH = tuple(AdapterOption(f"m={m}", 1e7, 2e8, 0.6 ** (m - 1), 1.2e7 * (m - 1), 3e8 * (m - 1)) for m in (1, 2, 3))
 MENU = (AdapterOption("r=4", 5e6, 1e8, 1.6), AdapterOption("r=8", 1e7, 2e8, 1.0))
 
 
@@ -146,6 +147,12 @@ def _dead_carrier() -> Instance:
     gain[:, 2] = 0.0
     gain[0, 4] = 0.0
     return ofdma(gain=gain)
+
+
+def _clustered_carriers() -> Instance:
+    gain = np.concatenate([ofdma().gain, ofdma().gain[::-1, ::-1][:1]])
+    bound = BoundSpec(pooling="cluster")
+    return cell(access="ofdma", gain=gain, bound=bound, clusters=(0, 1, 0), keep_min=0.002)
 
 
 def _logistic(half: float, steepness: float, **changes: Any) -> BoundSpec:
@@ -175,12 +182,27 @@ CASES: tuple[Case, ...] = (
     Case("terms of single devices on sub-carriers", lambda: ofdma(device_underfit=TERMS[:2])),
     Case("keep levels", lambda: cell(keep_levels=LEVELS * 3)),
     Case("adapter menu", lambda: cell(adapter_options=(MENU, None, MENU))),
+    Case("experts to fetch", lambda: cell(adapter_options=(FETCH,) * 3, downlink_bps=5e6)),
+    Case("experts to fetch on sub-carriers", lambda: ofdma(adapter_options=(FETCH,) * 2, downlink_bps=5e6)),
     Case("selection", lambda: cell(exclusion_penalty=3.0, bandwidth_hz=2e4)),
     Case(
         "selection of a device without a channel",
         lambda: cell(exclusion_penalty=3.0, gain=np.array([3e-12, 0.0, 1e-10])),
     ),
     Case("resource blocks", lambda: cell(access="rb", block_hz=5e3)),
+    Case("clusters", lambda: cell(bound=BoundSpec(pooling="cluster"), clusters=(0, 1, 0))),
+    Case(
+        "clusters of blocks, with a menu and selection",
+        lambda: cell(
+            bound=BoundSpec(underfit="perturbation", underfit_weight=0.3, pooling="cluster"),
+            clusters=(0, 0, 1),
+            access="rb",
+            block_hz=5e3,
+            adapter_options=(MENU, None, MENU),
+            exclusion_penalty=3.0,
+        ),
+    ),
+    Case("clusters on sub-carriers", _clustered_carriers),
     Case("sub-carriers", ofdma),
     Case("sub-carriers, device pooling", lambda: ofdma(bound=BoundSpec(pooling="device"))),
     Case("sub-carriers without gain", _dead_carrier),

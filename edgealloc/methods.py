@@ -44,15 +44,24 @@ def _any(problem: Problem) -> bool:
 
 
 def _one_term(problem: Problem) -> bool:
-    return problem.underfit.name != "by device"
+    return problem.underfit.name != "by device" and _unclustered(problem)
+
+
+def _unclustered(problem: Problem) -> bool:
+    return problem.pools is None
+
+
+def _one_band(problem: Problem) -> bool:
+    """Sub-carriers have one price of what is kept, clusters one each."""
+    return problem.pools is None or problem.instance.access != "ofdma"
 
 
 def _log_convex(problem: Problem) -> bool:
-    return problem.structure.log_convex
+    return problem.structure.log_convex and _unclustered(problem)
 
 
 def _closed_form(problem: Problem) -> bool:
-    return problem.underfit.name in ("inverse-keep", "perturbation")
+    return problem.underfit.name in ("inverse-keep", "perturbation") and _unclustered(problem)
 
 
 def _exact_rows(problem: Problem, row: Constraint) -> bool:
@@ -87,7 +96,7 @@ METHODS: dict[str, Method] = {
             "convex",
             "proven optimum of continuous FDMA by its hidden convexity",
             _log_convex,
-            "a log-convex problem: access fdma, underfit inverse-keep, no levels, menus or selection",
+            "a log-convex problem: access fdma, underfit inverse-keep, no levels, menus, selection or clusters",
             "edgealloc.solvers.fdma.convex:solve_convex",
             plain_devices=500,
             rows=_exact_rows,
@@ -95,8 +104,8 @@ METHODS: dict[str, Method] = {
         Method(
             "bnb",
             "proven optimum by branch and bound: OFDMA, blocks, levels, menus, selection, other bounds",
-            _any,
-            "any problem",
+            _one_band,
+            "any problem, but sub-carriers with a stability term per cluster",
             "edgealloc.solvers.exact:solve_bnb",
             rows=_exact_rows,
         ),
@@ -104,7 +113,7 @@ METHODS: dict[str, Method] = {
             "cvxpy",
             "any conic solver, cvxpy:CLARABEL for one by name; its point repaired, its bound recomputed",
             _log_convex,
-            "a log-convex problem",
+            "a log-convex problem without clusters",
             "edgealloc.solvers.backends.cvxpy_fdma:solve_cvxpy",
             chosen=False,
             rows=_convex_caps,
@@ -115,7 +124,7 @@ METHODS: dict[str, Method] = {
             "pyomo",
             "any Pyomo solver by name, as pyomo:ipopt or pyomo:gurobi; its point repaired, its claims checked",
             _closed_form,
-            "underfit inverse-keep or perturbation",
+            "underfit inverse-keep or perturbation, without clusters",
             "edgealloc.solvers.backends.pyomo_run:solve_pyomo",
             chosen=False,
             package="pyomo",
@@ -134,7 +143,7 @@ METHODS: dict[str, Method] = {
             "scip",
             "global oracle for every access scheme and variant, far slower than ours; its point repaired",
             _closed_form,
-            "underfit inverse-keep or perturbation",
+            "underfit inverse-keep or perturbation, without clusters",
             "edgealloc.solvers.backends.scip_run:solve_scip",
             chosen=False,
             rows=_caps,
@@ -144,16 +153,16 @@ METHODS: dict[str, Method] = {
         Method(
             "psca",
             "penalised successive convex approximation: fast, local, nothing proved",
-            _any,
-            "any problem",
+            _unclustered,
+            "any problem without a stability term per cluster",
             "edgealloc.solvers.psca.solve:solve_psca",
             chosen=False,
         ),
         Method(
             "psca+",
             "psca from three starts, with knapsack rounding and local search",
-            _any,
-            "any problem",
+            _unclustered,
+            "any problem without a stability term per cluster",
             "edgealloc.solvers.psca.solve:solve_psca_plus",
             chosen=False,
         ),
@@ -161,7 +170,7 @@ METHODS: dict[str, Method] = {
             "baseline",
             "simple schemes to compare with, by name: baseline:equal, baseline:no-dropout, ...",
             _one_term,
-            "any problem without underfitting terms of single devices",
+            "any problem without underfitting terms of single devices, and without clusters",
             "edgealloc.solvers.baselines:solve_baseline",
             chosen=False,
         ),
@@ -350,6 +359,9 @@ def _automatic(problem: Problem) -> Method:
     for method in ours:
         if method.accepts(problem):
             return method
+    if not ours and problem.pools is not None and METHODS["highs"].accepts(problem):
+        remark = "solved by highs, for 'bnb' takes no sub-carriers with a stability term per cluster"
+        return replace(METHODS["highs"], remark=remark)
     if not ours:
         why = "; ".join(problem.structure.reasons)
         known = "; ".join(f"{m.name}: {m.needs}" for m in METHODS.values() if m.chosen and not m.foreign)

@@ -61,7 +61,7 @@ def infeasible_alone(problem: Problem) -> tuple[Diagnosis, ...]:
         Proven findings, each of a device; of many devices, those of the first.
     """
     inst = problem.instance.with_changes(common_keep=False, exclusion_penalty=None)
-    each = Problem(inst, problem.underfit)
+    each = Problem(inst, problem.underfit).of_resources
     with np.errstate(all="ignore"):  # what is hopeless may overflow
         if inst.access == "ofdma":
             from edgealloc.solvers.ofdma.cell import OfdmaCell  # its kernels load only when they are needed
@@ -118,7 +118,7 @@ def _finish(problem: Problem, choices: Choices, control: Control, outcome: Outco
     """The result of a search: its plan as an allocation, or the diagnosis."""
     if outcome.best is None:
         if math.isinf(outcome.lower_bound) and outcome.lower_bound > 0:
-            result = infeasible(problem, "bnb", control, diagnose_problem(problem))
+            result = infeasible(problem, "bnb", control, diagnose_problem(problem.of_resources))
         else:
             result = nothing_found(problem, "bnb", control, outcome.lower_bound)
     else:

@@ -37,6 +37,8 @@ __all__ = [
     "device_rows",
 ]
 
+_ROUNDING = 2.0**-50  # relative to T, of that difference: rounded up where a bound may rest on it
+
 WIDTH = 14
 # Columns.
 BIT0, BIT1 = 0, 1  # payload D0 + D1 s in bit
@@ -47,7 +49,7 @@ KAPPA = 6  # capacitance
 PER_BIT = 7  # c = N0 ln2 / g, the least upload energy per bit; on the best sub-carrier for OFDMA
 PMAX = 8
 FMIN, FMAX = 9, 10
-DEADLINE = 11  # T
+DEADLINE = 11  # T, less the time for what is downloaded beside the sub-adapter
 SMIN, SMAX = 12, 13  # keep rates
 
 
@@ -61,11 +63,12 @@ def device_rows(instance: Instance, adapter: AdapterChoice, shrink: float = 0.0)
     with np.errstate(divide="ignore"):
         least_energy = instance.noise_psd_w_per_hz * LN2 / instance.gain.reshape(k, -1).max(axis=1)
     less = 1.0 - shrink
+    beside = adapter.download_bits / instance.downlink_bps  # s that are gone before the sub-adapter comes
     rows = np.empty((k, WIDTH))
     for column, values in {
         BIT0: instance.payload_fixed_bits,
         BIT1: adapter.payload_lora_bits,
-        CYC0: instance.cycles_fixed,
+        CYC0: adapter.cycles_fixed,
         CYC1: adapter.cycles_lora,
         DOWN: 1.0 / instance.downlink_bps,
         ENERGY: instance.energy_j * less - instance.energy_static_j,
@@ -74,7 +77,9 @@ def device_rows(instance: Instance, adapter: AdapterChoice, shrink: float = 0.0)
         PMAX: instance.power_max_w * less,
         FMIN: instance.freq_min_hz,
         FMAX: instance.freq_max_hz,
-        DEADLINE: instance.latency_s * less,
+        DEADLINE: instance.latency_s * less
+        - beside
+        + (shrink <= 0.0) * _ROUNDING * instance.latency_s * (beside > 0.0),
         SMIN: instance.keep_min,
         SMAX: instance.keep_max,
     }.items():

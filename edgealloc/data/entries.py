@@ -21,7 +21,7 @@ from edgealloc.data.spec import (
 from edgealloc.errors import Fault
 from edgealloc.units import FloatArray
 
-__all__ = ["ENTRIES", "device_count", "same_values", "underfit_faults"]
+__all__ = ["ENTRIES", "cluster_faults", "device_count", "same_values", "underfit_faults"]
 
 
 def device_count(faults: list[Fault], arrays: Mapping[str, FloatArray | None], named: int) -> int:
@@ -79,12 +79,36 @@ def _terms_of(
     return None if all(term is None for term in terms) else tuple(terms)
 
 
+def _clusters_of(faults: list[Fault], given: Any, names: tuple[str, ...]) -> tuple[int | None, ...] | None:
+    """The cluster of each device; None where no device has one."""
+    clusters: list[int | None] = []
+    for i, entry in enumerate(per_device(faults, "clusters", given, "one cluster (or None)") or []):
+        value = None if entry is None else number(entry)
+        if entry is not None and (value is None or value < 0.0 or not value.is_integer()):
+            faults.append(Fault(_at(names, i), "cluster", f"{entry!r}", "a whole number >= 0, or None"))
+            value = None
+        clusters.append(None if value is None else int(value))
+    return None if all(c is None for c in clusters) else tuple(clusters)
+
+
 # Fields with an entry per device that is no number, and how what was given is read.
 ENTRIES: Mapping[str, Callable[[list[Fault], Any, tuple[str, ...]], tuple[Any, ...] | None]] = {
     "keep_levels": _levels_of,
     "adapter_options": _menus_of,
     "device_underfit": _terms_of,
+    "clusters": _clusters_of,
 }
+
+
+def cluster_faults(inst: Any) -> list[Fault]:
+    """Devices without a cluster where the stability term is pooled by cluster, and one keep rate for all there."""
+    faults: list[Fault] = []
+    if inst.bound.pooling == "cluster":
+        clusters = inst.clusters or (None,) * len(inst.device_names)
+        for name, cluster in zip(inst.device_names, clusters, strict=True):
+            check(faults, cluster is not None, name, "cluster", None, "a whole number >= 0: pooling is cluster")
+        check(faults, not inst.common_keep, "instance", "common_keep", True, "false where pooling is cluster")
+    return faults
 
 
 def underfit_faults(inst: Any) -> list[Fault]:

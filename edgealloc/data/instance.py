@@ -13,7 +13,7 @@ from typing import Any, get_args
 import numpy as np
 
 from edgealloc.data.display import Displayed
-from edgealloc.data.entries import ENTRIES, device_count, same_values, underfit_faults
+from edgealloc.data.entries import ENTRIES, cluster_faults, device_count, same_values, underfit_faults
 from edgealloc.data.forms import default_names, known_fields, many, names_of, number, numbers
 from edgealloc.data.frame import fields_from
 from edgealloc.data.learning import LearningSpec, learning_faults
@@ -101,6 +101,8 @@ class Instance(Displayed):
         The learning curve of a whole run, for :func:`edgealloc.plan_run`; a single round does not use it.
     device_underfit
         Underfitting terms of single devices in place of the bound's, K of them, or None.
+    clusters
+        The cluster of each device, whole numbers of any names, K of them, or None; for ``pooling="cluster"``.
     assumed
         Fields that nobody gave and :meth:`from_frame` took typical values for; not in files, and not compared.
 
@@ -139,6 +141,7 @@ class Instance(Displayed):
     exclusion_penalty: float | None = None
     learning: LearningSpec | None = None
     device_underfit: tuple[UnderfitCurve | UnderfitLogistic | None, ...] | None = None
+    clusters: tuple[int | None, ...] | None = None
     assumed: tuple[str, ...] = field(default=(), compare=False)
     _noise_w: float = field(init=False, repr=False, default=0.0)
 
@@ -382,7 +385,7 @@ def _device_faults(inst: Instance) -> list[Fault]:
         report(
             inst.keep_min > inst.keep_max.min(), "keep_min", inst.keep_min, "at most every keep_max (common_keep)"
         )
-    faults += underfit_faults(inst)
+    faults += underfit_faults(inst) + cluster_faults(inst)
     for i, levels in enumerate(inst.keep_levels or ()):
         if levels is not None:
             inside = len(levels) > 0 and inst.keep_min[i] <= levels[0] and levels[-1] <= inst.keep_max[i]

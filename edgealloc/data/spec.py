@@ -25,7 +25,7 @@ Access = Literal["fdma", "ofdma", "rb"]
 Underfit = Literal["inverse-keep", "perturbation", "curve", "logistic"]
 
 
-Pooling = Literal["global", "device"]
+Pooling = Literal["global", "device", "cluster"]
 
 
 @known_fields
@@ -97,7 +97,8 @@ class BoundSpec:
     underfit_weight
         A >= 0, the weight of the underfitting term.
     pooling
-        ``global``: one stability term for the pooled data; ``device``: one per device, averaged.
+        ``global``: one stability term for the pooled data; ``device``: one per device, averaged; ``cluster``: one
+        per cluster of devices (:attr:`Instance.clusters`), averaged by their samples.
     loss_range, lipschitz, curvature, sparsity_weight
         C >= 0, eta >= 0, Lam > 0 and lam >= 0 of LoRA Dropout (arXiv 2404.09610, Theorem 4.4).
     confidence_delta
@@ -138,12 +139,18 @@ class AdapterOption:
         Processor cycles of the whole adapter, replaces the device's ``cycles_lora``.
     underfit_factor
         Multiplies the device's underfitting term, dimensionless, >= 0.
+    download_bits
+        Bits that the device downloads beside its sub-adapter and never sends, as experts of others.
+    cycles_fixed
+        Processor cycles beside the device's ``cycles_fixed``, as those of experts that are used and not trained.
     """
 
     label: str
     payload_lora_bits: float
     cycles_lora: float
     underfit_factor: float = 1.0
+    download_bits: float = 0.0
+    cycles_fixed: float = 0.0
 
     def __post_init__(self) -> None:
         _as_floats(self, _ROW_RULES)
@@ -239,6 +246,8 @@ _ROW_RULES: Mapping[str, Rule] = {
     "payload_lora_bits": POSITIVE,
     "cycles_lora": NON_NEGATIVE,
     "underfit_factor": NON_NEGATIVE,
+    "download_bits": NON_NEGATIVE,
+    "cycles_fixed": NON_NEGATIVE,
 }
 
 

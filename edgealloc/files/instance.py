@@ -136,6 +136,8 @@ def dict_from_instance(instance: Instance) -> InstanceFile:
     devices = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     for device, term in zip(devices, instance.device_underfit or (None,) * k, strict=True):
         device |= _term(term)
+    for device, cluster in zip(devices, instance.clusters or (None,) * k, strict=True):
+        device |= {} if cluster is None else {"cluster": cluster}
     data: InstanceFile = {
         "format": "edgealloc-instance/1",
         "name": instance.name,
@@ -173,7 +175,16 @@ def _logistic_of(entry: Mapping[str, Any]) -> UnderfitLogistic | None:
 
 def _menu(menu: tuple[AdapterOption, ...] | None) -> list[dict[str, Any]] | None:
     keys = ("label", "payload_lora_bits", "cycles_lora", "underfit_factor")
-    return None if menu is None else [{key: getattr(row, key) for key in keys} for row in menu]
+    more = ("download_bits", "cycles_fixed")  # rare, and absent where they are 0
+    return (
+        None
+        if menu is None
+        else [
+            {key: getattr(row, key) for key in keys}
+            | {key: getattr(row, key) for key in more if getattr(row, key)}
+            for row in menu
+        ]
+    )
 
 
 def _build(data: Mapping[str, Any]) -> Instance:
@@ -207,6 +218,7 @@ def _build(data: Mapping[str, Any]) -> Instance:
         exclusion_penalty=None if selection is None else float(selection["exclusion_penalty"]),
         learning=None if learning is None else LearningSpec(**learning),
         device_underfit=tuple(_curve_of(d) or _logistic_of(d) for d in devices),
+        clusters=tuple(d.get("cluster") for d in devices),
     )
 
 

@@ -67,7 +67,10 @@ class BoundFile(TypedDict):
     underfit_weight: Annotated[NonNegative, Field(description="A, weight of the underfitting term")]
     underfit_curve: NotRequired[CurveFile | None]
     underfit_logistic: NotRequired[LogisticFile | None]
-    pooling: Annotated[Literal["global", "device"], Field(description="one stability term, or one per device")]
+    pooling: Annotated[
+        Literal["global", "device", "cluster"],
+        Field(description="one stability term, one per device, or one per cluster"),
+    ]
     loss_range: Annotated[NonNegative, Field(description="C")]
     lipschitz: Annotated[NonNegative, Field(description="eta")]
     curvature: Annotated[Positive, Field(description="Lam")]
@@ -83,6 +86,14 @@ class OptionFile(TypedDict):
     payload_lora_bits: Annotated[Positive, Field(description="replaces the device's value, bit")]
     cycles_lora: Annotated[NonNegative, Field(description="replaces the device's value, cycles")]
     underfit_factor: Annotated[NonNegative, Field(description="multiplies u(s_k)")]
+    download_bits: NotRequired[
+        Annotated[
+            NonNegative, Field(description="downloaded beside the sub-adapter and never sent, bit; 0 if absent")
+        ]
+    ]
+    cycles_fixed: NotRequired[
+        Annotated[NonNegative, Field(description="added to the device's value, cycles; 0 if absent")]
+    ]
 
 
 @with_config(CLOSED)
@@ -118,6 +129,9 @@ class DeviceFile(TypedDict):
     ]
     underfit_logistic: NotRequired[
         Annotated[LogisticFile | None, Field(description="the same, where it is logistic; not both")]
+    ]
+    cluster: NotRequired[
+        Annotated[int | None, Field(ge=0, description="cluster of the device; needed where pooling is cluster")]
     ]
 
 

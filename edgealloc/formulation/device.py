@@ -22,24 +22,29 @@ class AdapterChoice:
         D1 in bit and W1 in cycles.
     underfit_factor
         Multiplies the underfitting term; 1 without a menu.
+    cycles_fixed, download_bits
+        W0 in cycles, and what is downloaded beside the sub-adapter, in bit.
     """
 
     payload_lora_bits: FloatArray
     cycles_lora: FloatArray
     underfit_factor: FloatArray
+    cycles_fixed: FloatArray
+    download_bits: FloatArray
 
 
 def chosen_adapter(instance: Instance, option: IntArray) -> AdapterChoice:
     """Payload, cycles and factor under the chosen menu rows ``option`` (shape [K]; -1 without a menu)."""
-    bits, work = instance.payload_lora_bits, instance.cycles_lora
-    factor = np.ones(instance.num_devices)
+    bits, work, fixed = instance.payload_lora_bits, instance.cycles_lora, instance.cycles_fixed
+    factor, more = np.ones(instance.num_devices), np.zeros(instance.num_devices)
     if instance.adapter_options is not None:
-        bits, work = bits.copy(), work.copy()
+        bits, work, fixed = bits.copy(), work.copy(), fixed.copy()
         for k, menu in enumerate(instance.adapter_options):
             if menu is not None:
                 row = menu[int(option[k])]
                 bits[k], work[k], factor[k] = row.payload_lora_bits, row.cycles_lora, row.underfit_factor
-    return AdapterChoice(bits, work, factor)
+                fixed[k], more[k] = fixed[k] + row.cycles_fixed, row.download_bits
+    return AdapterChoice(bits, work, factor, fixed, more)
 
 
 def payload_bits(instance: Instance, adapter: AdapterChoice, keep: FloatArray) -> FloatArray:
@@ -47,14 +52,14 @@ def payload_bits(instance: Instance, adapter: AdapterChoice, keep: FloatArray) -
     return np.asarray(instance.payload_fixed_bits + adapter.payload_lora_bits * keep)
 
 
-def cycles(instance: Instance, adapter: AdapterChoice, keep: FloatArray) -> FloatArray:
+def cycles(adapter: AdapterChoice, keep: FloatArray) -> FloatArray:
     """Processor cycles of one local update, ``W(s) = W0 + W1 s``. Shape [K]."""
-    return np.asarray(instance.cycles_fixed + adapter.cycles_lora * keep)
+    return np.asarray(adapter.cycles_fixed + adapter.cycles_lora * keep)
 
 
-def download_s(instance: Instance, payload: FloatArray) -> FloatArray:
-    """Download time in s of the sub-adapter, 0 where the downlink rate is infinite. Shape [K]."""
-    return np.asarray(payload / instance.downlink_bps)
+def download_s(instance: Instance, adapter: AdapterChoice, payload: FloatArray) -> FloatArray:
+    """Download time in s of sub-adapter and what comes with it, 0 at an infinite downlink rate. Shape [K]."""
+    return np.asarray((payload + adapter.download_bits) / instance.downlink_bps)
 
 
 def compute_energy_j(instance: Instance, work: FloatArray, freq_hz: FloatArray) -> FloatArray:

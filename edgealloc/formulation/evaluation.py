@@ -137,7 +137,7 @@ def _used(inst: Instance, allocation: Allocation) -> _Use:
     keep = np.where(on, allocation.keep, 0.0)
     adapter = chosen_adapter(inst, allocation.option)
     payload = np.where(on, payload_bits(inst, adapter, keep), 0.0)
-    work = np.where(on, cycles(inst, adapter, keep), 0.0)
+    work = np.where(on, cycles(adapter, keep), 0.0)
     if inst.access == "ofdma":
         assert allocation.owner is not None
         rate, power = subcarrier_rate_bps(inst, allocation.owner, allocation.power_w)
@@ -151,7 +151,7 @@ def _used(inst: Instance, allocation: Allocation) -> _Use:
     with np.errstate(divide="ignore", invalid="ignore"):
         upload = np.where(payload > 0, payload / rate, 0.0)
         compute = np.where(work > 0, work / allocation.freq_hz, 0.0)
-    latency = np.where(on, download_s(inst, payload) + compute + upload, 0.0)
+    latency = np.where(on, download_s(inst, adapter, payload) + compute + upload, 0.0)
     sending = np.multiply(
         power, upload, out=np.zeros_like(upload), where=power > 0.0
     )  # 0 W times inf s is no energy

@@ -36,6 +36,8 @@ def free_minimum(objective: Objective) -> tuple[float, FloatArray]:
     objective, keep
         Scalar and shape [K].
     """
+    if objective.pools is not None:
+        return _by_cluster(objective, objective.pools)
     option = _best_option(objective)
     if objective.instance.common_keep:
         return _common_rate(objective, option)
@@ -43,6 +45,16 @@ def free_minimum(objective: Objective) -> tuple[float, FloatArray]:
         return _global_pooling(objective, option)
     keep = _Minimiser.of(objective)(0.0)
     return objective(keep, keep > 0, option), keep
+
+
+def _by_cluster(objective: Objective, pools: IntArray) -> tuple[float, FloatArray]:
+    """Without resources nothing couples clusters: each alone, under global pooling among its devices."""
+    samples, keep, total = objective.instance.samples, np.empty(len(pools)), 0.0
+    for cluster in range(int(pools.max()) + 1):
+        mine, part = objective.of_cluster(cluster)
+        value, keep[mine] = free_minimum(part)
+        total += float(samples[mine].sum() / samples.sum()) * value
+    return total, keep
 
 
 def _best_option(objective: Objective) -> IntArray:

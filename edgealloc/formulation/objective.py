@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgealloc.data.instance import Instance
-from edgealloc.errors import Fault, InputError
+from edgealloc.errors import Fault, InputError, RefusedError
 from edgealloc.formulation.bound import StabilityTerm, UnderfitTerm, device_terms, underfit_term
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.units import BoolArray, FloatArray, IntArray
@@ -27,12 +27,15 @@ class Objective:
     underfit
         The underfitting term u(s).
     stability
-        The stability term: one of the pooled data, or one per device.
+        The stability term: one of the pooled data, or one per device or cluster.
+    pools
+        The cluster of each device, from 0 on, where the stability term is pooled by cluster; else None. Shape [K].
     """
 
     instance: Instance
     underfit: UnderfitTerm
     stability: StabilityTerm
+    pools: IntArray | None = None
 
     @classmethod
     def of(
@@ -54,14 +57,54 @@ class Objective:
             underfit = underfit_term(instance.bound, float(instance.keep_min.min()))
         elif not isinstance(underfit, UnderfitTerm):
             underfit = _custom_term(underfit, float(instance.keep_min.min()), float(instance.keep_max.max()))
+        if instance.bound.pooling == "cluster":
+            _, pools = np.unique(np.array(instance.clusters, dtype=np.intp), return_inverse=True)
+            of_each = np.asarray(np.bincount(pools, instance.samples), dtype=np.float64)
+            return cls(instance, underfit, StabilityTerm.of(instance.bound, of_each), pools)
         pooled = instance.bound.pooling == "global"
         samples = np.asarray(instance.total_samples) if pooled else instance.samples
         return cls(instance, underfit, StabilityTerm.of(instance.bound, samples))
 
     @property
     def pooled(self) -> bool:
-        """Whether one stability term covers the pooled data (``pooling: global``)."""
+        """Whether one stability term covers the pooled data (``pooling: global``); False: every device has one.
+
+        Raises
+        ------
+        RefusedError
+            Where it is pooled by cluster, which is neither: who asks does not know of clusters.
+        """
+        if self.pools is not None:
+            raise RefusedError(
+                "the stability term is pooled by cluster, which this does not take: use method 'auto', or pooling "
+                "'global' or 'device'"
+            )
         return self.instance.bound.pooling == "global"
+
+    @property
+    def own(self) -> bool:
+        """Whether every device has a stability term of its own (``pooling: device``)."""
+        return self.instance.bound.pooling == "device"
+
+    def of_cluster(self, cluster: int) -> tuple[IntArray, Objective]:
+        """The devices of a cluster, and the objective of what they do alone, pooled among them.
+
+        G is the mean of these objectives by the clusters' samples; nothing but resources couples clusters.
+
+        Parameters
+        ----------
+        cluster
+            From 0 on; pooling is by cluster.
+
+        Returns
+        -------
+        array, Objective
+            Shape [K'], and that of the instance with these devices only.
+        """
+        mine = np.flatnonzero(self.pools == cluster)
+        part = self.instance.take(mine)
+        part = part.with_changes(bound=replace(part.bound, pooling="global"))
+        return mine, Objective.of(part, self.underfit.take(mine))
 
     def __call__(
         self,
@@ -88,6 +131,10 @@ class Objective:
         loss[on] = factor[on] * self.underfit.at(np.flatnonzero(on), keep[on])
         dropped = np.where(on, (1.0 - keep) * (1.0 + keep), 1.0)  # 1 - s^2 cancels where next to nothing is
         underfit = inst.bound.underfit_weight * float(inst.weights @ loss)
+        if self.pools is not None:
+            weight = np.bincount(self.pools, inst.weights)
+            mean = np.bincount(self.pools, inst.weights * dropped) / weight
+            return underfit, float(weight @ self.stability.of_dropped(mean))
         if self.pooled:
             return underfit, float(self.stability.of_dropped(np.asarray(inst.weights @ dropped)))
         return underfit, float(inst.weights @ self.stability.of_dropped(dropped))

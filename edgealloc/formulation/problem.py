@@ -20,7 +20,7 @@ from edgealloc.formulation.constrained import broken, folded
 from edgealloc.formulation.evaluation import Evaluation, Violation
 from edgealloc.formulation.free import free_minimum
 from edgealloc.formulation.objective import Objective
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 __all__ = ["Problem", "Structure"]
 
@@ -98,13 +98,29 @@ class Problem:
 
     @property
     def stability(self) -> StabilityTerm:
-        """The stability term: one of the pooled data, or one per device."""
+        """The stability term: one of the pooled data, or one per device or cluster."""
         return self.objective.stability
 
     @property
     def pooled(self) -> bool:
-        """Whether one stability term covers the pooled data (``pooling: global``)."""
+        """Whether one stability term covers the pooled data; see :attr:`Objective.pooled`, also for the error."""
         return self.objective.pooled
+
+    @property
+    def pools(self) -> IntArray | None:
+        """The cluster of each device, from 0 on, where the stability term is pooled by cluster. Shape [K]."""
+        return self.objective.pools
+
+    @cached_property
+    def of_resources(self) -> Problem:
+        """A problem of the same resources whose stability term is not pooled by cluster; it may be itself.
+
+        For what asks only which allocations there are: the objective is another.
+        """
+        if self.pools is None:
+            return self
+        spec = replace(self.instance.bound, pooling="global")
+        return Problem(self.instance.with_changes(bound=spec), self.underfit, self.constraints)
 
     def constrained(self, constraints: Iterable[Constraint]) -> Problem:
         """The same problem with other constraints in place of its own.
@@ -143,6 +159,8 @@ class Problem:
             if present
         )
         reasons = [f"underfitting term {self.underfit.name!r}: {self.underfit.reason}"]
+        if self.pools is not None:
+            reasons.append("the stability term is pooled by cluster")
         reasons += [
             f"{name} are discrete" if name != "selection" else "selection is discrete" for name in discrete
         ]

@@ -22,6 +22,8 @@ from edgealloc.units import FloatArray
 
 __all__ = ["StragglerPolicy", "Stragglers", "slowed"]
 
+_OF_A_ROW = ("payload_lora_bits", "cycles_lora", "download_bits", "cycles_fixed")  # what takes a device time
+
 
 @dataclass(frozen=True, slots=True)
 class StragglerPolicy:
@@ -148,10 +150,7 @@ def slowed(instance: Instance, slow: FloatArray) -> Instance:
         menus = tuple(
             None
             if menu is None
-            else tuple(
-                replace(row, payload_lora_bits=c * row.payload_lora_bits, cycles_lora=c * row.cycles_lora)
-                for row in menu
-            )
+            else tuple(replace(row, **{key: c * getattr(row, key) for key in _OF_A_ROW}) for row in menu)
             for menu, c in zip(menus, slow.tolist(), strict=True)
         )
     keys = ("payload_fixed_bits", "payload_lora_bits", "cycles_fixed", "cycles_lora")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -37,7 +38,22 @@ def bound_value(instance: Instance, keep: FloatArray, selected: BoolArray, facto
     if instance.bound.pooling == "global":
         pooled = np.asarray(total((share * dropped).tolist()))
         return underfit + float(_of_dropped(instance, pooled, np.asarray(total(instance.samples.tolist()))))
+    if instance.bound.pooling == "cluster":
+        return underfit + total([_of_cluster(instance, share, dropped, mine) for mine in _clusters(instance)])
     return underfit + total((share * _of_dropped(instance, dropped, instance.samples)).tolist())
+
+
+def _clusters(instance: Instance) -> list[IntArray]:
+    """The devices of each cluster."""
+    names = np.array(instance.clusters)
+    return [np.flatnonzero(names == name) for name in sorted(set(names.tolist()))]
+
+
+def _of_cluster(instance: Instance, share: FloatArray, dropped: FloatArray, mine: IntArray) -> float:
+    """(n_e / n) gap_e of the devices of a cluster."""
+    weight, samples = total(share[mine].tolist()), total(instance.samples[mine].tolist())
+    mean = np.asarray(total((share[mine] * dropped[mine]).tolist()) / weight)
+    return weight * float(_of_dropped(instance, mean, np.asarray(samples)))
 
 
 def _weights(instance: Instance) -> FloatArray:
@@ -94,6 +110,8 @@ def free_bracket(instance: Instance) -> tuple[float, float, float] | None:
 
     The upper end is ``inf`` where only a lower bound is known: non-convex cases under global pooling.
     """
+    if instance.bound.pooling == "cluster":  # without resources nothing couples clusters
+        return _brackets_of_clusters(instance)
     curve = _measured(instance) is not None
     if instance.device_underfit is not None or (curve and instance.num_devices > CURVE_DEVICES):
         return None
@@ -113,6 +131,20 @@ def free_bracket(instance: Instance) -> tuple[float, float, float] | None:
         return None
     spare = _curve_rounding(instance) if curve else 0.0
     return ends[0] - spare, ends[1] + spare, _accuracy(instance)
+
+
+def _brackets_of_clusters(instance: Instance) -> tuple[float, float, float] | None:
+    share, low, high, accuracy = _weights(instance), [], [], 0.0
+    for mine in _clusters(instance):
+        part = instance.take(mine)
+        found = free_bracket(part.with_changes(bound=replace(part.bound, pooling="global")))
+        if found is None:
+            return None
+        weight = total(share[mine].tolist())
+        low.append(weight * found[0])
+        high.append(weight * found[1])
+        accuracy = max(accuracy, found[2])
+    return total(low), total(high), accuracy
 
 
 def _curve_rounding(instance: Instance) -> float:

@@ -45,11 +45,15 @@ class Demand:
     ----------
     payload_lora_bits, cycles_lora, underfit_factor
         D1 in bit, W1 in cycles, and the factor on the underfitting term (1 without a menu).
+    cycles_more, download_bits
+        Cycles beside the device's W0, and bits that are downloaded beside the sub-adapter (0 without a menu).
     """
 
     payload_lora_bits: FloatArray
     cycles_lora: FloatArray
     underfit_factor: FloatArray
+    cycles_more: FloatArray
+    download_bits: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,12 +86,13 @@ def _noise_w_per_hz(instance: Instance) -> arb:
 def demand_of(instance: Instance, solution: Solution) -> Demand:
     """Adapter figures under the labels of a solution; labels must be known to fit."""
     bits, work = instance.payload_lora_bits.copy(), instance.cycles_lora.copy()
-    factor = np.ones(instance.num_devices)
+    factor, more, down = np.ones(instance.num_devices), *np.zeros((2, instance.num_devices))
     for k, menu in enumerate(instance.adapter_options or ()):
         for row in menu or ():
             if row.label == solution.adapter_option[k]:
                 bits[k], work[k], factor[k] = row.payload_lora_bits, row.cycles_lora, row.underfit_factor
-    return Demand(bits, work, factor)
+                more[k], down[k] = row.cycles_fixed, row.download_bits
+    return Demand(bits, work, factor, more, down)
 
 
 def check_budgets(instance: Instance, solution: Solution, demand: Demand) -> BudgetCheck:
@@ -124,11 +129,11 @@ def _in_doubles(
         rate = np.bincount(device, weights=per_link, minlength=k)
         power = np.bincount(device, weights=watts, minlength=k)
         payload = instance.payload_fixed_bits + demand.payload_lora_bits * keep
-        work = instance.cycles_fixed + demand.cycles_lora * keep
+        work = instance.cycles_fixed + demand.cycles_more + demand.cycles_lora * keep
         upload = payload / rate
         square = freq * freq
         switched = instance.capacitance * square
-        latency = payload / instance.downlink_bps + work / freq + upload
+        latency = (payload + demand.download_bits) / instance.downlink_bps + work / freq + upload
         energy = switched * work + power * upload + instance.energy_static_j
     sound = np.isfinite(latency) & np.isfinite(energy)
     for value in (rate, payload, upload, freq, square, instance.energy_j):
@@ -206,10 +211,11 @@ def use_as_balls(instance: Instance, solution: Solution, demand: Demand, k: int)
             width = arb(hz) if subcarrier is None else subcarrier
             rate += width * (arb(watt) * arb(gain) / (noise * width)).log1p() / arb.const_log2()
     payload = arb(float(instance.payload_fixed_bits[k])) + arb(float(demand.payload_lora_bits[k])) * keep
-    work = arb(float(instance.cycles_fixed[k])) + arb(float(demand.cycles_lora[k])) * keep
+    work = arb(float(instance.cycles_fixed[k])) + arb(float(demand.cycles_more[k]))
+    work += arb(float(demand.cycles_lora[k])) * keep
     freq, upload = arb(float(solution.freq_hz[k])), payload / rate
     latency = work / freq + upload
     if np.isfinite(instance.downlink_bps[k]):
-        latency += payload / arb(float(instance.downlink_bps[k]))
+        latency += (payload + arb(float(demand.download_bits[k]))) / arb(float(instance.downlink_bps[k]))
     compute = arb(float(instance.capacitance[k])) * freq * freq * work
     return latency, compute + power * upload + arb(float(instance.energy_static_j[k]))

@@ -74,6 +74,9 @@ def check_certificate(
     found, stated = Found(), {_key(row) for row in fitted(constraints, instance)}
     if certificate.instance_name != instance.name:
         found.add("instance", repr(certificate.instance_name), f"{instance.name!r}, the name of the instance")
+    if instance.bound.pooling == "cluster":  # device by device it would be another term, and a larger one
+        found.add("kind", certificate.kind, "none: a stability term pooled by cluster has no certificate yet")
+        return Proof(tuple(found.faults))
     budget = Budget.of(certificate.size)
     try:
         budget.constraints(len(certificate.constraints), instance.num_devices)

@@ -59,6 +59,7 @@ class Task:
     channels: int
     gain: FloatArray
     noise_w_per_hz: float
+    download_bits: float = 0.0  # beside the sub-adapter
 
     @property
     def width_hz(self) -> float:
@@ -170,13 +171,14 @@ def _least_own(instance: Instance, k: int, levels: FloatArray | None) -> float:
 def _tasks(instance: Instance, k: int) -> list[Task]:
     """The device alone with the whole spectrum, once per row of its menu."""
     keep, menu = _least_keep(instance, k), (instance.adapter_options or (None,) * instance.num_devices)[k]
-    lora = [(row.payload_lora_bits, row.cycles_lora) for row in menu or ()]
-    lora = lora or [(float(instance.payload_lora_bits[k]), float(instance.cycles_lora[k]))]
+    lora = [(row.payload_lora_bits, row.cycles_lora, row.cycles_fixed, row.download_bits) for row in menu or ()]
+    lora = lora or [(float(instance.payload_lora_bits[k]), float(instance.cycles_lora[k]), 0.0, 0.0)]
     gain = np.sort(np.atleast_1d(instance.gain[k]))[::-1]
     return [
         Task(
             payload_bits=float(instance.payload_fixed_bits[k]) + bits * keep,
-            work=float(instance.cycles_fixed[k]) + cycles * keep,
+            work=float(instance.cycles_fixed[k]) + more + cycles * keep,
+            download_bits=down,
             latency_s=float(instance.latency_s),
             bandwidth_hz=_usable_hz(instance),
             channels=len(gain),
@@ -188,7 +190,7 @@ def _tasks(instance: Instance, k: int) -> list[Task]:
                             "capacitance", "downlink_bps")
             },
         )
-        for bits, cycles in lora
+        for bits, cycles, more, down in lora
     ]  # fmt: skip
 
 
@@ -204,7 +206,7 @@ def task_fits(task: Task) -> bool | None:
     if not len(task.gain) or energy <= 0:
         return False
     slack = ROUNDING * task.latency_s  # of differences of times
-    left = task.latency_s - task.payload_bits / task.downlink_bps
+    left = task.latency_s - (task.payload_bits + task.download_bits) / task.downlink_bps
     longest = left - task.work / task.freq_max_hz
     if longest < -MARGIN * task.latency_s:
         return False

@@ -26,13 +26,8 @@ from edgealloc.models.training.ranges import number, require, whole, word
 from edgealloc.models.training.task import Task
 from edgealloc.units import IntArray
 
-MASK_DRAWS, BATCH_DRAWS, RESTARTS, SPARSE_DRAWS, TASK_SEEDS = (
-    0,
-    1,
-    2,
-    3,
-    4,
-)  # purposes of a draw, the first part of its key
+# Purposes of a draw, the first part of its key.
+MASK_DRAWS, BATCH_DRAWS, RESTARTS, SPARSE_DRAWS, TASK_SEEDS, CLUSTER_SEEDS, ROUTER_DRAWS = range(7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +241,25 @@ def inverse_scale(keep: float, sends_a: bool) -> float:
     return 1.0 / keep**2 if sends_a else 1.0 / keep
 
 
+def round_masks(
+    shape: AdapterShape, k: int, number: int, keep: float, options: FederatedOptions, rank: int | None = None
+) -> Masks:
+    """What one device gets in one round.
+
+    Parameters
+    ----------
+    shape, k, number, keep, options, rank
+        As for :func:`device_round`.
+
+    Returns
+    -------
+    Masks
+        The same for whoever asks.
+    """
+    key = (SPARSE_DRAWS,) if options.masks == "entries" else (MASK_DRAWS, number, k)
+    return draw_masks(shape, keep, round_generator(options.seed, *key), options.masks, rank)
+
+
 def device_round(
     task: Task,
     shape: AdapterShape,
@@ -285,8 +299,7 @@ def device_round(
     OverflowError
         If it has a number that the wire format cannot hold.
     """
-    key = (SPARSE_DRAWS,) if options.masks == "entries" else (MASK_DRAWS, number, k)
-    masks = draw_masks(shape, keep, round_generator(options.seed, *key), options.masks, rank)
+    masks = round_masks(shape, k, number, keep, options, rank)
     task.handle.write(masked(state, masks))
     sends = full_masks(shape, rank) if options.semantics == "reset" else masks
     scale = inverse_scale(keep, shape.sends_a) if options.scaling == "inverted" else 1.0

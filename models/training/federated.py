@@ -168,7 +168,7 @@ def run(
         For a checkpoint that is damaged, or of another run.
     ValueError
         For keep rates or ranks out of range.
-    """  # noqa: DOC501 (no _Diverged: it ends here)
+    """  # noqa: DOC501 (no Diverged: it ends here)
     size = (options.rounds, len(task.devices))
     rates = np.broadcast_to(np.asarray(keep, dtype=float), size)
     present = np.broadcast_to(np.ones(size, bool) if reports is None else np.asarray(reports, bool), size)
@@ -186,16 +186,16 @@ def run(
     with task.feed.shortcuts(), task.handle.base_restored() as shift_base:
         try:
             if not _finite(standing.now):
-                raise _Diverged("the checkpoint holds numbers that are not finite")
+                raise Diverged("the checkpoint holds numbers that are not finite")
             for number in range(len(standing.records), options.rounds):
                 if _patience_is_out(standing.records, options.patience):
                     break
                 _apply(task, standing.now, shift_base)
                 own = [None] * size[1] if sizes is None else sizes[number].tolist()
                 here = rates[number], present[number], own
-                now, record = _round(task, shape, standing.now, number, *here, options)
+                now, record = train_round(task, shape, standing.now, number, *here, options)
                 _apply(task, now, shift_base)
-                record |= _scores(task, number, options)
+                record |= score_round(task, number, options)
                 ahead = min((r["validation_loss"] for r in standing.records), default=np.inf)
                 best = now if record["validation_loss"] < ahead else standing.best
                 standing = Standing(now, best, (*standing.records, record))
@@ -203,7 +203,7 @@ def run(
                     save(checkpoint, identity, standing)
                 if progress is not None:
                     progress(record)
-        except _Diverged as words:
+        except Diverged as words:
             reason = str(words)
 
         best_test = train = test = Score(math.nan, math.nan)
@@ -232,11 +232,11 @@ def run(
         )
 
 
-class _Diverged(Exception):
+class Diverged(Exception):
     """Training is over; the message says in which round, and what went out of bounds."""
 
 
-def _round(
+def train_round(
     task: Task,
     shape: AdapterShape,
     point: Point,
@@ -245,24 +245,47 @@ def _round(
     present: BoolArray,
     ranks: Sequence[int | None],
     options: FederatedOptions,
+    enter: Callable[[int], None] | None = None,
 ) -> tuple[Point, dict[str, Any]]:
-    """Train every device that reports and merge; return the new model and the beginning of the round's record.
+    """Train every device that reports and merge.
+
+    Parameters
+    ----------
+    task, shape, point
+        What is learned, the adapter's inventory, and the model before the round.
+    number
+        The round, from 0.
+    rates, present
+        Keep rates, and who reports. Shapes [K].
+    ranks
+        LoRA ranks, None for the server's. Of length K.
+    options
+        How.
+    enter
+        Called with every device before it trains, for what else it has of the model.
+
+    Returns
+    -------
+    tuple of Point and dict
+        The new model, and the beginning of the round's record.
 
     Raises
     ------
-    _Diverged
+    Diverged
         When a loss, an upload or the merged adapter is no number, or too large.
     """
     updates, losses, bits = [], [], [0] * len(present)
     for k in np.flatnonzero(present).tolist():
+        if enter is not None:
+            enter(k)
         try:
             update, loss, bits[k] = device_round(
                 task, shape, point.state, k, number, float(rates[k]), options, ranks[k]
             )
         except OverflowError as error:
-            raise _Diverged(f"round {number + 1}, device {k}: {error}") from None
+            raise Diverged(f"round {number + 1}, device {k}: {error}") from None
         if not loss <= LARGEST_LOSS:
-            raise _Diverged(f"round {number + 1}, device {k}: training loss {loss:.3g}")
+            raise Diverged(f"round {number + 1}, device {k}: training loss {loss:.3g}")
         updates.append(update)
         losses.append(loss)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -273,17 +296,27 @@ def _round(
         state = restarted(state, round_generator(options.seed, RESTARTS, number))
     now = Point(state, residual or point.residual)
     if not _finite(now):
-        raise _Diverged(f"round {number + 1}: the merged adapter is not finite")
+        raise Diverged(f"round {number + 1}: the merged adapter is not finite")
     mean = float(np.mean(losses)) if losses else None
     return now, {"round": number, "local_loss": mean, "reporting": len(updates), "upload_bits": bits}
 
 
-def _scores(task: Task, number: int, options: FederatedOptions) -> dict[str, Any]:
+def score_round(task: Task, number: int, options: FederatedOptions) -> dict[str, Any]:
     """The rest of a round's record: scores of the model as it stands.
+
+    Parameters
+    ----------
+    task, number, options
+        What is learned, the round, from 0, and how often the test set is asked.
+
+    Returns
+    -------
+    dict
+        Losses in nats and accuracies, by name.
 
     Raises
     ------
-    _Diverged
+    Diverged
         When a loss is no number, or too large.
     """
     record: dict[str, Any] = {}
@@ -293,7 +326,7 @@ def _scores(task: Task, number: int, options: FederatedOptions) -> dict[str, Any
     for name, index in sets.items():
         score = evaluate(task, index, options.precision)
         if not score.loss <= LARGEST_LOSS:
-            raise _Diverged(f"round {number + 1}: {name} loss {score.loss:.3g}")
+            raise Diverged(f"round {number + 1}: {name} loss {score.loss:.3g}")
         record |= {f"{name}_loss": score.loss, f"{name}_accuracy": score.accuracy}
     return record
 

@@ -195,6 +195,9 @@ def _gap(spec: BoundSpec, rates: FloatArray, samples: int, devices: int) -> Floa
 
 
 def _stability(spec: BoundSpec, samples: int, devices: int) -> StabilityTerm:
+    if spec.pooling == "cluster":
+        allowed = "global or device: a pilot run has no clusters"
+        raise InputError("calibration", [Fault("bound", "pooling", "cluster", allowed)])
     per_term = samples / devices if spec.pooling == "device" else samples
     return StabilityTerm.of(spec, np.asarray(float(per_term)))
 

@@ -219,13 +219,14 @@ def proven_free(problem: Problem) -> float:
     """G_free as a lower bound, ``-inf`` where :func:`edgealloc.formulation.free.free_minimum` proves none."""
     inst = problem.instance
     exact = problem.underfit.name in ("inverse-keep", "perturbation") and not inst.common_keep
-    if inst.exclusion_penalty is not None and problem.pooled:
+    if inst.exclusion_penalty is not None and not problem.objective.own:
         exact = False
     return problem.free_objective * (1.0 - 1e-9) if exact else -math.inf
 
 
 def proven_infeasible(problem: Problem, seconds: float = PROOF_S) -> tuple[Diagnosis, ...]:
     """Our own proof within some seconds that a problem has no feasible point, with its diagnosis; or nothing."""
+    problem = problem.of_resources
     if problem.instance.access == "fdma" and not problem.structure.discrete:
         return diagnose(Cell.of(problem))
     if problem.instance.exclusion_penalty is not None:
@@ -269,7 +270,8 @@ def conclude(problem: Problem, claim: Claim, control: Control) -> Result:
     elif judged is not None and bound > judged.objective:
         words.append(f"its bound {bound:.12g} lies above a feasible point and is refused")
         bound, reason = -math.inf, ""
-    if judged is not None and problem.structure.log_convex and problem.instance.access == "fdma":
+    one_price = problem.structure.log_convex and problem.pools is None
+    if judged is not None and one_price and problem.instance.access == "fdma":
         assert claim.point is not None
         floor = certified_floor(problem, judged.allocation or claim.point)
         if floor >= bound:

@@ -123,11 +123,11 @@ class LogForm:
         joule = inst.capacitance * np.square(inst.freq_max_hz) / energy_j
         channel_uses = inst.latency_s * inst.bandwidth_hz
         return cls(
-            download_fixed=inst.payload_fixed_bits / inst.downlink_bps / inst.latency_s,
+            download_fixed=(inst.payload_fixed_bits + adapter.download_bits) / inst.downlink_bps / inst.latency_s,
             download_lora=adapter.payload_lora_bits / inst.downlink_bps / inst.latency_s,
-            compute_fixed=inst.cycles_fixed / time_hz,
+            compute_fixed=adapter.cycles_fixed / time_hz,
             compute_lora=adapter.cycles_lora / time_hz,
-            energy_fixed=joule * inst.cycles_fixed,
+            energy_fixed=joule * adapter.cycles_fixed,
             energy_lora=joule * adapter.cycles_lora,
             power=np.log(energy_j / (inst.power_max_w * inst.latency_s)),
             snr=np.log(energy_j * inst.gain / (inst.noise_psd_w_per_hz * channel_uses)),

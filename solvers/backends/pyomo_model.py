@@ -274,14 +274,15 @@ def _direct(problem: Problem) -> Any:
     def work(k: str) -> Any:
         """Cycles in Gcycle; none for a device left out."""
         lora = chosen(k, float(inst.cycles_lora[at[k]]), "cycles_lora")
-        return m.selected[k] * (float(inst.cycles_fixed[at[k]]) + lora * m.keep[k]) / GCYCLE
+        fixed = float(inst.cycles_fixed[at[k]]) + chosen(k, 0.0, "cycles_fixed")
+        return m.selected[k] * (fixed + lora * m.keep[k]) / GCYCLE
 
     _uplink(m, problem)
 
     def latency(m: Any, k: str) -> Any:
-        download = (
-            bits(k) * MBIT / float(inst.downlink_bps[at[k]]) if np.isfinite(inst.downlink_bps[at[k]]) else 0.0
-        )
+        rate = float(inst.downlink_bps[at[k]])
+        beside = m.selected[k] * chosen(k, 0.0, "download_bits")
+        download = (bits(k) * MBIT + beside) / rate if np.isfinite(rate) else 0.0
         return download + work(k) / m.freq[k] + m.upload_s[k] <= deadline
 
     def energy(m: Any, k: str) -> Any:

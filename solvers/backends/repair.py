@@ -146,8 +146,8 @@ class _Resources:
     def power_w(self, keep: FloatArray) -> FloatArray:
         """Power in W with which keep rates meet deadline, power and energy; NaN where none does. Shape [K]."""
         inst = self.problem.instance
-        bits, work = payload_bits(inst, self.adapter, keep), cycles(inst, self.adapter, keep)
-        time_s = (inst.latency_s - download_s(inst, bits) - work / self.freq_hz) * (1.0 - MARGIN)
+        bits, work = payload_bits(inst, self.adapter, keep), cycles(self.adapter, keep)
+        time_s = (inst.latency_s - download_s(inst, self.adapter, bits) - work / self.freq_hz) * (1.0 - MARGIN)
         energy_j = inst.energy_j * (1.0 - MARGIN) - inst.energy_static_j
         energy_j = energy_j - compute_energy_j(inst, work, self.freq_hz) * (1.0 + MARGIN)
         with np.errstate(all="ignore"):
@@ -208,7 +208,7 @@ def _redealt(problem: Problem, point: Allocation) -> Allocation | None:
             band = blocks * inst.block_hz
         if fits:
             with np.errstate(divide="ignore", invalid="ignore"):
-                freq = np.nan_to_num(cycles(inst, adapter, keep) / table[COMPUTE], nan=np.inf)
+                freq = np.nan_to_num(cycles(adapter, keep) / table[COMPUTE], nan=np.inf)
             dealt = replace(point, bandwidth_hz=band, freq_hz=np.clip(freq, inst.freq_min_hz, inst.freq_max_hz))
             resources = _Resources.of(problem, dealt)
             return _assembled(problem, point, resources, keep) if resources is not None else None

@@ -74,7 +74,8 @@ class Alone:
         best = math.inf
         for row in self.rows.copy():
             row[FMAX] = value["freq_max_hz"]
-            row[DEADLINE] = value["latency_s"] * (1.0 - shrink)
+            beside = max(self.available["latency_s"] - row[DEADLINE], 0.0)
+            row[DEADLINE] = value["latency_s"] * (1.0 - shrink) - beside
             row[ENERGY] = value["energy_j"] * (1.0 - shrink) - self.static_j
             row[PMAX] = value["power_max_w"] * (1.0 - shrink)
             best = min(best, float(least_bandwidth(row, self.keep, 0.0)[0]))

@@ -292,7 +292,7 @@ class Cell:
         """
         inst = self.problem.instance
         keep = np.clip(np.exp(table[X]), inst.keep_min, inst.keep_max)
-        work, bits = cycles(inst, self.adapter, keep), payload_bits(inst, self.adapter, keep)
+        work, bits = cycles(self.adapter, keep), payload_bits(inst, self.adapter, keep)
         with np.errstate(divide="ignore", invalid="ignore"):
             freq = np.clip(work / table[COMPUTE], inst.freq_min_hz, inst.freq_max_hz)
         freq = np.where(work > 0.0, freq, inst.freq_min_hz)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import reduce
+from typing import Any
 
 import numpy as np
 
@@ -164,7 +165,12 @@ def _easiest(problem: Problem, least: FloatArray, option: IntArray) -> Cell:
     """The continuous FDMA cell in which every device keeps ``least`` under one menu row each."""
     inst = problem.instance
     adapter = chosen_adapter(inst, option)
-    changes = {"access": "fdma", "block_hz": None, "keep_levels": None, "adapter_options": None}
+    changes: dict[str, Any] = {"access": "fdma", "block_hz": None, "keep_levels": None, "adapter_options": None}
+    menus = inst.adapter_options
+    if menus is not None and adapter.download_bits.any():  # no other field says what it takes
+        changes["adapter_options"] = tuple(m and (m[int(o)],) for m, o in zip(menus, option, strict=True))
+    else:
+        changes["cycles_fixed"] = adapter.cycles_fixed
     eased = inst.with_changes(
         **changes,
         common_keep=False,

@@ -43,13 +43,13 @@ class Mix:
     prices
         Price of a unit of each row, >= 0. Shape [R].
     nu
-        Price of a unit of the kept share.
+        Price of a unit of the kept share of each pool. Shape [E].
     weight
         Weights of the columns, those of each device add up to 1. Shape [N].
     """
 
     prices: FloatArray
-    nu: float
+    nu: FloatArray
     weight: FloatArray
 
 
@@ -59,8 +59,10 @@ def mix_columns(
     usage: FloatArray,
     kept: FloatArray,
     limit: FloatArray,
-    tangents: Sequence[tuple[float, float, float]],
+    tangents: Sequence[Sequence[tuple[float, float, float]]],
     size: float,
+    pool: IntArray | None = None,
+    share: FloatArray | None = None,
 ) -> Mix | None:
     """Solve the linear program.
 
@@ -71,9 +73,12 @@ def mix_columns(
     usage, limit
         What columns take of each row, and what there is. Shapes [R, N], [R].
     tangents
-        (Q, gap(Q), gap'(Q)) of the pooled stability term; none where devices have their own.
+        (Q, gap(Q), gap'(Q)) of each pool's stability term; none where devices have their own. Of length E.
     size
         Size of the objective.
+    pool, share
+        The pool of each column and the weights w_e of the pools, whose Q is the kept share over w_e; None: one of
+        weight 1. Shapes [N], [E].
 
     Returns
     -------
@@ -88,22 +93,25 @@ def mix_columns(
     unit = np.where(limit > 0.0, limit, 1.0)
     i, j = np.nonzero(usage)
     places = [(device, np.arange(count), np.ones(count)), (devices + i, j, usage[i, j] / unit[i])]
-    for t, (_q, _value, slope) in enumerate(tangents):
-        row = np.full(count, devices + rows + t)
-        places.append((row, np.arange(count), -slope * scale * kept))
-        places.append((row[:1], np.array([count]), np.ones(1)))
+    each = np.ones(len(tangents)) if share is None else share
+    flat = [(e, *tangent) for e, own in enumerate(tangents) for tangent in own]
+    for t, (e, _q, _value, slope) in enumerate(flat):
+        mine = np.arange(count) if pool is None else np.flatnonzero(pool == e)
+        row = np.full(len(mine) + 1, devices + rows + t)
+        places.append((row[1:], mine, -slope * scale * kept[mine] / each[e]))
+        places.append((row[:1], np.array([count + e]), np.ones(1)))
     row, column, value = (np.concatenate(part) for part in zip(*places, strict=True))
-    total = devices + rows + len(tangents)
-    matrix = coo_array((value, (row, column)), shape=(total, count + 1)).tocsc()
+    total, pools = devices + rows + len(flat), max(len(tangents), 1)
+    matrix = coo_array((value, (row, column)), shape=(total, count + pools)).tocsc()
     low, high = np.full(total, -highspy.kHighsInf), np.full(total, highspy.kHighsInf)
     low[:devices] = high[:devices] = 1.0
     high[devices : devices + rows] = limit / unit
-    low[devices + rows :] = [scale * (value - slope * q) for q, value, slope in tangents]
+    low[devices + rows :] = [scale * (value - slope * q) for _e, q, value, slope in flat]
     lp = highspy.HighsLp()
-    lp.num_col_, lp.num_row_ = count + 1, total
-    lp.col_cost_ = np.append(scale * cost, 1.0)
-    lp.col_lower_ = np.append(np.zeros(count), -highspy.kHighsInf if tangents else 0.0)
-    lp.col_upper_ = np.full(count + 1, highspy.kHighsInf)
+    lp.num_col_, lp.num_row_ = count + pools, total
+    lp.col_cost_ = np.append(scale * cost, each if len(each) else 1.0)
+    lp.col_lower_ = np.append(np.zeros(count), np.full(pools, -highspy.kHighsInf if flat else 0.0))
+    lp.col_upper_ = np.full(count + pools, highspy.kHighsInf)
     lp.row_lower_, lp.row_upper_ = low, high
     lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
     lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = matrix.indptr, matrix.indices, matrix.data
@@ -122,10 +130,12 @@ def mix_columns(
     dual, weight = np.array(solution.row_dual), np.maximum(np.array(solution.col_value)[:count], 0.0)
     weight[weight < _NONE] = 0.0
     weight /= np.bincount(device, weight, devices)[device]
-    share = np.maximum(dual[devices + rows :], 0.0)
-    nu = 0.0
-    if len(share) and share.sum() > 0.0:
-        nu = float(share @ np.array([slope for _q, _value, slope in tangents]) / share.sum())
+    duals, nu = np.maximum(dual[devices + rows :], 0.0), np.zeros(pools)
+    which, slopes = np.array([e for e, *_ in flat], np.intp), np.array([slope for *_, slope in flat])
+    for e in range(len(tangents)):
+        own = which == e
+        if duals[own].sum() > 0.0:
+            nu[e] = float(duals[own] @ slopes[own] / duals[own].sum())
     prices = np.maximum(-dual[devices : devices + rows], 0.0) / (scale * unit)
     return Mix(prices, nu, weight)
 

@@ -63,7 +63,7 @@ def solve_slices(cell: Cell, control: Control, table: FloatArray) -> tuple[Incum
         device, x, cost, band, kept = columns.all()
         usage = caps.spectrum[:, device] * band
         limit = caps.safe * (1.0 - spare)
-        mix = mix_columns(device, cost, usage, kept, limit, tangents if problem.pooled else (), problem.size)
+        mix = mix_columns(device, cost, usage, kept, limit, (tangents,) if problem.pooled else (), problem.size)
         if mix is None:
             break
         mean = np.bincount(device, mix.weight * x, count)
@@ -71,7 +71,7 @@ def solve_slices(cell: Cell, control: Control, table: FloatArray) -> tuple[Incum
         best.offer(cell, cell.fit(mixed))
         columns.add(mixed)
         square = float(mix.weight @ kept)
-        q = cell.kept_at(mix.nu) if problem.pooled else 0.0
+        q = cell.kept_at(float(mix.nu[0])) if problem.pooled else 0.0
         rows = mix.prices.copy()
         rows[0] += _LEAST * unit
         cell.answer_each(rows @ caps.spectrum, q, table)

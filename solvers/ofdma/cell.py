@@ -126,9 +126,12 @@ class OfdmaCell:
         objective, begin = objective_vector(problem)
         rows[:, TERM] = begin[device]
         safe = rows.copy()
+        beside = np.maximum(inst.latency_s - rows[:, DEADLINE], 0.0)  # what is downloaded beside takes so long
         for column in (DEADLINE, PMAX):
             safe[:, column] *= 1.0 - SHRINK
             rows[:, column] *= 1.0 + _OUTWARD
+        safe[:, DEADLINE] -= SHRINK * beside
+        rows[:, DEADLINE] += _OUTWARD * beside
         safe[:, ENERGY] -= SHRINK * inst.energy_j[device]
         rows[:, ENERGY] += _OUTWARD * inst.energy_j[device]
         given = [inst.keep_levels[k] if inst.keep_levels else None for k in device]

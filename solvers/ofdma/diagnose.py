@@ -64,10 +64,20 @@ def _changed(
     for name, factor in changes.items():
         if name == "energy_j":  # the factor is that of the whole budget, static part included
             row[ENERGY] += (factor - 1.0) * cell.problem.instance.energy_j[k]
+        elif name == "latency_s":
+            beside = _beside_s(cell, mode)
+            row[DEADLINE] = (row[DEADLINE] + beside) * factor - beside
         else:
             row[_COLUMNS[name]] *= factor
     band = changes.get("bandwidth_hz", 1.0)
     return row, cell.inv_a[k] * band, cell.log2_a[k] - math.log2(band)
+
+
+def _beside_s(cell: OfdmaCell, mode: int) -> float:
+    """Seconds that go by for what is downloaded beside the sub-adapter."""
+    inst, k, option = cell.problem.instance, cell.device[mode], cell.option[mode]
+    menu = inst.adapter_options[k] if inst.adapter_options else None
+    return float(menu[option].download_bits / inst.downlink_bps[k]) if menu else 0.0
 
 
 def _proved(cell: OfdmaCell, mode: int, changes: Mapping[str, float] | None = None) -> bool:

@@ -182,7 +182,7 @@ class Choices:
         if inst.exclusion_penalty is None:
             return np.full(inst.num_devices, math.inf)
         cost = inst.bound.underfit_weight * inst.weights * inst.exclusion_penalty
-        if not self.problem.pooled:
+        if self.problem.objective.own:
             cost = cost + inst.weights * self.problem.stability.value(np.zeros(inst.num_devices))
         return np.asarray(cost)
 
@@ -199,7 +199,7 @@ class Choices:
         a, b, size = np.empty((3, len(mode)))
         for part, mine in self.problem.underfit.parts(self.device[mode]):
             a[mine], b[mine], size[mine] = self._term_line(part, mode[mine], left[mine], right[mine])
-        if not self.problem.pooled:
+        if self.problem.objective.own:
             term, w = self.problem.stability, self.weight[mode]
             scale = np.broadcast_to(term.scale, (self.problem.instance.num_devices,))[self.device[mode]]
             local = type(term)(term.base, term.spread, term.curvature, term.sparsity, scale)
@@ -249,7 +249,7 @@ class Choices:
         return np.asarray(self.under[mode] * self.problem.underfit.at(self.device[mode], rate))
 
     def _own_gap(self, mode: IntArray, square: FloatArray) -> FloatArray:
-        if self.problem.pooled:
+        if not self.problem.objective.own:
             return np.zeros_like(square)
         term = self.problem.stability
         scale = np.broadcast_to(term.scale, (self.problem.instance.num_devices,))[self.device[mode]]

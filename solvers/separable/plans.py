@@ -141,7 +141,7 @@ def _continuous(choices: Choices, mode: IntArray) -> np.ndarray[tuple[int], np.d
     return np.asarray(free & (mode != OUT))
 
 
-def _wanted(choices: Choices, mode: IntArray, keep: FloatArray, nu: float) -> FloatArray:
+def _wanted(choices: Choices, mode: IntArray, keep: FloatArray, nu: FloatArray | float) -> FloatArray:
     """The keep rate up to which more is better at the price nu, found on a grid above ``keep``. Shape [K]."""
     high = np.where(mode != OUT, choices.high[np.maximum(mode, 0)], 0.0)
     best, least = keep, np.full(len(keep), math.inf)

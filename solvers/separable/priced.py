@@ -24,9 +24,9 @@ class Priced:
     bound
         Proven lower bound, rounding included; ``inf`` when the least bandwidths exceed the budget.
     mu, q
-        The prices: mu per Hz and Q0, with nu = gap'(Q0).
+        The prices: mu per Hz and Q0, with nu = gap'(Q0); Q0 of each pool, shape [E], where there are several.
     nu
-        gap'(Q0); 0 for device pooling.
+        gap'(Q0); 0 for device pooling; that of each device, shape [K], where there are several pools.
     least
         Least priced cost of each device. Shape [K].
     picks, share
@@ -40,8 +40,8 @@ class Priced:
 
     bound: float
     mu: float
-    q: float
-    nu: float
+    q: Any
+    nu: Any
     least: FloatArray
     picks: IntArray
     share: FloatArray
@@ -50,7 +50,7 @@ class Priced:
     fee: FloatArray | None = None
 
     @property
-    def prices(self) -> tuple[Any, float]:
+    def prices(self) -> tuple[Any, Any]:
         """(mu, Q0), or (prices of the rows, Q0) under caps: what a search starts from."""
         return (self.rows or self.mu, self.q)
 
@@ -60,7 +60,8 @@ class Priced:
         """Costs at these prices, of choices of devices; all of one shape, bandwidths in Hz."""
         if self.rate is None or self.fee is None:
             return np.asarray(cost + self.mu * band + self.nu * kept)
-        return np.asarray(cost + self.rate[device] * band + self.nu * kept + self.fee[device] * inside)
+        nu = self.nu[device] if isinstance(self.nu, np.ndarray) else self.nu
+        return np.asarray(cost + self.rate[device] * band + nu * kept + self.fee[device] * inside)
 
 
 def at_prices(pieces: Pieces, priced: Priced) -> FloatArray:

@@ -23,8 +23,9 @@ from edgealloc.solvers.separable.box import DeviceBox, DeviceCut
 from edgealloc.solvers.separable.choices import OUT, Choices
 from edgealloc.solvers.separable.pieces import Pieces
 from edgealloc.solvers.separable.plans import Plan, fill_up, mixed_plan, plan_value
+from edgealloc.solvers.separable.pools import Pools
 from edgealloc.solvers.separable.priced import Priced, at_prices, true_at_prices
-from edgealloc.solvers.separable.prices import search_prices, stability_constants
+from edgealloc.solvers.separable.prices import search_prices
 from edgealloc.solvers.separable.rounding import exchange
 from edgealloc.solvers.separable.slices import exchange_rows, lost_by_mixing, search_rows, understated
 from edgealloc.units import BoolArray, FloatArray, IntArray
@@ -58,16 +59,18 @@ class Separable(Relaxation[DeviceBox, Plan]):
     choices: Choices
     rel_gap: float
     pieces: Pieces = field(init=False)
-    term: FloatArray = field(init=False)
+    pools: Pools = field(init=False)
+    by_rows: bool = field(init=False)  # whether there are more prices than those of one band and one pool
     discarded: float = math.inf
     dropped: list[Dropped] = field(default_factory=list)
     calls: int = 0
     rounding: float = 0.0  # what lines understate by rounding: finer ones understate as much
-    tangents: list[float] = field(default_factory=list)  # kept shares at which the stability term is touched
+    tangents: list[FloatArray] = field(default_factory=list)  # Q [E] at which the stability terms are touched
 
     def __post_init__(self) -> None:
         self.pieces = Pieces.root(self.choices)
-        self.term = stability_constants(self.choices.problem)
+        self.pools = Pools.of(self.choices.problem)
+        self.by_rows = bool(self.choices.caps) or self.pools.several
 
     def search(
         self,
@@ -95,12 +98,12 @@ class Separable(Relaxation[DeviceBox, Plan]):
         """
         caps = self.choices.caps
         limit = caps.safe if safe else caps.most
-        if not caps:
-            return search_prices(start, columns, float(limit[0]), self.term, guess, tolerance, enough)
+        if not self.by_rows:
+            return search_prices(start, columns, float(limit[0]), self.pools.terms[0], guess, tolerance, enough)
         mode = np.repeat(pieces.mode, 2)
         inside = (mode if index is None else mode[index]) != OUT
         size, most = self.choices.problem.size, (caps, limit)
-        return search_rows(start, columns, inside, most, self.term, self.tangents, guess, tolerance, size)
+        return search_rows(start, columns, inside, most, self.pools, self.tangents, guess, tolerance, size)
 
     def root(self) -> DeviceBox:
         """Every choice of every device."""
@@ -147,7 +150,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
                 self.rounding = max(self.rounding, total)
             allowed = max(allowed, self.rounding)
             suspect &= (errors > 0.2 * allowed / inst.num_devices)[active.device] & active.divisible
-            if not (total > allowed and suspect.any()) and self.choices.caps:
+            if not (total > allowed and suspect.any()) and self.by_rows:
                 suspect = understated(active, priced, self.choices.caps) & active.divisible
                 total = math.inf if suspect.any() else total
             if total > allowed and suspect.any():
@@ -290,14 +293,13 @@ class Separable(Relaxation[DeviceBox, Plan]):
         control: Control,
     ) -> IntArray:
         """Exchanges between devices until none helps, looking at the clock now and then."""
-        caps = self.choices.caps
-        if caps:
-            return exchange_rows(start, columns, caps, self.term, priced.nu, pick, control)
+        if self.by_rows:
+            return exchange_rows(start, columns, self.choices.caps, self.pools, priced.nu, pick, control)
         limit = self.choices.limit_hz
         moves = max(1, _EXCHANGE_COLUMNS // len(columns[0]))
         value = math.inf
         while not control.stopped():
-            pick, new = exchange(start, columns, limit, self.term, priced.nu, pick, moves)
+            pick, new = exchange(start, columns, limit, self.pools.terms[0], priced.nu, pick, moves)
             if not new < value:
                 break
             value = new
@@ -316,7 +318,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
         for column, price in weighed:
             values = column.ravel()[priced.picks]
             spread += price * np.sum(share * np.abs(values - np.sum(share * values, axis=0)), axis=0)
-        if self.choices.caps:
+        if self.by_rows:
             spread = np.minimum(spread, lost_by_mixing(active, priced, at_prices(active, priced)))
         for k in np.argsort(-spread, kind="stable"):
             if spread[k] <= 1e-16 * abs(priced.bound):

@@ -1,4 +1,4 @@
-r"""Prices and plans under caps on groups of devices, beside the band (:class:`~edgealloc.solvers.fdma.caps.Caps`).
+r"""Prices and plans under several rows or pools: caps on groups of devices beside the band, clusters.
 
 With a price lam_i >= 0 for each row ``sum_k a_ik b_k + c_ik <= L_i`` the devices are decoupled as by one price: a
 Hz costs device k ``sum_i lam_i a_ik``, taking part ``sum_i lam_i c_ik``, and any prices give the bound
@@ -7,7 +7,8 @@ Hz costs device k ``sum_i lam_i a_ik``, taking part ``sum_i lam_i c_ik``, and an
     G \ge \mathrm{gap}(Q_0) - \nu Q_0 - \sum_i \lambda_i L_i
     + \sum_k \min_j (c_j + u_j \cdot \lambda + \nu q_j).
 
-The best prices are the duals of a linear program over the columns; the bound is evaluated at them anew.
+With clusters nu is that of the device's own (:mod:`edgealloc.solvers.separable.pools`). The best prices are the
+duals of a linear program over the columns; the bound is evaluated at them anew.
 
 Derived: docs/constraints.md, *Slices*.
 """
@@ -15,6 +16,7 @@ Derived: docs/constraints.md, *Slices*.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +25,9 @@ from edgealloc.solvers.fdma.caps import Caps
 from edgealloc.solvers.fdma.master import mix_columns, sides
 from edgealloc.solvers.separable.choices import OUT
 from edgealloc.solvers.separable.pieces import Pieces
+from edgealloc.solvers.separable.pools import Pools
 from edgealloc.solvers.separable.priced import Priced
-from edgealloc.solvers.separable.prices import gap_slope, gap_value, search_prices
+from edgealloc.solvers.separable.prices import search_prices
 from edgealloc.units import BoolArray, FloatArray, IntArray
 
 __all__ = ["exchange_rows", "lost_by_mixing", "search_rows", "understated"]
@@ -43,9 +46,9 @@ def search_rows(
     columns: tuple[FloatArray, FloatArray, FloatArray],
     inside: BoolArray,
     most: tuple[Caps, FloatArray],
-    term: FloatArray,
-    tangents: list[float],
-    guess: tuple[tuple[float, ...] | float, float],
+    pools: Pools,
+    tangents: list[FloatArray],
+    guess: tuple[tuple[float, ...] | float, Any],
     tolerance: float,
     size: float,
 ) -> Priced:
@@ -53,14 +56,16 @@ def search_rows(
 
     Parameters
     ----------
-    start, columns, term
-        As for :func:`~edgealloc.solvers.separable.prices.search_prices`. Shapes [K + 1], [N] each, [5].
+    start, columns
+        As for :func:`~edgealloc.solvers.separable.prices.search_prices`. Shapes [K + 1], [N] each.
     inside
         Which columns take part. Shape [N].
     most
         The rows, and what there is of each, shape [R].
+    pools
+        The stability terms that couple devices.
     tangents
-        Kept shares at which the stability term is touched; grows.
+        Q of the pools, shape [E], at which the stability terms are touched; grows.
     guess
         Prices of the rows (or of the band alone), and Q0.
     tolerance
@@ -80,43 +85,45 @@ def search_rows(
     least = np.minimum.reduceat(usage, start[:-1], axis=1).sum(axis=1)
     rows = np.zeros(len(limit))
     rows[: np.size(guess[0])] = guess[0]
-    dual = _Dual(start, owner, columns, inside, caps, limit, term)
+    dual, q = _Dual(start, owner, columns, inside, caps, limit, pools), np.zeros(len(pools.weight)) + guess[1]
     if np.any(least > limit * (1.0 + 1e-12)):
-        return dual.priced(rows, guess[1], math.inf)
-    if not rows[1:].any():  # do the caps bind at all?
-        one = search_prices(start, columns, float(limit[0]), term, (rows[0], guess[1]), tolerance, math.inf)
+        return dual.priced(rows, q, math.inf)
+    if not (pools.several or rows[1:].any()):  # do the caps bind at all?
+        begin = (float(rows[0]), float(q[0]))
+        one = search_prices(start, columns, float(limit[0]), pools.terms[0], begin, tolerance, math.inf)
         used = one.share @ usage[:, one.picks].sum(axis=2).T
         rows[0] = one.mu
         if np.all(used[1:] <= limit[1:]):
-            return dual.priced(rows, one.q, one.picks, one.share)
-    pooled = gap_slope(term, 1.0) > 0.0
-    best = dual.priced(rows, guess[1])
+            return dual.priced(rows, np.array([one.q]), one.picks, one.share)
+    pooled = pools.coupled
+    best = dual.priced(rows, q)
     working = dual.first(best)
     weight = np.zeros(len(cost))
     for _ in range(_PROGRAMS):
         at = np.flatnonzero(working)
-        touched = _tangents(term, tangents, best.q) if pooled else []
-        mix = mix_columns(owner[at], cost[at], usage[:, at], kept[at], limit, touched, size)
+        touched = pools.tangents(tangents, np.atleast_1d(best.q)) if pooled else []
+        own = pools.device[owner[at]]
+        mix = mix_columns(owner[at], cost[at], usage[:, at], kept[at], limit, touched, size, own, pools.weight)
         if mix is None:
             break
         weight[:] = 0.0
         weight[at] = mix.weight
-        square = float(weight @ kept)
-        q = _touched_at(term, mix.nu) if pooled else 0.0
+        square = pools.kept(owner, weight * kept)
+        q = pools.touched_at(mix.nu) if pooled else np.zeros_like(square)
         trial = dual.priced(mix.prices, q)
         best = trial if trial.bound > best.bound else best
-        reached = float(weight @ cost) + gap_value(term, square)
+        reached = float(weight @ cost) + pools.value(square)
         if reached - best.bound <= tolerance:
             break
         fresh = dual.missing(trial, working)
         working[fresh] = True
-        new = [q for q in (square, q) if pooled and all(abs(q - old) > _APART for old in tangents)]
+        new = [x for x in (square, q) if pooled and all(np.max(np.abs(x - old)) > _APART for old in tangents)]
         tangents += new
         if not len(fresh) and not new:
             break
     del tangents[:-_TANGENTS]
     picks, share = sides(owner, weight) if weight.any() else (best.picks, best.share)
-    return dual.priced(np.array(best.rows), best.q, picks, share)
+    return dual.priced(np.array(best.rows), np.atleast_1d(best.q), picks, share)
 
 
 class _Dual:
@@ -130,35 +137,39 @@ class _Dual:
         inside: BoolArray,
         caps: Caps,
         limit: FloatArray,
-        term: FloatArray,
+        pools: Pools,
     ) -> None:
         self.start, self.owner, self.inside, self.caps, self.limit = start, owner, inside, caps, limit
         self.cost, self.band, self.kept = columns
-        self.term = term
+        self.pools = pools
         self.largest = float(np.sum(np.maximum.reduceat(np.abs(self.cost), start[:-1])))
 
     def priced(
         self,
         rows: FloatArray,
-        q: float,
+        q: FloatArray,
         picks: IntArray | float = 0.0,
         share: FloatArray | None = None,
     ) -> Priced:
-        """The dual value at prices of the rows [R] and Q0; ``picks`` [S, K] with shares [S], or a known bound."""
-        nu, gap = gap_slope(self.term, q), gap_value(self.term, q)
+        """The dual value at prices of rows [R] and Q0 [E]; ``picks`` [S, K], shares [S], or a known bound."""
+        slopes, gap, w = self.pools.slopes(q), self.pools.value(q), self.pools.weight
+        nu = self.pools.each(slopes)
+        price = nu[self.owner] if isinstance(nu, np.ndarray) else nu
         rate, fee = rows @ self.caps.spectrum, rows @ self.caps.devices
-        own = self.cost + rate[self.owner] * self.band + nu * self.kept + fee[self.owner] * self.inside
+        own = self.cost + rate[self.owner] * self.band + price * self.kept + fee[self.owner] * self.inside
         least = np.minimum.reduceat(own, self.start[:-1])
         paid = rows * self.limit
-        size = gap + 2.0 * nu + 2.0 * float(paid.sum()) + float(np.sum(np.abs(least))) + 2.0 * self.largest
-        bound = math.fsum((gap, -nu * q, -math.fsum(paid), math.fsum(least)))
+        size = gap + 2.0 * float(w @ slopes) + 2.0 * float(paid.sum())
+        size += float(np.sum(np.abs(least))) + 2.0 * self.largest
+        bound = math.fsum((gap, -math.fsum(w * slopes * q), -math.fsum(paid), math.fsum(least)))
         bound -= (_ROUNDING + len(rows) * 2.0**-50) * size
         if isinstance(picks, float):
             bound = picks or bound
             at = np.flatnonzero(own == least[self.owner])
             picks, share = at[np.searchsorted(self.owner[at], np.arange(len(least)))][None, :], np.ones(1)
         assert share is not None
-        return Priced(bound, float(rows[0]), q, nu, least, picks, share, tuple(rows.tolist()), rate, fee)
+        at_q = q if self.pools.several else float(q[0])
+        return Priced(bound, float(rows[0]), at_q, nu, least, picks, share, tuple(rows.tolist()), rate, fee)
 
     def first(self, priced: Priced) -> BoolArray:
         """The columns to begin with: all of few, else those that prices choose, and the narrowest. Shape [N]."""
@@ -177,21 +188,6 @@ class _Dual:
         better = priced.least < known - 1e-14 * np.abs(known)
         at = np.flatnonzero((own == priced.least[self.owner]) & better[self.owner] & ~working)
         return at
-
-
-def _touched_at(term: FloatArray, nu: float) -> float:
-    """Q0 in [0, 1] with gap'(Q0) = nu, by bisection; gap' does not fall."""
-    low, high = 0.0, 1.0
-    for _ in range(54):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if gap_slope(term, middle) < nu else (low, middle)
-    return 0.5 * (low + high)
-
-
-def _tangents(term: FloatArray, tangents: list[float], q: float) -> list[tuple[float, float, float]]:
-    """(Q, gap, slope) of all tangents, at least of those at both ends and at q."""
-    places = sorted({0.0, 1.0, min(max(q, 0.0), 1.0), *tangents})
-    return [(at, float(gap_value(term, at)), float(gap_slope(term, at))) for at in places]
 
 
 def lost_by_mixing(pieces: Pieces, priced: Priced, reduced: FloatArray) -> FloatArray:
@@ -253,8 +249,8 @@ def exchange_rows(
     start: IntArray,
     columns: tuple[FloatArray, FloatArray, FloatArray],
     caps: Caps,
-    term: FloatArray,
-    nu: float,
+    pools: Pools,
+    nu: FloatArray | float,
     pick: IntArray,
     control: Control,
 ) -> IntArray:
@@ -262,8 +258,11 @@ def exchange_rows(
 
     Parameters
     ----------
-    start, columns, term, nu, pick
-        As there. Shapes [K + 1], [N] each, [5], a number, [K].
+    start, columns, nu, pick
+        As there; the price of the kept share is that of each device where pools are several. Shapes [K + 1], [N]
+        each, [K], [K].
+    pools
+        The stability terms that couple devices.
     caps
         The rows; a column without bandwidth leaves its device out.
     control
@@ -277,7 +276,8 @@ def exchange_rows(
     cost, band, kept = columns
     owner = np.repeat(np.arange(len(start) - 1), np.diff(start))
     usage = caps.of_columns(owner, band, band > 0.0)
-    limit, pick = caps.safe, pick.copy()
+    limit, pick, everyone = caps.safe, pick.copy(), np.arange(len(start) - 1)
+    price = nu[owner] if isinstance(nu, np.ndarray) else nu
     unit = np.where(limit > 0.0, limit, 1.0)
     while True:  # narrower columns where they cost least for what they free
         over = usage[:, pick].sum(axis=1) - limit
@@ -286,7 +286,7 @@ def exchange_rows(
         freed = usage[:, pick[owner]] - usage
         gain = np.sum(np.clip(freed, 0.0, np.maximum(over, 0.0)[:, None]) / unit[:, None], axis=0)
         gain[np.any(freed < 0.0, axis=0)] = 0.0
-        dearer = cost - cost[pick[owner]] + nu * (kept - kept[pick[owner]])
+        dearer = cost - cost[pick[owner]] + price * (kept - kept[pick[owner]])
         with np.errstate(divide="ignore", invalid="ignore"):
             rate = np.where(gain > 0.0, dearer / gain, np.inf)
         best = int(np.argmin(rate))
@@ -295,11 +295,12 @@ def exchange_rows(
         pick[owner[best]] = best
 
     def value(chosen: IntArray) -> float:
-        return float(cost[chosen].sum()) + float(gap_value(term, float(kept[chosen].sum())))
+        return float(cost[chosen].sum()) + pools.value(pools.kept(everyone, kept[chosen]))
 
     now = value(pick)
     while not control.stopped():
-        slope = gap_slope(term, float(kept[pick].sum()))
+        slope = pools.each(pools.slopes(pools.kept(everyone, kept[pick])))
+        slope = slope[owner] if isinstance(slope, np.ndarray) else slope
         gain = cost - cost[pick[owner]] + slope * (kept - kept[pick[owner]])
         more = usage - usage[:, pick[owner]]
         slack = limit - usage[:, pick].sum(axis=1)

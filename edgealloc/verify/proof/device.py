@@ -44,12 +44,13 @@ class Device:
     power: Number
     f_min: Number
     f_max: Number
-    latency: Number
+    latency: Number  # T, less the time for what is downloaded beside the sub-adapter
 
     @classmethod
     def of(cls, instance: Instance, device: IntArray, option: IntArray, kind: type[Number]) -> Device:
         """Constants of the pieces of ``device`` [N]; ``option`` [N] names the row where there is a menu."""
         d1, w1 = instance.payload_lora_bits[device], instance.cycles_lora[device]
+        more, beside = np.zeros((2, len(device)))  # cycles beside W0, bits downloaded beside D
         menus = instance.adapter_options
         if menus is not None:
             d1, w1 = d1.copy(), w1.copy()
@@ -57,8 +58,10 @@ class Device:
                 menu = menus[k]
                 if menu is not None and row != OUT:
                     d1[i], w1[i] = menu[row].payload_lora_bits, menu[row].cycles_lora
+                    more[i], beside[i] = menu[row].cycles_fixed, menu[row].download_bits
         down = instance.downlink_bps[device]
         finite = np.isfinite(down)
+        slow = kind.of(finite.astype(np.float64)) / kind.of(np.where(finite, down, 1.0))
         noise = (kind.of(10.0).log() * (kind.of(instance.noise_psd_dbm_per_hz) - 30.0) / 10.0).exp()
         ln2 = kind.of(2.0).log()
         gain = instance.gain[device]
@@ -66,19 +69,25 @@ class Device:
         def exact(values: FloatArray) -> Number:
             return kind.of(values[device])
 
+        w0, latency = exact(instance.cycles_fixed), kind.of(np.full(len(device), instance.latency_s))
+        if more.any():
+            w0 = w0 + kind.of(more)
+        if beside.any():
+            latency = latency - kind.of(beside) * slow
+
         return cls(
             d0=exact(instance.payload_fixed_bits),
             d1=kind.of(d1),
-            w0=exact(instance.cycles_fixed),
+            w0=w0,
             w1=kind.of(w1),
-            slow=kind.of(finite.astype(np.float64)) / kind.of(np.where(finite, down, 1.0)),
+            slow=slow,
             energy=exact(instance.energy_j) - exact(instance.energy_static_j),
             kappa=exact(instance.capacitance),
             c=(noise * ln2) / kind.of(gain),
             power=exact(instance.power_max_w),
             f_min=exact(instance.freq_min_hz),
             f_max=exact(instance.freq_max_hz),
-            latency=kind.of(np.full(len(device), instance.latency_s)),
+            latency=latency,
         )
 
     def take(self, index: Any) -> Device:

@@ -171,7 +171,8 @@ def carriers(problem: Problem) -> Carriers:
     inst = problem.instance
     # Caps and powers know neither the underfitting term nor a common rate.
     plain = replace(inst.bound, underfit="inverse-keep", underfit_curve=None, underfit_logistic=None)
-    cell = OfdmaCell.of(Problem(inst.with_changes(bound=plain, common_keep=False, device_underfit=None)))
+    simple = Problem(inst.with_changes(bound=plain, common_keep=False, device_underfit=None))
+    cell = OfdmaCell.of(simple.of_resources)
     everyone = np.arange(len(cell.device))
     factor = np.ones(len(cell.device))
     high = inst.keep_max[cell.device].copy()

@@ -15,13 +15,14 @@ import numpy as np
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.constraints import HAIR, ParticipationCap, SpectrumCap, SubcarrierCap
+from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.quiet import quiet_highs
 from edgealloc.solvers.separable.choices import OUT, Choices
 from edgealloc.solvers.separable.pieces import Pieces
 from edgealloc.units import BoolArray, FloatArray, IntArray
 
-__all__ = ["Access", "Answer", "Picks", "Rows", "solve_program"]
+__all__ = ["Access", "Answer", "Picks", "Rows", "pools_of", "solve_program"]
 
 FEASIBILITY = 1e-9  # tolerance on rows, which only relaxes them
 DUAL = 1e-10  # HiGHS' least tolerance on reduced costs: a bound may be too high by that per unit of a column
@@ -76,7 +77,7 @@ class Answer:
     radio, whole
         The columns of the access scheme, shape [R], and whether those that should be are integral.
     kept
-        Q = sum_k w_k s_k^2.
+        Q = sum_k w_k s_k^2; of each cluster that of its devices, where they have a stability term. Shape [E].
     excess
         Linear programs: picking a piece costs at least this much more than the bound. Shape [N].
     """
@@ -88,7 +89,7 @@ class Answer:
     weight: FloatArray | None = None
     radio: FloatArray = field(default_factory=lambda: np.zeros(0))
     whole: bool = False
-    kept: float = 0.0
+    kept: FloatArray = field(default_factory=lambda: np.zeros(1))
     excess: FloatArray = field(default_factory=lambda: np.zeros(0))
 
 
@@ -156,22 +157,22 @@ class Access(Protocol):
 def solve_program(
     access: Access,
     pieces: Pieces,
-    touches: list[float],
+    touches: list[FloatArray],
     control: Control,
     relaxed: bool,
     written: str = "",
 ) -> Answer:
     """Build and solve one program.
 
-    Columns: weights of both ends of the pieces, Q, gap, a common S, those of the access scheme, then a binary for
-    each piece with two ends.
+    Columns: weights of both ends of the pieces, Q and gap (of each cluster), a common S, those of the access
+    scheme, then a binary for each piece with two ends.
 
     Parameters
     ----------
     access, pieces
         What keep rates need of the radio, and N pieces.
     touches
-        Values of Q at which tangents of the stability term stand.
+        Values of Q at which tangents of the stability term stand. Shapes [E].
     control
         Options and clock.
     relaxed
@@ -190,7 +191,10 @@ def solve_program(
     problem, inst = choices.problem, choices.problem.instance
     n, k = len(pieces), inst.num_devices
     ends = np.arange(2 * n).reshape(n, 2)
-    kept, gap, common, first = 2 * n, 2 * n + 1, 2 * n + 2, 2 * n + 3
+    pool, weight = pools_of(problem)
+    kept = 2 * n + np.arange(len(weight))
+    gap, common = kept + len(weight), 2 * n + 2 * len(weight)
+    first = common + 1
     most, integral = access.columns()
     finite = np.abs(pieces.cost[np.isfinite(pieces.cost)])
     scale = 1.0 / max(problem.size, _SPREAD * float(finite.max(initial=0.0)))
@@ -198,7 +202,7 @@ def solve_program(
     pick = first + len(most) + np.arange(len(wide))
     cost = np.zeros(first + len(most) + len(wide))
     cost[ends] = scale * pieces.cost
-    cost[gap] = scale if problem.pooled else 0.0
+    cost[gap] = 0.0 if problem.objective.own else scale * weight
     upper = np.concatenate((np.ones(first), most, np.ones(len(wide))))
     upper[gap] = highspy.kHighsInf
     upper[ends[~pieces.divisible, 1]] = 0.0  # a point needs one end only
@@ -214,10 +218,13 @@ def solve_program(
             same = (ends[inside].ravel(), square[inside].ravel()), (common, -1.0)
             rows.add(-math.inf, 0.0, *same)
             rows.add(0.0, math.inf, *same, (ends[outside, 0], 1.0))
-    rows.add(0.0, 0.0, (ends.ravel(), pieces.kept.ravel()), (kept, -1.0))
-    for q in touches if problem.pooled else ():
-        value, slope = float(problem.stability.value(np.asarray(q))), problem.stability.pooled_slope(q)
-        rows.add(value - slope * q, math.inf, (gap, 1.0), (kept, -slope))
+    for e, share in enumerate(weight):
+        own = np.flatnonzero(pool[pieces.device] == e)
+        rows.add(0.0, 0.0, (ends[own].ravel(), pieces.kept[own].ravel() / share), (kept[e], -1.0))
+    for q in [] if problem.objective.own else touches:
+        value, slope = problem.stability.value(q), problem.stability.slope(q)
+        for e in range(len(weight)):
+            rows.add(value[e] - slope[e] * q[e], math.inf, (gap[e], 1.0), (kept[e], -slope[e]))
     access.add_rows(rows, first, ends, pieces)
     _add_constraints(rows, access, first, pieces, ends)
     engine = _engine(control)
@@ -236,7 +243,8 @@ def solve_program(
         bound = float(info.mip_dual_bound)
         if found:  # nodes within the limit of the gap are dropped; that they are counted is not relied on
             bound = min(bound, objective - _gap_limit(control) * abs(objective))
-    hidden = SUMS * abs(objective if found else 1.0) + DUAL * (3 * k + 3 + float(most.sum()))
+    units = 3 * k + 1 + 2 * len(weight) + float(most.sum())
+    hidden = SUMS * abs(objective if found else 1.0) + DUAL * units
     bound = (bound - hidden) / scale
     nodes = max(int(info.mip_node_count), 0)
     if not found or (relaxed and native != "kOptimal"):
@@ -253,9 +261,27 @@ def solve_program(
         weight=np.maximum(point[ends], 0.0),
         radio=point[first : first + len(most)],
         whole=not np.any(np.abs(point - np.rint(point))[first + np.flatnonzero(integral)] > SUPPORT),
-        kept=float(np.clip(point[kept], 0.0, 1.0)),
+        kept=np.clip(point[kept], 0.0, 1.0),
         excess=reduced[ends].min(axis=1, where=upper[ends] > 0.0, initial=math.inf),
     )
+
+
+def pools_of(problem: Problem) -> tuple[IntArray, FloatArray]:
+    """The pool of each device, shape [K], and the weight of each pool's stability term, shape [E].
+
+    Parameters
+    ----------
+    problem
+        Pooled by cluster, or all devices are in one pool of weight 1.
+
+    Returns
+    -------
+    tuple of array
+        Pools are numbered from 0 on.
+    """
+    if problem.pools is None:
+        return np.zeros(problem.instance.num_devices, dtype=np.intp), np.ones(1)
+    return problem.pools, np.asarray(np.bincount(problem.pools, problem.instance.weights), dtype=np.float64)
 
 
 def _add_constraints(rows: Rows, access: Access, first: int, pieces: Pieces, ends: IntArray) -> None:

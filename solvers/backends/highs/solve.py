@@ -21,7 +21,7 @@ from edgealloc.data.outcome import Snapshot, relative_gap
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.backends.highs.carriers import carriers
-from edgealloc.solvers.backends.highs.program import Access, Answer, Picks, solve_program
+from edgealloc.solvers.backends.highs.program import Access, Answer, Picks, pools_of, solve_program
 from edgealloc.solvers.backends.highs.spectrum import Spectrum
 from edgealloc.solvers.backends.judge import Claim, Stop, conclude, stop_of
 from edgealloc.solvers.base import Control, Options
@@ -126,7 +126,8 @@ class _Search:
         self.access, self.control = access, control
         problem = access.choices.problem
         self.pieces = Pieces.root(access.choices)
-        self.touches = [float(problem.instance.weights @ np.square(problem.free[1]))]
+        pool, weight = pools_of(problem)
+        self.touches = [np.bincount(pool, problem.instance.weights * np.square(problem.free[1])) / weight]
         self.best: Allocation | None = None
         self.upper, self.lower, self.claimed = math.inf, -math.inf, math.nan
         self.rise = 0.0  # of the bound by the last linear program
@@ -211,7 +212,7 @@ class _Search:
         access, pieces = self.access.refined(self.pieces, answer, picks)
         sharper = access is not self.access or len(pieces) > len(self.pieces)
         self.access, self.pieces = access, pieces
-        if min(abs(answer.kept - q) for q in self.touches) > 1e-9:
+        if min(float(np.max(np.abs(answer.kept - q))) for q in self.touches) > 1e-9:
             self.touches.append(answer.kept)
-            sharper |= self.access.choices.problem.pooled
+            sharper |= not self.access.choices.problem.objective.own
         return sharper

@@ -162,9 +162,9 @@ def test_bounds_hold_whatever_gap_a_program_may_leave(wide: float) -> None:
             access = access_of(problem)
             pieces = Pieces.root(access.choices)
             for _ in range(4):
-                answer = solve_program(access, pieces, [0.1], control, relaxed=False)
+                answer = solve_program(access, pieces, [np.array([0.1])], control, relaxed=False)
                 assert answer.bound <= optimum.objective
-                linear = solve_program(access, pieces, [0.1], control, relaxed=True)
+                linear = solve_program(access, pieces, [np.array([0.1])], control, relaxed=True)
                 assert linear.bound <= optimum.objective
                 spared = pieces.take(linear.bound + linear.excess <= optimum.objective)
                 assert len(np.unique(spared.device)) == problem.instance.num_devices  # the optimum's pieces stay
