@@ -163,9 +163,7 @@ def _require_run(instance: Instance, asked: TrainingOptions, whole_run: bool, to
         allowed = "0 with --run: a plan stops where it says, and the best round is judged beside it"
         faults.append(Fault("options", "patience", str(asked.patience), allowed))
     if whole_run and instance.learning is None:
-        faults.append(
-            Fault("instance", "learning", "none", "the block that `edgealloc calibrate` fits and writes")
-        )
+        faults.append(Fault("instance", "learning", "none", "the block that `edgealloc calibrate` writes"))
     if faults:
         raise InputError("validation", faults)
 
