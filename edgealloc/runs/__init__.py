@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgealloc.runs.picture import plot_run_front as plot_run_front
     from edgealloc.runs.plan import RunPlan as RunPlan
     from edgealloc.runs.planning import plan_run as plan_run
+    from edgealloc.runs.replanning import replan as replan
     from edgealloc.runs.training import TrainingRun as TrainingRun
 
 _HOME = {
@@ -22,6 +23,7 @@ _HOME = {
     "plan_run": "planning",
     "plot_rounds": "picture",
     "plot_run_front": "picture",
+    "replan": "replanning",
 }
 
 __all__ = list(_HOME)

@@ -16,6 +16,7 @@ from edgealloc.errors import EdgeallocError, StatusError
 from edgealloc.files.run import save_run
 from edgealloc.formulation.evaluation import Evaluation
 from edgealloc.formulation.result import Result
+from edgealloc.runs.continued import ContinuedRun
 from edgealloc.runs.search import Interval, Solved
 from edgealloc.runs.training import TrainingRun
 from edgealloc.units import FloatArray
@@ -78,6 +79,11 @@ class RunPlan:
     pieces: tuple[Solved, ...] = ()
 
     @property
+    def stop(self) -> bool:
+        """Whether a run that has begun ends here: no round more is planned, and ``message`` says why."""
+        return self.rounds == 0 and math.isfinite(self.loss)
+
+    @property
     def rel_gap(self) -> float:
         """``(objective - lower_bound) / |objective|``."""
         return relative_gap(self.objective, self.lower_bound)
@@ -115,7 +121,15 @@ class RunPlan:
         raise StatusError(f"{self.status.value}: {self.message}")
 
     def claims(self) -> RunClaims:
-        """What this plan claims, as its file states it."""
+        """What this plan claims, as its file states it.
+
+        Raises
+        ------
+        EdgeallocError
+            For the rest of a run that has begun, which files do not describe yet.
+        """
+        if isinstance(self.run, ContinuedRun):
+            raise EdgeallocError("the rest of a run that has begun has no file yet: keep the first plan's")
         run, none = self.run, self.result is None
         totals = None
         if run.energy_j is not None:
@@ -160,6 +174,8 @@ class RunPlan:
         ------
         InputError
             When the file cannot be written.
+        EdgeallocError
+            For the rest of a run that has begun.
         """
         return save_run(self.claims(), path)
 
@@ -198,8 +214,11 @@ class RunPlan:
         Raises
         ------
         EdgeallocError
-            When there is no bound to prove, with constraints of one's own, or when time is up.
+            When there is no bound to prove, with constraints of one's own, when time is up, and for the rest of a
+            run that has begun.
         """
+        if isinstance(self.run, ContinuedRun):
+            raise EdgeallocError("the rest of a run that has begun has a proven bound, but no certificate yet")
         from edgealloc.runs.proof import run_certificate  # brings compiled code
 
         loss, wanted = self.minimise == "loss", self.lower_bound
@@ -225,6 +244,8 @@ class RunPlan:
 
     def __repr__(self) -> str:
         head = f"RunPlan: {self.status.value} by {self.method} on {self.run.instance.name!r}"
+        if self.stop:
+            return f"{head}\n  {self.message}\n  predicted loss {self.loss:.6g} nats as it is"
         if self.result is None:
             return f"{head}\n  no plan; {self.message.splitlines()[0] if self.message else ''}"
         keep = (

@@ -30,10 +30,10 @@ from edgealloc.runs.training import TrainingRun
 from edgealloc.solvers.base import Options
 from edgealloc.units import FloatArray
 
-__all__ = ["MOST_ROUNDS", "plan_run"]
+__all__ = ["LOCAL", "MOST_ROUNDS", "energy_totals", "plan_run", "positive", "rounds_span"]
 
 MOST_ROUNDS = 1_000_000
-_LOCAL = ("psca", "psca+", "baseline")  # methods without a bound: the number of rounds is descended on
+LOCAL = ("psca", "psca+", "baseline")  # methods without a bound: the number of rounds is descended on
 TYPICAL = (
     "no learning curve is given: typical constants of one small task stand in (edgealloc.LearningSpec()), so the "
     "plan shows the shape of an answer only; fit the curve to pilot runs, and give curve= or the block 'learning'"
@@ -112,9 +112,9 @@ def plan_run(
     given = as_problem(problem, constraints)
     options = Options(rel_gap, time_limit, seed, None, callback)
     instance, faults = given.instance, list[Fault]()
-    span = _span(rounds, faults)
-    time = None if time_s is None else _positive("time_s", time_s, faults)
-    energy = None if energy_j is None else _totals(energy_j, instance, faults)
+    span = rounds_span(rounds, faults)
+    time = None if time_s is None else positive("time_s", time_s, faults)
+    energy = None if energy_j is None else energy_totals(energy_j, instance, faults)
     if curve is None and instance.learning is None:
         warnings.warn(TYPICAL, PlausibilityWarning, stacklevel=2)
     learning: Any = curve or instance.learning or LearningSpec()
@@ -138,7 +138,7 @@ def plan_run(
         raise InputError("options", faults)
     run = TrainingRun(instance, learning, time, energy, caps, given.constraints)
     family = find_method(method).name.partition(":")[0] if method != "auto" else method
-    if family in _LOCAL:
+    if family in LOCAL:
         if minimise != "loss":
             raise RefusedError(f"method {method!r} proves nothing, and plans for the least loss only; use 'auto'")
         return descend(run, span, method, options)
@@ -148,7 +148,8 @@ def plan_run(
     return least_run(run, span, method, options, minimise, float(target))
 
 
-def _span(rounds: Any, faults: list[Fault]) -> Interval:
+def rounds_span(rounds: Any, faults: list[Fault]) -> Interval:
+    """Least and greatest number of rounds; whether they are, goes to the faults."""
     allowed = f"(least, greatest) whole numbers from 1 to {MOST_ROUNDS}"
     try:
         first, last = (int(r) if r == int(r) and not isinstance(r, bool) else 0 for r in rounds)
@@ -159,16 +160,19 @@ def _span(rounds: Any, faults: list[Fault]) -> Interval:
     return Interval(first, last)
 
 
-def _positive(key: str, value: object, faults: list[Fault], where: str = "options") -> float:
+def positive(
+    key: str, value: object, faults: list[Fault], where: str = "options", *, spent: bool = False
+) -> float:
+    """A budget as a number above 0, where it may not be ``spent``; whether it is one, goes to the faults."""
     found = number(value)
-    if found is None or not 0.0 < found < math.inf:
+    if found is None or not (0.0 < found < math.inf or (spent and math.isfinite(found))):
         faults.append(Fault(where, key, shown(value), "a finite number > 0, or None for no such budget"))
         return 1.0
     return found
 
 
-def _totals(given: Any, instance: Instance, faults: list[Fault]) -> FloatArray:
-    """Energy of all rounds together, in J, in the order of the instance. Shape [K]."""
+def energy_totals(given: Any, instance: Instance, faults: list[Fault], *, spent: bool = False) -> FloatArray:
+    """Energy of all rounds together, in J, in the order of the instance; maybe ``spent``. Shape [K]."""
     names = instance.device_names
     if isinstance(given, Mapping):
         for name in given:
@@ -179,11 +183,13 @@ def _totals(given: Any, instance: Instance, faults: list[Fault]) -> FloatArray:
         faults += [Fault(name, "energy_j", "(missing)", "a total for every device") for name in missing]
         values = [given.get(name, 1.0) for name in names]
     elif np.ndim(given) == 0:
-        return np.full(len(names), _positive("energy_j", given, faults))
+        return np.full(len(names), positive("energy_j", given, faults, spent=spent))
     else:
         values = list(given)
         if len(values) != len(names):
             allowed = f"one number, one by name, or one per device ({len(names)})"
             faults.append(Fault("options", "energy_j", f"{len(values)} numbers", allowed))
             return np.ones(len(names))
-    return np.array([_positive("energy_j", v, faults, name) for name, v in zip(names, values, strict=True)])
+    return np.array(
+        [positive("energy_j", v, faults, name, spent=spent) for name, v in zip(names, values, strict=True)]
+    )
