@@ -107,7 +107,7 @@ def validate_command(
     if note is not None:
         say(f"Warning: {note}", err=True)
     names = DEFAULT_PLANS if methods is None else [word.strip() for word in methods.split(",") if word.strip()]
-    limits = {"rel_gap": rel_gap, "time_limit": time_limit}
+    limits: dict[str, Any] = {"rel_gap": rel_gap, "time_limit": time_limit}
 
     def tell(words: str) -> None:
         say(words, err=as_json)
@@ -172,7 +172,7 @@ def _planned(
     instance: Instance,
     asked: TrainingOptions,
     totals: tuple[float | None, float | None],
-    limits: dict[str, float],
+    limits: dict[str, Any],
     as_json: bool,
 ) -> RunPlan:
     """The plan of a run; without one the command ends here, and says why."""
@@ -195,7 +195,7 @@ def _planned(
 def _with_rivals(
     planned: RunPlan,
     names: Sequence[str],
-    limits: dict[str, float],
+    limits: dict[str, Any],
     tell: Callable[[str], None],
 ) -> list[Plan]:
     """The planned run and the methods that know one round, on the same totals over as many rounds."""

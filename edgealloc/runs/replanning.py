@@ -115,9 +115,9 @@ def replan(
         span = rounds_span(rounds, faults)
     if faults:
         raise InputError("options", faults)
-    begun = isinstance(before, ContinuedRun)
-    pilots = (before.pilots if begun else None) or before.learning
-    past = before.past if begun else Past()
+    pilots, past = before.learning, Past()
+    if isinstance(before, ContinuedRun):
+        pilots, past = before.pilots or before.learning, before.past
     past = past.after(before.instance, standing.allocation, pilots.exponent, count)
     run = ContinuedRun(instance, before.learning, time, energy, before.caps, rows, past, pilots)
     held = _held(standing.allocation, before.instance, instance)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.instance import Instance
-from edgealloc.errors import Fault, InputError
+from edgealloc.errors import Fault, InputError, StatusError
 from edgealloc.formulation.result import Result
 from edgealloc.models.exchange.ranks import rank_of_label
 from edgealloc.models.training.client import FederatedOptions
@@ -53,8 +53,8 @@ class PlannedRun(Protocol):
         """Rounds to train."""
 
     @property
-    def result(self) -> Result:
-        """One round, solved."""
+    def result(self) -> Result | None:
+        """One round, solved; None without a plan."""
 
 
 def plan_from_run(planned: PlannedRun, name: str = "planned") -> Plan:
@@ -75,8 +75,10 @@ def plan_from_run(planned: PlannedRun, name: str = "planned") -> Plan:
     Raises
     ------
     StatusError
-        If its result carries no allocation.
+        If there is no plan, or its result carries no allocation.
     """
+    if planned.result is None:
+        raise StatusError("there is no plan of a run to train")
     return replace(plan_from_result(planned.result, name), rounds=planned.rounds)
 
 
