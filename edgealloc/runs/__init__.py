@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from edgealloc.face import face
 
 if TYPE_CHECKING:
+    from edgealloc.runs.begun.budget import RunBudget as RunBudget
     from edgealloc.runs.picture import plot_rounds as plot_rounds
     from edgealloc.runs.picture import plot_run_front as plot_run_front
     from edgealloc.runs.plan import RunPlan as RunPlan
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from edgealloc.runs.training import TrainingRun as TrainingRun
 
 _HOME = {
+    "RunBudget": "begun.budget",
     "RunPlan": "plan",
     "TrainingRun": "training",
     "plan_run": "planning",

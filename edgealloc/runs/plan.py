@@ -16,7 +16,7 @@ from edgealloc.errors import EdgeallocError, StatusError
 from edgealloc.files.run import save_run
 from edgealloc.formulation.evaluation import Evaluation
 from edgealloc.formulation.result import Result
-from edgealloc.runs.continued import ContinuedRun
+from edgealloc.runs.begun.continued import ContinuedRun
 from edgealloc.runs.search import Interval, Solved
 from edgealloc.runs.training import TrainingRun
 from edgealloc.units import FloatArray

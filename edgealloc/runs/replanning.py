@@ -18,11 +18,11 @@ from edgealloc.data.outcome import Snapshot, Status, relative_gap
 from edgealloc.errors import Fault, InputError, shown
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
-from edgealloc.runs.continued import ContinuedRun
+from edgealloc.runs.begun.continued import ContinuedRun
+from edgealloc.runs.begun.past import Past, corrected
 from edgealloc.runs.least import least_run
 from edgealloc.runs.local import descend
 from edgealloc.runs.loss import least_loss
-from edgealloc.runs.past import Past, corrected
 from edgealloc.runs.plan import RunPlan
 from edgealloc.runs.planning import LOCAL, energy_totals, positive, rounds_span
 from edgealloc.runs.search import Interval, RunPoint

@@ -13,8 +13,8 @@ import pytest
 
 import edgealloc
 from edgealloc import InputError, LearningSpec, Status, plan_run, replan
-from edgealloc.runs.continued import ContinuedRun
-from edgealloc.runs.past import Past, corrected
+from edgealloc.runs.begun.continued import ContinuedRun
+from edgealloc.runs.begun.past import Past, corrected
 from edgealloc.runs.training import TrainingRun
 from edgealloc.scenario.cell import make_cell, next_round
 from edgealloc.scenario.options import CellOptions

@@ -19,7 +19,7 @@ from edgealloc.data.allocation import Allocation
 from edgealloc.data.learning import LearningSpec
 from edgealloc.data.spec import UnderfitCurve
 from edgealloc.formulation.device import chosen_adapter
-from edgealloc.runs.past import Past
+from edgealloc.runs.begun.past import Past
 from edgealloc.runs.training import TrainingRun, round_bound
 from edgealloc.units import FloatArray
 
