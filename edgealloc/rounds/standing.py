@@ -49,7 +49,7 @@ class Standing:
     account: Account | None = None
     reported: bool = False
 
-    def without(self, devices: Mapping[str, DeviceState]) -> dict[str, dict[str, Any]]:
+    def without(self, devices: Mapping[str, DeviceState]) -> dict[str, Mapping[str, Any]]:
         """Settings by device as they are, but for some that come too late or have gone.
 
         Parameters

@@ -11,6 +11,7 @@ from edgealloc.face import face
 
 if TYPE_CHECKING:
     from edgealloc.runs.begun.budget import RunBudget as RunBudget
+    from edgealloc.runs.needed import NeededRounds as NeededRounds
     from edgealloc.runs.picture import plot_rounds as plot_rounds
     from edgealloc.runs.picture import plot_run_front as plot_run_front
     from edgealloc.runs.plan import RunPlan as RunPlan
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from edgealloc.runs.training import TrainingRun as TrainingRun
 
 _HOME = {
+    "NeededRounds": "needed",
     "RunBudget": "begun.budget",
     "RunPlan": "plan",
     "TrainingRun": "training",

@@ -75,7 +75,8 @@ def least_run(run: TrainingRun, span: Interval, method: str, options: Options, a
             answer = _reach(budgeted(run, aim, budget), span, method, target, control)
             solves += len(answer.solved)
             if answer.point is not None:
-                best, high = answer.point, min(budget, _used(run, aim, answer.point))
+                best = _shortest(run, span, answer.point, target)
+                high = min(budget, _used(run, aim, best))
             elif answer.proved:
                 low, proof = budget, answer.solved
             else:
@@ -120,10 +121,17 @@ def least_run(run: TrainingRun, span: Interval, method: str, options: Options, a
     )
 
 
+def _shortest(run: TrainingRun, span: Interval, point: RunPoint, target: float) -> RunPoint:
+    """As few rounds of a run's allocation as reach the target: they take less, and each may take more."""
+    counts = np.arange(span.first, point.rounds + 1)
+    rounds = int(counts[np.argmax(run.loss(counts, point.allocation) <= target)])
+    return replace(point, rounds=rounds) if rounds < point.rounds else point
+
+
 def _narrowed(run: TrainingRun, point: RunPoint) -> RunPoint:
     """A run on the budgets that it needs, where rounding leaves it within them."""
     single = run.single(point.rounds)
-    if single.violations(point.allocation):
+    if single.violations(point.allocation):  # by rounding alone
         return point
     return replace(point, result=replace(point.result, problem=single))
 

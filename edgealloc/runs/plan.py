@@ -16,7 +16,7 @@ from edgealloc.errors import EdgeallocError, StatusError
 from edgealloc.files.run import save_run
 from edgealloc.formulation.evaluation import Evaluation
 from edgealloc.formulation.result import Result
-from edgealloc.runs.begun.continued import ContinuedRun
+from edgealloc.runs.needed import NeededRun
 from edgealloc.runs.search import Interval, Solved
 from edgealloc.runs.training import TrainingRun
 from edgealloc.units import FloatArray
@@ -49,7 +49,8 @@ class RunPlan:
     result
         The allocation of each round, on an instance with the budgets of one; None without a plan.
     loss
-        Predicted loss after R rounds, in nats; ``inf`` without a plan.
+        Predicted loss after R rounds, in nats; of :class:`~edgealloc.runs.NeededRounds` the share of R that is
+        needed; ``inf`` without a plan.
     objective, lower_bound
         What is minimised: the loss in nats, the time of all rounds in s, or the share of the energy budgets; and a
         proven lower bound of it.
@@ -126,10 +127,10 @@ class RunPlan:
         Raises
         ------
         EdgeallocError
-            For the rest of a run that has begun, which files do not describe yet.
+            For runs that files do not describe yet: the rest of one that has begun, and needed rounds.
         """
-        if isinstance(self.run, ContinuedRun):
-            raise EdgeallocError("the rest of a run that has begun has no file yet: keep the first plan's")
+        if self.run.unwritten:
+            raise EdgeallocError(f"{self.run.unwritten} has no file yet")
         run, none = self.run, self.result is None
         totals = None
         if run.energy_j is not None:
@@ -175,7 +176,7 @@ class RunPlan:
         InputError
             When the file cannot be written.
         EdgeallocError
-            For the rest of a run that has begun.
+            As :meth:`claims`.
         """
         return save_run(self.claims(), path)
 
@@ -214,11 +215,11 @@ class RunPlan:
         Raises
         ------
         EdgeallocError
-            When there is no bound to prove, with constraints of one's own, when time is up, and for the rest of a
-            run that has begun.
+            When there is no bound to prove, with constraints of one's own, when time is up, and for runs that have
+            no certificate yet.
         """
-        if isinstance(self.run, ContinuedRun):
-            raise EdgeallocError("the rest of a run that has begun has a proven bound, but no certificate yet")
+        if self.run.unwritten:
+            raise EdgeallocError(f"{self.run.unwritten} has a proven bound, but no certificate yet")
         from edgealloc.runs.proof import run_certificate  # brings compiled code
 
         loss, wanted = self.minimise == "loss", self.lower_bound
@@ -252,12 +253,13 @@ class RunPlan:
             self.result.allocation.keep[self.result.allocation.selected] if self.result.allocation else np.zeros(0)
         )
         span = f"{keep.min():.3f} to {keep.max():.3f}" if keep.size else "none selected"
+        told = "rounds needed, of these" if isinstance(self.run, NeededRun) else "predicted loss in nats"
         unit = {"loss": "nats", "time": "s", "energy": "of the energy budgets"}[self.minimise]
         return "\n".join(
             [
                 head,
                 f"  {self.rounds} rounds of {self.latency_s:.6g} s, {self.time_s:.6g} s in all, keep rates {span}",
-                f"  predicted loss {self.loss:.6g} nats",
+                f"  {told}: {self.loss:.6g}",
                 f"  {self.minimise} {self.objective:.9g} {unit}, bound {self.lower_bound:.9g}, "
                 f"rel_gap {self.rel_gap:.2g}",
                 f"  {self.seconds:.3g} s, {self.solves} rounds solved",

@@ -24,6 +24,7 @@ from edgealloc.methods import find_method
 from edgealloc.runs.least import least_run
 from edgealloc.runs.local import descend
 from edgealloc.runs.loss import least_loss
+from edgealloc.runs.needed import NeededRounds, NeededRun
 from edgealloc.runs.plan import RunPlan
 from edgealloc.runs.search import Interval
 from edgealloc.runs.training import TrainingRun
@@ -46,7 +47,7 @@ def plan_run(
     time_s: float | None = None,
     energy_j: float | Mapping[str, float] | FloatArray | None = None,
     rounds: tuple[int, int] = (1, 200),
-    curve: LearningSpec | None = None,
+    curve: LearningSpec | NeededRounds | None = None,
     target: float | None = None,
     minimise: Aim = "loss",
     caps: bool = True,
@@ -74,7 +75,8 @@ def plan_run(
     rounds
         Least and greatest number of rounds; ``(r, r)`` fixes it.
     curve
-        The learning curve; None takes that of the instance, else typical constants, with a warning.
+        The learning curve; None takes that of the instance, else typical constants, with a warning. Or how many
+        rounds it takes, as a function of the keep rates: then the least time or energy of so many is planned.
     target
         Predicted loss in nats to be reached, for ``minimise`` other than ``loss``.
     minimise
@@ -117,8 +119,13 @@ def plan_run(
     energy = None if energy_j is None else energy_totals(energy_j, instance, faults)
     if curve is None and instance.learning is None:
         warnings.warn(TYPICAL, PlausibilityWarning, stacklevel=2)
-    learning: Any = curve or instance.learning or LearningSpec()
-    faults += [replace(fault, where="curve") for fault in learning_faults(learning)]
+    needed = curve if isinstance(curve, NeededRounds) else None
+    learning: Any = (curve if needed is None else None) or instance.learning or LearningSpec()
+    if needed is None:
+        faults += [replace(fault, where="curve") for fault in learning_faults(learning)]
+    else:
+        faults += needed.faults()
+        learning, target = LearningSpec(floor=0.0), _whole(target, minimise, faults)
     if minimise not in get_args(Aim):
         allowed = f"{', '.join(get_args(Aim))}; {did_you_mean(str(minimise), get_args(Aim), ' ')}".rstrip("; ")
         faults.append(Fault("options", "minimise", shown(minimise), allowed))
@@ -137,6 +144,8 @@ def plan_run(
     if faults:
         raise InputError("options", faults)
     run = TrainingRun(instance, learning, time, energy, caps, given.constraints)
+    if needed is not None:
+        run = NeededRun(instance, learning, time, energy, caps, given.constraints, needed)
     family = find_method(method).name.partition(":")[0] if method != "auto" else method
     if family in LOCAL:
         if minimise != "loss":
@@ -146,6 +155,16 @@ def plan_run(
         return least_loss(run, span, method, options)
     assert target is not None
     return least_run(run, span, method, options, minimise, float(target))
+
+
+def _whole(target: float | None, minimise: Aim, faults: list[Fault]) -> float | None:
+    """The target of a run of needed rounds: all of them. What else is asked for goes to the faults."""
+    if target is not None:
+        faults.append(Fault("options", "target", shown(target), "none: the rounds that are needed are the target"))
+    if minimise == "loss":
+        faults.append(Fault("options", "minimise", "'loss'", "'time' or 'energy', of the rounds that are needed"))
+        return None
+    return 1.0
 
 
 def rounds_span(rounds: Any, faults: list[Fault]) -> Interval:

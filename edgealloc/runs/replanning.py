@@ -15,7 +15,7 @@ from edgealloc.data.allocation import Allocation
 from edgealloc.data.forms import number
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Snapshot, Status, relative_gap
-from edgealloc.errors import Fault, InputError, shown
+from edgealloc.errors import Fault, InputError, RefusedError, shown
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.runs.begun.continued import ContinuedRun
@@ -23,6 +23,7 @@ from edgealloc.runs.begun.past import Past, corrected
 from edgealloc.runs.least import least_run
 from edgealloc.runs.local import descend
 from edgealloc.runs.loss import least_loss
+from edgealloc.runs.needed import NeededRun
 from edgealloc.runs.plan import RunPlan
 from edgealloc.runs.planning import LOCAL, energy_totals, positive, rounds_span
 from edgealloc.runs.search import Interval, RunPoint
@@ -89,9 +90,15 @@ def replan(
         Lists every bad option.
     StatusError
         When there is no plan to go on from.
+    RefusedError
+        For a plan of needed rounds, of which nothing is known in between.
     """
     if plan.stop:
         return plan
+    if isinstance(plan.run, NeededRun):
+        raise RefusedError(
+            f"{plan.run.unwritten} is not planned anew: nobody says what rounds at other rates count"
+        )
     standing = plan.raise_for_status().result
     assert standing is not None
     assert standing.allocation is not None

@@ -59,6 +59,11 @@ class TrainingRun:
     caps: bool = True
     constraints: tuple[Constraint, ...] = ()
 
+    @property
+    def unwritten(self) -> str:
+        """What kind of run it is that no file or certificate describes yet; empty where they do."""
+        return ""
+
     def relaxed(self, first: int, last: int) -> Problem:
         """The one round whose optimum plus the floor L is below the loss of every run of ``first`` to ``last``."""
         return self._round(first, last, up=True)

@@ -256,7 +256,7 @@ def predicted_losses(
         The cell.
     loss
         The predicted loss in nats after so many rounds of an allocation, of which it reads keep rates, who takes
-        part and the rows of menus: :meth:`edgealloc.runs.TrainingRun.loss`.
+        part and the rows of menus: :meth:`edgealloc.runs.TrainingRun.loss`. For one number of rounds; shape [].
 
     Returns
     -------

@@ -49,6 +49,11 @@ class ContinuedRun(TrainingRun):
     past: Past = field(default_factory=Past)
     pilots: LearningSpec | None = None
 
+    @property
+    def unwritten(self) -> str:
+        """See :attr:`TrainingRun.unwritten`."""
+        return "the rest of a run that has begun"
+
     def terms(self, first: int, last: int, *, up: bool) -> dict[str, Any]:
         """As :meth:`TrainingRun.terms`, with what each device has learned.
 
