@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgealloc.data.outcome import Diagnosis, Status, relative_gap
-from edgealloc.data.run import Aim, RunClaims
+from edgealloc.data.run import Goal, RunClaims
 from edgealloc.data.solution import finite_or_none
 from edgealloc.errors import EdgeallocError, StatusError
 from edgealloc.files.run import save_run
@@ -43,7 +43,7 @@ class RunPlan:
     method, status
         What solved single rounds; how it ended.
     minimise, target
-        ``loss``, ``time`` or ``energy``; the loss to be reached, or None.
+        ``loss``, ``time``, ``energy`` or ``weighted``; the loss to be reached, or None.
     rounds
         R, how many rounds to train; 0 without a plan.
     result
@@ -52,8 +52,8 @@ class RunPlan:
         Predicted loss after R rounds, in nats; of :class:`~edgealloc.runs.NeededRounds` the share of R that is
         needed; ``inf`` without a plan.
     objective, lower_bound
-        What is minimised: the loss in nats, the time of all rounds in s, or the share of the energy budgets; and a
-        proven lower bound of it.
+        What is minimised: the loss in nats, the time of all rounds in s, the share of the energy budgets, or the
+        weighted sum of these two; and a proven lower bound of it.
     seconds, solves, message
         Wall-clock time in s; how many rounds were solved; remarks.
     diagnosis
@@ -66,7 +66,7 @@ class RunPlan:
     span: Interval
     method: str
     status: Status
-    minimise: Aim
+    minimise: Goal
     target: float | None
     rounds: int
     result: Result | None
@@ -104,6 +104,10 @@ class RunPlan:
         """What all rounds take of each device, in J. Shape [K]; empty without a plan."""
         return np.zeros(0) if self.result is None else self.rounds * self._use().energy_j
 
+    @property
+    def _unwritten(self) -> str:
+        return "a plan of least weighted sum" if self.minimise == "weighted" else self.run.unwritten
+
     def _use(self) -> Evaluation:
         assert self.result is not None
         assert self.result.allocation is not None
@@ -129,8 +133,8 @@ class RunPlan:
         EdgeallocError
             For runs that files do not describe yet: the rest of one that has begun, and needed rounds.
         """
-        if self.run.unwritten:
-            raise EdgeallocError(f"{self.run.unwritten} has no file yet")
+        if self._unwritten or self.minimise == "weighted":  # which is among them
+            raise EdgeallocError(f"{self._unwritten} has no file yet")
         run, none = self.run, self.result is None
         totals = None
         if run.energy_j is not None:
@@ -218,8 +222,8 @@ class RunPlan:
             When there is no bound to prove, with constraints of one's own, when time is up, and for runs that have
             no certificate yet.
         """
-        if self.run.unwritten:
-            raise EdgeallocError(f"{self.run.unwritten} has a proven bound, but no certificate yet")
+        if self._unwritten:
+            raise EdgeallocError(f"{self._unwritten} has a proven bound, but no certificate yet")
         from edgealloc.runs.proof import run_certificate  # brings compiled code
 
         loss, wanted = self.minimise == "loss", self.lower_bound
@@ -254,7 +258,7 @@ class RunPlan:
         )
         span = f"{keep.min():.3f} to {keep.max():.3f}" if keep.size else "none selected"
         told = "rounds needed, of these" if isinstance(self.run, NeededRun) else "predicted loss in nats"
-        unit = {"loss": "nats", "time": "s", "energy": "of the energy budgets"}[self.minimise]
+        unit = {"loss": "nats", "time": "s", "energy": "of the energy budgets"}.get(self.minimise, "")
         return "\n".join(
             [
                 head,

@@ -17,11 +17,11 @@ from edgealloc.data.forms import number
 from edgealloc.data.instance import Instance
 from edgealloc.data.learning import LearningSpec, learning_faults
 from edgealloc.data.outcome import Snapshot
-from edgealloc.data.run import Aim
+from edgealloc.data.run import Goal
 from edgealloc.errors import Fault, InputError, PlausibilityWarning, RefusedError, did_you_mean, shown
 from edgealloc.formulation.problem import Problem
 from edgealloc.methods import find_method
-from edgealloc.runs.least import least_run
+from edgealloc.runs.least import Weights, least_run, least_weighted
 from edgealloc.runs.local import descend
 from edgealloc.runs.loss import least_loss
 from edgealloc.runs.needed import NeededRounds, NeededRun
@@ -49,7 +49,8 @@ def plan_run(
     rounds: tuple[int, int] = (1, 200),
     curve: LearningSpec | NeededRounds | None = None,
     target: float | None = None,
-    minimise: Aim = "loss",
+    minimise: Goal = "loss",
+    weights: tuple[float, float] | None = None,
     caps: bool = True,
     method: str = "auto",
     rel_gap: float = 1e-4,
@@ -81,7 +82,9 @@ def plan_run(
         Predicted loss in nats to be reached, for ``minimise`` other than ``loss``.
     minimise
         ``loss``; ``time``, that of all rounds together; ``energy``, the share of ``energy_j`` that each device may
-        spend, the same for all.
+        spend, the same for all; ``weighted``, a sum of both.
+    weights
+        For ``weighted``: what a second costs, and what it costs to use up ``energy_j``.
     caps
         Whether the instance's own deadline and energy budgets hold in every round too. Without, a total that is
         given takes their place.
@@ -126,8 +129,8 @@ def plan_run(
     else:
         faults += needed.faults()
         learning, target = LearningSpec(floor=0.0), _whole(target, minimise, faults)
-    if minimise not in get_args(Aim):
-        allowed = f"{', '.join(get_args(Aim))}; {did_you_mean(str(minimise), get_args(Aim), ' ')}".rstrip("; ")
+    if minimise not in get_args(Goal):
+        allowed = f"{', '.join(get_args(Goal))}; {did_you_mean(str(minimise), get_args(Goal), ' ')}".rstrip("; ")
         faults.append(Fault("options", "minimise", shown(minimise), allowed))
     elif (target is None) is not (minimise == "loss"):
         allowed = (
@@ -136,7 +139,8 @@ def plan_run(
         faults.append(Fault("options", "target", shown(target), allowed))
     elif target is not None and ((goal := number(target)) is None or not math.isfinite(goal)):
         faults.append(Fault("options", "target", shown(target), "a finite number"))
-    if minimise == "energy" and energy_j is None:
+    cost = _weights(weights, minimise, time_s is None and not caps, faults)
+    if minimise in ("energy", "weighted") and energy_j is None:
         allowed = "energy for all rounds together, of which the least share is sought"
         faults.append(Fault("options", "energy_j", "None", allowed))
     if caps not in (True, False):
@@ -154,15 +158,36 @@ def plan_run(
     if minimise == "loss":
         return least_loss(run, span, method, options)
     assert target is not None
+    if minimise == "weighted":
+        return least_weighted(run, span, method, options, cost, float(target))
     return least_run(run, span, method, options, minimise, float(target))
 
 
-def _whole(target: float | None, minimise: Aim, faults: list[Fault]) -> float | None:
+def _weights(given: Any, minimise: Goal, endless: bool, faults: list[Fault]) -> Weights:
+    """Two weights for a weighted sum, none for anything else; and a time that it cannot be longer than."""
+    if minimise != "weighted":
+        if given is not None:
+            faults.append(Fault("options", "weights", shown(given), "none, but for minimise='weighted'"))
+        return Weights(1.0, 1.0)
+    try:
+        found = Weights(*(number(weight) or 0.0 for weight in given))
+    except TypeError:
+        found = Weights(0.0, 0.0)
+    if not all(0.0 < weight < math.inf for weight in found):
+        allowed = "two finite numbers > 0: what a second costs, and what all of energy_j does"
+        faults.append(Fault("options", "weights", shown(given), allowed))
+    if endless:
+        allowed = "time for all rounds together, or caps=True: the search needs an end"
+        faults.append(Fault("options", "time_s", "None", allowed))
+    return found
+
+
+def _whole(target: float | None, minimise: Goal, faults: list[Fault]) -> float | None:
     """The target of a run of needed rounds: all of them. What else is asked for goes to the faults."""
     if target is not None:
         faults.append(Fault("options", "target", shown(target), "none: the rounds that are needed are the target"))
     if minimise == "loss":
-        faults.append(Fault("options", "minimise", "'loss'", "'time' or 'energy', of the rounds that are needed"))
+        faults.append(Fault("options", "minimise", "'loss'", "'time', 'energy' or 'weighted'"))
         return None
     return 1.0
 

@@ -91,14 +91,14 @@ def replan(
     StatusError
         When there is no plan to go on from.
     RefusedError
-        For a plan of needed rounds, of which nothing is known in between.
+        For a plan of needed rounds, of which nothing is known in between, or of a weighted sum, whose shares
+        would be of other budgets.
     """
     if plan.stop:
         return plan
-    if isinstance(plan.run, NeededRun):
-        raise RefusedError(
-            f"{plan.run.unwritten} is not planned anew: nobody says what rounds at other rates count"
-        )
+    if isinstance(plan.run, NeededRun) or plan.minimise == "weighted":
+        kind = plan.run.unwritten or "a plan of least weighted sum"
+        raise RefusedError(f"{kind} is not planned anew: plan for the least loss, time or energy")
     standing = plan.raise_for_status().result
     assert standing is not None
     assert standing.allocation is not None
@@ -226,6 +226,7 @@ def _searched(plan: RunPlan, run: TrainingRun, span: Interval, standing: Result,
     if plan.minimise == "loss":
         return least_loss(run, span, plan.method, options, _start(run, span, plan.run, standing))
     assert plan.target is not None
+    assert plan.minimise != "weighted"
     return least_run(run, span, plan.method, options, plan.minimise, plan.target)
 
 
