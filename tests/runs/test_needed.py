@@ -30,10 +30,10 @@ def random_cell(seed: int) -> tuple[Instance, NeededRounds]:
     elif kind == 2:
         menu = (AdapterOption("r=4", 5e5, 1e8, 1.4), AdapterOption("r=8", 1e6, 2e8, 1.0))
         changes["adapter_options"] = (menu, None)
-    elif kind == 3:
-        changes["exclusion_penalty"] = float(rng.uniform(0.5, 3.0))
-    cell = small_instance(access, 2, 4, samples=rng.integers(50, 500, 2), **changes)
-    return cell, NeededRounds(float(rng.uniform(0.0, 2.0)), float(rng.uniform(0.5, 2.0)))
+    needed = NeededRounds(float(rng.uniform(0.0, 2.0)), float(rng.uniform(0.5, 2.0)))
+    if kind == 3:  # so high that a run without anybody is not enough
+        changes["exclusion_penalty"] = float(rng.uniform(1.05, 1.5) * (LAST - needed.fixed) / needed.per_keep)
+    return small_instance(access, 2, 4, samples=rng.integers(50, 500, 2), **changes), needed
 
 
 def enumerated(
