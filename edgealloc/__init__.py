@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from edgealloc.methods import register_method as register_method
     from edgealloc.runs.plan import RunPlan as RunPlan
     from edgealloc.runs.planning import plan_run as plan_run
+    from edgealloc.runs.replanning import replan as replan
     from edgealloc.scenario.cell import make_cell as make_cell
     from edgealloc.scenario.options import CellOptions as CellOptions
     from edgealloc.solvers.backends.cvxpy_fdma import to_cvxpy as to_cvxpy
@@ -85,6 +86,7 @@ _HOME = {
     "make_cell": "scenario.cell",
     "plan_run": "runs.planning",
     "register_method": "methods",
+    "replan": "runs.replanning",
     "save_instance": "files.instance",
     "solve": "api",
     "to_cvxpy": "solvers.backends.cvxpy_fdma",

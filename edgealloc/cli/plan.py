@@ -24,9 +24,9 @@ from edgealloc.cli.shared import (
 if TYPE_CHECKING:
     from edgealloc.runs.plan import RunPlan
 
-__all__ = ["plan_command"]
+__all__ = ["EXITS", "plan_command", "plan_text"]
 
-_EXITS = {"infeasible": 3, "no_solution": 4, "error": 1}
+EXITS = {"infeasible": 3, "no_solution": 4, "error": 1}
 
 
 class RoundsRange(click.ParamType[tuple[int, int]]):
@@ -102,13 +102,14 @@ def plan_command(
 
             written.append(save_figure(plot_rounds(plan), plot))
     finally:
-        say(json.dumps(dict_from_run(plan.claims()), indent=1, allow_nan=False) if as_json else _text(plan))
+        say(json.dumps(dict_from_run(plan.claims()), indent=1, allow_nan=False) if as_json else plan_text(plan))
         for path in written:
             say(f"written       {path}", err=as_json)
-    sys.exit(_EXITS.get(plan.status.value, 0))
+    sys.exit(EXITS.get(plan.status.value, 0))
 
 
-def _text(plan: RunPlan) -> str:
+def plan_text(plan: RunPlan) -> str:
+    """What a plan comes to, a line for each number."""
     lines = [f"status        {plan.status.value}" + (f" ({plan.message})" if plan.message else "")]
     if plan.result is not None:
         energy = plan.energy_j

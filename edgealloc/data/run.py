@@ -14,9 +14,10 @@ from edgealloc.data.learning import LearningSpec
 from edgealloc.data.outcome import Status
 from edgealloc.data.solution import Solution
 
-__all__ = ["Aim", "RunClaims"]
+__all__ = ["Aim", "Goal", "RunClaims"]
 
 Aim = Literal["loss", "time", "energy"]
+Goal = Literal["loss", "time", "energy", "weighted"]  # of plans; a file has an aim
 
 
 @dataclass(frozen=True, slots=True, eq=False)

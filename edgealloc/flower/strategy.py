@@ -46,6 +46,7 @@ from edgealloc.models.exchange.wire import WireArray
 from edgealloc.rounds.allocator import OnlineAllocator
 from edgealloc.rounds.round import Planner, plan_valid
 from edgealloc.rounds.system import DeviceState, Plan, System
+from edgealloc.runs.begun.budget import RunBudget
 
 try:
     from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
@@ -86,6 +87,9 @@ class FedLoDrop(Strategy):
         Called with the report of every round, for example to tell an online allocator who was late.
     largest_change
         How far an update may move the adapter, as for :func:`edgealloc.models.exchange.replies.gather`.
+    run
+        Time, energy and rounds of the whole run, for the allocator of a system: each round gets its part of what
+        is left, and after the last one nobody is asked to train.
 
     Attributes
     ----------
@@ -95,7 +99,7 @@ class FedLoDrop(Strategy):
     Raises
     ------
     ValueError
-        For the correction ``exact``, stacked factors, and masks of single entries.
+        For the correction ``exact``, stacked factors, and masks of single entries; for a run beside a planner.
 
     Notes
     -----
@@ -116,8 +120,11 @@ class FedLoDrop(Strategy):
         state_timeout_s: float = 60.0,
         on_round: Callable[[RoundReport], None] | None = None,
         largest_change: float = LARGEST_CHANGE,
+        run: RunBudget | None = None,
     ) -> None:
-        self._allocator = OnlineAllocator(planner) if isinstance(planner, System) else None
+        if run is not None and not isinstance(planner, System):
+            raise ValueError("run: goes with a system; give it to the OnlineAllocator whose plan is the planner")
+        self._allocator = OnlineAllocator(planner, run=run) if isinstance(planner, System) else None
         self.planner: Planner = planner if self._allocator is None else self._allocator.plan  # type: ignore[assignment]
         self.aggregation = aggregation or Aggregation()
         if self.aggregation.changes_base:

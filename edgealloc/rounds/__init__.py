@@ -12,7 +12,7 @@ from edgealloc.face import face
 if TYPE_CHECKING:
     from edgealloc.rounds.allocator import OnlineAllocator as OnlineAllocator
     from edgealloc.rounds.energy import EnergyHorizon as EnergyHorizon
-    from edgealloc.rounds.ledger import EnergyLedger as EnergyLedger
+    from edgealloc.rounds.energy import EnergyLedger as EnergyLedger
     from edgealloc.rounds.plan import Plan as Plan
     from edgealloc.rounds.policies import EnergyPolicy as EnergyPolicy
     from edgealloc.rounds.policies import EqualSplit as EqualSplit
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _HOME = {
     "DeviceState": "system",
     "EnergyHorizon": "energy",
-    "EnergyLedger": "ledger",
+    "EnergyLedger": "energy",
     "EnergyPolicy": "policies",
     "EqualSplit": "policies",
     "OnlineAllocator": "allocator",

@@ -10,7 +10,6 @@ while training:
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -27,8 +26,10 @@ from edgealloc.rounds.energy import EnergyHorizon
 from edgealloc.rounds.ranges import id_text, kind_faults, report_faults
 from edgealloc.rounds.round import TIME_LIMIT_S, round_instance, settle
 from edgealloc.rounds.solver import RoundSolver, made_up_states
+from edgealloc.rounds.standing import Standing
 from edgealloc.rounds.stragglers import StragglerPolicy, Stragglers, slowed
 from edgealloc.rounds.system import DeviceState, Plan, System, plan_of
+from edgealloc.runs.begun.budget import Account, RunBudget
 from edgealloc.solvers.compiling.clock import Clock
 from edgealloc.solvers.compiling.warmup import load
 
@@ -60,6 +61,9 @@ class OnlineAllocator:
         What to do about devices that :meth:`report` says were late; None: nothing.
     energy
         What devices may spend over a horizon of rounds; ``energy_j`` of their states still limits each round.
+    run
+        The whole run that the rounds are of: each gets its part of what is left of time and energy, and is planned
+        for the loss after the last one. When it is over, nobody is selected, and ``message`` says why.
 
     Raises
     ------
@@ -77,18 +81,15 @@ class OnlineAllocator:
         seed: int = 0,
         stragglers: StragglerPolicy | None = StragglerPolicy(),  # noqa: B008  (immutable)
         energy: EnergyHorizon | None = None,
+        run: RunBudget | None = None,
     ) -> None:
-        self.system, self.seed, self.energy = system, seed, energy
+        self.system, self.seed, self.energy, self.run = system, seed, energy, run
         if time_budget_s is not None and energy is not None:  # a policy solves a round several times
             time_budget_s = time_budget_s / (1 + getattr(energy.policy, "solves", 0))
         self.rounds = RoundSolver(method, time_budget_s=time_budget_s, rel_gap=rel_gap, seed=seed)
         self.stragglers = None if stragglers is None else Stragglers(stragglers)
         self.round_number = 0
-        self._planned: Plan | None = None
-        self._states: dict[str, DeviceState] = {}  # of the last round, with who rests marked as not available
-        self._instance: Instance | None = None  # of the last round, with its margins and caps
-        self._booked: dict[str, float] = {}  # the ledger before the last round
-        self._reported = False  # whether the last round has been spoken of
+        self._standing = Standing()
         if time_budget_s is not None:
             self.warm_up()
 
@@ -118,39 +119,55 @@ class OnlineAllocator:
         if faults := kind_faults(devices, DeviceState):
             raise InputError(f"round {self.system.name!r}", faults)
         number = self.round_number if round_number is None else round_number
-        resting: frozenset[str] = frozenset()
+        why_not: dict[str, frozenset[str]] = {}
         if self.stragglers is not None:
-            resting = self.stragglers.resting(number, devices)
-        spent = frozenset() if self.energy is None else self.energy.spent(devices)
-        present = {
-            key: replace(s, available=False) if key in resting or key in spent else s for key, s in devices.items()
-        }
+            why_not["resting"] = self.stragglers.resting(number, devices)
+        if self.energy is not None:
+            why_not["horizon budget spent"] = self.energy.spent(devices)
+        if self.run is not None:
+            why_not["energy of the run spent"] = self.run.spent(devices)
+        away = frozenset[str]().union(*why_not.values())
+        present = {key: replace(s, available=False) if key in away else s for key, s in devices.items()}
         instance = round_instance(self.system, present)
         self.round_number = number + 1
-        self._states = present
+        standing = self._standing = Standing(states=present, deadline_s=self.system.latency_s)
         if self.energy is not None:
-            self._booked = self.energy.ledger.booked()
+            standing.booked = self.energy.ledger.booked()
+        over = ""
+        if self.run is not None:
+            standing.account, over = self.run.account, self.run.over
         limit, least, solved = self._within(clock)
-        if instance is None:
-            plan = plan_of(None, present, self.system.latency_s, seed=self.seed, round_number=number)
+        if instance is None or over:
+            said = f"stop: {over}" if over else None
+            plan = plan_of(None, present, standing.deadline_s, seed=self.seed, round_number=number, message=said)
+            if over:
+                why_not = {over: frozenset(devices)}
         else:
+            instance = self._parted(instance)
+            standing.deadline_s = instance.latency_s
             if self.stragglers is not None:
                 instance = self.stragglers.padded(instance)
             if self.energy is not None:
                 instance = self.energy.capped(instance, number, self.rounds.solve)
-            self._instance = instance
+            standing.instance = instance
             settled = settle(instance, solved, limit, clock, least)
-            if self.energy is not None:
-                self.energy.book(settled.result)
-            plan = settled.plan(present, self.system.latency_s, self.seed, number)
+            self._book(settled.result)
+            plan = settled.plan(present, standing.deadline_s, self.seed, number)
         settings = dict(plan.devices)
-        for reason, keys in (("resting", resting), ("horizon budget spent", spent)):
+        for reason, keys in why_not.items():
             settings |= {key: {**settings[key], "reason": reason} for key in keys if key in settings}
-        plan = replace(plan, devices=settings, seconds=clock.seconds)
-        self._planned, self._reported = plan, False
-        if instance is None:
-            self._instance = None
-        return plan
+        standing.plan = replace(plan, devices=settings, seconds=clock.seconds)
+        return standing.plan
+
+    def _parted(self, instance: Instance) -> Instance:
+        """The round with its part of the run."""
+        return instance if self.run is None else self.run.part(instance)
+
+    def _book(self, result: Result) -> None:
+        """Book a planned round wherever there is a book."""
+        for books in (self.energy, self.run):
+            if books is not None:
+                books.book(result)
 
     def _within(self, clock: Clock) -> tuple[float, float, Callable[[Instance], Result]]:
         """The round's limit in s, the least that any part gets, and what solves a part in what is left."""
@@ -192,9 +209,8 @@ class OnlineAllocator:
             Without a round that was planned and not reported yet; for devices that have started and are stated
             anew, ids in ``started`` that do not take part, a time outside the round, every fault of the states.
         """
-        clock, standing = Clock(), self._planned
-        limit_s = self.system.latency_s
-        if standing is None or self._reported:
+        clock, standing, limit_s = Clock(), self._standing.plan, self._standing.deadline_s
+        if standing is None or self._standing.reported:
             raise InputError("round", [Fault("round", "replan", "called", "between plan and report of a round")])
         begun = frozenset(standing.selected if started is None else started)
         faults = kind_faults(devices, DeviceState)
@@ -207,29 +223,30 @@ class OnlineAllocator:
             faults += [Fault(id_text(key), "state", "given", "none: the device has started") for key in again]
         if faults:
             raise InputError(f"round {self.system.name!r}", faults)
-        number, states = standing.round_number, {**self._states, **devices}
+        number, states = standing.round_number, {**self._standing.states, **devices}
         instance = round_instance(self.system, states)
         booked = None if self.energy is None else self.energy.ledger.booked()
+        account = None if self.run is None else self.run.account
         found = None
         if instance is not None:
-            if self.energy is not None:
-                self.energy.ledger.restore(self._booked)
+            self._restore(self._standing.booked, self._standing.account)
             shorter = limit_s / (limit_s - float(elapsed_s))
-            found = self._again(instance, standing, begun, shorter, states, clock)
+            found = self._again(self._parted(instance), standing, begun, shorter, states, clock)
         if found is None:
-            if self.energy is not None and booked is not None:
-                self.energy.ledger.restore(booked)
-            reasons = {False: "not available", True: "late: those who have started leave no room"}
-            out = {
-                key: state for key, state in devices.items() if not state.available or key not in standing.selected
-            }
-            left = {key: {"selected": False, "reason": reasons[state.available]} for key, state in out.items()}
-            plan = replace(standing, devices={**standing.devices, **left}, seconds=clock.seconds)
+            self._restore(booked, account)
+            plan = replace(standing, devices=self._standing.without(devices), seconds=clock.seconds)
         else:
             plan = replace(found, round_number=number, seconds=clock.seconds)
-            self._states = states
-        self._planned = plan
+            self._standing.states = states
+        self._standing.plan = plan
         return plan
+
+    def _restore(self, booked: Mapping[str, float] | None, account: Account | None) -> None:
+        """Horizon and run as they were."""
+        if self.energy is not None and booked is not None:
+            self.energy.ledger.restore(booked)
+        if self.run is not None and account is not None:
+            self.run.account = account
 
     def _again(
         self,
@@ -244,14 +261,14 @@ class OnlineAllocator:
         names = instance.device_names
         margin = np.array([1.0 if self.stragglers is None else self.stragglers.slowdown(name) for name in names])
         instance = slowed(instance, margin * np.where([name in begun for name in names], 1.0, shorter))
-        if self.energy is not None and self._instance is not None:
-            instance = self.energy.capped_again(instance, standing.round_number, self._instance)
+        if self.energy is not None and self._standing.instance is not None:
+            instance = self.energy.capped_again(instance, standing.round_number, self._standing.instance)
         fixed = held(instance, standing.devices, begun)
         if fixed is None:
             return None
         limit, _, solved = self._within(clock)
         settled = settle(fixed, solved, limit, clock, advise=False)
-        plan = settled.plan(states, self.system.latency_s, self.seed, standing.round_number)
+        plan = settled.plan(states, self._standing.deadline_s, self.seed, standing.round_number)
         masks = ("keep", "mask_seed", "freq_hz", "adapter_option")
         for name in begun:
             own, before = plan.devices[name], standing.devices[name]
@@ -259,9 +276,8 @@ class OnlineAllocator:
                 return None
         if not plan.selected:
             return None
-        if self.energy is not None:
-            self.energy.book(settled.result)
-        self._instance = fixed
+        self._book(settled.result)
+        self._standing.instance = fixed
         settings = dict(plan.devices)
         for name in set(plan.selected) - begun:  # in their own time, which began later
             own = settings[name]
@@ -282,18 +298,11 @@ class OnlineAllocator:
         InputError
             For an energy policy of somebody else's that cannot say what it remembers.
         """
-        plan, last, energy = self._planned, self._instance, None
-        if self.energy is not None:
-            caps = {} if last is None else dict(zip(last.device_names, last.energy_j.tolist(), strict=True))
-            energy = {**self.energy.memory(), "booked": self._booked, "caps_j": caps}
         return {
             "seed": self.seed,
             "round_number": self.round_number,
-            "reported": self._reported,
-            "plan": None if plan is None else json.loads(plan.to_json()),
-            "states": {key: state.to_dict() for key, state in self._states.items()},
             "stragglers": None if self.stragglers is None else self.stragglers.memory(),
-            "energy": energy,
+            **self._standing.memory(self.energy, self.run),
         }
 
     def resume(self, memory: Mapping[str, Any]) -> None:
@@ -307,32 +316,24 @@ class OnlineAllocator:
         Raises
         ------
         InputError
-            For the memory of an allocator with another seed, with or without stragglers and a horizon where this
-            one is not, or with another horizon; and for what is no memory.
+            For the memory of an allocator with another seed, with or without stragglers, a horizon or a run where
+            this one is not, or with another horizon or run; and for what is no memory.
         """
         try:
-            own = {"seed": self.seed, "stragglers": self.stragglers is None, "energy": self.energy is None}
-            told = {key: memory[key] if key == "seed" else memory[key] is None for key in own}
+            parts = {"stragglers": self.stragglers, "energy": self.energy, "run": self.run}
+            own = {"seed": self.seed} | {key: part is None for key, part in parts.items()}
+            told = {"seed": memory["seed"]} | {key: memory.get(key) is None for key in parts}
             allowed = "that of an allocator with the same options"
-            if faults := [Fault("memory", k, shown(memory[k]), allowed) for k in own if own[k] != told[k]]:
+            if faults := [Fault("memory", k, shown(memory.get(k)), allowed) for k in own if own[k] != told[k]]:
                 raise InputError("memory", faults)
-            plan = None if memory["plan"] is None else Plan.from_json(json.dumps(memory["plan"]))
-            states = {key: DeviceState.from_dict(state, key) for key, state in memory["states"].items()}
-            number, reported = int(memory["round_number"]), bool(memory["reported"])
-            instance, booked = round_instance(self.system, states) if states else None, dict[str, float]()
+            number = int(memory["round_number"])
+            standing = Standing.recalled(memory, self.system, self.energy, self.run)
             if self.stragglers is not None:
                 self.stragglers.recall(memory["stragglers"])
-            if self.energy is not None:
-                booked, caps = dict(memory["energy"]["booked"]), memory["energy"]["caps_j"]
-                if instance is not None:
-                    limits = np.array([float(caps[name]) for name in instance.device_names])
-                    instance = instance.with_changes(energy_j=limits)
-                self.energy.recall(memory["energy"])
         except (KeyError, TypeError, AttributeError) as error:
             said = f"{type(error).__name__}: {error}"
             raise InputError("memory", [Fault("memory", "content", said, "what memory() gave")]) from None
-        self.round_number, self._reported = number, reported
-        self._planned, self._states, self._instance, self._booked = plan, states, instance, booked
+        self.round_number, self._standing = number, standing
 
     def report(self, latency_s: Mapping[str, float | None], *, round_number: int | None = None) -> None:
         """Say how long the devices of the last round took; once a round.
@@ -352,31 +353,29 @@ class OnlineAllocator:
             planned for, and every device spoken of in a report of another round, or in a second one. Then nothing
             is learned.
         """
-        plan = self._planned
+        plan = self._standing.plan
         faults = report_faults(latency_s, plan)
         spoken = plan.round_number if round_number is None and plan is not None else round_number
         if plan is None:
             faults += [
                 Fault(id_text(device), "id", shown(device), "no round is planned yet") for device in latency_s
             ]
-        elif spoken != plan.round_number or self._reported:
+        elif spoken != plan.round_number or self._standing.reported:
             said = f"round {shown(spoken)}" + " for the second time" * (spoken == plan.round_number)
             allowed = f"once of the last round, which is {plan.round_number}"
             faults += [Fault(id_text(device), "report", said, allowed) for device in latency_s]
         if faults:
             raise InputError("report", faults)
-        if plan is None or spoken != plan.round_number or self._reported:
+        if plan is None or spoken != plan.round_number or self._standing.reported:
             return  # it says nothing, and of no round that counts
-        self._reported = True
-        if self.stragglers is None:
-            return
-        planned = {
-            key: float(own["latency_s"]) / self.stragglers.slowdown(key)
-            for key, own in plan.devices.items()
-            if own["selected"]
-        }
+        self._standing.reported = True
         took = {key: None if value is None else float(value) for key, value in latency_s.items()}
-        self.stragglers.observe(plan.round_number, planned, took)
+        planned = {key: float(own["latency_s"]) for key, own in plan.devices.items() if own["selected"]}
+        if self.run is not None and planned:
+            self.run.lasted(max(planned.values()), self._standing.lasted(planned, took))
+        if self.stragglers is not None:
+            planned = {key: seconds / self.stragglers.slowdown(key) for key, seconds in planned.items()}
+            self.stragglers.observe(plan.round_number, planned, took)
 
     def warm_up(self) -> float:
         """Compile and load everything a round needs, on a made-up cell.
@@ -390,7 +389,8 @@ class OnlineAllocator:
         if self.system.access == "ofdma":
             load("ofdma")  # its kernels are many, and no few cells take every path
         for stage in (None, _WARM_UP_S):  # with a budget other methods run; without, the last goes to its end
-            scout = OnlineAllocator(self.system, method=self.rounds.method, rel_gap=_TIGHT)
+            run = None if self.run is None else self.run.untold()
+            scout = OnlineAllocator(self.system, method=self.rounds.method, rel_gap=_TIGHT, run=run)
             scout.rounds.time_budget_s = stage if budget is not None else None
             for seed in range(_CELLS):  # warm starts take their own path
                 scout.plan(states := made_up_states(self.system, np.random.default_rng(seed), 4.0**seed))

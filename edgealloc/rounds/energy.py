@@ -33,8 +33,8 @@ import numpy as np
 from edgealloc.data.instance import Instance
 from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.result import Result
-from edgealloc.rounds.ledger import EnergyLedger
 from edgealloc.rounds.policies import EnergyPolicy, EqualSplit, Rollover, RoundView, VirtualQueue
+from edgealloc.runs.begun.ledger import EnergyLedger as EnergyLedger
 from edgealloc.units import FloatArray
 
 __all__ = ["EnergyHorizon"]

@@ -15,9 +15,9 @@ import numpy as np
 from edgealloc.data.instance import Instance
 from edgealloc.errors import Fault, InputError, needs
 from edgealloc.formulation.result import Result
-from edgealloc.rounds.ledger import EnergyLedger
 from edgealloc.rounds.policies import POLICIES, RoundView, make_policy
 from edgealloc.rounds.solver import RoundSolver
+from edgealloc.runs.begun.ledger import EnergyLedger
 from edgealloc.scenario.cell import Cell, next_round
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.compiling.clock import Clock

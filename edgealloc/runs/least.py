@@ -1,13 +1,16 @@
-"""The least total time, or share of the energy budgets, with which some run reaches a predicted loss.
+"""The least total time, share of the energy budgets, or weighted sum of both, with which some run reaches a loss.
 
-More of either never hurts, so a bisection brackets the least. Whether a budget is enough is the question that the
-search over intervals answers: a run that reaches the target, or a bound above it for every number of rounds.
+More of either never hurts, so a bisection brackets the least; of both together, a staircase does. Whether a
+budget is enough is the question that the search over intervals answers: a run that reaches the target, or a bound
+above it for every number of rounds.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,10 +23,17 @@ from edgealloc.runs.training import TrainingRun
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.search.engine import branch_and_bound
 
-__all__ = ["budgeted", "least_run"]
+__all__ = ["Weights", "budgeted", "least_run", "least_weighted"]
 
 _GAP = 1e-8  # of the loss, for a target that is very near to what a budget reaches
 _MOST = 2.0**30  # times the time that is tried first, and its inverse
+
+
+class Weights(NamedTuple):
+    """What a second of all rounds together costs, and what the energy budgets cost when they are used up."""
+
+    per_s: float
+    per_share: float
 
 
 @dataclass(slots=True, eq=False)
@@ -75,7 +85,8 @@ def least_run(run: TrainingRun, span: Interval, method: str, options: Options, a
             answer = _reach(budgeted(run, aim, budget), span, method, target, control)
             solves += len(answer.solved)
             if answer.point is not None:
-                best, high = answer.point, min(budget, _used(run, aim, answer.point))
+                best = _shortest(run, span, answer.point, target)
+                high = min(budget, _used(run, aim, best))
             elif answer.proved:
                 low, proof = budget, answer.solved
             else:
@@ -120,10 +131,107 @@ def least_run(run: TrainingRun, span: Interval, method: str, options: Options, a
     )
 
 
+def least_weighted(
+    run: TrainingRun, span: Interval, method: str, options: Options, weights: Weights, target: float
+) -> RunPlan:
+    """The plan of least weighted sum of time and energy share that reaches a loss.
+
+    What is not excluded lies beyond the corners of a staircase. Of the cheapest corner a pair of budgets is tried
+    that lies beyond it in both, half-way to the best known sum: a run lowers that sum, a proof that there is none
+    parts the corner in two dearer ones.
+
+    Parameters
+    ----------
+    run
+        What is to be planned; with energy budgets, and a time or caps.
+    span
+        Numbers of rounds that may be chosen.
+    method
+        What solves single rounds.
+    options
+        Gap of the sum, limits, callback.
+    weights
+        Both above 0.
+    target
+        The loss to be reached.
+    """
+    most = (run.time_s or span.last * run.instance.latency_s, 1.0)
+    best: RunPoint | None = None
+    corners, excluded = [(0.0, 0.0, 0.0)], list[tuple[float, float]]()
+    high, low, solves, message = math.inf, 0.0, 0, ""
+    with Control(options) as control:
+        while corners:
+            low = min(corners[0][0], high)
+            if control.stopped() or relative_gap(high, low) <= options.rel_gap:
+                message = control.reason
+                break
+            _, time, share = heapq.heappop(corners)
+            wall = next((w for w in excluded if w[0] > time and w[1] > share), None)
+            if wall is None:
+                step = 0.25 * (high - low)
+                wall = min(time + step / weights.per_s, most[0]), min(share + step / weights.per_share, most[1])
+                part = budgeted(budgeted(run, "time", wall[0]), "energy", wall[1])
+                answer = _reach(part, span, method, target, control)
+                solves += len(answer.solved)
+                if answer.point is not None or not answer.proved:
+                    heapq.heappush(corners, (_cost(weights, time, share), time, share))
+                if answer.point is not None:
+                    point = _shortest(run, span, answer.point, target)
+                    cost = _cost(weights, _used(run, "time", point), _used(run, "energy", point))
+                    if cost < high:
+                        best, high = point, cost
+                elif not answer.proved:
+                    message = control.reason or f"it stays open whether {wall} is enough ({answer.reason})"
+                    break
+                control.report(Snapshot(NAME, control.seconds, 0, low, high, relative_gap(high, low), solves))
+                if answer.point is not None:
+                    continue
+                excluded.append(wall)
+            for i, corner in enumerate(((wall[0], share), (time, wall[1]))):
+                if corner[i] < most[i]:
+                    heapq.heappush(corners, (_cost(weights, *corner), *corner))
+        else:
+            low = high
+    if best is not None:
+        status = Status.OPTIMAL if relative_gap(high, low) <= options.rel_gap else Status.FEASIBLE
+    elif not corners:
+        status, low = Status.INFEASIBLE, math.inf
+        message = f"the loss {target:.9g} is not reached with {most[0]:.6g} s and all of the energy"
+    else:
+        status = Status.NO_SOLUTION
+    return RunPlan(
+        run=run,
+        span=span,
+        method=method,
+        status=status,
+        minimise="weighted",
+        target=target,
+        rounds=0 if best is None else best.rounds,
+        result=None if best is None else round_result(_narrowed(run, best), run.learning.floor, -math.inf),
+        loss=math.inf if best is None else float(run.loss(best.rounds, best.allocation)),
+        objective=high,
+        lower_bound=low,
+        seconds=control.seconds,
+        solves=solves,
+        message="" if status is Status.OPTIMAL else message or "the search ended early",
+    )
+
+
+def _cost(weights: Weights, time_s: float, share: float) -> float:
+    return weights.per_s * time_s + weights.per_share * share
+
+
+def _shortest(run: TrainingRun, span: Interval, point: RunPoint, target: float) -> RunPoint:
+    """As few rounds of a run's allocation as reach the target: they take less, and each may take more."""
+    counts = np.arange(span.first, point.rounds + 1)
+    rounds = int(counts[np.argmax(run.loss(counts, point.allocation) <= target)])
+    return replace(point, rounds=rounds) if rounds < point.rounds else point
+
+
 def _narrowed(run: TrainingRun, point: RunPoint) -> RunPoint:
     """A run on the budgets that it needs, where rounding leaves it within them."""
     single = run.single(point.rounds)
-    if single.violations(point.allocation):
+    if single.violations(point.allocation):  # by rounding alone
         return point
     return replace(point, result=replace(point.result, problem=single))
 

@@ -11,14 +11,16 @@ from edgealloc.runs.plan import RunPlan
 from edgealloc.runs.search import Interval, Rounds, RunPoint
 from edgealloc.runs.training import TrainingRun
 from edgealloc.solvers.base import Control, Options
-from edgealloc.solvers.search.engine import Outcome, branch_and_bound
+from edgealloc.solvers.search.engine import Found, Outcome, branch_and_bound
 
 __all__ = ["NAME", "least_loss", "round_result"]
 
 NAME = "rounds"  # of the search in snapshots
 
 
-def least_loss(run: TrainingRun, span: Interval, method: str, options: Options) -> RunPlan:
+def least_loss(
+    run: TrainingRun, span: Interval, method: str, options: Options, start: Found[RunPoint] | None = None
+) -> RunPlan:
     """The plan of least predicted loss, by branch and bound over intervals of rounds.
 
     Parameters
@@ -31,10 +33,15 @@ def least_loss(run: TrainingRun, span: Interval, method: str, options: Options) 
         What solves single rounds.
     options
         Gap of the loss, limits, callback.
+    start
+        A run that is known. It is kept unless one is found that is better by more than the gap.
     """
+    starts = () if start is None else (start,)
     with Control(options) as control:
         search = Rounds(run, span, method, options.rel_gap, seed=options.seed)
-        outcome = branch_and_bound(search, control, method=NAME)
+        outcome = branch_and_bound(search, control, starts=starts, method=NAME)
+    if start is not None and relative_gap(start.value, outcome.lower_bound) <= options.rel_gap:
+        outcome = replace(outcome, best=start)
     status, message, diagnosis = _ending(search, outcome, control)
     best = outcome.best
     bound = outcome.lower_bound if best is None else min(outcome.lower_bound, best.value)

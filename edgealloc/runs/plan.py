@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgealloc.data.outcome import Diagnosis, Status, relative_gap
-from edgealloc.data.run import Aim, RunClaims
+from edgealloc.data.run import Goal, RunClaims
 from edgealloc.data.solution import finite_or_none
 from edgealloc.errors import EdgeallocError, StatusError
 from edgealloc.files.run import save_run
 from edgealloc.formulation.evaluation import Evaluation
 from edgealloc.formulation.result import Result
+from edgealloc.runs.needed import NeededRun
 from edgealloc.runs.search import Interval, Solved
 from edgealloc.runs.training import TrainingRun
 from edgealloc.units import FloatArray
@@ -42,16 +43,17 @@ class RunPlan:
     method, status
         What solved single rounds; how it ended.
     minimise, target
-        ``loss``, ``time`` or ``energy``; the loss to be reached, or None.
+        ``loss``, ``time``, ``energy`` or ``weighted``; the loss to be reached, or None.
     rounds
         R, how many rounds to train; 0 without a plan.
     result
         The allocation of each round, on an instance with the budgets of one; None without a plan.
     loss
-        Predicted loss after R rounds, in nats; ``inf`` without a plan.
+        Predicted loss after R rounds, in nats; of :class:`~edgealloc.runs.NeededRounds` the share of R that is
+        needed; ``inf`` without a plan.
     objective, lower_bound
-        What is minimised: the loss in nats, the time of all rounds in s, or the share of the energy budgets; and a
-        proven lower bound of it.
+        What is minimised: the loss in nats, the time of all rounds in s, the share of the energy budgets, or the
+        weighted sum of these two; and a proven lower bound of it.
     seconds, solves, message
         Wall-clock time in s; how many rounds were solved; remarks.
     diagnosis
@@ -64,7 +66,7 @@ class RunPlan:
     span: Interval
     method: str
     status: Status
-    minimise: Aim
+    minimise: Goal
     target: float | None
     rounds: int
     result: Result | None
@@ -76,6 +78,11 @@ class RunPlan:
     message: str = ""
     diagnosis: tuple[Diagnosis, ...] = ()
     pieces: tuple[Solved, ...] = ()
+
+    @property
+    def stop(self) -> bool:
+        """Whether a run that has begun ends here: no round more is planned, and ``message`` says why."""
+        return self.rounds == 0 and math.isfinite(self.loss)
 
     @property
     def rel_gap(self) -> float:
@@ -97,6 +104,10 @@ class RunPlan:
         """What all rounds take of each device, in J. Shape [K]; empty without a plan."""
         return np.zeros(0) if self.result is None else self.rounds * self._use().energy_j
 
+    @property
+    def _unwritten(self) -> str:
+        return "a plan of least weighted sum" if self.minimise == "weighted" else self.run.unwritten
+
     def _use(self) -> Evaluation:
         assert self.result is not None
         assert self.result.allocation is not None
@@ -115,7 +126,15 @@ class RunPlan:
         raise StatusError(f"{self.status.value}: {self.message}")
 
     def claims(self) -> RunClaims:
-        """What this plan claims, as its file states it."""
+        """What this plan claims, as its file states it.
+
+        Raises
+        ------
+        EdgeallocError
+            For runs that files do not describe yet: the rest of one that has begun, and needed rounds.
+        """
+        if self._unwritten or self.minimise == "weighted":  # which is among them
+            raise EdgeallocError(f"{self._unwritten} has no file yet")
         run, none = self.run, self.result is None
         totals = None
         if run.energy_j is not None:
@@ -160,6 +179,8 @@ class RunPlan:
         ------
         InputError
             When the file cannot be written.
+        EdgeallocError
+            As :meth:`claims`.
         """
         return save_run(self.claims(), path)
 
@@ -198,8 +219,11 @@ class RunPlan:
         Raises
         ------
         EdgeallocError
-            When there is no bound to prove, with constraints of one's own, or when time is up.
+            When there is no bound to prove, with constraints of one's own, when time is up, and for runs that have
+            no certificate yet.
         """
+        if self._unwritten:
+            raise EdgeallocError(f"{self._unwritten} has a proven bound, but no certificate yet")
         from edgealloc.runs.proof import run_certificate  # brings compiled code
 
         loss, wanted = self.minimise == "loss", self.lower_bound
@@ -225,18 +249,21 @@ class RunPlan:
 
     def __repr__(self) -> str:
         head = f"RunPlan: {self.status.value} by {self.method} on {self.run.instance.name!r}"
+        if self.stop:
+            return f"{head}\n  {self.message}\n  predicted loss {self.loss:.6g} nats as it is"
         if self.result is None:
             return f"{head}\n  no plan; {self.message.splitlines()[0] if self.message else ''}"
         keep = (
             self.result.allocation.keep[self.result.allocation.selected] if self.result.allocation else np.zeros(0)
         )
         span = f"{keep.min():.3f} to {keep.max():.3f}" if keep.size else "none selected"
-        unit = {"loss": "nats", "time": "s", "energy": "of the energy budgets"}[self.minimise]
+        told = "rounds needed, of these" if isinstance(self.run, NeededRun) else "predicted loss in nats"
+        unit = {"loss": "nats", "time": "s", "energy": "of the energy budgets"}.get(self.minimise, "")
         return "\n".join(
             [
                 head,
                 f"  {self.rounds} rounds of {self.latency_s:.6g} s, {self.time_s:.6g} s in all, keep rates {span}",
-                f"  predicted loss {self.loss:.6g} nats",
+                f"  {told}: {self.loss:.6g}",
                 f"  {self.minimise} {self.objective:.9g} {unit}, bound {self.lower_bound:.9g}, "
                 f"rel_gap {self.rel_gap:.2g}",
                 f"  {self.seconds:.3g} s, {self.solves} rounds solved",

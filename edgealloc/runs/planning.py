@@ -17,23 +17,24 @@ from edgealloc.data.forms import number
 from edgealloc.data.instance import Instance
 from edgealloc.data.learning import LearningSpec, learning_faults
 from edgealloc.data.outcome import Snapshot
-from edgealloc.data.run import Aim
+from edgealloc.data.run import Goal
 from edgealloc.errors import Fault, InputError, PlausibilityWarning, RefusedError, did_you_mean, shown
 from edgealloc.formulation.problem import Problem
 from edgealloc.methods import find_method
-from edgealloc.runs.least import least_run
+from edgealloc.runs.least import Weights, least_run, least_weighted
 from edgealloc.runs.local import descend
 from edgealloc.runs.loss import least_loss
+from edgealloc.runs.needed import NeededRounds, NeededRun
 from edgealloc.runs.plan import RunPlan
 from edgealloc.runs.search import Interval
 from edgealloc.runs.training import TrainingRun
 from edgealloc.solvers.base import Options
 from edgealloc.units import FloatArray
 
-__all__ = ["MOST_ROUNDS", "plan_run"]
+__all__ = ["LOCAL", "MOST_ROUNDS", "energy_totals", "plan_run", "positive", "rounds_span"]
 
 MOST_ROUNDS = 1_000_000
-_LOCAL = ("psca", "psca+", "baseline")  # methods without a bound: the number of rounds is descended on
+LOCAL = ("psca", "psca+", "baseline")  # methods without a bound: the number of rounds is descended on
 TYPICAL = (
     "no learning curve is given: typical constants of one small task stand in (edgealloc.LearningSpec()), so the "
     "plan shows the shape of an answer only; fit the curve to pilot runs, and give curve= or the block 'learning'"
@@ -46,9 +47,10 @@ def plan_run(
     time_s: float | None = None,
     energy_j: float | Mapping[str, float] | FloatArray | None = None,
     rounds: tuple[int, int] = (1, 200),
-    curve: LearningSpec | None = None,
+    curve: LearningSpec | NeededRounds | None = None,
     target: float | None = None,
-    minimise: Aim = "loss",
+    minimise: Goal = "loss",
+    weights: tuple[float, float] | None = None,
     caps: bool = True,
     method: str = "auto",
     rel_gap: float = 1e-4,
@@ -74,12 +76,15 @@ def plan_run(
     rounds
         Least and greatest number of rounds; ``(r, r)`` fixes it.
     curve
-        The learning curve; None takes that of the instance, else typical constants, with a warning.
+        The learning curve; None takes that of the instance, else typical constants, with a warning. Or how many
+        rounds it takes, as a function of the keep rates: then the least time or energy of so many is planned.
     target
         Predicted loss in nats to be reached, for ``minimise`` other than ``loss``.
     minimise
         ``loss``; ``time``, that of all rounds together; ``energy``, the share of ``energy_j`` that each device may
-        spend, the same for all.
+        spend, the same for all; ``weighted``, a sum of both.
+    weights
+        For ``weighted``: what a second costs, and what it costs to use up ``energy_j``.
     caps
         Whether the instance's own deadline and energy budgets hold in every round too. Without, a total that is
         given takes their place.
@@ -112,15 +117,20 @@ def plan_run(
     given = as_problem(problem, constraints)
     options = Options(rel_gap, time_limit, seed, None, callback)
     instance, faults = given.instance, list[Fault]()
-    span = _span(rounds, faults)
-    time = None if time_s is None else _positive("time_s", time_s, faults)
-    energy = None if energy_j is None else _totals(energy_j, instance, faults)
+    span = rounds_span(rounds, faults)
+    time = None if time_s is None else positive("time_s", time_s, faults)
+    energy = None if energy_j is None else energy_totals(energy_j, instance, faults)
     if curve is None and instance.learning is None:
         warnings.warn(TYPICAL, PlausibilityWarning, stacklevel=2)
-    learning: Any = curve or instance.learning or LearningSpec()
-    faults += [replace(fault, where="curve") for fault in learning_faults(learning)]
-    if minimise not in get_args(Aim):
-        allowed = f"{', '.join(get_args(Aim))}; {did_you_mean(str(minimise), get_args(Aim), ' ')}".rstrip("; ")
+    needed = curve if isinstance(curve, NeededRounds) else None
+    learning: Any = (curve if needed is None else None) or instance.learning or LearningSpec()
+    if needed is None:
+        faults += [replace(fault, where="curve") for fault in learning_faults(learning)]
+    else:
+        faults += needed.faults()
+        learning, target = LearningSpec(floor=0.0), _whole(target, minimise, faults)
+    if minimise not in get_args(Goal):
+        allowed = f"{', '.join(get_args(Goal))}; {did_you_mean(str(minimise), get_args(Goal), ' ')}".rstrip("; ")
         faults.append(Fault("options", "minimise", shown(minimise), allowed))
     elif (target is None) is not (minimise == "loss"):
         allowed = (
@@ -129,7 +139,8 @@ def plan_run(
         faults.append(Fault("options", "target", shown(target), allowed))
     elif target is not None and ((goal := number(target)) is None or not math.isfinite(goal)):
         faults.append(Fault("options", "target", shown(target), "a finite number"))
-    if minimise == "energy" and energy_j is None:
+    cost = _weights(weights, minimise, time_s is None and not caps, faults)
+    if minimise in ("energy", "weighted") and energy_j is None:
         allowed = "energy for all rounds together, of which the least share is sought"
         faults.append(Fault("options", "energy_j", "None", allowed))
     if caps not in (True, False):
@@ -137,18 +148,52 @@ def plan_run(
     if faults:
         raise InputError("options", faults)
     run = TrainingRun(instance, learning, time, energy, caps, given.constraints)
+    if needed is not None:
+        run = NeededRun(instance, learning, time, energy, caps, given.constraints, needed)
     family = find_method(method).name.partition(":")[0] if method != "auto" else method
-    if family in _LOCAL:
+    if family in LOCAL:
         if minimise != "loss":
             raise RefusedError(f"method {method!r} proves nothing, and plans for the least loss only; use 'auto'")
         return descend(run, span, method, options)
     if minimise == "loss":
         return least_loss(run, span, method, options)
     assert target is not None
+    if minimise == "weighted":
+        return least_weighted(run, span, method, options, cost, float(target))
     return least_run(run, span, method, options, minimise, float(target))
 
 
-def _span(rounds: Any, faults: list[Fault]) -> Interval:
+def _weights(given: Any, minimise: Goal, endless: bool, faults: list[Fault]) -> Weights:
+    """Two weights for a weighted sum, none for anything else; and a time that it cannot be longer than."""
+    if minimise != "weighted":
+        if given is not None:
+            faults.append(Fault("options", "weights", shown(given), "none, but for minimise='weighted'"))
+        return Weights(1.0, 1.0)
+    try:
+        found = Weights(*(number(weight) or 0.0 for weight in given))
+    except TypeError:
+        found = Weights(0.0, 0.0)
+    if not all(0.0 < weight < math.inf for weight in found):
+        allowed = "two finite numbers > 0: what a second costs, and what all of energy_j does"
+        faults.append(Fault("options", "weights", shown(given), allowed))
+    if endless:
+        allowed = "time for all rounds together, or caps=True: the search needs an end"
+        faults.append(Fault("options", "time_s", "None", allowed))
+    return found
+
+
+def _whole(target: float | None, minimise: Goal, faults: list[Fault]) -> float | None:
+    """The target of a run of needed rounds: all of them. What else is asked for goes to the faults."""
+    if target is not None:
+        faults.append(Fault("options", "target", shown(target), "none: the rounds that are needed are the target"))
+    if minimise == "loss":
+        faults.append(Fault("options", "minimise", "'loss'", "'time', 'energy' or 'weighted'"))
+        return None
+    return 1.0
+
+
+def rounds_span(rounds: Any, faults: list[Fault]) -> Interval:
+    """Least and greatest number of rounds; whether they are, goes to the faults."""
     allowed = f"(least, greatest) whole numbers from 1 to {MOST_ROUNDS}"
     try:
         first, last = (int(r) if r == int(r) and not isinstance(r, bool) else 0 for r in rounds)
@@ -159,16 +204,19 @@ def _span(rounds: Any, faults: list[Fault]) -> Interval:
     return Interval(first, last)
 
 
-def _positive(key: str, value: object, faults: list[Fault], where: str = "options") -> float:
+def positive(
+    key: str, value: object, faults: list[Fault], where: str = "options", *, spent: bool = False
+) -> float:
+    """A budget as a number above 0, where it may not be ``spent``; whether it is one, goes to the faults."""
     found = number(value)
-    if found is None or not 0.0 < found < math.inf:
+    if found is None or not (0.0 < found < math.inf or (spent and math.isfinite(found))):
         faults.append(Fault(where, key, shown(value), "a finite number > 0, or None for no such budget"))
         return 1.0
     return found
 
 
-def _totals(given: Any, instance: Instance, faults: list[Fault]) -> FloatArray:
-    """Energy of all rounds together, in J, in the order of the instance. Shape [K]."""
+def energy_totals(given: Any, instance: Instance, faults: list[Fault], *, spent: bool = False) -> FloatArray:
+    """Energy of all rounds together, in J, in the order of the instance; maybe ``spent``. Shape [K]."""
     names = instance.device_names
     if isinstance(given, Mapping):
         for name in given:
@@ -179,11 +227,13 @@ def _totals(given: Any, instance: Instance, faults: list[Fault]) -> FloatArray:
         faults += [Fault(name, "energy_j", "(missing)", "a total for every device") for name in missing]
         values = [given.get(name, 1.0) for name in names]
     elif np.ndim(given) == 0:
-        return np.full(len(names), _positive("energy_j", given, faults))
+        return np.full(len(names), positive("energy_j", given, faults, spent=spent))
     else:
         values = list(given)
         if len(values) != len(names):
             allowed = f"one number, one by name, or one per device ({len(names)})"
             faults.append(Fault("options", "energy_j", f"{len(values)} numbers", allowed))
             return np.ones(len(names))
-    return np.array([_positive("energy_j", v, faults, name) for name, v in zip(names, values, strict=True)])
+    return np.array(
+        [positive("energy_j", v, faults, name, spent=spent) for name, v in zip(names, values, strict=True)]
+    )

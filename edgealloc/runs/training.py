@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +59,11 @@ class TrainingRun:
     caps: bool = True
     constraints: tuple[Constraint, ...] = ()
 
+    @property
+    def unwritten(self) -> str:
+        """What kind of run it is that no file or certificate describes yet; empty where they do."""
+        return ""
+
     def relaxed(self, first: int, last: int) -> Problem:
         """The one round whose optimum plus the floor L is below the loss of every run of ``first`` to ``last``."""
         return self._round(first, last, up=True)
@@ -75,11 +81,26 @@ class TrainingRun:
         if self.energy_j is not None:
             shares = np.array([share_of(total, first, up=up) for total in self.energy_j.tolist()])
             energy = np.minimum(energy, shares) if self.caps else shares
-        bound = round_bound(self.learning, first, last, base)
-        instance = base.with_changes(
-            latency_s=latency, energy_j=energy, bound=bound, learning=None, device_underfit=None
-        )
+        terms = self.terms(first, last, up=up)
+        instance = base.with_changes(latency_s=latency, energy_j=energy, learning=None, **terms)
         return Problem(instance, None, self.constraints)
+
+    def terms(self, first: int, last: int, *, up: bool) -> dict[str, Any]:
+        """The round's ``bound`` and ``device_underfit``: below the loss of every run of these rounds.
+
+        Parameters
+        ----------
+        first, last
+            Rounds.
+        up
+            Whether rounding must not raise them above that.
+
+        Returns
+        -------
+        dict
+            Changes of the instance.
+        """
+        return {"bound": round_bound(self.learning, first, last, self.instance), "device_underfit": None}
 
     def loss(self, rounds: Iterable[int] | int, allocation: Allocation) -> FloatArray:
         """F, the predicted loss in nats after so many rounds of an allocation. Shape of ``rounds``."""

@@ -16,17 +16,31 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from edgealloc.data.allocation import Allocation
 from edgealloc.data.instance import Instance
-from edgealloc.errors import Fault, InputError
+from edgealloc.errors import Fault, InputError, StatusError
 from edgealloc.formulation.result import Result
+from edgealloc.models.exchange.ranks import rank_of_label
 from edgealloc.models.training.client import FederatedOptions
 from edgealloc.models.training.task import Setup
 from edgealloc.models.trials.cell import plans_for
 from edgealloc.models.trials.plans import Plan, plan_from_result
+from edgealloc.models.trials.store import Record
 from edgealloc.models.trials.validate import Validation, validate
+from edgealloc.report.tables import markdown_cell
 from edgealloc.units import FloatArray
 
-__all__ = ["PlannedRun", "longest", "one_round", "plan_from_run", "rivals_for", "run_table", "validate_runs"]
+__all__ = [
+    "PlannedRun",
+    "longest",
+    "one_round",
+    "plan_from_run",
+    "predicted_losses",
+    "rivals_for",
+    "run_records",
+    "run_table",
+    "validate_runs",
+]
 
 _HAIR = 1e-9  # relative: a run may not lose a round to the rounding of its budgets
 
@@ -39,8 +53,8 @@ class PlannedRun(Protocol):
         """Rounds to train."""
 
     @property
-    def result(self) -> Result:
-        """One round, solved."""
+    def result(self) -> Result | None:
+        """One round, solved; None without a plan."""
 
 
 def plan_from_run(planned: PlannedRun, name: str = "planned") -> Plan:
@@ -61,8 +75,10 @@ def plan_from_run(planned: PlannedRun, name: str = "planned") -> Plan:
     Raises
     ------
     StatusError
-        If its result carries no allocation.
+        If there is no plan, or its result carries no allocation.
     """
+    if planned.result is None:
+        raise StatusError("there is no plan of a run to train")
     return replace(plan_from_result(planned.result, name), rounds=planned.rounds)
 
 
@@ -227,6 +243,71 @@ def validate_runs(
     )
 
 
+def predicted_losses(
+    plans: Sequence[Plan], instance: Instance, loss: Callable[[int, Allocation], ArrayLike]
+) -> dict[str, float]:
+    """Return what a learning curve expects of each run at its planned stop, by the plan's name.
+
+    Parameters
+    ----------
+    plans
+        With ``rounds``.
+    instance
+        The cell.
+    loss
+        The predicted loss in nats after so many rounds of an allocation, of which it reads keep rates, who takes
+        part and the rows of menus: :meth:`edgealloc.runs.TrainingRun.loss`. For one number of rounds; shape [].
+
+    Returns
+    -------
+    dict
+        Not of plans in which devices are missing, unless the cell has a penalty for that: a curve that was fitted
+        with everybody says nothing of them.
+    """
+    told = {}
+    for plan in plans:
+        heard = plan.reports
+        if plan.rounds is None or not (heard.all() or instance.exclusion_penalty is not None):
+            continue
+        option = np.full(len(plan.keep), -1)
+        for k, menu in enumerate(instance.adapter_options or ()):
+            if menu is not None and plan.ranks is not None and heard[k]:
+                option[k] = [rank_of_label(row.label) for row in menu].index(int(plan.ranks[k]))
+        none = np.zeros(len(plan.keep))
+        allocation = Allocation(plan.keep, none, none, selected=heard, option=option)
+        told[plan.name] = float(np.asarray(loss(plan.rounds, allocation)))
+    return told
+
+
+def run_records(seen: Validation, reference: str, predicted: Mapping[str, float] | None = None) -> list[Record]:
+    """Return what each run came to as one row a plan: means, and paired differences to a reference.
+
+    Parameters
+    ----------
+    seen, reference, predicted
+        As for :func:`run_table`.
+
+    Returns
+    -------
+    list of dict
+        The rows of :meth:`~edgealloc.models.trials.validate.Validation.table` with ``predicted_loss`` and, for
+        ``test_loss`` and ``best_test_loss``, ``..._against`` the reference and ``..._against_ci95``; None where
+        there is none.
+
+    Raises
+    ------
+    InputError
+        If there is no such plan.
+    """
+    rows = [{**row, "predicted_loss": (predicted or {}).get(row["plan"])} for row in seen.table()]
+    for measure in ("test_loss", "best_test_loss"):
+        pair = {r["plan"]: r for r in seen.against(reference, measure)}
+        for row in rows:
+            other = pair.get(row["plan"], {"difference": None, "ci95": None})
+            row[f"{measure}_against"], row[f"{measure}_against_ci95"] = other["difference"], other["ci95"]
+    return rows
+
+
 def run_table(seen: Validation, reference: str, predicted: Mapping[str, float] | None = None) -> str:
     """Render what each run came to, stopped as planned and at its best round, against a reference, as Markdown.
 
@@ -249,24 +330,21 @@ def run_table(seen: Validation, reference: str, predicted: Mapping[str, float] |
     InputError
         If there is no such plan.
     """
-    measures = ("test_loss", "best_test_loss")
-    pairs = [{r["plan"]: r for r in seen.against(reference, measure)} for measure in measures]
     lines = [
         "| run | rounds | s | J | predicted | test loss as planned | against it | at its best round | round "
         "| against it |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in seen.table():
-        name = row["plan"]
+    for row in run_records(seen, reference, predicted):
         cells = []
-        for measure, pair in zip(measures, pairs, strict=True):
-            other = pair.get(name)
+        for measure in ("test_loss", "best_test_loss"):
+            other, half = row[f"{measure}_against"], row[f"{measure}_against_ci95"]
             cells.append(f"{row[measure]:.3f} +- {row[f'{measure}_ci95']:.3f}")
-            cells.append("" if other is None else f"{other['difference']:+.3f} +- {other['ci95']:.3f}")
+            cells.append("" if other is None else f"{other:+.3f} +- {half:.3f}")
         best = ", ".join(f"{number:g}" for number in row["best_rounds"])
-        guess = f"{predicted[name]:.3f}" if predicted and name in predicted else ""
+        guess = "" if row["predicted_loss"] is None else f"{row['predicted_loss']:.3f}"
         lines.append(
-            f"| {name} | {row['rounds']} | {row['run_s']:.0f} | {row['run_j']:.1f} | {guess} | {cells[0]} "
-            f"| {cells[1]} | {cells[2]} | {best} | {cells[3]} |"
+            f"| {markdown_cell(row['plan'])} | {row['rounds']} | {row['run_s']:.0f} | {row['run_j']:.1f} "
+            f"| {guess} | {cells[0]} | {cells[1]} | {cells[2]} | {best} | {cells[3]} |"
         )
     return "\n".join(lines) + "\n"

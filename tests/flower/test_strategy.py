@@ -21,6 +21,7 @@ from edgealloc.flower.strategy import Fate, FedLoDrop, Outcome, RoundReport
 from edgealloc.models.exchange.replies import Aggregation, Update, gather, masks_for, slice_adapter
 from edgealloc.rounds.allocator import OnlineAllocator
 from edgealloc.rounds.round import plan_round
+from edgealloc.runs import RunBudget
 from tests.flower.clients import SHAPE, START, SYSTEM, client_of, nodes, run_rounds, spoilt, state_of, trained
 from tests.flower.grid import LocalGrid
 from tests.flower.test_broken_clients import reply_crash, reply_late, reply_nan
@@ -207,6 +208,23 @@ def test_a_system_alone_is_planned_for_with_what_the_rounds_have_shown() -> None
     fates = [{o.device: (o.fate, o.brief) for o in r.outcomes}["dev-01"] for r in strategy.rounds]
     assert [fate for fate, _ in fates] == [Fate.FAILED] * 2 + [Fate.LEFT_OUT] * 2 + [Fate.FAILED]
     assert fates[2][1] == "resting"
+
+
+def test_the_rounds_of_a_run_end_with_it() -> None:
+    run = RunBudget(2, time_s=1.9 * SYSTEM.latency_s)
+    _, strategy, grid = run_rounds(nodes(3), rounds=3, run=run)
+    deadlines = []
+    for report in strategy.rounds[:2]:
+        assert report.plan is not None
+        assert set(report.weights) == {"dev-00", "dev-01", "dev-02"}
+        deadlines.append(report.plan.devices["dev-00"]["deadline_s"])
+    assert deadlines[0] == pytest.approx(0.95 * SYSTEM.latency_s)
+    assert sum(deadlines) <= 1.9 * SYSTEM.latency_s * (1.0 + 1e-9)
+    assert {o.fate for o in strategy.rounds[2].outcomes} == {Fate.LEFT_OUT}
+    assert {o.reason for o in strategy.rounds[2].outcomes} == {"all 2 rounds of the run are planned"}
+    assert sum(m.metadata.message_type == "train" for m in grid.sent) == 6
+    with pytest.raises(ValueError, match="goes with a system"):
+        FedLoDrop(partial(plan_round, SYSTEM), run=run)
 
 
 def test_what_a_client_raised_is_read_out_of_flowers_trace() -> None:

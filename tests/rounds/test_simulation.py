@@ -17,10 +17,10 @@ from edgealloc.data.instance import Instance
 from edgealloc.errors import InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
-from edgealloc.rounds.ledger import EnergyLedger
 from edgealloc.rounds.policies import POLICIES, RoundView, VirtualQueue, make_policy
 from edgealloc.rounds.simulation import SimulateOptions, draw_rounds, simulate, summary
 from edgealloc.rounds.solver import RoundSolver
+from edgealloc.runs.begun.ledger import EnergyLedger
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.fading import lag_correlation
 from edgealloc.scenario.options import CellOptions

@@ -207,6 +207,84 @@ def test_the_least_budget_just_reaches_the_target(make_instance: MakeInstance, a
     assert out_of_reach.status is Status.INFEASIBLE
 
 
+def weighted(last: int, gap: float, **more: Any) -> RunPlan:
+    cell = small_instance("fdma", 2)
+    common: dict[str, Any] = {"time_s": 120.0, "energy_j": 20.0, "curve": CURVE, "rounds": (1, last)}
+    return plan_run(cell, **common, target=0.6, rel_gap=gap, **more)
+
+
+WEIGHTS = (1.0, 100.0)
+
+
+def test_a_weighted_sum_is_what_it_says() -> None:
+    both = weighted(2, 0.5, minimise="weighted", weights=WEIGHTS)
+    assert both.status is Status.OPTIMAL, both.message
+    assert both.loss <= 0.6
+    within(both)
+    assert both.run.energy_j is not None
+    share = float((both.energy_j / both.run.energy_j).max())
+    assert both.objective == pytest.approx(both.time_s + 100.0 * share)
+    assert 0.5 * both.objective <= both.lower_bound <= both.objective
+    with pytest.raises(edgealloc.EdgeallocError, match="weighted sum has no file"):
+        both.claims()
+    with pytest.raises(edgealloc.EdgeallocError, match="weighted sum is not planned anew"):
+        edgealloc.replan(both)
+    none = weighted(2, 0.3, minimise="weighted", weights=WEIGHTS, time_limit=1e-9)
+    assert none.status in (Status.NO_SOLUTION, Status.FEASIBLE)
+    assert none.lower_bound <= both.objective
+    for wrong in ((1.0,), (0.0, 1.0), None, 3.0):
+        with pytest.raises(InputError, match="two finite numbers > 0"):
+            weighted(2, 0.1, minimise="weighted", weights=wrong)
+    with pytest.raises(InputError, match="but for minimise='weighted'"):
+        weighted(2, 0.1, minimise="time", weights=WEIGHTS)
+    with pytest.raises(InputError, match="the search needs an end"):
+        plan_run(
+            small_instance("fdma", 2), minimise="weighted", weights=WEIGHTS, target=0.6, energy_j=1, caps=False
+        )
+
+
+def test_a_target_out_of_reach_is_infeasible_for_a_weighted_sum_too() -> None:
+    cell = small_instance("fdma", 2)
+    plan = plan_run(
+        cell, curve=CURVE, minimise="weighted", weights=WEIGHTS, target=0.1, energy_j=20.0, rounds=(1, 3)
+    )
+    assert plan.status is Status.INFEASIBLE
+    assert "is not reached" in plan.message
+
+
+@pytest.mark.slow
+def test_a_weighted_sum_lies_between_its_parts() -> None:
+    both = weighted(3, 0.1, minimise="weighted", weights=WEIGHTS)
+    time, energy = weighted(3, 0.1, minimise="time"), weighted(3, 0.1, minimise="energy")
+    assert both.objective >= time.lower_bound + 100.0 * energy.lower_bound
+    for other in (time, energy):  # what they take is no less than the bound
+        taken = other.time_s + 100.0 * float((other.energy_j / 20.0).max())
+        assert both.lower_bound <= taken
+
+
+@pytest.mark.slow
+def test_a_weighted_sum_is_the_least_of_all_times() -> None:
+    """Against the least energy at each of many times, and at each number of rounds."""
+    both = weighted(3, 0.02, minimise="weighted", weights=WEIGHTS)
+    run, best, lowest = both.run, math.inf, math.inf
+    times = np.linspace(2.0, 45.0, 44)
+    for rounds in (1, 2, 3):
+        for time in times:
+            low, high = 0.0, 1.0
+            while high - low > 2e-3:
+                share = 0.5 * (low + high)
+                single = TrainingRun(run.instance, CURVE, float(time), np.full(2, 20.0 * share)).single(rounds)
+                result = edgealloc.solve(single, rel_gap=1e-4)
+                reached = result.allocation is not None and run.loss(rounds, result.allocation) <= 0.6
+                low, high = (low, share) if reached else (share, high)
+            if high < 1.0:
+                best = min(best, float(time) + 100.0 * high)
+                lowest = min(lowest, float(time) - (times[1] - times[0]) + 100.0 * low)
+    assert both.lower_bound <= best * (1.0 + 1e-3)
+    assert both.objective >= lowest
+    assert both.objective <= best * 1.025
+
+
 def test_the_curve_is_the_instance_s_or_a_typical_one(make_instance: MakeInstance) -> None:
     cell = make_instance("fdma", 2).with_changes(learning=CURVE)
     assert instance_from_dict(dict_from_instance(cell)) == cell  # type: ignore[arg-type]

@@ -18,8 +18,10 @@ pytest.importorskip("peft", reason="the trainer's extra is not installed")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 from edgealloc.cli.app import main
+from edgealloc.data.learning import LearningSpec
 from edgealloc.files.instance import load_instance, save_instance
 from edgealloc.files.lock import sole_writer
+from edgealloc.files.run import load_run
 from edgealloc.models.training.client import Score
 from edgealloc.models.training.federated import History
 from edgealloc.models.trials.fit import fit, predict
@@ -111,6 +113,70 @@ def test_from_pilot_runs_to_a_validated_cell_and_again_without_training(
     assert run(*calibrate).output == first.output
     assert run(*validate).output == seen.output
     assert (folder / "validation.csv").read_bytes() == written["validation.csv"]
+
+
+def test_a_planned_run_and_its_rivals_are_trained_within_the_same_totals(
+    case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curve = LearningSpec(pace=0.8, exponent=0.6, order=2.0, overfit=2e-2, growth=1.5, protection=5.0)
+    cell = load_instance(case).with_changes(learning=curve)
+    save_instance(cell, case)
+    total = 3.0 * cell.latency_s
+    folder = tmp_path / "seen"
+    common = ("validate", case, *SIZES, "--rounds", "3", "--local-epochs", "1", "--seeds", "2", "--out", folder)
+    command = (
+        *common,
+        "--run",
+        "--time",
+        total,
+        "--rel-gap",
+        "1e-2",
+        "--methods",
+        "psca,baseline:equal,admission",
+    )
+    seen = CliRunner().invoke(main, [*map(str, command), "--json"])
+    assert seen.exit_code == 0, seen.output
+    told = json.loads(seen.stdout)
+    rows = {row["plan"]: row for row in told["runs"]}
+    assert list(rows) == ["planned", "psca", "baseline:equal", "no dropout, admission"]
+    plan = load_run(folder / "plan.json")
+    assert told["plan"]["rounds"] == plan.rounds == rows["planned"]["rounds"]
+    assert rows["planned"]["predicted_loss"] == plan.loss
+    # the others plan their round by the bound, and are no better by the curve than what was planned by it
+    assert plan.lower_bound is not None
+    assert min(rows[name]["predicted_loss"] for name in ("psca", "baseline:equal")) >= plan.lower_bound
+    everybody = rows["no dropout, admission"]["reporting"] == 3
+    assert (rows["no dropout, admission"]["predicted_loss"] is not None) is everybody
+    for row in rows.values():
+        assert 1 <= row["rounds"] <= 3
+        assert row["run_s"] <= total * (1.0 + 1e-9)
+        assert len(row["best_rounds"]) == row["seeds"] == 2
+        assert (row["best_test_loss_against"] is None) is (row["plan"] == "planned")
+    files = {"plan.json", "run.csv", "run-curves.csv", "run.md", "run.png", "runs.jsonl", ".lock"}
+    assert {path.name for path in folder.iterdir()} <= files
+    with_run = (folder / "run.md").read_text()
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("edgealloc.models.trials.validate.run", refuse)
+    again = run(*command)
+    assert "| planned | " in again.output
+    assert f"{plan.loss:.3f}" in again.output.split("| planned | ")[1].splitlines()[0]
+    assert (folder / "run.md").read_text() == with_run
+    assert "| planned | " in with_run
+    alone = run(*common, "--time", "5", "--energy", "7")
+    assert alone.exit_code == 2
+    assert "time = 5" in alone.output
+    assert "energy = 7" in alone.output
+    none = run(*common, "--run", "--time", "1e-3")
+    assert none.exit_code == 3
+    assert "not even 1 round" in none.output
+    save_instance(cell.with_changes(learning=None), case)
+    without = run(*common, "--run", "--patience", "2")
+    assert without.exit_code == 2
+    assert "edgealloc calibrate" in without.output
+    assert "patience = 2" in without.output
 
 
 def test_rules_are_compared_by_the_losses_of_every_round(case: Path, tmp_path: Path, pretended: Any) -> None:

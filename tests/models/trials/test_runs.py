@@ -13,7 +13,7 @@ pytest.importorskip("peft", reason="the trainer's extra is not installed")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 from edgealloc.api import solve
-from edgealloc.errors import InputError
+from edgealloc.errors import InputError, StatusError
 from edgealloc.formulation.result import Result
 from edgealloc.models.trials.runs import longest, one_round, plan_from_run, rivals_for, run_table, validate_runs
 from edgealloc.models.trials.validate import Validation
@@ -29,7 +29,7 @@ class Planned:
     """What a planner would hand over."""
 
     rounds: int
-    result: Result
+    result: Result | None
 
 
 def test_budgets_of_a_run_are_divided_over_its_rounds() -> None:
@@ -60,6 +60,8 @@ def test_planned_runs_and_rivals_are_trained_for_their_rounds(untrained_digits: 
     cell = one_round(CELL, 3, time_s=total)
     planned = plan_from_run(Planned(3, solve(cell)))
     assert planned.rounds == 3
+    with pytest.raises(StatusError, match="no plan"):
+        plan_from_run(Planned(0, None))
     rivals = rivals_for(CELL, ["baseline:equal"], 2, time_s=total, tell=lambda words: None)
     assert [r.rounds for r in rivals] == [2]
     store = tmp_path / "runs.jsonl"

@@ -1,0 +1,116 @@
+r"""Runs that need a number of rounds, as convergence analyses state it, in place of ending with a loss.
+
+.. math:: R(s) = c_0 + c_1 \Bigl(1 + \sum_k w_k \phi_k (1 / s_k - 1)\Bigr)
+
+That is ``c_0 + c_1 sum_k w_k / s_k`` without menus. R rounds are enough when R(s) / R is at most 1. For R1 to R2
+rounds that is at least what one problem allows, with the inverse-keep term: R(s) / R2 under the budgets of R1.
+Derived in docs/runs.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgealloc.data.allocation import Allocation
+from edgealloc.data.forms import number
+from edgealloc.data.spec import BoundSpec
+from edgealloc.errors import Fault, shown
+from edgealloc.formulation.device import chosen_adapter
+from edgealloc.runs.training import TrainingRun
+from edgealloc.units import FloatArray
+
+__all__ = ["NeededRounds", "NeededRun"]
+
+_ROUNDING = 2.0**-48  # relative
+_LARGEST = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class NeededRounds:
+    """How many rounds a run needs: ``fixed + per_keep * sum_k w_k / s_k``.
+
+    Parameters
+    ----------
+    fixed
+        c0 >= 0, rounds whatever is kept.
+    per_keep
+        c1 > 0, rounds without dropout beyond these; with keep rate 1/2 everywhere twice as many.
+    """
+
+    fixed: float
+    per_keep: float
+
+    def faults(self) -> list[Fault]:
+        """What is wrong with the constants."""
+        least, found = {"fixed": 0.0, "per_keep": 1e-9}, []
+        for key, low in least.items():
+            value = number(getattr(self, key))
+            if value is None or not low <= value <= _LARGEST:
+                allowed = f"a number from {low:g} to {_LARGEST:g}"
+                found.append(Fault("curve", key, shown(getattr(self, key)), allowed))
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NeededRun(TrainingRun):
+    """What is to be planned; its loss is the rounds that are needed over those there are, to be at most 1.
+
+    Parameters
+    ----------
+    instance, learning, time_s, energy_j, caps, constraints
+        As for :class:`~edgealloc.runs.training.TrainingRun`; energies have shape [K]. Of the curve only the floor
+        counts, which is 0.
+    needed
+        How many rounds it takes.
+    """
+
+    needed: NeededRounds = NeededRounds(0.0, 1.0)
+
+    @property
+    def unwritten(self) -> str:
+        """See :attr:`TrainingRun.unwritten`."""
+        return "a run whose number of rounds follows from the keep rates"
+
+    def terms(self, first: int, last: int, *, up: bool) -> dict[str, Any]:
+        """As :meth:`TrainingRun.terms`.
+
+        Parameters
+        ----------
+        first, last
+            Rounds.
+        up
+            Whether rounding must not raise the terms.
+
+        Returns
+        -------
+        dict
+            Changes of the instance: the inverse-keep term with weight c1 / R2, and c0 + c1 over R2 as a stability
+            term that does not depend on what is kept.
+        """
+        less = 1.0 - _ROUNDING if up else 1.0
+        fixed, slope = float(self.needed.fixed), float(self.needed.per_keep)
+        bound = BoundSpec(
+            underfit="inverse-keep",
+            underfit_weight=slope / last * less,
+            pooling="global",
+            loss_range=math.sqrt(self.instance.total_samples) * (fixed + slope) / last * less,
+            lipschitz=0.0,
+            curvature=1.0,
+            sparsity_weight=0.0,
+            confidence_delta=0.5,
+        )
+        return {"bound": bound, "device_underfit": None}
+
+    def loss(self, rounds: Iterable[int] | int, allocation: Allocation) -> FloatArray:
+        """R(s) / R of an allocation: at most 1 where so many rounds are enough. Shape of ``rounds``."""
+        inst, on = self.instance, allocation.selected
+        factor = chosen_adapter(inst, allocation.option).underfit_factor
+        keep, share = np.where(on, allocation.keep, 1.0), inst.weights
+        lost = np.where(on, factor * (1.0 - keep) / keep, inst.exclusion_penalty or 0.0)
+        whole = self.needed.fixed + self.needed.per_keep * (1.0 + float(share @ lost))
+        return np.asarray(whole / np.asarray(rounds, dtype=np.float64))

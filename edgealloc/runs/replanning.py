@@ -1,0 +1,253 @@
+"""Plan the rest of a run that has begun: with what is left of time and energy, and what was measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgealloc.api import as_problem
+from edgealloc.data.allocation import Allocation
+from edgealloc.data.forms import number
+from edgealloc.data.instance import Instance
+from edgealloc.data.outcome import Snapshot, Status, relative_gap
+from edgealloc.errors import Fault, InputError, RefusedError, shown
+from edgealloc.formulation.problem import Problem
+from edgealloc.formulation.result import Result
+from edgealloc.runs.begun.continued import ContinuedRun
+from edgealloc.runs.begun.past import Past, corrected
+from edgealloc.runs.least import least_run
+from edgealloc.runs.local import descend
+from edgealloc.runs.loss import least_loss
+from edgealloc.runs.needed import NeededRun
+from edgealloc.runs.plan import RunPlan
+from edgealloc.runs.planning import LOCAL, energy_totals, positive, rounds_span
+from edgealloc.runs.search import Interval, RunPoint
+from edgealloc.runs.training import TrainingRun
+from edgealloc.solvers.base import Options
+from edgealloc.solvers.search.engine import Found
+from edgealloc.units import FloatArray
+
+__all__ = ["replan"]
+
+_SPENT_J = 1e-30  # of a device that may be left out and has nothing left: no round of it is that cheap
+_TRIED = 4  # numbers of rounds that the standing allocation is tried for
+
+
+def replan(
+    plan: RunPlan,
+    *,
+    done: int = 1,
+    time_s: float | None = None,
+    energy_j: float | Mapping[str, float] | FloatArray | None = None,
+    loss: float | None = None,
+    problem: Problem | Instance | str | Path | None = None,
+    rounds: tuple[int, int] | None = None,
+    rel_gap: float = 1e-4,
+    time_limit: float | None = None,
+    seed: int = 0,
+    callback: Callable[[Snapshot], bool | None] | None = None,
+) -> RunPlan:
+    """Plan the rounds that are left, after some of a plan have been trained.
+
+    Call it after each round: ``while not plan.stop: train(plan); plan = edgealloc.replan(plan, ...)``.
+
+    Parameters
+    ----------
+    plan
+        What was planned last: by :func:`edgealloc.plan_run`, or by this function.
+    done
+        How many rounds of it have been trained.
+    time_s
+        Time in s that is left for all rounds to come; None: what the plan leaves. Nothing or less says stop.
+    energy_j
+        Energy in J that each device has left for all of them: one number, one by name, or an array of shape [K];
+        None: what the plan leaves.
+    loss
+        The test loss in nats that was measured now. The pilots' curve is made to agree with it: see docs/runs.md.
+    problem
+        One round as it is now, where channels or devices have changed: an instance, a problem, or the path of an
+        instance file. Devices are known by their names.
+    rounds
+        Least and greatest number of rounds to come; None: what is left of the plan's.
+    rel_gap, time_limit, seed, callback
+        As for :func:`edgealloc.plan_run`. The standing plan goes on unless something is better by more than the
+        gap.
+
+    Returns
+    -------
+    RunPlan
+        For the rounds to come, by the standing plan's method, aim, target and constraints. ``plan.stop`` where
+        another round would not help, or none is possible: limits, spent budgets and infeasibility do not raise.
+
+    Raises
+    ------
+    InputError
+        Lists every bad option.
+    StatusError
+        When there is no plan to go on from.
+    RefusedError
+        For a plan of needed rounds, of which nothing is known in between, or of a weighted sum, whose shares
+        would be of other budgets.
+    """
+    if plan.stop:
+        return plan
+    if isinstance(plan.run, NeededRun) or plan.minimise == "weighted":
+        kind = plan.run.unwritten or "a plan of least weighted sum"
+        raise RefusedError(f"{kind} is not planned anew: plan for the least loss, time or energy")
+    standing = plan.raise_for_status().result
+    assert standing is not None
+    assert standing.allocation is not None
+    before, options = plan.run, Options(rel_gap, time_limit, seed, None, callback)
+    given = Problem(before.instance) if problem is None else as_problem(problem)
+    rows = given.constraints if isinstance(problem, Problem) else before.constraints
+    instance, faults = given.instance, list[Fault]()
+    asked = number(done)
+    count = -1 if asked is None or asked not in range(plan.rounds + 1) else int(asked)
+    if count < 0:
+        allowed = f"a whole number from 0 to {plan.rounds}, the rounds of the plan"
+        faults.append(Fault("options", "done", shown(done), allowed))
+    measured = None if loss is None else number(loss)
+    if loss is not None and not (measured is not None and 0.0 < measured < math.inf):
+        faults.append(Fault("options", "loss", shown(loss), "a finite number > 0, or None"))
+    use = standing.problem.evaluate(standing.allocation)
+    time = _time_left(before, time_s, count * float(use.latency_s.max()), faults)
+    energy = _energy_left(before, energy_j, count * use.energy_j, instance, faults)
+    span = Interval(max(plan.span.first - count, 1), plan.span.last - count)
+    if rounds is not None:
+        span = rounds_span(rounds, faults)
+    if faults:
+        raise InputError("options", faults)
+    pilots, past = before.learning, Past()
+    if isinstance(before, ContinuedRun):
+        pilots, past = before.pilots or before.learning, before.past
+    past = past.after(before.instance, standing.allocation, pilots.exponent, count)
+    run = ContinuedRun(instance, before.learning, time, energy, before.caps, rows, past, pilots)
+    held = _held(standing.allocation, before.instance, instance)
+    if measured is not None:
+        learning = corrected(pilots, measured, lambda spec: float(replace(run, learning=spec).loss(0, held)))
+        run = replace(run, learning=learning)
+    now = float(run.loss(0, held))
+    why = _spent(run, span) or ("the target is reached" if now <= (plan.target or -math.inf) else "")
+    if why:
+        return _stopped(plan, run, now, why, Status.OPTIMAL)
+    if energy is not None:
+        run = replace(run, energy_j=np.where(energy > 0.0, energy, _SPENT_J))
+    found = _searched(plan, run, span, standing, options)
+    if found.result is None:
+        why = found.message or "no round was found"
+        return replace(_stopped(plan, run, now, why, found.status), diagnosis=found.diagnosis)
+    if plan.minimise == "loss" and now <= found.loss:
+        proved = relative_gap(now, min(now, found.lower_bound)) <= rel_gap
+        status = Status.OPTIMAL if proved else Status.FEASIBLE
+        status = found.status if found.status is Status.LOCALLY_SOLVED else status
+        stopped = _stopped(plan, run, now, "another round would not lower the predicted loss", status)
+        return replace(stopped, lower_bound=min(now, found.lower_bound), solves=found.solves, pieces=found.pieces)
+    return found
+
+
+def _time_left(before: TrainingRun, given: Any, used: float, faults: list[Fault]) -> float | None:
+    if given is not None:
+        return positive("time_s", given, faults, spent=True)
+    return None if before.time_s is None else math.nextafter(before.time_s - used, -math.inf)
+
+
+def _energy_left(
+    before: TrainingRun, given: Any, used: FloatArray, instance: Instance, faults: list[Fault]
+) -> FloatArray | None:
+    """Energy that is left of each device of the instance, in J. Shape [K]."""
+    if given is not None:
+        return energy_totals(given, instance, faults, spent=True)
+    if before.energy_j is None:
+        return None
+    left = np.nextafter(before.energy_j - used, -math.inf)
+    known = dict(zip(before.instance.device_names, left.tolist(), strict=True))
+    new = [name for name in instance.device_names if name not in known]
+    faults += [Fault(name, "energy_j", "(missing)", "what it may spend, for it is new") for name in new]
+    return np.array([known.get(name, 1.0) for name in instance.device_names])
+
+
+def _held(allocation: Allocation, old: Instance, new: Instance) -> Allocation:
+    """Who takes part, and rows of menus, of the devices that are there now. Its keep rates say nothing."""
+    if old.device_names == new.device_names:
+        return allocation
+    place = {name: k for k, name in enumerate(old.device_names)}
+    at = [place.get(name, -1) for name in new.device_names]
+    menus = new.adapter_options or (None,) * new.num_devices
+    option = [-1 if menu is None else max(int(allocation.option[k]), 0) for k, menu in zip(at, menus, strict=True)]
+    selected = [k < 0 or bool(allocation.selected[k]) for k in at]
+    return Allocation(
+        new.keep_max, new.freq_max_hz, new.power_max_w, selected=np.array(selected), option=np.array(option)
+    )
+
+
+def _spent(run: TrainingRun, span: Interval) -> str:
+    """Why no round more can be trained, as far as that shows without a solve; empty otherwise."""
+    if span.last < 1:
+        return "as many rounds are trained as there may be"
+    if run.time_s is not None and run.time_s <= 0.0:
+        return "the time is spent"
+    if run.energy_j is not None:
+        names = run.instance.device_names
+        empty = [name for name, left in zip(names, run.energy_j.tolist(), strict=True) if left <= 0.0]
+        if len(empty) == len(names) or (empty and run.instance.exclusion_penalty is None):
+            return f"the energy of {', '.join(empty[:5])}{', ...' * (len(empty) > 5)} is spent"
+    return ""
+
+
+def _stopped(plan: RunPlan, run: TrainingRun, now: float, why: str, status: Status) -> RunPlan:
+    """No round more: the loss is what it is."""
+    value = now if plan.minimise == "loss" else 0.0
+    return replace(
+        plan,
+        run=run,
+        status=status,
+        rounds=0,
+        result=None,
+        loss=now,
+        objective=value,
+        lower_bound=value,
+        seconds=0.0,
+        solves=0,
+        message=f"stop: {why}",
+        diagnosis=(),
+        pieces=(),
+    )
+
+
+def _searched(plan: RunPlan, run: TrainingRun, span: Interval, standing: Result, options: Options) -> RunPlan:
+    """The best run of at least one round more, as the plan's method and aim find it."""
+    if plan.method.partition(":")[0] in LOCAL:
+        return descend(run, span, plan.method, options)
+    if plan.minimise == "loss":
+        return least_loss(run, span, plan.method, options, _start(run, span, plan.run, standing))
+    assert plan.target is not None
+    assert plan.minimise != "weighted"
+    return least_run(run, span, plan.method, options, plan.minimise, plan.target)
+
+
+def _start(run: TrainingRun, span: Interval, before: TrainingRun, standing: Result) -> Found[RunPoint] | None:
+    """The standing allocation for as many rounds as are best, where the budgets and channels still allow it."""
+    old, new, allocation = before.instance, run.instance, standing.allocation
+    assert allocation is not None
+    same = (old.device_names, old.access, old.num_subcarriers)
+    if same != (new.device_names, new.access, new.num_subcarriers):
+        return None
+    use = run.single(span.first).evaluate(allocation)
+    most = float(span.last)
+    if run.time_s is not None:
+        most = min(most, run.time_s / max(float(use.latency_s.max()), 1e-300))
+    if run.energy_j is not None:
+        most = min(most, float((run.energy_j / np.maximum(use.energy_j, 1e-300)).min()))
+    counts = np.arange(span.first, int(most * (1.0 + 1e-12)) + 1)
+    values = run.loss(counts, allocation)
+    for i in np.argsort(values, kind="stable")[:_TRIED]:
+        single = run.single(int(counts[i]))
+        if not single.violations(allocation):
+            point = RunPoint(int(counts[i]), allocation, replace(standing, problem=single))
+            return Found(float(values[i]), point, "P")
+    return None
