@@ -131,6 +131,7 @@ UNEQUAL = ("samples", "gain", "power_max_w", "energy_j", "cycles_fixed")  # the 
 LEVELS = (np.array([0.02, 0.1, 0.2, 0.4, 0.7, 1.0]),)
 TERMS = (UnderfitLogistic(0.2, 3.0), None, UnderfitLogistic(0.4, 6.0))
 MENU = (AdapterOption("r=4", 5e6, 1e8, 1.6), AdapterOption("r=8", 1e7, 2e8, 1.0))
+NEAR_OR_FAR = (AdapterOption("m=1", 1e7, 2e8, 1.4, 3e-10), AdapterOption("m=2", 1e7, 2e8, 1.0, 2e-12))
 
 
 def _scaled() -> Instance:
@@ -175,6 +176,7 @@ CASES: tuple[Case, ...] = (
     Case("terms of single devices on sub-carriers", lambda: ofdma(device_underfit=TERMS[:2])),
     Case("keep levels", lambda: cell(keep_levels=LEVELS * 3)),
     Case("adapter menu", lambda: cell(adapter_options=(MENU, None, MENU))),
+    Case("menu rows with gains of their own", lambda: cell(adapter_options=(NEAR_OR_FAR, None, NEAR_OR_FAR))),
     Case("selection", lambda: cell(exclusion_penalty=3.0, bandwidth_hz=2e4)),
     Case(
         "selection of a device without a channel",

@@ -43,8 +43,14 @@ def _any(problem: Problem) -> bool:
     return True
 
 
+def _one_gain(problem: Problem) -> bool:
+    """Whether no row of a menu has a channel of its own."""
+    menus = problem.instance.adapter_options or ()
+    return all(row.gain is None for menu in menus for row in menu or ())
+
+
 def _one_term(problem: Problem) -> bool:
-    return problem.underfit.name != "by device"
+    return problem.underfit.name != "by device" and _one_gain(problem)
 
 
 def _log_convex(problem: Problem) -> bool:
@@ -52,7 +58,7 @@ def _log_convex(problem: Problem) -> bool:
 
 
 def _closed_form(problem: Problem) -> bool:
-    return problem.underfit.name in ("inverse-keep", "perturbation")
+    return problem.underfit.name in ("inverse-keep", "perturbation") and _one_gain(problem)
 
 
 def _exact_rows(problem: Problem, row: Constraint) -> bool:
@@ -115,7 +121,7 @@ METHODS: dict[str, Method] = {
             "pyomo",
             "any Pyomo solver by name, as pyomo:ipopt or pyomo:gurobi; its point repaired, its claims checked",
             _closed_form,
-            "underfit inverse-keep or perturbation",
+            "underfit inverse-keep or perturbation, no gains of menu rows",
             "edgealloc.solvers.backends.pyomo_run:solve_pyomo",
             chosen=False,
             package="pyomo",
@@ -124,8 +130,8 @@ METHODS: dict[str, Method] = {
         Method(
             "highs",
             "mixed-integer linear programs of proven lines, refined; takes caps on spectrum and participation",
-            _any,
-            "any problem",
+            _one_gain,
+            "any problem without gains of menu rows",
             "edgealloc.solvers.backends.highs.solve:solve_highs",
             chosen=False,
             rows=_linear,
@@ -134,7 +140,7 @@ METHODS: dict[str, Method] = {
             "scip",
             "global oracle for every access scheme and variant, far slower than ours; its point repaired",
             _closed_form,
-            "underfit inverse-keep or perturbation",
+            "underfit inverse-keep or perturbation, no gains of menu rows",
             "edgealloc.solvers.backends.scip_run:solve_scip",
             chosen=False,
             rows=_caps,
@@ -144,16 +150,16 @@ METHODS: dict[str, Method] = {
         Method(
             "psca",
             "penalised successive convex approximation: fast, local, nothing proved",
-            _any,
-            "any problem",
+            _one_gain,
+            "any problem without gains of menu rows",
             "edgealloc.solvers.psca.solve:solve_psca",
             chosen=False,
         ),
         Method(
             "psca+",
             "psca from three starts, with knapsack rounding and local search",
-            _any,
-            "any problem",
+            _one_gain,
+            "any problem without gains of menu rows",
             "edgealloc.solvers.psca.solve:solve_psca_plus",
             chosen=False,
         ),
@@ -161,7 +167,7 @@ METHODS: dict[str, Method] = {
             "baseline",
             "simple schemes to compare with, by name: baseline:equal, baseline:no-dropout, ...",
             _one_term,
-            "any problem without underfitting terms of single devices",
+            "any problem without underfitting terms of single devices and without gains of menu rows",
             "edgealloc.solvers.baselines:solve_baseline",
             chosen=False,
         ),

@@ -138,15 +138,18 @@ class AdapterOption:
         Processor cycles of the whole adapter, replaces the device's ``cycles_lora``.
     underfit_factor
         Multiplies the device's underfitting term, dimensionless, >= 0.
+    gain
+        Channel power gain, replaces the device's ``gain``; None: the device's. Not with OFDMA.
     """
 
     label: str
     payload_lora_bits: float
     cycles_lora: float
     underfit_factor: float = 1.0
+    gain: float | None = None
 
     def __post_init__(self) -> None:
-        _as_floats(self, _ROW_RULES)
+        _as_floats(self, (*_ROW_RULES, "gain"))
 
 
 def _as_floats(spec: Any, keys: Iterable[str]) -> None:
@@ -334,6 +337,8 @@ def menu_faults(name: str, menu: tuple[AdapterOption, ...]) -> list[Fault]:
         check_name(faults, where, "label", row.label)
         check(faults, row.label != "", where, "label", row.label, "a name")
         faults += range_faults(where, row, _ROW_RULES)
+        if row.gain is not None:
+            faults += range_faults(where, row, {"gain": POSITIVE})
     return faults
 
 

@@ -173,7 +173,11 @@ def _logistic_of(entry: Mapping[str, Any]) -> UnderfitLogistic | None:
 
 def _menu(menu: tuple[AdapterOption, ...] | None) -> list[dict[str, Any]] | None:
     keys = ("label", "payload_lora_bits", "cycles_lora", "underfit_factor")
-    return None if menu is None else [{key: getattr(row, key) for key in keys} for row in menu]
+    if menu is None:
+        return None
+    return [
+        {key: getattr(row, key) for key in keys} | ({} if row.gain is None else {"gain": row.gain}) for row in menu
+    ]
 
 
 def _build(data: Mapping[str, Any]) -> Instance:

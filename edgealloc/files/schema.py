@@ -83,6 +83,9 @@ class OptionFile(TypedDict):
     payload_lora_bits: Annotated[Positive, Field(description="replaces the device's value, bit")]
     cycles_lora: Annotated[NonNegative, Field(description="replaces the device's value, cycles")]
     underfit_factor: Annotated[NonNegative, Field(description="multiplies u(s_k)")]
+    gain: NotRequired[
+        Annotated[Positive | None, Field(description="replaces the device's value; null: the device's; not ofdma")]
+    ]
 
 
 @with_config(CLOSED)

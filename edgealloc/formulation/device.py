@@ -22,24 +22,29 @@ class AdapterChoice:
         D1 in bit and W1 in cycles.
     underfit_factor
         Multiplies the underfitting term; 1 without a menu.
+    gain
+        Channel power gain; the instance's where no row has one. Shape [K], [K, M] for OFDMA.
     """
 
     payload_lora_bits: FloatArray
     cycles_lora: FloatArray
     underfit_factor: FloatArray
+    gain: FloatArray
 
 
 def chosen_adapter(instance: Instance, option: IntArray) -> AdapterChoice:
-    """Payload, cycles and factor under the chosen menu rows ``option`` (shape [K]; -1 without a menu)."""
-    bits, work = instance.payload_lora_bits, instance.cycles_lora
+    """Payload, cycles, factor and gain under the chosen menu rows ``option`` (shape [K]; -1 without a menu)."""
+    bits, work, gain = instance.payload_lora_bits, instance.cycles_lora, instance.gain
     factor = np.ones(instance.num_devices)
     if instance.adapter_options is not None:
-        bits, work = bits.copy(), work.copy()
+        bits, work, gain = bits.copy(), work.copy(), gain.copy()
         for k, menu in enumerate(instance.adapter_options):
             if menu is not None:
                 row = menu[int(option[k])]
                 bits[k], work[k], factor[k] = row.payload_lora_bits, row.cycles_lora, row.underfit_factor
-    return AdapterChoice(bits, work, factor)
+                if row.gain is not None:
+                    gain[k] = row.gain
+    return AdapterChoice(bits, work, factor, gain)
 
 
 def payload_bits(instance: Instance, adapter: AdapterChoice, keep: FloatArray) -> FloatArray:

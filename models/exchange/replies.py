@@ -120,8 +120,8 @@ def gather(
 ) -> Gathered:
     """Merge the replies that came; a reply that is broken is left out by name and never poisons the rest.
 
-    Nothing that a reply may be raises. With a ``robust`` rule a round without dropout is screened too. What it does
-    not protect from is in docs/embedding.md, *Replies that lie*.
+    Nothing that a reply may be raises. With a ``robust`` rule a round without dropout is screened too. What it
+    does not protect from is in docs/embedding.md, *Replies that lie*.
 
     Parameters
     ----------
