@@ -132,6 +132,7 @@ LEVELS = (np.array([0.02, 0.1, 0.2, 0.4, 0.7, 1.0]),)
 TERMS = (UnderfitLogistic(0.2, 3.0), None, UnderfitLogistic(0.4, 6.0))
 FETCH = tuple(AdapterOption(f"m={m}", 1e7, 2e8, 0.6 ** (m - 1), 1.2e7 * (m - 1), 3e8 * (m - 1)) for m in (1, 2, 3))
 MENU = (AdapterOption("r=4", 5e6, 1e8, 1.6), AdapterOption("r=8", 1e7, 2e8, 1.0))
+NEAR_OR_FAR = (AdapterOption("m=1", 1e7, 2e8, 1.4, gain=3e-10), AdapterOption("m=2", 1e7, 2e8, 1.0, gain=2e-12))
 
 
 def _scaled() -> Instance:
@@ -184,6 +185,7 @@ CASES: tuple[Case, ...] = (
     Case("adapter menu", lambda: cell(adapter_options=(MENU, None, MENU))),
     Case("experts to fetch", lambda: cell(adapter_options=(FETCH,) * 3, downlink_bps=5e6)),
     Case("experts to fetch on sub-carriers", lambda: ofdma(adapter_options=(FETCH,) * 2, downlink_bps=5e6)),
+    Case("menu rows with gains of their own", lambda: cell(adapter_options=(NEAR_OR_FAR, None, NEAR_OR_FAR))),
     Case("selection", lambda: cell(exclusion_penalty=3.0, bandwidth_hz=2e4)),
     Case(
         "selection of a device without a channel",

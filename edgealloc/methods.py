@@ -43,12 +43,19 @@ def _any(problem: Problem) -> bool:
     return True
 
 
+def _one_gain(problem: Problem) -> bool:
+    """Whether no row of a menu has a channel of its own."""
+    menus = problem.instance.adapter_options or ()
+    return all(row.gain is None for menu in menus for row in menu or ())
+
+
 def _one_term(problem: Problem) -> bool:
-    return problem.underfit.name != "by device" and _unclustered(problem)
+    return problem.underfit.name != "by device" and _plain(problem)
 
 
-def _unclustered(problem: Problem) -> bool:
-    return problem.pools is None
+def _plain(problem: Problem) -> bool:
+    """Neither a stability term per cluster nor a channel of a menu row's own."""
+    return problem.pools is None and _one_gain(problem)
 
 
 def _one_band(problem: Problem) -> bool:
@@ -57,11 +64,11 @@ def _one_band(problem: Problem) -> bool:
 
 
 def _log_convex(problem: Problem) -> bool:
-    return problem.structure.log_convex and _unclustered(problem)
+    return problem.structure.log_convex and _plain(problem)
 
 
 def _closed_form(problem: Problem) -> bool:
-    return problem.underfit.name in ("inverse-keep", "perturbation") and _unclustered(problem)
+    return problem.underfit.name in ("inverse-keep", "perturbation") and _plain(problem)
 
 
 def _exact_rows(problem: Problem, row: Constraint) -> bool:
@@ -124,7 +131,7 @@ METHODS: dict[str, Method] = {
             "pyomo",
             "any Pyomo solver by name, as pyomo:ipopt or pyomo:gurobi; its point repaired, its claims checked",
             _closed_form,
-            "underfit inverse-keep or perturbation, without clusters",
+            "underfit inverse-keep or perturbation, without clusters and gains of menu rows",
             "edgealloc.solvers.backends.pyomo_run:solve_pyomo",
             chosen=False,
             package="pyomo",
@@ -133,8 +140,8 @@ METHODS: dict[str, Method] = {
         Method(
             "highs",
             "mixed-integer linear programs of proven lines, refined; takes caps on spectrum and participation",
-            _any,
-            "any problem",
+            _one_gain,
+            "any problem without gains of menu rows",
             "edgealloc.solvers.backends.highs.solve:solve_highs",
             chosen=False,
             rows=_linear,
@@ -143,7 +150,7 @@ METHODS: dict[str, Method] = {
             "scip",
             "global oracle for every access scheme and variant, far slower than ours; its point repaired",
             _closed_form,
-            "underfit inverse-keep or perturbation, without clusters",
+            "underfit inverse-keep or perturbation, without clusters and gains of menu rows",
             "edgealloc.solvers.backends.scip_run:solve_scip",
             chosen=False,
             rows=_caps,
@@ -153,16 +160,16 @@ METHODS: dict[str, Method] = {
         Method(
             "psca",
             "penalised successive convex approximation: fast, local, nothing proved",
-            _unclustered,
-            "any problem without a stability term per cluster",
+            _plain,
+            "any problem without a stability term per cluster and gains of menu rows",
             "edgealloc.solvers.psca.solve:solve_psca",
             chosen=False,
         ),
         Method(
             "psca+",
             "psca from three starts, with knapsack rounding and local search",
-            _unclustered,
-            "any problem without a stability term per cluster",
+            _plain,
+            "any problem without a stability term per cluster and gains of menu rows",
             "edgealloc.solvers.psca.solve:solve_psca_plus",
             chosen=False,
         ),
@@ -170,7 +177,7 @@ METHODS: dict[str, Method] = {
             "baseline",
             "simple schemes to compare with, by name: baseline:equal, baseline:no-dropout, ...",
             _one_term,
-            "any problem without underfitting terms of single devices, and without clusters",
+            "any problem without terms of single devices, clusters and gains of menu rows",
             "edgealloc.solvers.baselines:solve_baseline",
             chosen=False,
         ),

@@ -61,7 +61,7 @@ def device_rows(instance: Instance, adapter: AdapterChoice, shrink: float = 0.0)
     """
     k = instance.num_devices
     with np.errstate(divide="ignore"):
-        least_energy = instance.noise_psd_w_per_hz * LN2 / instance.gain.reshape(k, -1).max(axis=1)
+        least_energy = instance.noise_psd_w_per_hz * LN2 / adapter.gain.reshape(k, -1).max(axis=1)
     less = 1.0 - shrink
     beside = adapter.download_bits / instance.downlink_bps  # s that are gone before the sub-adapter comes
     rows = np.empty((k, WIDTH))

@@ -393,4 +393,7 @@ def _device_faults(inst: Instance) -> list[Fault]:
     for i, menu in enumerate(inst.adapter_options or ()):
         if menu is not None:
             faults += menu_faults(names[i], menu)
+            for row in menu if inst.access == "ofdma" else ():
+                where = f"{names[i]}, adapter option {row.label!r}"
+                check(faults, row.gain is None, where, "gain", row.gain, "None for access ofdma")
     return faults

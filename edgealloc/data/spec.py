@@ -143,6 +143,8 @@ class AdapterOption:
         Bits that the device downloads beside its sub-adapter and never sends, as experts of others.
     cycles_fixed
         Processor cycles beside the device's ``cycles_fixed``, as those of experts that are used and not trained.
+    gain
+        Channel power gain, replaces the device's ``gain``; None: the device's. Not with OFDMA.
     """
 
     label: str
@@ -151,9 +153,10 @@ class AdapterOption:
     underfit_factor: float = 1.0
     download_bits: float = 0.0
     cycles_fixed: float = 0.0
+    gain: float | None = None
 
     def __post_init__(self) -> None:
-        _as_floats(self, _ROW_RULES)
+        _as_floats(self, (*_ROW_RULES, "gain"))
 
 
 def _as_floats(spec: Any, keys: Iterable[str]) -> None:
@@ -343,6 +346,8 @@ def menu_faults(name: str, menu: tuple[AdapterOption, ...]) -> list[Fault]:
         check_name(faults, where, "label", row.label)
         check(faults, row.label != "", where, "label", row.label, "a name")
         faults += range_faults(where, row, _ROW_RULES)
+        if row.gain is not None:
+            faults += range_faults(where, row, {"gain": POSITIVE})
     return faults
 
 

@@ -175,16 +175,13 @@ def _logistic_of(entry: Mapping[str, Any]) -> UnderfitLogistic | None:
 
 def _menu(menu: tuple[AdapterOption, ...] | None) -> list[dict[str, Any]] | None:
     keys = ("label", "payload_lora_bits", "cycles_lora", "underfit_factor")
-    more = ("download_bits", "cycles_fixed")  # rare, and absent where they are 0
-    return (
-        None
-        if menu is None
-        else [
-            {key: getattr(row, key) for key in keys}
-            | {key: getattr(row, key) for key in more if getattr(row, key)}
-            for row in menu
-        ]
-    )
+    more = ("download_bits", "cycles_fixed", "gain")  # rare, and absent where they are 0 or None
+    if menu is None:
+        return None
+    return [
+        {key: getattr(row, key) for key in keys} | {key: getattr(row, key) for key in more if getattr(row, key)}
+        for row in menu
+    ]
 
 
 def _build(data: Mapping[str, Any]) -> Instance:

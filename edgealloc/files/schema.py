@@ -94,6 +94,9 @@ class OptionFile(TypedDict):
     cycles_fixed: NotRequired[
         Annotated[NonNegative, Field(description="added to the device's value, cycles; 0 if absent")]
     ]
+    gain: NotRequired[
+        Annotated[Positive | None, Field(description="replaces the device's value; null: the device's; not ofdma")]
+    ]
 
 
 @with_config(CLOSED)

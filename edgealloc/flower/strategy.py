@@ -74,7 +74,7 @@ class FedLoDrop(Strategy):
         seed=1, time_limit_s=0.1)`` or the ``plan`` of an online allocator of your own.
     aggregation
         How updates are merged. ``exact`` and ``stack`` are not possible: they change base weights, which are not
-        sent.
+        sent. Nor is a ``robust`` rule, which needs a round without dropout.
     masks
         ``exact`` or ``bernoulli``, as the clients draw them.
     sends_a
@@ -99,7 +99,8 @@ class FedLoDrop(Strategy):
     Raises
     ------
     ValueError
-        For the correction ``exact``, stacked factors, and masks of single entries; for a run beside a planner.
+        For the correction ``exact``, stacked factors, a ``robust`` rule, and masks of single entries; for a run
+        beside a planner.
 
     Notes
     -----
@@ -132,6 +133,8 @@ class FedLoDrop(Strategy):
                 "correction 'exact' and merge 'stack' change base weights, which are not sent: use another "
                 "correction, and merge 'factors' or 'svd'"
             )
+        if self.aggregation.robust != "none":
+            raise ValueError("robust looks at rounds without dropout, and plans have some: use 'none'")
         if masks == "entries":
             raise ValueError("masks 'entries' are drawn once for all rounds, plans draw anew: use 'exact'")
         self.masks, self.sends_a = masks, sends_a

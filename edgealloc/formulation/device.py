@@ -24,6 +24,8 @@ class AdapterChoice:
         Multiplies the underfitting term; 1 without a menu.
     cycles_fixed, download_bits
         W0 in cycles, and what is downloaded beside the sub-adapter, in bit.
+    gain
+        Channel power gain; the instance's where no row has one. Shape [K], [K, M] for OFDMA.
     """
 
     payload_lora_bits: FloatArray
@@ -31,20 +33,23 @@ class AdapterChoice:
     underfit_factor: FloatArray
     cycles_fixed: FloatArray
     download_bits: FloatArray
+    gain: FloatArray
 
 
 def chosen_adapter(instance: Instance, option: IntArray) -> AdapterChoice:
-    """Payload, cycles and factor under the chosen menu rows ``option`` (shape [K]; -1 without a menu)."""
+    """What the chosen menu rows ``option`` say (shape [K]; -1 without a menu), else what the instance does."""
     bits, work, fixed = instance.payload_lora_bits, instance.cycles_lora, instance.cycles_fixed
-    factor, more = np.ones(instance.num_devices), np.zeros(instance.num_devices)
+    factor, more, gain = np.ones(instance.num_devices), np.zeros(instance.num_devices), instance.gain
     if instance.adapter_options is not None:
-        bits, work, fixed = bits.copy(), work.copy(), fixed.copy()
+        bits, work, fixed, gain = bits.copy(), work.copy(), fixed.copy(), gain.copy()
         for k, menu in enumerate(instance.adapter_options):
             if menu is not None:
                 row = menu[int(option[k])]
                 bits[k], work[k], factor[k] = row.payload_lora_bits, row.cycles_lora, row.underfit_factor
                 fixed[k], more[k] = fixed[k] + row.cycles_fixed, row.download_bits
-    return AdapterChoice(bits, work, factor, fixed, more)
+                if row.gain is not None:
+                    gain[k] = row.gain
+    return AdapterChoice(bits, work, factor, fixed, more, gain)
 
 
 def payload_bits(instance: Instance, adapter: AdapterChoice, keep: FloatArray) -> FloatArray:

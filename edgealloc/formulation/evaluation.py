@@ -146,7 +146,7 @@ def _used(inst: Instance, allocation: Allocation) -> _Use:
         assert allocation.bandwidth_hz is not None
         bandwidth = np.where(on, allocation.bandwidth_hz, 0.0)
         power = np.where(on, allocation.power_w, 0.0)
-        rate = fdma_rate_bps(bandwidth, power, inst.gain, inst.noise_psd_w_per_hz)
+        rate = fdma_rate_bps(bandwidth, power, adapter.gain, inst.noise_psd_w_per_hz)
         used = float(np.sum(bandwidth))
     with np.errstate(divide="ignore", invalid="ignore"):
         upload = np.where(payload > 0, payload / rate, 0.0)

@@ -164,6 +164,8 @@ class Problem:
         reasons += [
             f"{name} are discrete" if name != "selection" else "selection is discrete" for name in discrete
         ]
+        if any(row.gain is not None for menu in inst.adapter_options or () for row in menu or ()):
+            reasons.append("rows of adapter menus have gains of their own")
         if not discrete:
             reasons.append(
                 "latency, energy and bandwidth are posynomials and the uplink rate is log-concave "

@@ -74,6 +74,14 @@ class System:
             value = getattr(self, key)
             if value is not None:
                 object.__setattr__(self, key, tuple(value))
+        allowed = "rows without a gain: the states of a round have them"
+        faults = [
+            Fault("system", "adapter_options", f"row {row.label!r} with a gain", allowed)
+            for row in self.adapter_options or ()
+            if isinstance(row, AdapterOption) and row.gain is not None
+        ]
+        if faults:
+            raise InputError("system", faults)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, for JSON; :meth:`from_dict` reads them back exactly."""

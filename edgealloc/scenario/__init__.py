@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from edgealloc.scenario.fading import doppler_hz as doppler_hz
     from edgealloc.scenario.fading import lag_correlation as lag_correlation
     from edgealloc.scenario.hardware import DEVICE_CLASSES as DEVICE_CLASSES
+    from edgealloc.scenario.neighbours import nearest as nearest
+    from edgealloc.scenario.neighbours import neighbour_menus as neighbour_menus
     from edgealloc.scenario.options import CellOptions as CellOptions
     from edgealloc.scenario.tensors import read_adapter as read_adapter
 
@@ -36,6 +38,8 @@ _HOME = {
     "lag_correlation": "fading",
     "lora_layers": "architecture",
     "make_cell": "cell",
+    "nearest": "neighbours",
+    "neighbour_menus": "neighbours",
     "next_round": "cell",
     "read_adapter": "tensors",
 }

@@ -47,6 +47,8 @@ class Demand:
         D1 in bit, W1 in cycles, and the factor on the underfitting term (1 without a menu).
     cycles_more, download_bits
         Cycles beside the device's W0, and bits that are downloaded beside the sub-adapter (0 without a menu).
+    gain
+        Channel power gain, of the row where it has one. [K, M] for OFDMA.
     """
 
     payload_lora_bits: FloatArray
@@ -54,6 +56,7 @@ class Demand:
     underfit_factor: FloatArray
     cycles_more: FloatArray
     download_bits: FloatArray
+    gain: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,12 +90,14 @@ def demand_of(instance: Instance, solution: Solution) -> Demand:
     """Adapter figures under the labels of a solution; labels must be known to fit."""
     bits, work = instance.payload_lora_bits.copy(), instance.cycles_lora.copy()
     factor, more, down = np.ones(instance.num_devices), *np.zeros((2, instance.num_devices))
+    gain = instance.gain.copy()
     for k, menu in enumerate(instance.adapter_options or ()):
         for row in menu or ():
             if row.label == solution.adapter_option[k]:
                 bits[k], work[k], factor[k] = row.payload_lora_bits, row.cycles_lora, row.underfit_factor
                 more[k], down[k] = row.cycles_fixed, row.download_bits
-    return Demand(bits, work, factor, more, down)
+                gain[k] = gain[k] if row.gain is None else row.gain
+    return Demand(bits, work, factor, more, down, gain)
 
 
 def check_budgets(instance: Instance, solution: Solution, demand: Demand) -> BudgetCheck:
@@ -119,7 +124,7 @@ def _in_doubles(
 ) -> tuple[FloatArray, FloatArray, FloatArray, IntArray, BoolArray]:
     """Rate, latency, energy, number of sub-carriers, and whether the error analysis holds. Shapes [K]."""
     k, keep, freq = instance.num_devices, solution.keep, solution.freq_hz
-    device, width, watts, gain = _links(instance, solution)
+    device, width, watts, gain = _links(instance, solution, demand)
     with ctx.workprec(128):
         noise = float(_noise_w_per_hz(instance))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
@@ -148,11 +153,13 @@ def _in_doubles(
     return (*use, count, sound)  # type: ignore[return-value]
 
 
-def _links(instance: Instance, solution: Solution) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
+def _links(
+    instance: Instance, solution: Solution, demand: Demand
+) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
     """Device, width in Hz, power in W and gain of every link: one a device, or one a sub-carrier owned."""
     if instance.access != "ofdma":
         power = np.array(solution.power_w, dtype=np.float64)
-        return np.arange(instance.num_devices), solution.bandwidth_hz, power, instance.gain
+        return np.arange(instance.num_devices), solution.bandwidth_hz, power, demand.gain
     pairs = [(k, m) for k, mine in enumerate(solution.subcarriers) for m in mine or ()]
     device = np.array([k for k, _ in pairs], dtype=np.intp)
     carrier = np.array([m for _, m in pairs], dtype=np.intp)
@@ -166,7 +173,7 @@ def _in_balls(instance: Instance, solution: Solution, demand: Demand, k: int) ->
     name, freq = instance.device_names[k], float(solution.freq_hz[k])
     if freq <= 0.0:
         return [Fault(name, "latency_s", "inf (freq_hz is 0)", f"at most {instance.latency_s!r}")], 0
-    if not any(p > 0 and g > 0 and b > 0 for b, p, g in _own_links(instance, solution, k)):
+    if not any(p > 0 and g > 0 and b > 0 for b, p, g in _own_links(demand, solution, k)):
         return [Fault(name, "latency_s", "inf (the uplink rate is 0)", f"at most {instance.latency_s!r}")], 0
     limits = dict(zip(BUDGETS, (float(instance.latency_s), float(instance.energy_j[k])), strict=True))
     faults, needed = [], 0
@@ -191,13 +198,13 @@ def _in_balls(instance: Instance, solution: Solution, demand: Demand, k: int) ->
     return faults, needed
 
 
-def _own_links(instance: Instance, solution: Solution, k: int) -> list[tuple[float, float, float]]:
+def _own_links(demand: Demand, solution: Solution, k: int) -> list[tuple[float, float, float]]:
     """Width (Hz, 1 for a sub-carrier), power (W) and gain of the links of one device."""
     watts = solution.power_w[k]
     if not isinstance(watts, tuple):
-        return [(float(solution.bandwidth_hz[k]), watts, float(instance.gain[k]))]
+        return [(float(solution.bandwidth_hz[k]), watts, float(demand.gain[k]))]
     mine = solution.subcarriers[k] or ()
-    return [(1.0, p, float(instance.gain[k, m])) for m, p in zip(mine, watts, strict=True)]
+    return [(1.0, p, float(demand.gain[k, m])) for m, p in zip(mine, watts, strict=True)]
 
 
 def use_as_balls(instance: Instance, solution: Solution, demand: Demand, k: int) -> tuple[arb, arb]:
@@ -205,7 +212,7 @@ def use_as_balls(instance: Instance, solution: Solution, demand: Demand, k: int)
     noise, keep = _noise_w_per_hz(instance), arb(float(solution.keep[k]))
     subcarrier = arb(float(instance.bandwidth_hz)) / instance.gain.shape[1] if instance.access == "ofdma" else None
     rate, power = arb(0), arb(0)
-    for hz, watt, gain in _own_links(instance, solution, k):
+    for hz, watt, gain in _own_links(demand, solution, k):
         power += arb(watt)
         if watt > 0 and gain > 0 and hz > 0:
             width = arb(hz) if subcarrier is None else subcarrier

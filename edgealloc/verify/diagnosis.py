@@ -171,9 +171,15 @@ def _least_own(instance: Instance, k: int, levels: FloatArray | None) -> float:
 def _tasks(instance: Instance, k: int) -> list[Task]:
     """The device alone with the whole spectrum, once per row of its menu."""
     keep, menu = _least_keep(instance, k), (instance.adapter_options or (None,) * instance.num_devices)[k]
-    lora = [(row.payload_lora_bits, row.cycles_lora, row.cycles_fixed, row.download_bits) for row in menu or ()]
-    lora = lora or [(float(instance.payload_lora_bits[k]), float(instance.cycles_lora[k]), 0.0, 0.0)]
-    gain = np.sort(np.atleast_1d(instance.gain[k]))[::-1]
+    own = np.sort(np.atleast_1d(instance.gain[k]))[::-1]
+    lora = [
+        (
+            row.payload_lora_bits, row.cycles_lora, row.cycles_fixed, row.download_bits,
+            own if row.gain is None else np.array([row.gain]),
+        )
+        for row in menu or ()
+    ]  # fmt: skip
+    lora = lora or [(float(instance.payload_lora_bits[k]), float(instance.cycles_lora[k]), 0.0, 0.0, own)]
     return [
         Task(
             payload_bits=float(instance.payload_fixed_bits[k]) + bits * keep,
@@ -190,7 +196,7 @@ def _tasks(instance: Instance, k: int) -> list[Task]:
                             "capacitance", "downlink_bps")
             },
         )
-        for bits, cycles, more, down in lora
+        for bits, cycles, more, down, gain in lora
     ]  # fmt: skip
 
 

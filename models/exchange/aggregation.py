@@ -6,7 +6,7 @@ The corrections close that gap on the server. Needs numpy only.
 Sources: FedEx-LoRA, arXiv 2410.09432 (residual of the mean product into the base weight); FFA-LoRA, arXiv
 2403.12313 (A frozen); LoRA-FAIR, arXiv 2411.14961 (B turned towards the mean product); HetLoRA, arXiv 2401.06432
 (padded factors, weights by norm); FlexLoRA, arXiv 2402.11505 (the product, cut by SVD); FLoRA, arXiv 2409.05976
-(stacked factors, folded into the base). The projection is ours.
+(stacked factors, folded into the base); CLAIR, arXiv 2605.21217 (who is left out). The projection is ours.
 Which option is which paper, and what differs: docs/related.md.
 """
 
@@ -14,34 +14,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from edgealloc.models.exchange.dropout import Masks, scatter_adapter
+from edgealloc.models.exchange.contaminated import Screening, is_whole, screen
+from edgealloc.models.exchange.dropout import scatter_adapter
 from edgealloc.models.exchange.fair import fair_b
 from edgealloc.models.exchange.ranks import cut_product
+from edgealloc.models.exchange.update import Update
 from edgealloc.models.exchange.wire import State, WireArray, a_name, b_name
 
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """What one device returns after a round.
-
-    Parameters
-    ----------
-    slices
-        Its tensors, cut to what it kept (:func:`~edgealloc.models.exchange.dropout.slice_adapter`), by name.
-    masks
-        What it kept.
-    samples
-        Its number of samples, > 0.
-    """
-
-    slices: State
-    masks: Masks
-    samples: float
+__all__ = ["Aggregation", "Merged", "Update", "aggregate", "weights_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +56,10 @@ class Aggregation:
         cut to the server's rank, most important component first, so that a device of lower rank gets the best part
         (FlexLoRA); ``stack``: the mean product, whose factors are those of all devices stacked, goes into the base
         weight, and the adapter starts anew from B = 0 (FLoRA).
+    robust
+        ``none``; ``clair``: devices that spoil a round get weight 0
+        (:func:`edgealloc.models.exchange.contaminated.screen`). They are looked for in rounds without dropout
+        only; the trainer makes its first round one, and leaves out later who was found there.
 
     Raises
     ------
@@ -85,6 +74,7 @@ class Aggregation:
     fair_lambda: float = 0.01
     project_ridge: float = 0.01
     merge: Literal["factors", "svd", "stack"] = "factors"
+    robust: Literal["none", "clair"] = "none"
 
     def __post_init__(self) -> None:
         for field, allowed in (
@@ -92,6 +82,7 @@ class Aggregation:
             ("weighting", ("samples", "uniform", "norm")),
             ("correction", ("none", "exact", "fair", "project")),
             ("merge", ("factors", "svd", "stack")),
+            ("robust", ("none", "clair")),
         ):
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field} {getattr(self, field)!r}: must be one of {', '.join(allowed)}")
@@ -122,10 +113,13 @@ class Merged:
         Layer name to dW [n_out, n_in], in double precision and in units of B A: multiply by the LoRA scaling, and
         transpose for layers that store W as [n_in, n_out] (Conv1D). Empty unless the correction is ``exact`` or
         the factors are stacked.
+    screening
+        What was found in the updates, in their order; None where nobody looked.
     """
 
     state: dict[str, WireArray]
     base_residual: dict[str, WireArray]
+    screening: Screening | None = None
 
 
 def weights_of(previous: State, updates: Sequence[Update], rule: Aggregation) -> WireArray:
@@ -179,7 +173,7 @@ def _norm(previous: State, update: Update) -> float:
 
 
 def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> Merged:
-    """Merge the updates of one round, all of which are trusted.
+    """Merge the updates of one round, all of which are trusted unless the rule is ``robust``.
 
     What came over a network goes through :func:`edgealloc.models.exchange.replies.gather`, which looks first.
 
@@ -204,6 +198,10 @@ def aggregate(previous: State, updates: Sequence[Update], rule: Aggregation) -> 
         If a device has no samples, its slices do not fit its masks, ``svd`` would change a frozen A, or
         products of a sparse B should be corrected.
     """
+    if rule.robust != "none" and updates and all(map(is_whole, updates)):
+        found = screen(previous, updates)
+        sound = [update for update, good in zip(updates, found.sound, strict=True) if good]
+        return replace(aggregate(previous, sound, replace(rule, robust="none")), screening=found)
     if not updates:
         return Merged({name: np.array(value) for name, value in previous.items()}, {})
     if (rule.correction != "none" or rule.merge != "factors") and any(u.masks.entries for u in updates):

@@ -1,6 +1,6 @@
 """What is wrong with a reply: the check of every one that came over a network, whatever its sender made of it.
 
-A reply is read into an :class:`~edgealloc.models.exchange.aggregation.Update` of plain arrays, or it is a
+A reply is read into an :class:`~edgealloc.models.exchange.update.Update` of plain arrays, or it is a
 :class:`BadReplyError` that says why not. What passes has the names, shapes and masks that were asked for, and real
 numbers that are finite in the adapter's own number format. Needs numpy only.
 """
@@ -17,11 +17,12 @@ import numpy as np
 
 from edgealloc.data.spec import MOST_SAMPLES, number_of
 from edgealloc.errors import Fault, InputError, shown
-from edgealloc.models.exchange.aggregation import Update
 from edgealloc.models.exchange.dropout import Masks
+from edgealloc.models.exchange.update import Update
 from edgealloc.models.exchange.wire import State, WireArray
 
 __all__ = [
+    "LARGEST_CHANGE",
     "BadReplyError",
     "change_of",
     "check_server",
@@ -30,6 +31,7 @@ __all__ = [
     "root_mean_square",
 ]
 
+LARGEST_CHANGE = 30.0  # how it was chosen: docs/embedding.md, *Replies that lie*
 _NAMED = 3  # names that a reason lists
 
 

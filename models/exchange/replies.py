@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from edgealloc.models.exchange.aggregation import Aggregation, Merged, Update, aggregate, weights_of
+from edgealloc.models.exchange.aggregation import Aggregation, Merged, aggregate, weights_of
+from edgealloc.models.exchange.contaminated import is_whole, screen
 from edgealloc.models.exchange.dropout import (
     Masks,
     Method,
@@ -22,6 +23,7 @@ from edgealloc.models.exchange.dropout import (
     slice_adapter,
 )
 from edgealloc.models.exchange.faults import (
+    LARGEST_CHANGE,
     BadReplyError,
     change_of,
     check_server,
@@ -29,6 +31,7 @@ from edgealloc.models.exchange.faults import (
     read_reply,
     root_mean_square,
 )
+from edgealloc.models.exchange.update import Update
 from edgealloc.models.exchange.wire import AdapterShape, State, WireArray, canonical_state, pack, unpack
 
 __all__ = [
@@ -79,9 +82,6 @@ def masks_for(
     return draw_masks(shape, keep, np.random.default_rng(mask_seed), method, rank)
 
 
-LARGEST_CHANGE = 30.0  # how it was chosen: docs/embedding.md, *Replies that lie*
-
-
 @dataclass(frozen=True, slots=True)
 class Gathered:
     """The server's new adapter and whose answers made it.
@@ -120,7 +120,8 @@ def gather(
 ) -> Gathered:
     """Merge the replies that came; a reply that is broken is left out by name and never poisons the rest.
 
-    Nothing that a reply may be raises. What it does not protect from is in docs/embedding.md, *Replies that lie*.
+    Nothing that a reply may be raises. With a ``robust`` rule a round without dropout is screened too. What it
+    does not protect from is in docs/embedding.md, *Replies that lie*.
 
     Parameters
     ----------
@@ -185,6 +186,13 @@ def gather(
         if change > limit > 0.0:
             rejected[device] = f"it changes the adapter by {change:.3g} (root mean square), at most {limit:.3g}"
             del good[device]
+    if rule.robust != "none" and all(map(is_whole, good.values())):
+        found = screen(previous, list(good.values()))
+        for device, why in zip(list(good), found.reasons, strict=True):
+            if why:
+                rejected[device] = why
+                del good[device]
+        rule = replace(rule, robust="none")
     while (merged := _merged(previous, good, rule)) is None:
         device = max(good, key=moved.__getitem__)
         rejected[device] = "merged with the others it makes numbers that are not finite"

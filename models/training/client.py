@@ -118,6 +118,7 @@ def _sparse_faults(options: FederatedOptions) -> list[Fault]:
         "semantics": (options.semantics, "sub-adapter"),
         "correction": (rule.correction, "none"),
         "merge": (rule.merge, "factors"),
+        "robust": (rule.robust, "none"),
     }
     return [
         Fault("options", field, str(value), f"{allowed} with masks of single entries")

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,8 @@ class History:
     rounds
         One record per round that was trained without diverging: ``round`` (from 0), ``local_loss``,
         ``validation_loss``, ``validation_accuracy``, ``reporting``, ``upload_bits`` [K], and every ``test_every``
-        rounds ``test_loss``, ``test_accuracy``.
+        rounds ``test_loss``, ``test_accuracy``. With a ``robust`` rule the first has ``contaminated``, who is left
+        out of the rounds after it, with the reason, by device.
     train, test
         Scores of the final adapter: that of the last round, with ``patience`` that of the best; nan where the run
         diverged.
@@ -74,6 +75,11 @@ class History:
     ending: Ending = Ending.COMPLETED
     reason: str = ""
 
+    @property
+    def contaminated(self) -> dict[int, str]:
+        """The devices that the warm-up round of a ``robust`` rule found spoilt, each with the reason."""
+        return _contaminated(self.rounds)
+
     def summary(self) -> dict[str, Any]:
         """Return the run as one flat record: scores, how it ended, and the bits that were sent in all."""
         return {
@@ -89,6 +95,11 @@ class History:
             "ending": self.ending.value,
             "reason": self.reason,
         }
+
+
+def _contaminated(records: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    found = records[0].get("contaminated", {}) if records else {}
+    return {int(k): why for k, why in found.items()}  # keys of JSON are text
 
 
 def fingerprint(
@@ -139,6 +150,9 @@ def run(
     progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> History:
     """Train for ``options.rounds`` rounds.
+
+    With a ``robust`` rule the first is a warm-up of whole adapters, whatever ``keep`` says; who is contaminated by
+    what it sent there is not asked again.
 
     Parameters
     ----------
@@ -192,7 +206,8 @@ def run(
                     break
                 _apply(task, standing.now, shift_base)
                 own = [None] * size[1] if sizes is None else sizes[number].tolist()
-                here = rates[number], present[number], own
+                here = rates[number], present[number].copy(), own
+                here[1][list(_contaminated(standing.records))] = False
                 now, record = train_round(task, shape, standing.now, number, *here, options)
                 _apply(task, now, shift_base)
                 record |= score_round(task, number, options)
@@ -275,6 +290,11 @@ def train_round(
         When a loss, an upload or the merged adapter is no number, or too large.
     """
     updates, losses, bits = [], [], [0] * len(present)
+    rule, warm_up = options.aggregation, options.aggregation.robust != "none" and number == 0
+    if warm_up:  # who is screened has to send all
+        rates = np.ones(len(present))
+    else:
+        rule = replace(rule, robust="none")
     for k in np.flatnonzero(present).tolist():
         if enter is not None:
             enter(k)
@@ -289,7 +309,7 @@ def train_round(
         updates.append(update)
         losses.append(loss)
     with np.errstate(over="ignore", invalid="ignore"):
-        merged = aggregate(point.state, updates, options.aggregation)
+        merged = aggregate(point.state, updates, rule)
     residual = {name: point.residual.get(name, 0.0) + extra for name, extra in merged.base_residual.items()}
     state = merged.state
     if updates and options.aggregation.merge == "stack" and not options.freeze_a:
@@ -298,7 +318,12 @@ def train_round(
     if not _finite(now):
         raise Diverged(f"round {number + 1}: the merged adapter is not finite")
     mean = float(np.mean(losses)) if losses else None
-    return now, {"round": number, "local_loss": mean, "reporting": len(updates), "upload_bits": bits}
+    record: dict[str, Any] = {"round": number, "local_loss": mean, "reporting": len(updates), "upload_bits": bits}
+    if warm_up:
+        reasons = () if merged.screening is None else merged.screening.reasons
+        heard = zip(np.flatnonzero(present).tolist(), reasons, strict=bool(updates))
+        record["contaminated"] = {str(k): why for k, why in heard if why}
+    return now, record
 
 
 def score_round(task: Task, number: int, options: FederatedOptions) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from edgealloc.models.training.ranges import number, require, whole
 from edgealloc.models.training.texts import load_sources
 from edgealloc.units import IntArray
 
-_SAMPLE, _NOISE, _SPLIT = 10, 11, 12  # purposes of a draw, the first part of its key
+_SAMPLE, _NOISE, _SPLIT, _FLIPS = 10, 11, 12, 13  # purposes of a draw, the first part of its key
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,3 +312,41 @@ def build_task(
     feed = Feed(handle, examples, fast=fast, device=device)
     validation, test = np.arange(n, n + held), np.arange(n + held, len(examples))
     return Task(handle, feed, shares, validation, test, handle.read())
+
+
+def with_flipped(task: Task, devices: Sequence[int], seed: int, share: float = 1.0) -> Task:
+    """The same task with the labels of some devices wrong, to see what a rule makes of poisoned data.
+
+    Parameters
+    ----------
+    task
+        The task; it stays as it is, and shares its model and cache.
+    devices
+        Whose training labels are moved to another class, uniformly.
+    seed
+        Of the draw.
+    share
+        Of a device's labels that is moved, in [0, 1].
+
+    Returns
+    -------
+    Task
+        With labels of its own. With two classes and the share 1 they are all turned.
+
+    Raises
+    ------
+    ValueError
+        For a device that is not there, or a share outside [0, 1].
+    """
+    import torch
+
+    labels = task.feed.labels.cpu().numpy().copy()
+    classes = int(labels.max()) + 1
+    for k in devices:
+        if not 0 <= k < len(task.devices):
+            raise ValueError(f"device {k}: must be one of 0 to {len(task.devices) - 1}")
+        own = task.devices[k]
+        labels[own] = flip_labels(labels[own], share, classes, round_generator(seed, _FLIPS, k))
+    feed = copy(task.feed)
+    feed.labels = torch.from_numpy(labels).to(task.feed.labels.device)
+    return replace(task, feed=feed)

@@ -14,6 +14,7 @@ from edgealloc.report.tables import markdown_cell
 
 __all__ = ["RuleRow", "RuleVerdict", "best_rounds", "rule_table", "rule_verdict"]
 
+_WARMED_UP = ("clair",)  # rules whose first round sends whole adapters, whatever the rate
 _AS_GOOD = 0.02  # nats above the least loss of all that count as good as it, where the noise is smaller
 
 
@@ -34,8 +35,8 @@ class RuleRow:
     noise
         Its standard error; nan for one seed.
     uploads
-        How many whole adapters' worth a device has sent by then, (1 - dropout) rounds: the head and other parts
-        that are never dropped do not count.
+        How many whole adapters' worth a device has sent by then, (1 - dropout) rounds, of which a warm-up round is
+        a whole one: the head and other parts that are never dropped do not count.
     falling
         Whether a run was best in its last round, so that ``rounds`` and ``loss`` are not the end of it.
     """
@@ -136,7 +137,8 @@ def best_rounds(records: Iterable[Mapping[str, Any]]) -> list[RuleRow]:
         rounds = float(np.mean([count for count, _, _ in runs]))
         noise = float(np.std(losses, ddof=1)) / math.sqrt(len(losses)) if len(losses) > 1 else math.nan
         falling = any(last for _, _, last in runs)
-        row = (len(runs), rounds, float(np.mean(losses)), noise, (1.0 - dropout) * rounds, falling)
+        sent = (1.0 - dropout) * rounds + (dropout if rule in _WARMED_UP else 0.0)
+        row = (len(runs), rounds, float(np.mean(losses)), noise, sent, falling)
         rows.append(RuleRow(data, rule, dropout, *row))
     return rows
 

@@ -31,6 +31,7 @@ RULES: Mapping[str, FederatedOptions] = {
     "norm": FederatedOptions(aggregation=Aggregation(weighting="norm")),
     "svd": FederatedOptions(aggregation=Aggregation(merge="svd")),
     "stack": FederatedOptions(aggregation=Aggregation(merge="stack")),
+    "clair": FederatedOptions(aggregation=Aggregation(robust="clair")),
     "ffa": FederatedOptions(freeze_a=True),
     "sparse": FederatedOptions(freeze_a=True, masks="entries"),
     "reset": FederatedOptions(semantics="reset"),

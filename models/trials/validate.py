@@ -171,9 +171,16 @@ def validate(
     Raises
     ------
     InputError
-        If two plans have the same name, one has a rank above that of the adapter that is trained, another process
-        writes to the store, or the checkpoint of a run that was cut off is damaged.
+        For a ``robust`` rule, whose first round is on no plan's clock; if two plans have the same name, one has a
+        rank above that of the adapter that is trained, another process writes to the store, or the checkpoint of a
+        run that was cut off is damaged.
     """
+    if options.aggregation.robust != "none":
+        allowed = (
+            "none: its first round sends whole adapters, for which no plan has time and energy; screen before, "
+            "and validate on the devices that are left"
+        )
+        raise InputError("validation", [Fault("options", "robust", options.aggregation.robust, allowed)])
     if len({p.name for p in plans}) < len(plans):
         raise InputError("validation", [Fault("plans", "name", "repeated", "distinct names")])
     options = replace(options, test_every=options.test_every or 1)

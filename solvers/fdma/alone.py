@@ -19,7 +19,7 @@ from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.radio import block_count
 from edgealloc.solvers.fdma.bandwidth import least_bandwidth
 from edgealloc.solvers.fdma.cell import SHRINK
-from edgealloc.solvers.row import DEADLINE, ENERGY, FMAX, PMAX, device_rows
+from edgealloc.solvers.row import DEADLINE, ENERGY, FMAX, PER_BIT, PMAX, device_rows
 from edgealloc.units import FloatArray
 
 __all__ = ["BUDGETS", "NEAR", "NO_CHANNEL", "UNITS", "Alone", "lacking", "least_value", "remedied", "round_up"]
@@ -67,6 +67,11 @@ class Alone:
         rows = [device_rows(one, chosen_adapter(one, np.array([o])))[0] for o in options]
         available = {name: float(np.ravel(getattr(one, name))[0]) for name in BUDGETS}
         return cls(np.stack(rows), keep, float(one.energy_static_j[0]), one.block_hz or 0.0, available)
+
+    @property
+    def silent(self) -> bool:
+        """Whether no row has a channel."""
+        return bool(np.all(np.isinf(self.rows[:, PER_BIT])))
 
     def needs_hz(self, changes: Mapping[str, float], shrink: float) -> float:
         """Least bandwidth in Hz of any menu row with some budgets changed, all of them shrunk by a share."""

@@ -177,6 +177,7 @@ def _easiest(problem: Problem, least: FloatArray, option: IntArray) -> Cell:
         keep_min=np.minimum(least, inst.keep_max),
         payload_lora_bits=adapter.payload_lora_bits,
         cycles_lora=adapter.cycles_lora,
+        gain=adapter.gain,
     )
     return Cell.of(type(problem)(eased, problem.underfit))
 
@@ -209,14 +210,14 @@ def _blocked_device(inst: Instance, k: int, device: Alone) -> list[Diagnosis]:
     rescues = {budget: value for budget, value in device.required().items() if math.isfinite(value)}
     first = primary if primary in rescues or not rescues else next(iter(rescues))
     required = {budget: rescues[budget] for budget in dict.fromkeys((first, *rescues)) if budget in rescues}
-    names = lacking(device.fits, available) if not required and inst.gain[k] > 0.0 else ()
+    names = lacking(device.fits, available) if not required and not device.silent else ()
     return remedied(name, what, available, required, first, names)
 
 
 @np.errstate(over="ignore")  # what is hopeless may overflow
 def _reason(inst: Instance, k: int, device: Alone) -> tuple[str, str]:
     """The budget that lacks first in the easiest menu row, and a sentence without its subject."""
-    if inst.gain[k] == 0.0:
+    if device.silent:
         return "energy_j", NO_CHANNEL
     found = [least_bandwidth(row, device.keep, 0.0) for row in device.rows]
     row, (band, *_rest, regime) = min(zip(device.rows, found, strict=True), key=lambda pair: pair[1][0])

@@ -26,7 +26,7 @@ from edgealloc.data.instance import Instance
 from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.proof.enclosures import Number
 
-__all__ = ["Device", "Line", "bandwidth_line", "blocked", "farthest", "most_efficient"]
+__all__ = ["Device", "Line", "bandwidth_line", "blocked", "farthest", "gains_of", "most_efficient"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +64,6 @@ class Device:
         slow = kind.of(finite.astype(np.float64)) / kind.of(np.where(finite, down, 1.0))
         noise = (kind.of(10.0).log() * (kind.of(instance.noise_psd_dbm_per_hz) - 30.0) / 10.0).exp()
         ln2 = kind.of(2.0).log()
-        gain = instance.gain[device]
 
         def exact(values: FloatArray) -> Number:
             return kind.of(values[device])
@@ -83,7 +82,7 @@ class Device:
             slow=slow,
             energy=exact(instance.energy_j) - exact(instance.energy_static_j),
             kappa=exact(instance.capacitance),
-            c=(noise * ln2) / kind.of(gain),
+            c=(noise * ln2) / kind.of(gains_of(instance, device, option)),
             power=exact(instance.power_max_w),
             f_min=exact(instance.freq_min_hz),
             f_max=exact(instance.freq_max_hz),
@@ -93,6 +92,19 @@ class Device:
     def take(self, index: Any) -> Device:
         """A selection of the pieces."""
         return Device(*(getattr(self, name).take(index) for name in self.__slots__))
+
+
+def gains_of(instance: Instance, device: IntArray, option: IntArray) -> FloatArray:
+    """Channel power gains of pieces [N] of one band: of the menu row where it has its own, else of the device."""
+    gain, menus = instance.gain[device], instance.adapter_options
+    if menus is None:
+        return gain
+    gain = gain.copy()
+    for i, (k, row) in enumerate(zip(device.tolist(), option.tolist(), strict=True)):
+        menu = menus[k]
+        own = None if menu is None or row == OUT else menu[row].gain
+        gain[i] = gain[i] if own is None else own
+    return gain
 
 
 @dataclass(frozen=True, slots=True, eq=False)

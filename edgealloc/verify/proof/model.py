@@ -19,7 +19,7 @@ from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.blocks import blocks_there
 from edgealloc.verify.folding import Rows
 from edgealloc.verify.proof.cover import Box, Spans, root_box
-from edgealloc.verify.proof.device import Device, Line, bandwidth_line, blocked
+from edgealloc.verify.proof.device import Device, Line, bandwidth_line, blocked, gains_of
 from edgealloc.verify.proof.enclosures import Number, sum_below
 from edgealloc.verify.proof.share import Shares, gap_slope, gap_value, stability
 
@@ -60,7 +60,7 @@ class Model:
             least = np.maximum(least, bandwidth_line(device, pieces.start, left).at(left).lower())
         if instance.block_hz is not None:
             least = np.nextafter(blocks_at_least(least, instance.block_hz) * instance.block_hz, 0.0)
-        silent = instance.gain[pieces.device] == 0.0  # no rate, and something to send at any keep rate
+        silent = gains_of(instance, pieces.device, pieces.option) == 0.0  # no rate, and something to send
         rows = Rows.of(instance, certificate.constraints)
         most = np.minimum(budget_hz(instance), rows.most_hz())[pieces.device]
         impossible = (least > most) | blocked(device, left) | silent

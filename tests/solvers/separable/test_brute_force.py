@@ -8,6 +8,7 @@ above it is wrong, and so is an optimum that it beats.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,18 @@ def random_instance(seed: int, *, common: bool = False) -> Instance:
         )
     access = str(rng.choice(["fdma", "rb"]))
     bandwidth = float(spread(2e4, 2e6))
+    own = np.random.default_rng(seed + 10**6)  # drawn apart: what was drawn before stays
+    if menus is not None and own.random() < 0.4:
+        menus = tuple(
+            menu
+            and tuple(
+                replace(row, gain=float(np.exp(own.uniform(*np.log([1e-13, 1e-10])))))
+                if own.random() < 0.7
+                else row
+                for row in menu
+            )
+            for menu in menus
+        )
     return Instance(
         name=f"random-{seed}",
         access=access,  # type: ignore[arg-type]

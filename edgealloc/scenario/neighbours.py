@@ -1,0 +1,107 @@
+"""Whom a device sends to in a device-to-device network, as rows of its menu that carry their own gain.
+
+A device broadcasts its adapter to the neighbours that it chose, at the rate of the worst of them. Of two sets with
+the same worst neighbour the larger is never worse, so useful sets are nested by gain: the nearest one, two ...
+That makes at most K - 1 rows a device. What the choice is worth is the underfitting factor (docs/related.md).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from edgealloc.data.spec import AdapterOption
+from edgealloc.errors import Fault, InputError
+from edgealloc.units import FloatArray, IntArray
+
+__all__ = ["nearest", "neighbour_menus"]
+
+
+def nearest(gain: ArrayLike) -> IntArray:
+    """For each device the others in the order in which it reaches them; the row ``m=3`` means the first three.
+
+    Parameters
+    ----------
+    gain
+        Channel power gains from k to j; the diagonal does not count. Shape [K, K].
+
+    Returns
+    -------
+    array
+        Devices by falling gain, of equal gains the lower number first. Shape [K, K - 1].
+    """
+    others = np.array(gain, dtype=float)
+    np.fill_diagonal(others, -np.inf)
+    return np.argsort(-others, axis=1, kind="stable")[:, :-1]
+
+
+def neighbour_menus(
+    gain: ArrayLike, underfit_factor: ArrayLike, payload_lora_bits: ArrayLike, cycles_lora: ArrayLike
+) -> tuple[tuple[AdapterOption, ...], ...]:
+    """Menus for :class:`edgealloc.Instance`: how many of its nearest neighbours each device sends to.
+
+    Parameters
+    ----------
+    gain
+        Channel power gains from k to j, >= 0; the diagonal does not count. Shape [K, K], K at least 2.
+    underfit_factor
+        phi(m) of m = 1 ... K - 1 neighbours, which multiplies a device's underfitting term, >= 0. Shape [K - 1],
+        or [K, K - 1].
+    payload_lora_bits, cycles_lora
+        Of every row, in bit and cycles, as a number or per device. Shape [K].
+
+    Returns
+    -------
+    tuple of tuple of AdapterOption
+        Per device, rows ``m=1``, ``m=2``, ... from the best gain down, without those that another row beats: one
+        with a gain not below it and a factor not above it. A neighbour of gain 0 cannot be reached.
+
+    Raises
+    ------
+    InputError
+        Names every device that reaches nobody, and what has a wrong shape or range.
+    """
+    channel, factor = np.array(gain, dtype=float), np.asarray(underfit_factor, dtype=float)
+    count = len(channel) if channel.ndim else 0
+    faults = []
+    if count < 2 or channel.shape != (count, count):
+        raise InputError(
+            "neighbours", [Fault("devices", "gain", f"shape {channel.shape}", "shape [K, K], K >= 2")]
+        )
+    np.fill_diagonal(channel, 0.0)
+    if not np.all(np.isfinite(channel) & (channel >= 0.0)):
+        faults.append(Fault("devices", "gain", "not all of them finite and >= 0", "numbers >= 0"))
+    if factor.shape not in ((count - 1,), (count, count - 1)):
+        faults.append(
+            Fault(
+                "devices", "underfit_factor", f"shape {factor.shape}", f"[{count - 1}] or [{count}, {count - 1}]"
+            )
+        )
+    for k in np.flatnonzero(~np.any(channel > 0.0, axis=1)).tolist() if not faults else ():
+        faults.append(Fault(f"device {k}", "gain", "0 to all others", "a neighbour that it reaches"))
+    if faults:
+        raise InputError("neighbours", faults)
+    factors = np.broadcast_to(factor, (count, count - 1))
+    bits, work = (np.broadcast_to(np.asarray(v, dtype=float), (count,)) for v in (payload_lora_bits, cycles_lora))
+    worst = np.take_along_axis(channel, nearest(channel), axis=1)
+    return tuple(
+        tuple(
+            AdapterOption(
+                f"m={m + 1}", float(bits[k]), float(work[k]), float(factors[k, m]), gain=float(worst[k, m])
+            )
+            for m in _useful(worst[k], factors[k])
+        )
+        for k in range(count)
+    )
+
+
+def _useful(gain: FloatArray, factor: FloatArray) -> list[int]:
+    """Rows, by falling gain, that no other beats; of rows that are alike the first."""
+    best, rows = np.inf, []
+    for value in dict.fromkeys(gain[gain > 0.0].tolist()):  # the largest set of every gain, and any smaller one
+        alike = np.flatnonzero(gain == value)
+        m = int(alike[np.argmin(factor[alike])])
+        if factor[m] < best:
+            best = factor[m]
+            rows.append(m)
+    return rows
