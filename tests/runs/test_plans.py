@@ -247,7 +247,7 @@ def test_pictures_show_the_plan_and_what_is_proven(make_instance: MakeInstance) 
     from edgealloc.runs import plot_rounds, plot_run_front
 
     cell = make_instance("fdma", 2)
-    plans = [plan_run(cell, time_s=t, rounds=(1, 4), curve=CURVE, rel_gap=0.05) for t in (15.0, 45.0)]
+    plans = [plan_run(cell, time_s=t, rounds=(1, 8), curve=CURVE, rel_gap=0.05) for t in (15.0, 45.0)]
     (axes,) = plot_rounds(plans[1]).axes
     told = {line.get_label(): line for line in axes.get_lines()}
     assert told["the plan"].get_xydata().tolist() == [[plans[1].rounds, plans[1].loss]]
