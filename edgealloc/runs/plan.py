@@ -198,7 +198,8 @@ class RunPlan:
         Raises
         ------
         EdgeallocError
-            When there is no bound to prove, with constraints of one's own, or when time is up.
+            When there is no bound to prove, under constraints that a plan without an allocation does not state, or
+            when time is up.
         """
         from edgealloc.runs.proof import run_certificate  # brings compiled code
 
@@ -211,6 +212,11 @@ class RunPlan:
             assert self.target is not None
             wanted = math.nextafter(self.target, math.inf)
         certificate = run_certificate(self.run, self.span, self.pieces, wanted, time_limit)
+        if self.result is None and any(piece.certificate.constraints for piece in certificate.pieces):
+            raise EdgeallocError(
+                "the proof leans on constraints, which a plan without an allocation does not state; "
+                "there is no certificate"
+            )
         if not loss:
             if not certificate.lower_bound >= wanted:
                 raise EdgeallocError("the proof misses the target by rounding; ask for a slightly larger rel_gap")
