@@ -140,9 +140,11 @@ def _easier(
         found.add("certificate", f"{key}.{name}", str(value), allowed)
 
     if not 1 <= piece.first <= piece.last:
-        return wrong("last", piece.last, f"at least first, {piece.first}")
+        wrong("last", piece.last, f"at least first, {piece.first}")
+        return None
     if len(piece.energy_j) != instance.num_devices:
-        return wrong("energy_j", f"{len(piece.energy_j)} numbers", f"one per device ({instance.num_devices})")
+        wrong("energy_j", f"{len(piece.energy_j)} numbers", f"one per device ({instance.num_devices})")
+        return None
     if not enough(piece.latency_s, piece.first, instance.latency_s, time, claims.caps):
         wrong("latency_s", piece.latency_s, f"what {piece.first} rounds may take each, or more")
     for k, joule in enumerate(piece.energy_j.tolist()):
