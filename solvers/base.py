@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import FrameType, TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from edgealloc.data.forms import number
 from edgealloc.data.outcome import Snapshot
 from edgealloc.errors import Fault, InputError
 from edgealloc.solvers.compiling.clock import Clock
+
+if TYPE_CHECKING:
+    from edgealloc.formulation.result import Result
 
 __all__ = ["Callback", "Control", "Options", "one_after_another"]
 
@@ -48,6 +51,11 @@ class Options:
         Called with a :class:`~edgealloc.formulation.result.Snapshot` per iteration; a true answer stops the solve.
     log
         Log each snapshot at INFO on the logger ``edgealloc`` (at DEBUG otherwise).
+    cutoff
+        A lower bound that is enough: a search stops at it, whatever its gap. Other methods need not know it.
+    like
+        Result of the same method for a problem that differs in budgets or objective alone. A search may begin from
+        what it left behind (OFDMA: sets of sub-carriers and prices); answers are proved as ever.
 
     Raises
     ------
@@ -61,6 +69,8 @@ class Options:
     warm_start: Allocation | None = None
     callback: Callback | None = None
     log: bool = False
+    cutoff: float = math.inf
+    like: Result | None = None
 
     def __post_init__(self) -> None:
         gap, limit = number(self.rel_gap), number(self.time_limit)
@@ -75,6 +85,7 @@ class Options:
             "warm_start": (isinstance(self.warm_start, Allocation | None), "an edgealloc.Allocation, or None"),
             "callback": (callback is None or callable(callback), "a function of a Snapshot, or None"),
             "log": (isinstance(self.log, bool), "True or False"),
+            "cutoff": (number(self.cutoff) is not None, "a number, or inf"),
         }
         faults = [
             Fault("options", key, repr(getattr(self, key)), allowed)

@@ -94,6 +94,8 @@ def proven(
     """
     closed = relative_gap(objective, lower_bound) <= control.options.rel_gap
     why = control.reason or f"{resting}rounding limits the gap, ask for a larger rel_gap"
+    if lower_bound >= control.options.cutoff and not control.reason:
+        why = "the bound is at the cutoff"
     return replace(
         unsolved(problem, method, control, lower_bound, "" if closed else f"stopped with a gap: {why}"),
         status=Status.OPTIMAL if closed else Status.FEASIBLE,

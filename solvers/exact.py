@@ -107,7 +107,8 @@ def _search_separable(problem: Problem, options: Options) -> tuple[Result, Outco
         plan = plan_of(choices, options.warm_start) if options.warm_start is not None else None
         if plan is not None:
             starts.append(Found(plan_value(problem, plan), plan, "W"))
-        outcome = branch_and_bound(relaxation, control, starts=starts, watch=log.row, record=record)
+        enough = control.options.cutoff
+        outcome = branch_and_bound(relaxation, control, starts=starts, enough=enough, watch=log.row, record=record)
         proof = SeparableProof(relaxation, record)
         result = replace(_finish(problem, choices, control, outcome), proof=proof)
         log.report(result, outcome.tree)

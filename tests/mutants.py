@@ -38,6 +38,7 @@ FIRST = (
 # The first room that holds the module counts.
 THEN = {
     "edgealloc/verify/run.py": ("runs/test_proofs.py",),
+    "edgealloc/verify/training": ("runs/test_proofs.py",),
     "edgealloc/certificate/run.py": ("runs/test_proofs.py",),
     "edgealloc/verify/constraints.py": ("test_constraints.py", "solvers/separable/test_slices.py"),
     "edgealloc/verify/proof": (

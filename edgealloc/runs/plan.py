@@ -219,8 +219,8 @@ class RunPlan:
         Raises
         ------
         EdgeallocError
-            When there is no bound to prove, with constraints of one's own, when time is up, and for runs that have
-            no certificate yet.
+            When there is no bound to prove, under constraints that a plan without an allocation does not state, when
+            time is up, and for runs that have no certificate yet.
         """
         if self._unwritten:
             raise EdgeallocError(f"{self._unwritten} has a proven bound, but no certificate yet")
@@ -235,6 +235,11 @@ class RunPlan:
             assert self.target is not None
             wanted = math.nextafter(self.target, math.inf)
         certificate = run_certificate(self.run, self.span, self.pieces, wanted, time_limit)
+        if self.result is None and any(piece.certificate.constraints for piece in certificate.pieces):
+            raise EdgeallocError(
+                "the proof leans on constraints, which a plan without an allocation does not state; "
+                "there is no certificate"
+            )
         if not loss:
             if not certificate.lower_bound >= wanted:
                 raise EdgeallocError("the proof misses the target by rounding; ask for a slightly larger rel_gap")

@@ -25,8 +25,7 @@ from edgealloc.solvers.search.engine import Found, Relaxation, Relaxed, cutoff_a
 
 __all__ = ["Interval", "Rounds", "RunPoint", "Solved"]
 
-_INNER = 0.5  # of the gap of the whole goes to a single round's solve
-_LOOSE = 0.1  # of what an interval lacks to the cutoff
+_INNER = 0.9  # of the gap of the whole goes to a single round's solve
 _SPARE = (
     1e-12  # relative: a certificate may prove a few digits less than the solve did, and still more than a target
 )
@@ -83,6 +82,8 @@ class Rounds(Relaxation[Interval, RunPoint]):
         Predicted losses of the best known runs, by their rounds.
     solved
         Every interval with what came of it, in order.
+    begun
+        Single numbers of rounds of which the first node was solved: the rest waits until none has a lower bound.
     """
 
     run: TrainingRun
@@ -93,6 +94,7 @@ class Rounds(Relaxation[Interval, RunPoint]):
     seed: int = 0
     known: dict[int, float] = field(default_factory=dict)
     solved: list[Solved] = field(default_factory=list)
+    begun: set[Interval] = field(default_factory=set)
 
     def root(self) -> Interval:
         """All numbers of rounds that may be chosen."""
@@ -122,7 +124,13 @@ class Rounds(Relaxation[Interval, RunPoint]):
             rounds = point.point.rounds
             self.known[rounds] = min(point.value, self.known.get(rounds, math.inf))
         cutoff = min(cutoff, cutoff_at(here, self.rel_gap), self.target)
-        parts = _parts(box, here - bound, cutoff, self.known)
+        reached = bound if result.allocation is None else self.run.learning.floor + result.objective
+        parts: tuple[Interval, ...] = ()
+        if box.first < box.last:
+            parts = self._likely_first(box, _parts(box, here - reached, cutoff, self.known))
+        else:
+            parts = (box,) if box not in self.begun and bound < cutoff else ()
+            self.begun.add(box)
         if here > self.target:
             found = ()
         return Relaxed(bound, found, parts, result.allocation or guess, "rounds")
@@ -132,22 +140,41 @@ class Rounds(Relaxation[Interval, RunPoint]):
     ) -> Result:
         """One round, as well as it needs to be known."""
         floor, own = self.run.learning.floor, box.first == box.last
-        enough = _INNER * self.rel_gap
+        first_look = own and box not in self.begun
+        enough = inner = _INNER * self.rel_gap
+        useful = min(cutoff, self.target + 2.0 * _SPARE * abs(self.target)) - floor
+        if math.isfinite(useful):
+            useful += 4.0 * _SHAVED * (abs(useful) + abs(floor))
+            if useful > 0.0:  # the same gap in nats, of a smaller number; nothing above it is asked for
+                inner *= max(1.0, 1.0 + floor / useful)
 
         def known(snapshot: Snapshot) -> bool:
             upper, lower = floor + snapshot.objective, floor + snapshot.lower_bound
             if not math.isfinite(upper):
                 return control.stopped()
-            width = enough * abs(upper)
-            if not own:  # it will be parted, so there is no use in knowing it better
-                width = max(width, _LOOSE * min(cutoff - lower, self.target - lower, abs(upper)))
-            decided = lower > self.target + 2.0 * _SPARE * abs(self.target) or (
-                upper <= self.target < math.inf and own
-            )
-            return decided or lower >= cutoff or upper - lower <= width or control.stopped()
+            if own:
+                done = upper - lower <= enough * abs(upper) or (first_look and snapshot.nodes > 0)
+                done |= upper <= self.target < math.inf
+            else:  # it must be parted once it holds less than the cutoff, so there is no use in knowing it better
+                done = upper <= min(cutoff, self.target)
+            return done or lower - floor >= useful or control.stopped()
 
-        options = Options(enough, _left(control), self.seed, guess, known)
+        like = self._nearest(box)
+        if like is not None and like.allocation is not None:
+            guess = like.allocation
+        options = Options(inner, _left(control), self.seed, guess, known, cutoff=useful, like=like)
         return choose(self.method, problem).run(problem, options)
+
+    def _nearest(self, box: Interval) -> Result | None:
+        """What came of the interval whose budgets are the nearest; of several such the last."""
+        far = [abs(math.log(solved.interval.first / box.first)) for solved in self.solved]
+        return self.solved[max(range(len(far)), key=lambda i: (-far[i], i))].result if far else None
+
+    def _likely_first(self, box: Interval, parts: tuple[Interval, ...]) -> tuple[Interval, ...]:
+        """Parts, that with the best known run of their interval in front: where it is, better ones may be."""
+        inside = [rounds for rounds in self.known if box.first <= rounds <= box.last]
+        best = min(inside, key=self.known.__getitem__, default=box.first)
+        return tuple(sorted(parts, key=lambda part: not part.first <= best <= part.last))
 
     def _points(self, result: Result, box: Interval, control: Control) -> tuple[Found[RunPoint], ...]:
         """The best number of rounds of an interval's allocation, as far as its budgets reach."""
@@ -197,7 +224,7 @@ def _parts(box: Interval, lack: float, cutoff: float, known: Mapping[int, float]
     box
         What is to be parted.
     lack
-        How far its bound is below its best known run. It goes down with the logarithm of the width.
+        How far its relaxation is below its best known run. It goes down with the logarithm of the width.
     cutoff
         A bound at which a part is closed.
     known
@@ -212,6 +239,8 @@ def _parts(box: Interval, lack: float, cutoff: float, known: Mapping[int, float]
         return halves
     counts = np.arange(first, last + 1)
     at = np.array(sorted(known))
+    if first < at[0] or last > at[-1]:  # nothing is known of some of them
+        return halves
     spare = _TRUSTED * (np.interp(np.log(counts), np.log(at), [known[int(r)] for r in at]) - cutoff)
     slope = lack / math.log(last / first)
     parts, start = list[Interval](), first

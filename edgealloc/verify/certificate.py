@@ -44,6 +44,7 @@ def check_certificate(
     *,
     constraints: Iterable[Constraint] = (),
     every: bool = False,
+    budget: Budget | None = None,
 ) -> Proof:
     """Decide whether a certificate proves its lower bound (docs/certificates.md).
 
@@ -60,6 +61,8 @@ def check_certificate(
         What holds beside the instance; a certificate that uses another proves nothing of it.
     every
         Judge all leaves, for the bound that they prove together; otherwise stop at the first that does not hold.
+    budget
+        Of the work of several certificates together; None: what the size of this one allows.
 
     Returns
     -------
@@ -77,7 +80,7 @@ def check_certificate(
     if instance.bound.pooling == "cluster":  # device by device it would be another term, and a larger one
         found.add("kind", certificate.kind, "none: a stability term pooled by cluster has no certificate yet")
         return Proof(tuple(found.faults))
-    budget = Budget.of(certificate.size)
+    budget = budget or Budget.of(certificate.size)
     try:
         budget.constraints(len(certificate.constraints), instance.num_devices)
         try:

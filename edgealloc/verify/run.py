@@ -6,7 +6,10 @@ From the instance, the plan and the certificate alone, by formulas of its own (d
 2. every interval's problem is no harder than any round of its runs: budgets at least those of its first number of
    rounds, an underfitting term nowhere above what is left to learn after its last, an overfitting term nowhere
    above that after its first. Decided by exact fractions and in balls;
-3. that problem's bound is proved by its own certificate, and with the floor L is at least what is claimed.
+3. that problem's bound is proved by its own certificate, under the plan's constraints and no other, and with the
+   floor L is at least what is claimed.
+
+The budgets and the loss of the plan are checked here, its certificate in :mod:`edgealloc.verify.training`.
 
 The curve of step 2 needs two points only: the logarithm of ``(s / half)^steepness`` is linear in log s, and so is
 that of ``(a R s^q)^\alpha``.
@@ -21,20 +24,20 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.certificate.run import RunCertificate, RunPiece, run_certificate_from_dict
+from edgealloc.certificate.run import RunCertificate, run_certificate_from_dict
 from edgealloc.data.instance import Instance
 from edgealloc.data.learning import LearningSpec, learning_faults
 from edgealloc.data.outcome import Status
 from edgealloc.data.run import RunClaims
-from edgealloc.data.spec import BoundSpec, UnderfitLogistic
+from edgealloc.data.spec import BoundSpec
 from edgealloc.errors import InputError
 from edgealloc.files.run import run_from_dict
 from edgealloc.units import FloatArray
-from edgealloc.verify.certificate import check_certificate
 from edgealloc.verify.form import REL_TOL, Findings, total
-from edgealloc.verify.proof.rounds import enough, is_below
 from edgealloc.verify.report import Report
 from edgealloc.verify.solution import NO_PROOF, OPTIMAL_GAP, verify
+from edgealloc.verify.training.ease import round_spec
+from edgealloc.verify.training.intervals import check_run_certificate
 
 __all__ = ["verify_run", "verify_run_data"]
 
@@ -100,7 +103,7 @@ def verify_run(
     if certificate is None:
         notes.append(UNPROVED_RUN)
     elif not found.faults:
-        _check_certificate(instance, claims, energy, certificate, found, notes)
+        check_run_certificate(instance, claims, energy, certificate, found, notes)
     return replace(report, faults=(*report.faults, *found.faults), notes=tuple(notes))
 
 
@@ -170,21 +173,7 @@ def _bound(instance: Instance, spec: LearningSpec, half: float, steepness: float
     small = 2.0**-60 * overfit
     samples = total(instance.samples.tolist())
     eta = math.sqrt(samples * overfit * overfit / (24.0 * small)) if small else 0.0
-    return _spec(spec, half, steepness, small, eta)
-
-
-def _spec(spec: LearningSpec, half: float, steepness: float, loss_range: float, lipschitz: float) -> BoundSpec:
-    return BoundSpec(
-        underfit="logistic",
-        underfit_weight=spec.drop,
-        underfit_logistic=UnderfitLogistic(half, steepness),
-        pooling="global",
-        loss_range=loss_range,
-        lipschitz=lipschitz,
-        curvature=1.0,
-        sparsity_weight=spec.protection / 2.0,
-        confidence_delta=0.5,
-    )
+    return round_spec(spec, half, steepness, small, eta)
 
 
 def _at_most(joules: float, rounds: int) -> float:
@@ -249,137 +238,3 @@ def _check_claims(claims: RunClaims, found: Findings, rel_gap: float) -> None:
         found.add("plan", "rel_gap", stated, f"{gap!r}, from objective and lower_bound")
     if claims.status is Status.OPTIMAL and not (gap is not None and gap <= rel_gap * (1.0 + REL_TOL)):
         found.add("plan", "status", f"optimal with rel_gap {gap!r}", f"a gap of at most {rel_gap!r}")
-
-
-def _check_certificate(
-    instance: Instance,
-    claims: RunClaims,
-    energy: FloatArray | None,
-    certificate: RunCertificate,
-    found: Findings,
-    notes: list[str],
-) -> None:
-    """Whether the certificate proves the bound, or that no run is feasible."""
-    if certificate.instance_name != instance.name:
-        found.add("certificate", "instance", certificate.instance_name, f"{instance.name!r}")
-    if claims.round is not None and claims.round.constraints:
-        found.add(
-            "certificate", "instance", "given", "none for a plan with constraints: it is about an instance alone"
-        )
-    time, joules = _budgets(claims, energy, found)
-    if found.faults:
-        return
-    _check_cover(claims, certificate, found)
-    for i, piece in enumerate(certificate.pieces):
-        if found.faults:
-            return
-        _check_piece(instance, claims, (time, joules), piece, certificate.lower_bound, f"pieces[{i}]", found)
-    if not found.faults:
-        proved = (
-            "that no run is feasible"
-            if certificate.lower_bound == math.inf
-            else f"lower_bound of the {claims.minimise}"
-        )
-        count = len(certificate.pieces)
-        notes.append(
-            f"proved {proved}: {count} intervals cover runs of {claims.span[0]} to {claims.span[1]} rounds"
-        )
-
-
-def _budgets(
-    claims: RunClaims, energy: FloatArray | None, found: Findings
-) -> tuple[Fraction | None, list[Fraction] | None]:
-    """Time and energy for all rounds together, within which no run may be better than the certificate says.
-
-    Where time or energy is minimised, they are what the lower bound leaves: nothing there reaches the target.
-    """
-    time = None if claims.time_s is None else Fraction(claims.time_s)
-    joules = None if energy is None else [Fraction(value) for value in energy.tolist()]
-    bound = claims.lower_bound
-    if claims.minimise == "loss":
-        return time, joules
-    if bound is None:
-        if claims.status is not Status.INFEASIBLE:
-            found.add("plan", "lower_bound", None, "a number: the certificate is about it")
-        elif claims.minimise == "time" and time is None and not claims.caps:
-            allowed = "time_s, or the deadline of the instance in every round (caps): no time is too long else"
-            found.add("plan", "status", claims.status.value, allowed)
-        return time, joules
-    if claims.minimise == "time":
-        return Fraction(bound), joules
-    return time, None if joules is None else [value * Fraction(bound) for value in joules]
-
-
-def _check_cover(claims: RunClaims, certificate: RunCertificate, found: Findings) -> None:
-    """All numbers of rounds lie in an interval, and the bound is what the plan claims."""
-    reached = claims.span[0] - 1
-    for piece in sorted(certificate.pieces, key=lambda p: p.first):
-        if piece.first > reached + 1:
-            break
-        reached = max(reached, piece.last)
-    if reached < claims.span[1]:
-        found.add(
-            "certificate", "pieces", f"none for {reached + 1} rounds", "intervals that cover the whole range"
-        )
-    bound, stated = certificate.lower_bound, claims.lower_bound
-    if claims.minimise != "loss":
-        if not bound > (claims.target or 0.0):
-            found.add("certificate", "lower_bound", bound, f"above the target {claims.target!r}")
-    elif claims.status is Status.INFEASIBLE:
-        if bound != math.inf:
-            found.add("certificate", "lower_bound", bound, "null, which claims that no run is feasible")
-    elif stated is None or not stated <= bound:
-        found.add("plan", "lower_bound", stated, f"at most {bound!r}, which the certificate is about")
-
-
-def _check_piece(
-    instance: Instance,
-    claims: RunClaims,
-    budgets: tuple[Fraction | None, list[Fraction] | None],
-    piece: RunPiece,
-    bound: float,
-    key: str,
-    found: Findings,
-) -> None:
-    """One interval: its problem is easier than its rounds, and its bound is proved."""
-    spec, (time, joules) = claims.learning, budgets
-
-    def wrong(name: str, value: object, allowed: str) -> None:
-        found.add("certificate", f"{key}.{name}", str(value), allowed)
-
-    if not 1 <= piece.first <= piece.last:
-        return wrong("last", piece.last, f"at least first, {piece.first}")
-    if len(piece.energy_j) != instance.num_devices:
-        return wrong("energy_j", f"{len(piece.energy_j)} numbers", f"one per device ({instance.num_devices})")
-    if not enough(piece.latency_s, piece.first, instance.latency_s, time, claims.caps):
-        wrong("latency_s", piece.latency_s, f"what {piece.first} rounds may take each, or more")
-    for k, joule in enumerate(piece.energy_j.tolist()):
-        own = None if joules is None else joules[k]
-        if not enough(joule, piece.first, float(instance.energy_j[k]), own, claims.caps):
-            allowed = f"what {instance.device_names[k]} may spend in each of {piece.first} rounds, or more"
-            wrong(f"energy_j[{k}]", joule, allowed)
-    if not is_below(instance, spec, piece):
-        wrong(
-            "half, steepness, loss_range, lipschitz", "too large", "terms below those of every run of the interval"
-        )
-    if found.faults:
-        return None
-    try:
-        one = instance.with_changes(
-            latency_s=piece.latency_s,
-            energy_j=piece.energy_j,
-            learning=None,
-            device_underfit=None,
-            bound=_spec(spec, piece.half, piece.steepness, piece.loss_range, piece.lipschitz),
-        )
-    except InputError as error:
-        found.faults += error.faults
-        return None
-    proof = check_certificate(one, piece.certificate)
-    found.faults += [replace(fault, where=f"certificate, {key}") for fault in proof.faults]
-    proved = piece.certificate.lower_bound
-    if proved == math.inf:
-        return None
-    if not (math.isfinite(bound) and Fraction(spec.floor) + Fraction(proved) >= Fraction(bound)):
-        wrong("certificate.lower_bound", proved, f"at least {bound!r} less the floor {spec.floor!r}")
-    return None

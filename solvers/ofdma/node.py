@@ -22,12 +22,15 @@ from edgealloc.solvers.ofdma.master import Master, MasterPoint
 from edgealloc.solvers.ofdma.pricing.mode import Ask, price_mode
 from edgealloc.solvers.ofdma.start import improved
 from edgealloc.solvers.search.engine import Found, cutoff_at
-from edgealloc.units import BoolArray, FloatArray
+from edgealloc.units import BoolArray, FloatArray, IntArray
 
 _SMOOTH = 0.3  # weight of the best prices so far in the next prices
 
 
 _BOX, _SHRINK = 0.3, 0.9  # half width of the price box over the mean price; its shrinking after a step that failed
+
+
+_NEAR = 0.1  # that half width where prices are those of a like problem
 
 
 _FAR = 1e3  # of the size of the objective: what is dearer than that decides the prices
@@ -149,17 +152,19 @@ class OfdmaNode:
         self.exact = True
         self.tangent = False  # whether the master is to follow the stability term as closely as the end needs
         self.wide: tuple[int, float] | None = None  # what to part, where generation ended for that
+        self._plans: dict[bytes, Assignment | None] = {}
 
-    def generate(self, prices: Prices, whole: bool = False) -> MasterPoint | None:
+    def generate(self, prices: Prices, whole: bool = False, near: bool = False) -> MasterPoint | None:
         """Rounds of pricing and master until the box is closed; the last point of the master if it is to split.
 
         With one common rate, a box that cannot be closed is left soon, unless it is to be solved as a ``whole``.
+        Prices of a like problem are ``near`` already.
         """
         cell, control, rel_gap = self.cell, self.control, self.rel_gap
         self.prices = prices
         if cell.common:
             self._move_columns()
-        delta = _BOX * max(float(prices.mu.mean()), 1e-9 * cell.size)
+        delta = (_NEAR if near else _BOX) * max(float(prices.mu.mean()), 1e-9 * cell.size)
         if not cell.counting and cell.dear > _FAR * cell.size:  # prices of the assignment at hand say little
             delta = max(delta, _BOX * cell.dear / cell.subcarriers)
         slack, at_dual, max_work = False, False, _MAX_WORK
@@ -323,7 +328,7 @@ class OfdmaNode:
             mode, keep = np.full(cell.devices, -1), np.zeros(cell.devices)
             for c in used[np.argsort(point.x[used], kind="stable")]:  # the heaviest column of a device last
                 mode[master.device[c]], keep[master.device[c]] = master.mode[c], master.keep[c]
-            plan = cell.keeps(owner, mode)
+            plan = self._best_keeps(owner, mode)
             self._offer(plan, "L")
             if cell.levels.shape[1] or cell.curved:  # the master may know better keep rates
                 self._offer(cell.keeps(owner, mode, keep), "L")
@@ -333,6 +338,13 @@ class OfdmaNode:
             self._offer(plan, "X")
             if plan is not None:
                 add_plan(cell, master, plan)
+
+    def _best_keeps(self, owner: IntArray, mode: IntArray) -> Assignment | None:
+        """An assignment at its best keep rates; the master stands at the same one for many rounds."""
+        key = owner.tobytes() + mode.tobytes()
+        if key not in self._plans:
+            self._plans[key] = self.cell.keeps(owner, mode)
+        return self._plans[key]
 
     def _offer(self, plan: Assignment | None, source: str) -> None:
         """Take an assignment as the incumbent if it is better."""

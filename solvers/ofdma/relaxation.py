@@ -25,6 +25,7 @@ from edgealloc.solvers.ofdma.cell import Assignment, OfdmaCell
 from edgealloc.solvers.ofdma.common_rate import is_rate_ripe, split_rate
 from edgealloc.solvers.ofdma.master import Master
 from edgealloc.solvers.ofdma.node import NO_SET, OfdmaNode, Prices, add_plan
+from edgealloc.solvers.ofdma.record import OfdmaProof, take_up
 from edgealloc.solvers.ofdma.start import price_guess
 from edgealloc.solvers.search.engine import Found, Relaxation, Relaxed
 
@@ -45,12 +46,15 @@ class Ofdma(Relaxation[OfdmaBox, Assignment]):
         An assignment to read the first prices from; need not be feasible for all devices.
     watch
         Given a snapshot per round at the root.
+    left
+        What the search of a like problem left, to begin with; None for nothing.
     """
 
     cell: OfdmaCell
     rel_gap: float
     first: Assignment
     watch: Callable[[Snapshot], None] | None = None
+    left: OfdmaProof | None = None
     master: Master = field(init=False)
     rounds: int = 0
     searched: int = 0
@@ -77,7 +81,7 @@ class Ofdma(Relaxation[OfdmaBox, Assignment]):
         prices = guess or self._first_prices()
         children: tuple[OfdmaBox, ...] = ()
         what = ""
-        point = node.generate(prices)
+        point = node.generate(prices, near=guess is None and self.left is not None)
         if point is not None and self.cell.common and node.bound < node.cutoff:
             if is_rate_ripe(self.cell, box, self.master, point.x, node.cutoff - node.bound):
                 point = node.generate(node.prices, whole=True)
@@ -93,7 +97,10 @@ class Ofdma(Relaxation[OfdmaBox, Assignment]):
         return Relaxed(bound, tuple(node.found), children, node.prices, what)
 
     def _first_prices(self) -> Prices:
-        """Prices from the first assignment, whose columns go to the master with those of the devices left out."""
+        """Prices from a like search, or from the first assignment; the master gets their columns.
+
+        It also gets those of the devices left out.
+        """
         cell, plan = self.cell, self.first
         if cell.counting:
             first = np.where(np.isfinite(cell.inv_a[:, 0]), cell.inv_a[:, 0], 1.0)
@@ -107,4 +114,5 @@ class Ofdma(Relaxation[OfdmaBox, Assignment]):
             if np.isfinite(cell.out[k]):
                 self.master.add(k, -1, np.zeros(cell.subcarriers, bool), float(cell.out[k]), 0.0, 0.0)
         add_plan(cell, self.master, plan)
-        return prices
+        known = None if self.left is None else take_up(cell, self.master, self.left)
+        return known or prices

@@ -20,7 +20,7 @@ from edgealloc.solvers.ofdma.cell import Assignment, OfdmaCell
 from edgealloc.solvers.ofdma.common_rate import common_starts
 from edgealloc.solvers.ofdma.diagnose import blocked_devices, too_little_spectrum
 from edgealloc.solvers.ofdma.free import free_bound
-from edgealloc.solvers.ofdma.record import OfdmaProof
+from edgealloc.solvers.ofdma.record import Columns, OfdmaProof, left_by
 from edgealloc.solvers.ofdma.relaxation import Ofdma
 from edgealloc.solvers.ofdma.start import improved, starts
 from edgealloc.solvers.row import SMIN
@@ -67,10 +67,11 @@ def search_ofdma(problem: Problem, options: Options) -> tuple[Result, Outcome[As
             bound = free_bound(cell, Region.of(cell, root_box(cell)))
             return nothing_found(problem, "bnb", control, bound), None
         best = min(found, key=lambda point: point.value)
-        relaxation = Ofdma(cell, control.options.rel_gap, best.point, log.row)
+        relaxation = Ofdma(cell, control.options.rel_gap, best.point, log.row, left_by(control.options.like, cell))
         record = Record[OfdmaBox]()
-        outcome = branch_and_bound(relaxation, control, starts=found, watch=log.row, record=record)
-        proof = OfdmaProof(cell, relaxation.root(), record)
+        enough = control.options.cutoff
+        outcome = branch_and_bound(relaxation, control, starts=found, enough=enough, watch=log.row, record=record)
+        proof = OfdmaProof(cell, relaxation.root(), record, Columns.of(relaxation.master, record))
         result = replace(_finish(cell, control, outcome, relaxation.rounds), proof=proof)
         log.report(result, outcome.tree)
         return result, outcome
@@ -83,6 +84,11 @@ def _first_plans(cell: OfdmaCell, control: Control) -> list[Found[Assignment]]:
         plan = assignment_of(cell, control.options.warm_start)
         if plan is not None:
             found.append(Found(cell.value(plan), plan, "W"))
+    if found and left_by(control.options.like, cell) is not None:  # a start as good as any
+        plan = improved(cell, found[0].point.owner, cell.gap_slope(0.1), control)
+        if plan is not None and cell.takes(plan):
+            found.append(Found(cell.value(plan), plan, "X"))
+        return found
     rng = np.random.default_rng(control.options.seed)
     found += [
         Found(cell.value(plan), plan, "X") for plan in starts(cell, rng, _STARTS, control) if cell.takes(plan)

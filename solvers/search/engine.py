@@ -153,13 +153,15 @@ def branch_and_bound(
     control: Control,
     *,
     starts: Sequence[Found[Point]] = (),
+    enough: float = math.inf,
     method: str = "bnb",
     watch: Callable[[Snapshot], None] | None = None,
     record: Record[Box] | None = None,
 ) -> Outcome[Point]:
     """Search until the relative gap of ``control.options`` is proved, a limit is reached or no box is left.
 
-    Limits are those of the options and, for the memory, ``MOST_NODES``.
+    Limits are those of the options and, for the memory,
+    ``MOST_NODES``.
 
     Parameters
     ----------
@@ -169,6 +171,8 @@ def branch_and_bound(
         Options, clock and interrupt; one snapshot per node goes to it.
     starts
         Feasible points to start from.
+    enough
+        A lower bound that is enough, whatever the gap.
     method
         Name for the snapshots.
     watch
@@ -187,7 +191,7 @@ def branch_and_bound(
         return math.inf if best is None else best.value
 
     def cutoff() -> float:
-        return cutoff_at(upper(), rel_gap)
+        return min(cutoff_at(upper(), rel_gap), enough)
 
     def lower() -> float:
         open_bound = min(frontier.bound(), current[0].bound if current else math.inf)

@@ -14,8 +14,10 @@ from edgealloc import InputError, Instance, LearningSpec, PlausibilityWarning, R
 from edgealloc.data.spec import AdapterOption
 from edgealloc.files.instance import dict_from_instance, instance_from_dict
 from edgealloc.files.run import dict_from_run, load_run
-from edgealloc.runs.search import Interval
+from edgealloc.runs.search import Interval, Rounds
 from edgealloc.runs.training import TrainingRun, share_of
+from edgealloc.scenario.cell import make_cell
+from edgealloc.scenario.options import CellOptions
 from tests.conftest import MakeInstance, small_instance
 
 CURVE = LearningSpec(pace=0.6, exponent=1.5, order=2.0, overfit=4e-3, growth=1.6, protection=20.0)
@@ -155,6 +157,21 @@ def test_few_rounds_are_solved(make_instance: MakeInstance) -> None:
     plan = plan_run(make_instance("fdma", 4), time_s=300.0, energy_j=60.0, rounds=(1, 200), curve=CURVE)
     assert plan.status is Status.OPTIMAL
     assert plan.solves <= 40
+
+
+@pytest.mark.slow
+def test_intervals_begin_where_their_nearest_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the same caps in every round most of the work is done once."""
+    options = CellOptions(devices=3, access="ofdma", subcarriers=12)
+    cell = make_cell(options, np.random.default_rng(2)).instance
+    curve = LearningSpec()
+    warm = plan_run(cell, rounds=(1, 60), curve=curve, rel_gap=1e-3)
+    monkeypatch.setattr(Rounds, "_nearest", lambda *_: None)
+    cold = plan_run(cell, rounds=(1, 60), curve=curve, rel_gap=1e-3)
+    assert warm.status is cold.status is Status.OPTIMAL
+    assert max(warm.lower_bound, cold.lower_bound) <= min(warm.objective, cold.objective)
+    taken, anew = (sum(piece.result.iterations for piece in plan.pieces) for plan in (warm, cold))
+    assert taken < 0.7 * anew
 
 
 def test_no_run_at_all(make_instance: MakeInstance) -> None:
@@ -325,7 +342,7 @@ def test_pictures_show_the_plan_and_what_is_proven(make_instance: MakeInstance) 
     from edgealloc.runs import plot_rounds, plot_run_front
 
     cell = make_instance("fdma", 2)
-    plans = [plan_run(cell, time_s=t, rounds=(1, 4), curve=CURVE, rel_gap=0.05) for t in (15.0, 45.0)]
+    plans = [plan_run(cell, time_s=t, rounds=(1, 8), curve=CURVE, rel_gap=0.05) for t in (15.0, 45.0)]
     (axes,) = plot_rounds(plans[1]).axes
     told = {line.get_label(): line for line in axes.get_lines()}
     assert told["the plan"].get_xydata().tolist() == [[plans[1].rounds, plans[1].loss]]

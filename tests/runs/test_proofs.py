@@ -11,10 +11,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgealloc import Instance, LearningSpec, ParticipationCap, RunPlan, Status, plan_run
+from edgealloc import (
+    EdgeallocError,
+    Instance,
+    LearningSpec,
+    ParticipationCap,
+    RunPlan,
+    SpectrumCap,
+    Status,
+    plan_run,
+)
 from edgealloc.certificate.prices import Certificate, Node, Pieces, Planes
 from edgealloc.certificate.run import RunCertificate, load_run_certificate
+from edgealloc.files.run import load_run
 from edgealloc.verify.certificate import check_certificate
+from edgealloc.verify.proof import verdict
+from edgealloc.verify.proof.verdict import Budget
 from edgealloc.verify.run import verify_run
 from tests.conftest import small_instance
 
@@ -230,3 +242,96 @@ def test_the_command_line_plans_and_verifies(tmp_path: Path) -> None:
     assert run("verify", case, plan, "--certificate", proof).exit_code == 1
     assert run("plan", case, "--time", 1e-3).exit_code == 3
     assert "rounds        4" in run("plan", case, "--rounds", 4).output
+
+
+@pytest.fixture(scope="module")
+def constrained() -> Proved:
+    """A plan under two constraints that bind, with its certificate."""
+    cell = small_instance("fdma", 3)
+    rows = (
+        SpectrumCap(0.005 * cell.bandwidth_hz, cell.device_names[:2], "cluster"),
+        SpectrumCap(0.006 * cell.bandwidth_hz, cell.device_names[1:], "tenant"),
+    )
+    plan, certificate = plan_run(
+        cell, time_s=120.0, energy_j=25.0, rounds=(1, 20), curve=CURVE, rel_gap=3e-3, constraints=rows
+    ).certified()
+    assert all(piece.certificate.constraints for piece in certificate.pieces)
+    return cell, plan, certificate
+
+
+def test_a_plan_under_constraints_is_proved(constrained: Proved, proved: Proved, tmp_path: Path) -> None:
+    cell, plan, certificate = constrained
+    assert plan.lower_bound > proved[1].objective  # they bind
+    again = load_run_certificate(certificate.save(tmp_path / "proof.json"))
+    report = verify_run(cell, load_run(plan.save(tmp_path / "plan.json")), again, rel_gap=3e-3)
+    assert report.ok, str(report)
+    assert any("under the plan's 2 constraints" in note for note in report.notes)
+
+
+def test_pieces_lean_on_the_constraints_of_the_plan_alone(constrained: Proved, proved: Proved) -> None:
+    cell, plan, certificate = constrained
+    claims = plan.claims()
+    assert claims.round is not None
+    for rows in (
+        (),
+        claims.round.constraints[:1],
+        tuple(replace(row, **{row.key: 1.01 * row.limit}) for row in claims.round.constraints),
+    ):
+        lie = replace(claims, round=replace(claims.round, constraints=rows))
+        told = "\n".join(map(str, verify_run(cell, lie, certificate, rel_gap=0.1).faults))
+        assert "pieces[0]: constraints" in told, rows
+    # a plan that states none cannot borrow a bound that holds under some
+    free = replace(proved[1], lower_bound=proved[1].objective)
+    assert "pieces[0]: constraints" in faults_of(cell, free, certificate)
+    # one piece with a tighter cap of its own among honest ones
+    i = min(range(len(certificate.pieces)), key=lambda k: certificate.pieces[k].certificate.lower_bound)
+    piece = certificate.pieces[i]
+    own = tuple(replace(row, **{row.key: 0.5 * row.limit}) for row in piece.certificate.constraints)
+    forged = replace(piece, certificate=replace(piece.certificate, constraints=own))
+    pieces = (*certificate.pieces[:i], forged, *certificate.pieces[i + 1 :])
+    assert f"pieces[{i}]: constraints" in faults_of(cell, plan, replace(certificate, pieces=pieces))
+
+
+def test_constraints_of_a_plan_that_do_not_fit_are_named(constrained: Proved) -> None:
+    cell, plan, certificate = constrained
+    claims = plan.claims()
+    assert claims.round is not None
+    strange = (ParticipationCap(1.0, ("nobody",)),)
+    report = verify_run(cell, replace(claims, round=replace(claims.round, constraints=strange)), certificate)
+    assert "nobody" in str(report)
+    assert not report.ok
+
+
+def test_infeasibility_under_constraints_that_no_plan_states_has_no_certificate() -> None:
+    cell = small_instance("fdma", 3)
+    rows = (SpectrumCap(1e-5 * cell.bandwidth_hz, cell.device_names, "cluster"),)
+    plan = plan_run(cell, rounds=(1, 3), curve=CURVE, constraints=rows)
+    assert plan.status is Status.INFEASIBLE
+    with pytest.raises(EdgeallocError, match="does not state"):
+        plan.certified()
+
+
+def test_all_pieces_together_take_no_more_work_than_their_size_allows(
+    proved: Proved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of many small pieces may take what one certificate may, but not all of them."""
+    cell, plan, certificate = proved
+    many = replace(certificate, pieces=certificate.pieces * 40)
+    read = load_run_certificate(many.save(tmp_path / "many.json"))
+    assert verify_run(cell, plan.claims(), read, rel_gap=3e-3).ok
+    spent: list[float] = []
+    spend = Budget.spend
+
+    def noted(budget: Budget, work: float) -> None:
+        spend(budget, work)
+        spent.append(budget.spent)
+
+    monkeypatch.setattr(Budget, "spend", noted)
+    few = load_run_certificate(certificate.save(tmp_path / "few.json"))
+    assert verify_run(cell, plan.claims(), few, rel_gap=3e-3).ok
+    assert spent == sorted(spent)  # one budget for all
+    monkeypatch.setattr(verdict, "WORK", 2.0 * spent[-1])
+    assert verify_run(cell, plan.claims(), few, rel_gap=3e-3).ok
+    told = faults_of(cell, plan, read)
+    assert "work" in told
+    assert "pieces[0]" not in told

@@ -13,6 +13,7 @@ import pytest
 from edgealloc.api import load
 from edgealloc.data.outcome import Status
 from edgealloc.data.spec import AdapterOption, BoundSpec
+from edgealloc.errors import InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions
@@ -54,6 +55,36 @@ def test_the_last_master_follows_the_stability_term() -> None:
 def test_against_brute_force_at_length(block: int) -> None:
     for seed in range(1000 + 100 * block, 1000 + 100 * (block + 1)):
         compare(random_ofdma(np.random.default_rng([7, seed])), seed=seed)
+
+
+def test_a_search_begins_from_a_like_one() -> None:
+    """Sets, rates and prices of another deadline and other energies: sooner there, and the same optimum."""
+    options = CellOptions(devices=4, access="ofdma", subcarriers=16)
+    cells = [make_cell(options, np.random.default_rng(seed)) for seed in (1, 2)]
+    first = cells[0].instance
+    later = first.with_changes(latency_s=0.8 * first.latency_s, energy_j=0.7 * first.energy_j)
+    for other, one in ((first, later), (later, first)):
+        like, cold = solve(other), solve(one)
+        warm = solve(one, like=like, warm_start=like.allocation)
+        assert warm.status is Status.OPTIMAL
+        assert warm.iterations < cold.iterations
+        assert warm.objective == pytest.approx(cold.objective, rel=2 * REL_GAP)
+        assert max(warm.lower_bound, cold.lower_bound) <= min(warm.objective, cold.objective)
+        accepted(warm)
+        unlike = cells[1].instance.take(range(3))  # of other devices nothing is taken up
+        assert solve(unlike, like=like).objective == solve(unlike).objective
+
+
+def test_a_bound_at_the_cutoff_is_enough() -> None:
+    cell = make_cell(CellOptions(devices=4, access="ofdma", subcarriers=16), np.random.default_rng(3)).instance
+    whole = solve(cell)
+    enough = 0.97 * whole.objective
+    short = solve(cell, cutoff=enough)
+    assert enough <= short.lower_bound < whole.lower_bound
+    assert short.iterations < whole.iterations
+    assert (short.status, short.message) == (Status.FEASIBLE, "stopped with a gap: the bound is at the cutoff")
+    with pytest.raises(InputError, match="cutoff"):
+        Options(cutoff="1")  # type: ignore[arg-type]
 
 
 # Curves and functions

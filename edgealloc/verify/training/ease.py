@@ -13,9 +13,10 @@ from flint import arb, ctx
 from edgealloc.certificate.run import RunPiece
 from edgealloc.data.instance import Instance
 from edgealloc.data.learning import LearningSpec
+from edgealloc.data.spec import BoundSpec, UnderfitLogistic
 from edgealloc.verify.proof.verdict import BITS
 
-__all__ = ["enough", "is_below"]
+__all__ = ["enough", "is_below", "round_spec"]
 
 
 def enough(budget: float, rounds: int, cap: float, whole: Fraction | None, caps: bool) -> bool:
@@ -43,3 +44,20 @@ def is_below(instance: Instance, spec: LearningSpec, piece: RunPiece) -> bool:
         samples = sum((arb(n) for n in instance.samples.tolist()), arb(0))
         square = small * small * (1 + arb(spec.protection)) + 24 * small * arb(piece.lipschitz) ** 2
         return bool(square <= samples * most * most)
+
+
+def round_spec(
+    spec: LearningSpec, half: float, steepness: float, loss_range: float, lipschitz: float
+) -> BoundSpec:
+    """The bound of one round under a learning curve, with its underfitting term, and C and eta of the other."""
+    return BoundSpec(
+        underfit="logistic",
+        underfit_weight=spec.drop,
+        underfit_logistic=UnderfitLogistic(half, steepness),
+        pooling="global",
+        loss_range=loss_range,
+        lipschitz=lipschitz,
+        curvature=1.0,
+        sparsity_weight=spec.protection / 2.0,
+        confidence_delta=0.5,
+    )

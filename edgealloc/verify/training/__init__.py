@@ -1,0 +1,1 @@
+"""What a certificate of a whole training run proves, interval by interval."""
