@@ -219,8 +219,8 @@ class RunPlan:
         Raises
         ------
         EdgeallocError
-            When there is no bound to prove, under constraints that a plan without an allocation does not state, when
-            time is up, and for runs that have no certificate yet.
+            When there is no bound to prove, under constraints that a plan without an allocation does not state,
+            when time is up, and for runs that have no certificate yet.
         """
         if self._unwritten:
             raise EdgeallocError(f"{self._unwritten} has a proven bound, but no certificate yet")
