@@ -15,7 +15,6 @@ from edgealloc.cli.options import LazyOptions
 from edgealloc.cli.plan import EXITS, plan_text
 from edgealloc.cli.shared import case_argument, json_option, makeable, out_folder, refuse_overwriting, say
 from edgealloc.cli.training_options import TrainingOptions, run_text, training_bar, training_options
-from edgealloc.data.solution import finite_or_none
 from edgealloc.errors import Fault, InputError
 from edgealloc.files.disk import output_fault
 from edgealloc.files.lock import sole_writer
@@ -217,6 +216,7 @@ def _with_rivals(
 
 def _json(planned: RunPlan | None, rows: list[Record]) -> str:
     """The plan of a run, where there is one, and a row for each plan that was trained."""
+    from edgealloc.data.solution import finite_or_none  # brings numpy
     from edgealloc.files.run import dict_from_run
 
     runs = [
