@@ -45,6 +45,9 @@ def random_points(rng: np.random.Generator) -> UnderfitCurve:
     value = np.sort(rng.exponential(size=count) * 10.0 ** rng.uniform(-3, 2))[::-1].copy()
     if rng.random() < 0.4:
         value[int(rng.integers(1, count)) :] = value[-1]
+    elif count > 4:
+        first = int(rng.integers(1, count - 3))
+        value[first : first + 2] = value[first]  # level in the middle
     return UnderfitCurve(np.sort(rng.uniform(0.01, 1.0, count)), value)
 
 
