@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
+
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.outcome import Diagnosis, Status, relative_gap
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control
 
-__all__ = ["infeasible", "nothing_found", "proven", "unsolved"]
+__all__ = ["infeasible", "nobody", "nothing_found", "proven", "unsolved"]
 
 
 def unsolved(
@@ -101,4 +103,17 @@ def proven(
         status=Status.OPTIMAL if closed else Status.FEASIBLE,
         objective=objective,
         allocation=allocation,
+    )
+
+
+def nobody(problem: Problem) -> Allocation:
+    """The allocation that leaves everybody out, where a problem allows that."""
+    inst = problem.instance
+    k, m = inst.num_devices, inst.num_subcarriers
+    zero = np.zeros(k)
+    none, option = np.zeros(k, dtype=bool), np.full(k, -1)
+    if m is None:
+        return Allocation(keep=zero, freq_hz=zero, power_w=zero, bandwidth_hz=zero, selected=none, option=option)
+    return Allocation(
+        keep=zero, freq_hz=zero, power_w=np.zeros(m), owner=np.full(m, -1), selected=none, option=option
     )

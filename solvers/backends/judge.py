@@ -24,7 +24,7 @@ from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.backends.repair import repair
 from edgealloc.solvers.base import Control, Options
-from edgealloc.solvers.ending import unsolved
+from edgealloc.solvers.ending import nobody, unsolved
 from edgealloc.solvers.fdma.cell import Cell
 from edgealloc.solvers.fdma.diagnose import diagnose
 from edgealloc.solvers.fdma.response import BANDWIDTH, SLOPE, share
@@ -309,6 +309,13 @@ def conclude(problem: Problem, claim: Claim, control: Control) -> Result:
             words.append(f"that is not proved here: {rest}")
         elif judged is not None:
             words.append(f"its point breaks a budget by {judged.violation:.2g} and cannot be repaired")
+        if not findings and problem.instance.exclusion_penalty is not None:
+            empty = nobody(problem)
+            if not problem.violations(empty):
+                allocation, objective = empty, problem.evaluate(empty).objective
+                closed = relative_gap(objective, bound) <= control.options.rel_gap
+                status = Status.OPTIMAL if closed else Status.FEASIBLE
+                words.append("everybody is left out")
     if claim.native and control.reason:
         words.append(control.reason)
     gap = relative_gap(objective, bound)

@@ -24,7 +24,7 @@ from edgealloc.errors import Fault, InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control, Options
-from edgealloc.solvers.ending import unsolved
+from edgealloc.solvers.ending import nobody, unsolved
 from edgealloc.solvers.psca.bound import root_bound
 from edgealloc.solvers.psca.loop import Search
 from edgealloc.solvers.psca.model import Iterate, Model
@@ -221,8 +221,8 @@ def _rescue(result: Result, control: Control) -> Result:
     found: list[tuple[float, str, Allocation]] = []
     remedy = "allow more time or use an exact method"
     if problem.instance.exclusion_penalty is not None:
-        nobody = _nobody(problem)
-        found.append((problem.evaluate(nobody).objective, "everybody is left out", nobody))
+        empty = nobody(problem)
+        found.append((problem.evaluate(empty).objective, "everybody is left out", empty))
     if not control.stopped():
         limit = control.options.time_limit
         left = RESCUE_S if limit is None else min(max(limit - control.seconds, 1e-3), RESCUE_S)
@@ -241,19 +241,6 @@ def _rescue(result: Result, control: Control) -> Result:
         objective=value,
         allocation=allocation,
         message=f"{result.message}; {how}",
-    )
-
-
-def _nobody(problem: Problem) -> Allocation:
-    """Everybody left out."""
-    inst = problem.instance
-    k, m = inst.num_devices, inst.num_subcarriers
-    zero = np.zeros(k)
-    none, option = np.zeros(k, dtype=bool), np.full(k, -1)
-    if m is None:
-        return Allocation(keep=zero, freq_hz=zero, power_w=zero, bandwidth_hz=zero, selected=none, option=option)
-    return Allocation(
-        keep=zero, freq_hz=zero, power_w=np.zeros(m), owner=np.full(m, -1), selected=none, option=option
     )
 
 
