@@ -84,7 +84,8 @@ def test_one_band_agrees_with_enumeration(first: int) -> None:
 def _agrees(instance: Instance) -> bool:
     """Whether there is an allocation; two methods say so, and find the optimum."""
     best = _enumerated(instance)
-    for method in ("bnb", "highs"):
+    own = any(row.gain is not None for menu in instance.adapter_options or () for row in menu or ())
+    for method in ("bnb",) if own else ("bnb", "highs"):  # HiGHS takes no channel of a row's own
         result = solve(instance, method=method, rel_gap=1e-7, time_limit=60.0)
         if math.isinf(best):
             assert result.status is Status.INFEASIBLE
