@@ -252,6 +252,9 @@ def test_a_weighted_sum_is_what_it_says() -> None:
     for wrong in ((1.0,), (0.0, 1.0), None, 3.0):
         with pytest.raises(InputError, match="two finite numbers > 0"):
             weighted(2, 0.1, minimise="weighted", weights=wrong)
+    huge = weighted(2, 0.3, minimise="weighted", weights=(1e308, 1e308))  # a sum without an end ends
+    assert huge.status is Status.NO_SOLUTION
+    assert "weights of usual size" in huge.message
     with pytest.raises(InputError, match="but for minimise='weighted'"):
         weighted(2, 0.1, minimise="time", weights=WEIGHTS)
     with pytest.raises(InputError, match="the search needs an end"):
