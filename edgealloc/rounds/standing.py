@@ -114,9 +114,7 @@ class Standing:
             Latencies in s that were reported, None for one that never answered.
         """
         ends = {key: took.get(key, seconds) for key, seconds in planned.items()}
-        return max(
-            self.deadline_s if end is None else self.began.get(key, 0.0) + end for key, end in ends.items()
-        )
+        return max(self.deadline_s if end is None else self.began.get(key, 0.0) + end for key, end in ends.items())
 
     def memory(self, energy: EnergyHorizon | None, run: RunBudget | None) -> dict[str, Any]:
         """The round with the budgets that it is part of, in JSON's own types.

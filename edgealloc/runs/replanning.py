@@ -160,9 +160,7 @@ def _less(total: float, used: float, rounds: int) -> float:
     return found if found <= left else math.nextafter(found, -math.inf)
 
 
-def _time_left(
-    before: TrainingRun, given: Any, used: float, rounds: int, faults: list[Fault]
-) -> float | None:
+def _time_left(before: TrainingRun, given: Any, used: float, rounds: int, faults: list[Fault]) -> float | None:
     """Time that is left in s, after so many rounds of ``used`` each."""
     if given is not None:
         return positive("time_s", given, faults, spent=True)

@@ -96,7 +96,8 @@ class RunBudget:
     _last: tuple[Instance, Allocation] | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
-        faults, energy, given = list[Fault](), self.energy_j, list[tuple[str, str, object]]()
+        faults, given = list[Fault](), list[tuple[str, str, object]]()
+        energy: Any = self.energy_j
         rounds = number(self.rounds)
         if rounds is None or not (rounds >= 1.0 and rounds.is_integer()):
             faults.append(Fault("run", "rounds", shown(self.rounds), "an integer >= 1"))
