@@ -339,7 +339,8 @@ class OnlineAllocator:
         Parameters
         ----------
         latency_s
-            Latency in s by device id, None for one that never answered; who is missing counts as in time.
+            Latency in s by device id, from when it began; None for one that never answered; who is missing counts
+            as in time.
         round_number
             The round that is spoken of; the last planned one when not given. What comes late should name its
             round, for it is no word on another.
