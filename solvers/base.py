@@ -85,7 +85,7 @@ class Options:
             "warm_start": (isinstance(self.warm_start, Allocation | None), "an edgealloc.Allocation, or None"),
             "callback": (callback is None or callable(callback), "a function of a Snapshot, or None"),
             "log": (isinstance(self.log, bool), "True or False"),
-            "cutoff": (number(self.cutoff) is not None, "a number, or inf"),
+            "cutoff": (not math.isnan(_or_nan(self.cutoff)), "a number, or inf"),
         }
         faults = [
             Fault("options", key, repr(getattr(self, key)), allowed)
@@ -94,6 +94,11 @@ class Options:
         ]
         if faults:
             raise InputError("options", faults)
+
+
+def _or_nan(value: object) -> float:
+    found = number(value)
+    return math.nan if found is None else found
 
 
 def _is_seed(value: Any) -> bool:

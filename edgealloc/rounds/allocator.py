@@ -26,7 +26,7 @@ from edgealloc.rounds.energy import EnergyHorizon
 from edgealloc.rounds.ranges import id_text, kind_faults, report_faults
 from edgealloc.rounds.round import TIME_LIMIT_S, round_instance, settle
 from edgealloc.rounds.solver import RoundSolver, made_up_states
-from edgealloc.rounds.standing import Standing
+from edgealloc.rounds.standing import Standing, latencies
 from edgealloc.rounds.stragglers import StragglerPolicy, Stragglers, slowed
 from edgealloc.rounds.system import DeviceState, Plan, System, plan_of
 from edgealloc.runs.begun.budget import Account, RunBudget
@@ -230,8 +230,7 @@ class OnlineAllocator:
         found = None
         if instance is not None:
             self._restore(self._standing.booked, self._standing.account)
-            shorter = limit_s / (limit_s - float(elapsed_s))
-            found = self._again(self._parted(instance), standing, begun, shorter, states, clock)
+            found = self._again(self._parted(instance), standing, begun, float(elapsed_s), states, clock)
         if found is None:
             self._restore(booked, account)
             plan = replace(standing, devices=self._standing.without(devices), seconds=clock.seconds)
@@ -253,14 +252,15 @@ class OnlineAllocator:
         instance: Instance,
         standing: Plan,
         begun: frozenset[str],
-        shorter: float,
+        elapsed_s: float,
         states: Mapping[str, DeviceState],
         clock: Clock,
     ) -> Plan | None:
         """The round planned anew around those who have started; None where they would not go on as they are."""
         names = instance.device_names
         margin = np.array([1.0 if self.stragglers is None else self.stragglers.slowdown(name) for name in names])
-        instance = slowed(instance, margin * np.where([name in begun for name in names], 1.0, shorter))
+        began = self._standing.starts(names, begun, elapsed_s)
+        instance = slowed(instance, margin * self._standing.shorter(began.values()))
         if self.energy is not None and self._standing.instance is not None:
             instance = self.energy.capped_again(instance, standing.round_number, self._standing.instance)
         fixed = held(instance, standing.devices, begun)
@@ -278,12 +278,10 @@ class OnlineAllocator:
             return None
         self._book(settled.result)
         self._standing.instance = fixed
-        settings = dict(plan.devices)
-        for name in set(plan.selected) - begun:  # in their own time, which began later
-            own = settings[name]
-            latency_s, deadline_s = own["latency_s"] / shorter, own["deadline_s"] / shorter
-            settings[name] = {**own, "latency_s": latency_s, "deadline_s": deadline_s}
-        return replace(plan, devices=settings)
+        end, again = max(latencies(plan).values()), self._standing.in_own_time(plan, began)
+        if self.run is not None:
+            self.run.lasted(end, self._standing.lasted(latencies(again), {}))
+        return again
 
     def memory(self) -> dict[str, Any]:
         """All that later rounds depend on, in JSON's own types and exact: the round, what was learned, the ledger.
@@ -341,7 +339,8 @@ class OnlineAllocator:
         Parameters
         ----------
         latency_s
-            Latency in s by device id, None for one that never answered; who is missing counts as in time.
+            Latency in s by device id, from when it began; None for one that never answered; who is missing counts
+            as in time.
         round_number
             The round that is spoken of; the last planned one when not given. What comes late should name its
             round, for it is no word on another.
@@ -370,9 +369,9 @@ class OnlineAllocator:
             return  # it says nothing, and of no round that counts
         self._standing.reported = True
         took = {key: None if value is None else float(value) for key, value in latency_s.items()}
-        planned = {key: float(own["latency_s"]) for key, own in plan.devices.items() if own["selected"]}
+        planned = latencies(plan)
         if self.run is not None and planned:
-            self.run.lasted(max(planned.values()), self._standing.lasted(planned, took))
+            self.run.lasted(self._standing.lasted(planned, {}), self._standing.lasted(planned, took))
         if self.stragglers is not None:
             planned = {key: seconds / self.stragglers.slowdown(key) for key, seconds in planned.items()}
             self.stragglers.observe(plan.round_number, planned, took)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from edgealloc.rounds.plan import Plan
 from edgealloc.rounds.round import round_instance
 from edgealloc.rounds.system import DeviceState, System
 from edgealloc.runs.begun.budget import Account, RunBudget
+from edgealloc.units import FloatArray
 
-__all__ = ["Standing"]
+__all__ = ["Standing", "latencies"]
 
 
 @dataclass(slots=True)
@@ -39,6 +40,8 @@ class Standing:
         What was left of the run before it; None without a run.
     reported
         Whether it has been spoken of.
+    began
+        When devices began that came late, in s after the round did; their latencies and deadlines count from then.
     """
 
     plan: Plan | None = None
@@ -48,6 +51,43 @@ class Standing:
     booked: dict[str, float] = field(default_factory=dict)
     account: Account | None = None
     reported: bool = False
+    began: dict[str, float] = field(default_factory=dict)
+
+    def starts(self, names: Iterable[str], begun: frozenset[str], elapsed_s: float) -> dict[str, float]:
+        """When devices begin or began, in s after the round did.
+
+        Parameters
+        ----------
+        names
+            Devices.
+        begun
+            Those that have started.
+        elapsed_s
+            When the others do.
+        """
+        return {name: self.began.get(name, 0.0) if name in begun else elapsed_s for name in names}
+
+    def shorter(self, began: Iterable[float]) -> FloatArray:
+        """How many times as fast a device has to be that begins so many s after the round. Shape [K]."""
+        return self.deadline_s / (self.deadline_s - np.array(list(began)))
+
+    def in_own_time(self, plan: Plan, began: Mapping[str, float]) -> Plan:
+        """A plan as if all had begun with the round, with latency and deadline of each from when it does.
+
+        Parameters
+        ----------
+        plan
+            In it who begins later is slower by :meth:`shorter`.
+        began
+            When devices begin, in s after the round did; kept for those that take part.
+        """
+        self.began = {name: began[name] for name in plan.selected if began[name] > 0.0}
+        settings = dict(plan.devices)
+        for name, factor in zip(self.began, self.shorter(self.began.values()).tolist(), strict=True):
+            own = settings[name]
+            latency_s, deadline_s = own["latency_s"] / factor, own["deadline_s"] / factor
+            settings[name] = {**own, "latency_s": latency_s, "deadline_s": deadline_s}
+        return replace(plan, devices=settings)
 
     def without(self, devices: Mapping[str, DeviceState]) -> dict[str, Mapping[str, Any]]:
         """Settings by device as they are, but for some that come too late or have gone.
@@ -73,8 +113,8 @@ class Standing:
         took
             Latencies in s that were reported, None for one that never answered.
         """
-        ends = [took.get(key, seconds) for key, seconds in planned.items()]
-        return max(self.deadline_s if end is None else end for end in ends)
+        ends = {key: took.get(key, seconds) for key, seconds in planned.items()}
+        return max(self.deadline_s if end is None else self.began.get(key, 0.0) + end for key, end in ends.items())
 
     def memory(self, energy: EnergyHorizon | None, run: RunBudget | None) -> dict[str, Any]:
         """The round with the budgets that it is part of, in JSON's own types.
@@ -98,6 +138,7 @@ class Standing:
             whole = {**run.memory(), "before": before, "deadline_s": self.deadline_s}
         return {
             "reported": self.reported,
+            "began": dict(self.began),
             "plan": None if self.plan is None else json.loads(self.plan.to_json()),
             "states": {key: state.to_dict() for key, state in self.states.items()},
             "energy": horizon,
@@ -122,7 +163,7 @@ class Standing:
         InputError
             For budgets of other devices, and a plan or states that are none.
         """
-        found = cls(reported=bool(memory["reported"]), deadline_s=system.latency_s)
+        found = cls(reported=bool(memory["reported"]), deadline_s=system.latency_s, began=dict(memory["began"]))
         found.plan = None if memory["plan"] is None else Plan.from_json(json.dumps(memory["plan"]))
         found.states = {key: DeviceState.from_dict(state, key) for key, state in memory["states"].items()}
         found.instance = round_instance(system, found.states) if found.states else None
@@ -139,3 +180,8 @@ class Standing:
                 found.instance = found.instance.with_changes(energy_j=limits)
             energy.recall(told)
         return found
+
+
+def latencies(plan: Plan) -> dict[str, float]:
+    """How long the devices that take part are planned to take, in s."""
+    return {key: float(own["latency_s"]) for key, own in plan.devices.items() if own["selected"]}

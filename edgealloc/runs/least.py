@@ -26,6 +26,7 @@ from edgealloc.solvers.search.engine import branch_and_bound
 __all__ = ["Weights", "budgeted", "least_run", "least_weighted"]
 
 _GAP = 1e-8  # of the loss, for a target that is very near to what a budget reaches
+_ROUNDS_OFF = "rounding limits the gap: ask for a larger rel_gap, or for weights of usual size"
 _MOST = 2.0**30  # times the time that is tried first, and its inverse
 
 
@@ -170,6 +171,10 @@ def least_weighted(
             if wall is None:
                 step = 0.25 * (high - low)
                 wall = min(time + step / weights.per_s, most[0]), min(share + step / weights.per_share, most[1])
+                if not (wall[0] > time and wall[1] > share):
+                    heapq.heappush(corners, (_cost(weights, time, share), time, share))
+                    message = _ROUNDS_OFF
+                    break
                 part = budgeted(budgeted(run, "time", wall[0]), "energy", wall[1])
                 answer = _reach(part, span, method, target, control)
                 solves += len(answer.solved)
@@ -178,8 +183,10 @@ def least_weighted(
                 if answer.point is not None:
                     point = _shortest(run, span, answer.point, target)
                     cost = _cost(weights, _used(run, "time", point), _used(run, "energy", point))
-                    if cost < high:
-                        best, high = point, cost
+                    if not cost < high:
+                        message = _ROUNDS_OFF
+                        break
+                    best, high = point, cost
                 elif not answer.proved:
                     message = control.reason or f"it stays open whether {wall} is enough ({answer.reason})"
                     break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,8 @@ def replan(
     if loss is not None and not (measured is not None and 0.0 < measured < math.inf):
         faults.append(Fault("options", "loss", shown(loss), "a finite number > 0, or None"))
     use = standing.problem.evaluate(standing.allocation)
-    time = _time_left(before, time_s, count * float(use.latency_s.max()), faults)
-    energy = _energy_left(before, energy_j, count * use.energy_j, instance, faults)
+    time = _time_left(before, time_s, float(use.latency_s.max()), count, faults)
+    energy = _energy_left(before, energy_j, use.energy_j, count, instance, faults)
     span = Interval(max(plan.span.first - count, 1), plan.span.last - count)
     if rounds is not None:
         span = rounds_span(rounds, faults)
@@ -140,7 +141,9 @@ def replan(
     found = _searched(plan, run, span, standing, options)
     if found.result is None:
         why = found.message or "no round was found"
-        return replace(_stopped(plan, run, now, why, found.status), diagnosis=found.diagnosis)
+        stopped = _stopped(plan, run, now, why, found.status)
+        least = min(stopped.objective, found.lower_bound)  # a limit proves no more
+        return replace(stopped, status=found.status, lower_bound=least, diagnosis=found.diagnosis)
     if plan.minimise == "loss" and now <= found.loss:
         proved = relative_gap(now, min(now, found.lower_bound)) <= rel_gap
         status = Status.OPTIMAL if proved else Status.FEASIBLE
@@ -150,22 +153,30 @@ def replan(
     return found
 
 
-def _time_left(before: TrainingRun, given: Any, used: float, faults: list[Fault]) -> float | None:
+def _less(total: float, used: float, rounds: int) -> float:
+    """What so many rounds leave of a budget, rounded down: ``rounds * used`` in doubles may be too little."""
+    left = Fraction(total) - rounds * Fraction(used)
+    found = float(left)
+    return found if found <= left else math.nextafter(found, -math.inf)
+
+
+def _time_left(before: TrainingRun, given: Any, used: float, rounds: int, faults: list[Fault]) -> float | None:
+    """Time that is left in s, after so many rounds of ``used`` each."""
     if given is not None:
         return positive("time_s", given, faults, spent=True)
-    return None if before.time_s is None else math.nextafter(before.time_s - used, -math.inf)
+    return None if before.time_s is None else _less(before.time_s, used, rounds)
 
 
 def _energy_left(
-    before: TrainingRun, given: Any, used: FloatArray, instance: Instance, faults: list[Fault]
+    before: TrainingRun, given: Any, used: FloatArray, rounds: int, instance: Instance, faults: list[Fault]
 ) -> FloatArray | None:
-    """Energy that is left of each device of the instance, in J. Shape [K]."""
+    """Energy that is left of each device of the instance in J, after so many rounds of ``used``. Shape [K]."""
     if given is not None:
         return energy_totals(given, instance, faults, spent=True)
     if before.energy_j is None:
         return None
-    left = np.nextafter(before.energy_j - used, -math.inf)
-    known = dict(zip(before.instance.device_names, left.tolist(), strict=True))
+    rows = zip(before.instance.device_names, before.energy_j.tolist(), used.tolist(), strict=True)
+    known = {name: _less(total, joules, rounds) for name, total, joules in rows}
     new = [name for name in instance.device_names if name not in known]
     faults += [Fault(name, "energy_j", "(missing)", "what it may spend, for it is new") for name in new]
     return np.array([known.get(name, 1.0) for name in instance.device_names])
@@ -200,8 +211,11 @@ def _spent(run: TrainingRun, span: Interval) -> str:
 
 
 def _stopped(plan: RunPlan, run: TrainingRun, now: float, why: str, status: Status) -> RunPlan:
-    """No round more: the loss is what it is."""
-    value = now if plan.minimise == "loss" else 0.0
+    """No round more: the loss is what it is, and a target that it misses is out of reach."""
+    value = now
+    if plan.minimise != "loss":
+        value = 0.0 if now <= (plan.target or -math.inf) else math.inf
+        status = status if value == 0.0 else Status.INFEASIBLE
     return replace(
         plan,
         run=run,

@@ -161,6 +161,36 @@ def test_a_late_device_is_booked_once_and_a_server_goes_on() -> None:
         strange.resume(first.memory())
 
 
+def test_who_begins_late_ends_within_the_round_and_the_run_pays_until_then() -> None:
+    """In every further replan too, and whether it is reported or not; a server that goes on knows it as well."""
+
+    def fresh() -> OnlineAllocator:
+        return OnlineAllocator(a_system(), run=RunBudget(3, time_s=40.0), rel_gap=1e-3)
+
+    def end(plan: Plan, began: dict[str, float]) -> float:
+        return max(began.get(k, 0.0) + own["latency_s"] for k, own in plan.devices.items() if own["selected"])
+
+    quick = a_state(samples=300, gain=3e-9, keep_max=0.1, cycles_fixed=2e9)
+    states = {"d0": quick, "d2": quick, "d3": quick}
+    allocator = fresh()
+    assert allocator.run is not None
+    deadline = allocator.plan({"d0": quick}).devices["d0"]["deadline_s"]
+    began = dict[str, float]()
+    for name, seconds in (("d2", 6.0), ("d3", 8.0)):
+        began[name] = seconds
+        plan = allocator.replan({name: states[name]}, elapsed_s=seconds)
+        assert name in plan.selected
+        assert plan.devices["d2"]["deadline_s"] == pytest.approx(deadline - 6.0)
+        assert end(plan, began) <= deadline
+        assert 40.0 - allocator.run.account.left_s == pytest.approx(end(plan, began), rel=1e-12)
+    second = fresh()
+    second.resume(through_json(allocator.memory()))
+    for one in (allocator, second):
+        assert one.run is not None
+        one.report({"d0": 1.0, "d3": 5.5, "d2": 1.0})
+        assert 40.0 - one.run.account.left_s == pytest.approx(13.5)
+
+
 def test_a_measured_loss_corrects_the_curve_of_the_pilots() -> None:
     run = RunBudget(4, curve=CURVE)
     with pytest.raises(InputError, match="after a round"):
@@ -180,6 +210,16 @@ def test_bad_budgets_are_named_together() -> None:
         RunBudget(0, time_s=-1.0, energy_j={"d0": math.inf}, curve=replace(CURVE, pace=0.0))
     for words in ("rounds", "time_s", "d0: energy_j", "pace"):
         assert words in str(caught.value)
+    rounds: Any
+    for rounds in (math.nan, math.inf, "3", None):
+        with pytest.raises(InputError, match="rounds"):
+            RunBudget(rounds)
+    energy: Any
+    for energy in (5.0, None, "abc", [1.0]):
+        with pytest.raises(InputError, match="joules by the name"):
+            RunBudget(3, energy_j=energy)
+    with pytest.raises(InputError, match="time_s"):  # also beside a device of that name
+        RunBudget(3, time_s=-1.0, energy_j={"run": 1.0})
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
 from typing import Any
@@ -252,6 +253,9 @@ def test_a_weighted_sum_is_what_it_says() -> None:
     for wrong in ((1.0,), (0.0, 1.0), None, 3.0):
         with pytest.raises(InputError, match="two finite numbers > 0"):
             weighted(2, 0.1, minimise="weighted", weights=wrong)
+    huge = weighted(2, 0.3, minimise="weighted", weights=(1e308, 1e308))  # a sum without an end ends
+    assert huge.status is Status.NO_SOLUTION
+    assert "weights of usual size" in huge.message
     with pytest.raises(InputError, match="but for minimise='weighted'"):
         weighted(2, 0.1, minimise="time", weights=WEIGHTS)
     with pytest.raises(InputError, match="the search needs an end"):
@@ -285,18 +289,24 @@ def test_a_weighted_sum_is_the_least_of_all_times() -> None:
     both = weighted(3, 0.02, minimise="weighted", weights=WEIGHTS)
     run, best, lowest = both.run, math.inf, math.inf
     times = np.linspace(2.0, 45.0, 44)
-    for rounds in (1, 2, 3):
-        for time in times:
-            low, high = 0.0, 1.0
-            while high - low > 2e-3:
-                share = 0.5 * (low + high)
-                single = TrainingRun(run.instance, CURVE, float(time), np.full(2, 20.0 * share)).single(rounds)
-                result = edgealloc.solve(single, rel_gap=1e-4)
-                reached = result.allocation is not None and run.loss(rounds, result.allocation) <= 0.6
-                low, high = (low, share) if reached else (share, high)
-            if high < 1.0:
-                best = min(best, float(time) + 100.0 * high)
-                lowest = min(lowest, float(time) - (times[1] - times[0]) + 100.0 * low)
+    step = float(times[1] - times[0])
+
+    def reached(rounds: int, time: float, share: float) -> bool:
+        single = TrainingRun(run.instance, CURVE, time, np.full(2, 20.0 * share)).single(rounds)
+        result = edgealloc.solve(single, rel_gap=1e-4)
+        return result.allocation is not None and bool(run.loss(rounds, result.allocation) <= 0.6)
+
+    nearest = times[np.argsort(np.abs(times - both.time_s), kind="stable")].tolist()
+    for rounds, time in sorted(itertools.product((1, 2, 3), nearest), key=lambda pair: pair[0] != both.rounds):
+        low, high = 0.0, min(1.0, 0.01 * (best - time))
+        if high <= 0.0 or not reached(rounds, time, high):  # nothing below the best
+            lowest = min(lowest, best - step) if high < 1.0 else lowest
+            continue
+        while high - low > 2e-3:
+            share = 0.5 * (low + high)
+            low, high = (low, share) if reached(rounds, time, share) else (share, high)
+        best = min(best, time + 100.0 * high)
+        lowest = min(lowest, time - step + 100.0 * low)
     assert both.lower_bound <= best * (1.0 + 1e-3)
     assert both.objective >= lowest
     assert both.objective <= best * 1.025

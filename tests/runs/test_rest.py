@@ -191,6 +191,42 @@ def test_what_is_spent_says_stop() -> None:
     assert after.energy_j[1] == 0.0
 
 
+def test_a_limit_and_a_missed_target_prove_nothing_of_the_rest() -> None:
+    cell = small_instance("fdma", 2)
+    options: dict[str, Any] = {"energy_j": 10.0, "rounds": (1, 4), "curve": CURVE, "rel_gap": 1e-2}
+    plan = plan_run(cell, time_s=60.0, minimise="time", target=0.6, **options)
+    assert plan.rounds > 1
+    limited = replan(plan, time_limit=1e-9)
+    assert limited.status is Status.NO_SOLUTION
+    assert (limited.objective, limited.lower_bound) == (math.inf, 0.0)
+    late = replan(plan, time_s=0.0)  # status and objective are not those of a target that is reached
+    assert late.stop
+    assert (late.status, late.objective, late.lower_bound) == (Status.INFEASIBLE, math.inf, math.inf)
+    first = plan_run(cell, time_s=60.0, **options)
+    weak = cell.with_changes(gain=1e-3 * cell.gain)
+    stopped = replan(first, problem=weak, time_limit=1e-9, done=0)
+    assert stopped.stop
+    assert stopped.status is not Status.OPTIMAL
+    assert stopped.lower_bound < stopped.loss
+
+
+def test_what_some_rounds_leave_is_exact() -> None:
+    """Products in doubles may lie below what is used, by more than the last digit of the little that is left."""
+    cell = small_instance("fdma", 2)
+    plan = plan_run(cell, time_s=140.0, energy_j=27.0, rounds=(9, 9), curve=CURVE, rel_gap=1e-2)
+    assert plan.result is not None
+    assert plan.result.allocation is not None
+    latency = float(plan.result.problem.evaluate(plan.result.allocation).latency_s.max())
+    below = 0
+    for done in range(1, 9):
+        total = done * latency
+        rest = replan(replace(plan, run=replace(plan.run, time_s=total)), done=done).run
+        assert rest.time_s is not None
+        assert Fraction(rest.time_s) <= Fraction(total) - done * Fraction(latency)
+        below += Fraction(total) < done * Fraction(latency) - Fraction(math.ulp(0.0))
+    assert below  # some are
+
+
 def test_it_stops_where_another_round_would_only_overfit() -> None:
     curve = replace(CURVE, overfit=0.03, growth=2.0, protection=1.0)
     plan = plan_run(small_instance("fdma", 2), time_s=900.0, rounds=(1, 12), curve=curve, rel_gap=1e-3)

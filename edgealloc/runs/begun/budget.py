@@ -96,14 +96,20 @@ class RunBudget:
     _last: tuple[Instance, Allocation] | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
-        faults = []
-        if self.rounds != int(number(self.rounds) or 0) or self.rounds < 1:
+        faults, given = list[Fault](), list[tuple[str, str, object]]()
+        energy: Any = self.energy_j
+        rounds = number(self.rounds)
+        if rounds is None or not (rounds >= 1.0 and rounds.is_integer()):
             faults.append(Fault("run", "rounds", shown(self.rounds), "an integer >= 1"))
-        given = {"run": self.time_s} | dict(self.energy_j)
-        for where, value in given.items():
-            key = "time_s" if where == "run" else "energy_j"
-            if not (where == "run" and value is None) and not 0.0 < (number(value) or 0.0) < math.inf:
-                faults.append(Fault(str(where), key, shown(value), "a finite number > 0"))
+        if not isinstance(energy, Mapping):
+            faults.append(Fault("run", "energy_j", shown(energy), "joules by the name of a device"))
+            energy = {}
+        if self.time_s is not None:
+            given.append(("run", "time_s", self.time_s))
+        given += [(str(name), "energy_j", value) for name, value in energy.items()]
+        for where, key, value in given:
+            if not 0.0 < (number(value) or 0.0) < math.inf:
+                faults.append(Fault(where, key, shown(value), "a finite number > 0"))
         if self.curve is not None:
             faults += [replace(fault, where="curve") for fault in learning_faults(self.curve)]
         if faults:

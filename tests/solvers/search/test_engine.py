@@ -22,6 +22,7 @@ import pytest
 from edgealloc import load, solve
 from edgealloc.data.outcome import Snapshot, Status
 from edgealloc.data.spec import BoundSpec
+from edgealloc.errors import InputError
 from edgealloc.formulation.problem import Problem
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.exact import search
@@ -313,3 +314,10 @@ def test_tree_export_and_trace(tight: Problem, tmp_path: Path) -> None:
     assert json.loads(lines[-1])["lower_bound"] <= result.objective
     pytest.importorskip("matplotlib")
     assert draw(outcome.tree, tmp_path / "tree.png").stat().st_size > 5000
+
+
+def test_a_cutoff_is_a_number() -> None:
+    wrong: Any
+    for wrong in (math.nan, "1", None, True):
+        with pytest.raises(InputError, match="cutoff"):
+            Options(cutoff=wrong)
