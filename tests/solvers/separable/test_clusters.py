@@ -82,9 +82,9 @@ def test_one_band_agrees_with_enumeration(first: int) -> None:
 
 
 def _agrees(instance: Instance) -> bool:
-    """Whether there is an allocation; two methods say so, and find the optimum."""
+    """Whether there is an allocation; the methods that take the instance say so, and find the optimum."""
     best = _enumerated(instance)
-    for method in ("bnb", "highs"):
+    for method in ("bnb", "highs") if METHODS["highs"].accepts(Problem(instance)) else ("bnb",):
         result = solve(instance, method=method, rel_gap=1e-7, time_limit=60.0)
         if math.isinf(best):
             assert result.status is Status.INFEASIBLE
