@@ -82,10 +82,9 @@ def test_one_band_agrees_with_enumeration(first: int) -> None:
 
 
 def _agrees(instance: Instance) -> bool:
-    """Whether there is an allocation; two methods say so, and find the optimum."""
+    """Whether there is an allocation; the methods that take the instance say so, and find the optimum."""
     best = _enumerated(instance)
-    own = any(row.gain is not None for menu in instance.adapter_options or () for row in menu or ())
-    for method in ("bnb",) if own else ("bnb", "highs"):  # HiGHS takes no channel of a row's own
+    for method in ("bnb", "highs") if METHODS["highs"].accepts(Problem(instance)) else ("bnb",):
         result = solve(instance, method=method, rel_gap=1e-7, time_limit=60.0)
         if math.isinf(best):
             assert result.status is Status.INFEASIBLE
@@ -229,3 +228,11 @@ def test_files_and_faults_name_device_and_field() -> None:
             instance.with_changes(clusters=wrong)
     with pytest.raises(InputError, match="common_keep = True; allowed: false where pooling is cluster"):
         instance.with_changes(common_keep=True)
+
+
+@pytest.mark.parametrize("cluster", [2**53, 2**53 + 1, 10**30, 1e300])
+def test_names_of_clusters_that_doubles_do_not_tell_apart_are_refused(cluster: float) -> None:
+    with pytest.raises(InputError, match=r"dev-0001: cluster = .*; allowed: a whole number from 0 to 2"):
+        conformance.cell(bound=BoundSpec(pooling="cluster"), clusters=(2**53 - 1, cluster, 0))
+    told_apart = conformance.cell(bound=BoundSpec(pooling="cluster"), clusters=(2**53 - 1, 2**53 - 2, 0))
+    assert solve(told_apart).status is Status.OPTIMAL
