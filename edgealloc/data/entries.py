@@ -23,6 +23,8 @@ from edgealloc.units import FloatArray
 
 __all__ = ["ENTRIES", "cluster_faults", "device_count", "same_values", "underfit_faults"]
 
+_MOST_CLUSTER = 2**53 - 1  # beyond, doubles skip whole numbers: two clusters would be one
+
 
 def device_count(faults: list[Fault], arrays: Mapping[str, FloatArray | None], named: int) -> int:
     """K by the gain of shape [K] or [K, M], else by arrays [K] or the names; a transposed gain is a fault."""
@@ -84,8 +86,9 @@ def _clusters_of(faults: list[Fault], given: Any, names: tuple[str, ...]) -> tup
     clusters: list[int | None] = []
     for i, entry in enumerate(per_device(faults, "clusters", given, "one cluster (or None)") or []):
         value = None if entry is None else number(entry)
-        if entry is not None and (value is None or value < 0.0 or not value.is_integer()):
-            faults.append(Fault(_at(names, i), "cluster", f"{entry!r}", "a whole number >= 0, or None"))
+        if entry is not None and (value is None or not 0.0 <= value <= _MOST_CLUSTER or not value.is_integer()):
+            allowed = "a whole number from 0 to 2**53 - 1, or None"
+            faults.append(Fault(_at(names, i), "cluster", f"{entry!r}", allowed))
             value = None
         clusters.append(None if value is None else int(value))
     return None if all(c is None for c in clusters) else tuple(clusters)

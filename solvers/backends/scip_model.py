@@ -227,14 +227,15 @@ class _Builder:
         tau, eps, beta = rate(k, bits, ends, out)
         latency, energy, most = exp(tau), exp(eps), 1.0
         for c, heat, exponent, warmth in (
-            (form.compute_fixed[k], form.energy_fixed[k], -phi, 2 * phi),
+            (self._row("compute_fixed", k), self._row("energy_fixed", k), -phi, 2 * phi),
             (self._row("compute_lora", k), self._row("energy_lora", k), x - phi, x + 2 * phi),
             (self._row("download_lora", k), 0.0, x, 0.0),
         ):
             latency += self._exp(pick, c, exponent)
             energy += self._exp(pick, heat, warmth)
             most += float(np.max(c) + np.max(heat))
-        self.row(latency <= 1.0 - form.download_fixed[k] + (most + form.download_fixed[k]) * out)
+        beside = self._row("download_fixed", k)
+        self.row(latency + self._linear(pick, beside) <= 1.0 + (most + float(np.max(beside))) * out)
         self.row(energy <= 1.0 + most * out)
         self.energies.append(energy)
         self.out.shares.append((x, tau, eps, phi, beta))

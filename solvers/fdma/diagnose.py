@@ -33,6 +33,7 @@ from edgealloc.solvers.row import (
     BIT1,
     CYC0,
     CYC1,
+    DEADLINE,
     DOWN,
     FMAX,
     FMIN,
@@ -223,7 +224,8 @@ def _reason(inst: Instance, k: int, device: Alone) -> tuple[str, str]:
     row, (band, *_rest, regime) = min(zip(device.rows, found, strict=True), key=lambda pair: pair[1][0])
     bits, work = row[BIT0] + row[BIT1] * device.keep, row[CYC0] + row[CYC1] * device.keep
     if regime == BLOCKED_DEADLINE:
-        seconds = bits * row[DOWN] + work / row[FMAX]
+        beside = max(inst.latency_s - row[DEADLINE], 0.0)  # for what the row downloads beside the sub-adapter
+        seconds = beside + bits * row[DOWN] + work / row[FMAX]
         what = "cannot finish computing before the deadline at any keep rate"
         return "latency_s", f"{what}: needs {seconds:.4g} s without the upload, has {inst.latency_s:.4g} s"
     if regime == BLOCKED_ENERGY:

@@ -16,7 +16,7 @@ import edgealloc
 from edgealloc import conformance
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.outcome import Status
-from edgealloc.data.spec import BoundSpec
+from edgealloc.data.spec import AdapterOption, BoundSpec
 from edgealloc.errors import EdgeallocError
 from edgealloc.formulation.problem import Problem
 from edgealloc.scenario.cell import make_cell
@@ -278,3 +278,18 @@ def test_highs_bound_holds_at_every_round() -> None:
 
 
 # --- statuses, packages, names ------------------------------------------------------------------------------
+
+
+@needs_scip
+@pytest.mark.parametrize("dear", [{"cycles_fixed": 9e9}, {"download_bits": 1e8}])
+@pytest.mark.parametrize("first", [True, False])
+def test_scip_counts_what_a_menu_row_computes_and_downloads_beside_for_that_row_alone(
+    dear: dict[str, float], first: bool
+) -> None:
+    rows = AdapterOption("dear", 1e7, 2e8, 1.0, **dear), AdapterOption("plain", 1e7, 2e8, 1.001)
+    menu = rows if first else rows[::-1]
+    problem = problem_of(adapter_options=(menu,) * 3, downlink_bps=1e7, bandwidth_hz=6e5)
+    ours, theirs = exact(problem, rel_gap=1e-5), solve_scip(problem, Options(time_limit=60.0))
+    assert theirs.status is Status.OPTIMAL
+    assert theirs.objective == pytest.approx(ours.objective, rel=2e-4)
+    assert theirs.lower_bound <= ours.objective

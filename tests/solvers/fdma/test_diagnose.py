@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgealloc import conformance
 from edgealloc.api import solve
 from edgealloc.data.outcome import Diagnosis, Status
 from edgealloc.data.spec import AdapterOption
@@ -236,3 +237,12 @@ def test_findings_of_the_known_faults(faults, name, budgets):
             assert not {"latency_s", "energy_j", "bandwidth_hz", "keep_min"} & set(result.message.split())
         elif math.isfinite(finding.required):
             _check_number(instance, finding)
+
+
+def test_time_without_the_upload_counts_what_a_row_downloads_beside_the_sub_adapter() -> None:
+    row = AdapterOption("experts", 1e7, 2e8, download_bits=3e8)
+    found = solve(conformance.cell(adapter_options=((row,), None, None), downlink_bps=1e7)).diagnosis[0]
+    needs = 3e8 / 1e7 + 1e7 * 0.02 / 1e7 + (6e9 + 2e8 * 0.02) / 2e9
+    assert found.budget == "latency_s"
+    assert f"needs {needs:.4g} s without the upload, has 15 s" in found.message
+    assert found.required > needs > 15.0
