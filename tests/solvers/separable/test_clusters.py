@@ -233,7 +233,7 @@ def test_files_and_faults_name_device_and_field() -> None:
 
 @pytest.mark.parametrize("cluster", [2**53, 2**53 + 1, 10**30, 1e300])
 def test_names_of_clusters_that_doubles_do_not_tell_apart_are_refused(cluster: float) -> None:
-    with pytest.raises(InputError, match="dev-0001: cluster = .*; allowed: a whole number from 0 to 2"):
+    with pytest.raises(InputError, match=r"dev-0001: cluster = .*; allowed: a whole number from 0 to 2"):
         conformance.cell(bound=BoundSpec(pooling="cluster"), clusters=(2**53 - 1, cluster, 0))
     told_apart = conformance.cell(bound=BoundSpec(pooling="cluster"), clusters=(2**53 - 1, 2**53 - 2, 0))
     assert solve(told_apart).status is Status.OPTIMAL
