@@ -80,6 +80,9 @@ class System:
             for row in self.adapter_options or ()
             if isinstance(row, AdapterOption) and row.gain is not None
         ]
+        if getattr(self.bound, "pooling", None) == "cluster":
+            allowed = "global or device: states have no cluster"
+            faults.append(Fault("system", "bound.pooling", "'cluster'", allowed))
         if faults:
             raise InputError("system", faults)
 

@@ -291,3 +291,8 @@ def test_the_plain_loop_learns_through_failures() -> None:
     assert np.all(np.isfinite(history))
     assert history[-1] < 0.3 * history[0]
     assert history == module.main(rounds=8, quiet=True)  # same seeds, same bits
+
+
+def test_a_system_is_not_pooled_by_cluster_for_states_have_none() -> None:
+    with pytest.raises(InputError, match=r"bound\.pooling = 'cluster'; allowed: global or device"):
+        a_system(bound=BoundSpec(pooling="cluster"))
