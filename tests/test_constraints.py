@@ -229,3 +229,21 @@ def test_outside_claims_under_constraints_say_whose_bound_it_is() -> None:
     assert "HiGHS' own" in result.message
     report = verify(instance, result.solution())
     assert any("not proved" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("kind", [EnergyCap, PowerCap, SpectrumCap])
+def test_the_checker_notices_a_cap_that_is_broken_by_little(kind: type[Cap]) -> None:
+    """Just above what is used a cap holds; a millionth below it does not."""
+    instance = conformance.cell()
+    result = edgealloc.solve(instance)
+    assert result.allocation is not None
+    use = result.problem.evaluate(result.allocation)
+    used = {
+        EnergyCap: use.energy_j,
+        PowerCap: result.allocation.power_w,
+        SpectrumCap: result.allocation.bandwidth_hz,
+    }
+    total = float(np.sum(used[kind][:2]))
+    for share, holds in ((1.0 + 1e-9, True), (1.0 - 1e-6, False)):
+        report = verify(instance, result.solution(), constraints=[kind(share * total, [0, 1])])
+        assert report.ok is holds, report.faults
