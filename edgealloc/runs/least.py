@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -113,23 +113,9 @@ def least_run(run: TrainingRun, span: Interval, method: str, options: Options, a
         status, low = (Status.NO_SOLUTION, low) if endless else (Status.INFEASIBLE, math.inf)
     else:
         status = Status.NO_SOLUTION
-    return RunPlan(
-        run=run,
-        span=span,
-        method=method,
-        status=status,
-        minimise=aim,
-        target=target,
-        rounds=0 if best is None else best.rounds,
-        result=None if best is None else round_result(best, run.learning.floor, -math.inf),
-        loss=math.inf if best is None else float(run.loss(best.rounds, best.allocation)),
-        objective=high,
-        lower_bound=low,
-        seconds=control.seconds,
-        solves=solves,
-        message="" if status is Status.OPTIMAL else message or "the search ended early",
-        pieces=proof,
-    )
+    told: dict[str, Any] = {"objective": high, "lower_bound": low, "seconds": control.seconds, "solves": solves}
+    told |= {"minimise": aim, "target": target, "pieces": proof}
+    return _plan(run, span, method, best, status, message, **told)
 
 
 def least_weighted(
@@ -200,27 +186,32 @@ def least_weighted(
         else:
             low = high
     if best is not None:
+        best = _narrowed(run, best)
         status = Status.OPTIMAL if relative_gap(high, low) <= options.rel_gap else Status.FEASIBLE
     elif not corners:
         status, low = Status.INFEASIBLE, math.inf
         message = f"the loss {target:.9g} is not reached with {most[0]:.6g} s and all of the energy"
     else:
         status = Status.NO_SOLUTION
+    told: dict[str, Any] = {"objective": high, "lower_bound": low, "seconds": control.seconds, "solves": solves}
+    told |= {"minimise": "weighted", "target": target}
+    return _plan(run, span, method, best, status, message, **told)
+
+
+def _plan(
+    run: TrainingRun, span: Interval, method: str, best: RunPoint | None, status: Status, message: str, **told: Any
+) -> RunPlan:
+    """How a search for the least ends: with a run that reaches the loss, or without one; ``told`` is the rest."""
     return RunPlan(
         run=run,
         span=span,
         method=method,
         status=status,
-        minimise="weighted",
-        target=target,
         rounds=0 if best is None else best.rounds,
-        result=None if best is None else round_result(_narrowed(run, best), run.learning.floor, -math.inf),
+        result=None if best is None else round_result(best, run.learning.floor, -math.inf),
         loss=math.inf if best is None else float(run.loss(best.rounds, best.allocation)),
-        objective=high,
-        lower_bound=low,
-        seconds=control.seconds,
-        solves=solves,
         message="" if status is Status.OPTIMAL else message or "the search ended early",
+        **told,
     )
 
 

@@ -160,8 +160,7 @@ def branch_and_bound(
 ) -> Outcome[Point]:
     """Search until the relative gap of ``control.options`` is proved, a limit is reached or no box is left.
 
-    Limits are those of the options and, for the memory,
-    ``MOST_NODES``.
+    Limits are those of the options and, for the memory, ``MOST_NODES``.
 
     Parameters
     ----------
