@@ -127,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--seeds", nargs="+", type=int, default=[10, 11, 12, 13, 14], help="other than the pilots'"
     )
     parser.add_argument("--dry", action="store_true", help="stop after the plans")
+    parser.add_argument("--device", default="cpu", help="torch device of the training")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the results")
     asked = parser.parse_args(arguments)
 
@@ -158,6 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             samples=instance.samples,
             seeds=asked.seeds,
             store=asked.out / "planned_runs.jsonl",
+            device=asked.device,
             progress=lambda r: print(
                 f"{r['plan']:22s} seed {r['seed']} {r['test_loss']:.3f} {r['best_test_loss']:.3f}", flush=True
             ),

@@ -52,7 +52,11 @@ def keep_at_rate(row, r, p, least, most, unit):  # type: ignore[no-untyped-def]
     for it in range(60):  # energy is convex and increasing in s: Newton from the right is monotone
         bits = row[BIT0] + row[BIT1] * s
         cycles = row[CYC0] + row[CYC1] * s
-        f = cycles / (row[DEADLINE] - bits * q)
+        time = row[DEADLINE] - bits * q
+        # where computing takes less of the deadline than it is rounded to, the clock is the one that s was found at
+        f = cycles / time if time > 0.0 else fast
+        if f > fast * (1.0 + 1e-6):
+            f = fast
         if f > row[FMIN]:
             slope = row[KAPPA] * f * f * (3.0 * row[CYC1] + 2.0 * f * row[BIT1] * q)
             clock = f

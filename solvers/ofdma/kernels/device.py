@@ -39,6 +39,7 @@ EPS = 2.0**-53
 # Relative rounding of psi: Newton stops at 1e-14, sums of a dozen terms follow; 2^-43 is a thousand units.
 PSI_ROUNDING = 2.0**-43
 CANCELLED = 2.0**-20  # of the window: of a time to compute below it too few digits are left in the difference
+_HAIR = 2.0**-40  # of the window: so much sooner an upload ends where no time to compute is left by rounding
 WEAK = 0.02  # signal-to-noise ratio below which a level is counted from the least 1/a, or its digits cancel
 _TRIES = 4  # water levels at which a set is tested before its cap is computed
 
@@ -81,9 +82,12 @@ def _upload_time(row, target, cycles, window, t_max, t_flat, k3, e_flat):  # typ
         t_cross = min(e_flat / row[PMAX], t_max)
     else:
         tau = window - t
+        if not tau > 0.0:
+            t -= _HAIR * window
+            tau = window - t
         z = row[PMAX] * t - row[ENERGY] + k3 / (tau * tau)
         if z <= 0.0:
-            t_cross = t_max
+            t_cross = t
         elif row[PMAX] * t_flat >= e_flat:
             t_cross = e_flat / row[PMAX]
         else:
@@ -98,6 +102,8 @@ def _upload_time(row, target, cycles, window, t_max, t_flat, k3, e_flat):  # typ
     if t_cross <= 0.0:
         return 0.0, 0.0
     t = t_max  # so is e - t e'
+    if not window - t > 0.0:
+        t -= _HAIR * window
     if t > t_flat:
         for _ in range(60):
             tau = window - t
@@ -141,7 +147,11 @@ def _profit_and_power(row, om, bits, cycles, window):  # type: ignore[no-untyped
         return np.inf, 0.0
     tau = window - t
     if t > t_flat and tau < CANCELLED * window:  # the clock cannot be told by the time: its least bounds e as well
-        t = t_flat
+        if t_flat >= t_cross:
+            t = t_flat
+        else:  # nor by any later time: as if computing took no more than that at all of them
+            t_flat, k3, t_cross = t_max, 0.0, min(e_flat / row[PMAX], t_max)
+            t = t_cross if e_flat >= bits / alpha else t_max
     e, fuzzy, fall = e_flat, 0.0, 0.0  # fall = -t e'(t) on the side of larger t
     if t == t_flat and k3 > 0.0:
         tau = cycles / row[FMIN]
