@@ -181,14 +181,15 @@ def _beyond(choices: Choices) -> tuple[Any, ...]:
     inst = choices.problem.instance
     low, top = inst.keep_min[choices.device], inst.keep_max[choices.device]
     left = np.where(choices.low > choices.high, low, choices.high)
+    open_ = (left < top) | (choices.low > choices.high)
     steps = levels_of(inst)
-    for r, k in enumerate(choices.device.tolist()):  # between levels nothing has to be proved
+    for r, k in enumerate(choices.device.tolist()):  # between levels nothing has to be proved, nor above the last
         levels = steps[k]
         if levels is not None:
-            above = levels[(levels >= left[r]) & (levels > choices.high[r])]
+            above = levels[(levels >= left[r]) & (levels > choices.high[r]) & (levels <= top[r])]
             left[r] = float(above.min()) if len(above) else top[r]
-    mode = np.flatnonzero(left < top)
-    mode = np.union1d(mode, np.flatnonzero((choices.low > choices.high) | (left > choices.high))).astype(np.intp)
+            open_[r] = len(above) > 0 or choices.low[r] > choices.high[r]
+    mode = np.flatnonzero(open_)
     left, right = left[mode], top[mode]
     touch, missing = _touched(choices, mode, left, right)
     if missing.any():  # the bandwidth at the left end is all there is, or nearly: what is left open is made narrow
