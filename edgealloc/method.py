@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from edgealloc.data.constraints import Constraint
-from edgealloc.data.outcome import Diagnosis, Snapshot, Status
+from edgealloc.data.outcome import Diagnosis, Snapshot, Status, relative_gap
 from edgealloc.errors import EdgeallocError, InputError, MissingPackageError, RefusedError, needs
 from edgealloc.formulation.constrained import impossible
 from edgealloc.formulation.problem import Problem
@@ -161,6 +161,8 @@ class Method:
                 result: Result = entry(problem.tightened, asked, *named)
                 if self.foreign:
                     _judge(problem.tightened, result)
+                if result.status is Status.NO_SOLUTION and self.chosen and not self.foreign:
+                    result = _thin(problem.tightened, result, options)
                 if problem.constraints:
                     result = _constrained(problem, result, options)
         except (InputError, MissingPackageError, RefusedError):
@@ -252,6 +254,30 @@ def _constrained(problem: Problem, result: Result, options: Options) -> Result:
     message = ": ".join([what, *first])
     count = float(len(problem.constraints))
     return replace(result, diagnosis=(Diagnosis(None, "constraints", count, math.inf, message),), message=message)
+
+
+def _thin(problem: Problem, result: Result, options: Options) -> Result:
+    """The point of the local method where an exact one has a bound and nothing within its margins."""
+    from edgealloc.solvers.ending import THIN
+    from edgealloc.solvers.psca.solve import solve_psca
+
+    limit = _MOST_S if options.time_limit is None else min(options.time_limit - result.seconds, _MOST_S)
+    rows = problem.instance.adapter_options or ()
+    own_gains = any(row.gain is not None for menu in rows if menu is not None for row in menu)
+    if THIN not in result.message or limit <= 0.0 or problem.pools is not None or own_gains or problem.constraints:
+        return result
+    found = solve_psca(problem, replace(options, time_limit=limit, warm_start=None, callback=None, log=False))
+    if found.allocation is None or found.objective < result.lower_bound:
+        return result
+    closed = relative_gap(found.objective, result.lower_bound) <= options.rel_gap
+    return replace(
+        result,
+        status=Status.OPTIMAL if closed else Status.FEASIBLE,
+        objective=found.objective,
+        allocation=found.allocation,
+        message="" if closed else f"the feasible set is {THIN}; the allocation is that of method 'psca'",
+        seconds=result.seconds + found.seconds,
+    )
 
 
 def _broken_down(problem: Problem, method: Method, options: Options, error: Exception, seconds: float) -> Result:

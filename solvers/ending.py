@@ -13,7 +13,9 @@ from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.solvers.base import Control
 
-__all__ = ["infeasible", "nobody", "nothing_found", "proven", "unsolved"]
+__all__ = ["THIN", "infeasible", "nobody", "nothing_found", "proven", "unsolved"]
+
+THIN = "thinner than the rounding margin"  # why an exact method that was not stopped found nothing
 
 
 def unsolved(
@@ -60,7 +62,7 @@ def infeasible(problem: Problem, method: str, control: Control, findings: tuple[
 
 def nothing_found(problem: Problem, method: str, control: Control, lower_bound: float) -> Result:
     """The result of an exact method that ends with a bound alone: stopped, or hardly anything is feasible."""
-    why = control.reason or "the feasible set is thinner than the rounding margin of 1e-12"
+    why = control.reason or f"the feasible set is {THIN} of 1e-12"
     message = f"no allocation found: {why}; allow more time or relax a budget"
     return unsolved(problem, method, control, lower_bound, message)
 

@@ -72,6 +72,8 @@ def energy_shape_inverse(ratio):  # type: ignore[no-untyped-def]
         return 0.0
     target = math.log(ratio)
     v = min(2.0 * target, 2.0 * (ratio - 1.0))  # eps(v) >= exp(v/2) and eps(v) >= 1 + v/2
+    if v > 700.0:  # exp(v) leaves the range of doubles; eps(target + 2 log target) > ratio as well
+        v = min(target + 2.0 * math.log(target), 709.0)
     for _ in range(60):
         eps, d1, _d2 = energy_shape(v)
         step = (math.log(eps) - target) * eps / d1

@@ -64,8 +64,9 @@ def search_ofdma(problem: Problem, options: Options) -> tuple[Result, Outcome[As
             if point is not None:
                 found.append(Found(cell.value(point), point, "X"))
         if not found:
-            bound = free_bound(cell, Region.of(cell, root_box(cell)))
-            return nothing_found(problem, "bnb", control, bound), None
+            root = root_box(cell)
+            bound = free_bound(cell, Region.of(cell, root))
+            return replace(nothing_found(problem, "bnb", control, bound), proof=OfdmaProof(cell, root)), None
         best = min(found, key=lambda point: point.value)
         relaxation = Ofdma(cell, control.options.rel_gap, best.point, log.row, left_by(control.options.like, cell))
         record = Record[OfdmaBox]()

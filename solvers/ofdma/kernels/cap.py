@@ -53,7 +53,7 @@ def keep_at_rate(row, r, p, least, most, unit):  # type: ignore[no-untyped-def]
         bits = row[BIT0] + row[BIT1] * s
         cycles = row[CYC0] + row[CYC1] * s
         time = row[DEADLINE] - bits * q
-        # where computing takes less of the deadline than it is rounded to, the clock is the one that s was found at
+        # where computing takes less of the deadline than it is rounded to, the clock is that of s
         f = cycles / time if time > 0.0 else fast
         if f > fast * (1.0 + 1e-6):
             f = fast

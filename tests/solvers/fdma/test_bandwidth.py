@@ -8,8 +8,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from edgealloc.api import solve
+from edgealloc.conformance import cell
 from edgealloc.data.instance import Instance
+from edgealloc.data.outcome import Status
 from edgealloc.formulation.device import chosen_adapter
+from edgealloc.solvers.certify.write import certified
 from edgealloc.solvers.fdma import bandwidth as bw
 from edgealloc.solvers.row import device_rows
 from tests.solvers.fdma.random_instances import random_fdma
@@ -109,3 +113,16 @@ def test_energy_shape_and_its_inverse(v: float) -> None:
     assert first == pytest.approx(0.5 * weights @ (r * np.exp(v * r)), rel=1e-12)
     assert second == pytest.approx(0.5 * weights @ (r**2 * np.exp(v * r)), rel=1e-11)
     assert bw.energy_shape_inverse(eps) == pytest.approx(v, rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize("v", [300.0, 354.0, 355.0, 400.0, 697.0])
+def test_the_inverse_where_twice_the_logarithm_leaves_the_range_of_doubles(v: float) -> None:
+    assert bw.energy_shape_inverse(math.expm1(v) / v) == pytest.approx(v, rel=1e-12)
+
+
+@pytest.mark.parametrize("gain", [1e100, 1e150, 1e280])
+def test_a_channel_however_good_is_no_reason_to_call_a_cell_infeasible(gain: float) -> None:
+    result = solve(cell(gain=[gain, 2e-11, 1e-10]), method="bnb")
+    assert result.status is Status.OPTIMAL
+    assert result.objective < solve(cell(gain=[1e-3, 2e-11, 1e-10]), method="bnb").objective
+    assert certified(result)[0].status is Status.OPTIMAL
