@@ -70,7 +70,7 @@ class Section:
 
 
 def setup_of(data: str, folder: Path, devices: int = 5, concentration: float | None = 0.5) -> Setup:
-    """Some devices of ``EACH`` sentences, classes mixed unevenly (Dirichlet, concentration 0.5) or evenly (None)."""
+    """Devices of ``EACH`` sentences; classes are mixed by Dirichlet of some concentration, or evenly (None)."""
     setup = replace(source_setup(str(folder / data)), name=data, devices=devices, concentration=concentration)
     return replace(setup, train_size=EACH * devices, validation_size=VALIDATION, test_size=TEST)
 
@@ -156,8 +156,9 @@ def _flipped(rule: str, flipped: Sequence[int] = (), known: bool = False) -> Tra
     def train(ground: Ground, seed: int, budget: int) -> Record:
         task = with_flipped(ground.task, flipped, seed)
         options = replace(RULES[rule], seed=seed)
-        once = _sent([run(task, KEEP, replace(RULES["zero-filled"], seed=seed, rounds=1))])
-        first = _sent([run(task, KEEP, replace(options, rounds=1))])  # whole adapters, if devices are screened
+        once = first = budget // ROUNDS
+        if rule == "clair":  # whose first round has whole adapters
+            first = _sent([run(task, KEEP, replace(options, rounds=1))])
         rounds = 1 + _fits(budget - first, once)
         present = np.array([not known or k not in flipped for k in range(len(task.devices))])
         seen = run(task, KEEP, replace(options, rounds=rounds), reports=present)

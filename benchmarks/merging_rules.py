@@ -15,12 +15,13 @@ itself and sends once, whole; its experts are judged on all test sentences, as o
 may have few of the classes.
 
 *Flipped labels, ten devices* of 100 sentences: with fewer than six devices CLAIR does not ask who goes against
-the others, and of 50 sentences each, three local epochs, SST-2 showed no direction in common that it could tell
-flipped labels by. Classes are mixed evenly, and in a section of its own unevenly, where directions differ among
-honest devices too. All labels of three devices are moved to another class; validation and test are honest.
-CLAIR's first round sends whole adapters. What devices would send that are left out is not given to the others,
-so rounds are as if all sent. There is no other robust rule to compare with: the bound on an update's size is
-for replies in Flower, and flipped labels change no size. The rival is who knows the three beforehand.
+the others, and of 50 sentences each, three local epochs, SST-2 showed in one draw no direction in common that
+it could tell flipped labels by. Classes are mixed evenly, and in a section of its own unevenly, where
+directions differ among honest devices too. All labels of three devices are moved to another class; validation
+and test are honest. CLAIR's first round sends whole adapters. What devices would send that are left out is not
+given to the others, so rounds are as if all sent. There is no other robust rule to compare with: the bound on
+an update's size is for replies in Flower, and flipped labels change no size. The rival is who knows the three
+beforehand.
 
 *Two tasks, five devices each*: ten devices of 100 sentences, half of them of either task; one model with a head
 for each task (no sentence competes for classes of the other). One adapter for all against experts, against a
