@@ -28,7 +28,15 @@ LORA, EACH, HELD = LoraSpec(8, 16, ("query", "value"), 1), 8, 10
 
 def bert(name: str, classes: int, seed: int = 0) -> Any:
     """In place of the backbone: the same weights below the head for any number of classes."""
-    config = BertConfig(60, 32, 2, 4, 32, max_position_embeddings=16, num_labels=classes)
+    config = BertConfig(
+        vocab_size=60,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=32,
+        max_position_embeddings=16,
+        num_labels=classes,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         body = BertModel(config).state_dict()
