@@ -181,7 +181,7 @@ def _experts(router: bool) -> Train:
         before, once = sum(probe.warmed.upload_bits), _sent(probe.histories)
         rounds = _fits(budget - before, once)
         leased = run_experts(task, KEEP, replace(options, rounds=rounds), lease, held=ground.held)
-        share = np.bincount(leased.labels) / len(leased.labels)
+        share = (np.bincount(leased.labels) / len(leased.labels)).tolist()
         figures = {"experts": len(share), "silhouette of two": leased.dendrogram.silhouette(2)}
         if ground.kinds:
             pairs = set(zip(leased.labels.tolist(), ground.kinds, strict=True))
