@@ -1,12 +1,42 @@
-"""All rules of merging under one budget of uploads, on real data.
+"""All rules of merging and all neighbouring methods under one budget of uploads, on real data.
 
-    python -m benchmarks.merging_rules --data FOLDER [--task sst2 trec clinc10] [--seeds 0 1 2] [--rules ...]
+    python -m benchmarks.merging_rules --data FOLDER [--task sst2 trec clinc10 sst2+trec] [--seeds 0 1 2]
+    python -m benchmarks.merging_rules --join OUT1 OUT2 ...
 
-Five devices with 100 sentences each and classes mixed unevenly (Dirichlet, concentration 0.5). Every rule may
-upload, over all rounds, what 20 rounds of the zero-filled mean at dropout 0.3 do; one that sends less in a round
-trains more of them, at most 30. Each run is judged at its round of least validation loss, and compared with the
-zero-filled mean of the same seed: same sentences, split and initial adapter. Finished runs are kept in
-OUT/merging_rules.jsonl and not repeated. Writes OUT/merging_rules.md. On one thread; same platform, same bits.
+Every row may upload, over all rounds and devices, what 20 rounds of the zero-filled mean at dropout 0.3 do on
+the same ground; one that sends less in a round trains more of them, at most 30. Routers, warm-ups and whole
+first rounds count. A run is judged at its round of least validation loss, by its test loss there; runs of
+several adapters at one such round each. Differences are to the reference of the same seed (or to the row that
+is named): same sentences, split and initial adapter. Every device trains on 100 sentences of a task, classes
+mixed unevenly (Dirichlet, concentration 0.5); 200 are for validation, 500 for the test.
+
+*One task, five devices*: 100 sentences each. FedLEASE warms up for five rounds that every device trains for
+itself and sends once, whole; its experts are judged on all test sentences, as one adapter is, though a device
+may have few of the classes.
+
+*Flipped labels, ten devices* of 100 sentences: with fewer than six devices CLAIR does not ask who goes against
+the others, and of 50 sentences each, three local epochs, SST-2 showed in one draw no direction in common that
+it could tell flipped labels by. Classes are mixed evenly, and in a section of its own unevenly, where
+directions differ among honest devices too. All labels of three devices are moved to another class; validation
+and test are honest. CLAIR's first round sends whole adapters. What devices would send that are left out is not
+given to the others, so rounds are as if all sent. There is no other robust rule to compare with: the bound on
+an update's size is for replies in Flower, and flipped labels change no size. The rival is who knows the three
+beforehand.
+
+*Two tasks, five devices each*: ten devices of 100 sentences, half of them of either task; one model with a head
+for each task (no sentence competes for classes of the other). One adapter for all against experts, against a
+federation for each task, and against every device alone, which sends nothing, so that uploads are not equal: 20
+rounds of whole adapters. A device is judged on its own task's sentences; a cluster with devices of both on
+both. Merging over all devices halves the steps of a head that half of them train: that is part of sharing.
+
+*Two tasks on each of five devices*: 100 sentences of each task. One adapter, trained on both, against an
+adapter and a head for each task, of which both are sent: dropped as the reference is, or with A frozen,
+orthogonal to the other task's, and B sparse. The last column has the test loss with the other task's product
+added to the model too.
+
+Finished runs are kept in OUT/merging_rules.jsonl and not repeated, so that processes with an OUT each may share
+the work, by task, seed and rules; ``--join`` writes the page of several such folders and trains nothing. Writes
+OUT/merging_rules.md. On one thread; same platform, same bits.
 """
 
 from __future__ import annotations
@@ -14,135 +44,186 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from edgealloc.models.training.client import FederatedOptions
-from edgealloc.models.training.federated import run
-from edgealloc.models.training.task import Setup, Task, build_task, source_setup
-from edgealloc.models.trials.sweep import RULES, half_width
+from benchmarks.merging_rows import SECTIONS, Record, Section, budget_of
+from edgealloc.models.trials.sweep import half_width
 
-Record = dict[str, Any]
+TASKS = ("sst2", "trec", "clinc10", "sst2+trec")
+ROWS = [name for section in SECTIONS for name in section.rows]
+HEADER = (
+    "| row | seeds | kbit a device and round | uploads | rounds | best round | test loss there | difference "
+    "| accuracy | beside |\n|---|---|---|---|---|---|---|---|---|---|"
+)
 
-TASKS = ("sst2", "trec", "clinc10")
-DEVICES, ROUNDS, MOST_ROUNDS = 5, 20, 30
-RANKS = (2, 4, 4, 8, 8)
-REFERENCE = "zero-filled, dropout .3"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What is compared: a rule of ``RULES``, the keep rate of all devices, and their ranks where these differ."""
-
-    rule: str
-    keep: float
-    ranks: tuple[int, ...] | None = None
+Key = tuple[str, int, str]
 
 
-ENTRIES = {
-    REFERENCE: Entry("zero-filled", 0.7),
-    "no dropout": Entry("zero-filled", 1.0),
-    "inverted, dropout .3": Entry("inverted", 0.7),
-    "inverted, dropout .5": Entry("inverted", 0.5),
-    "LoRA-FAIR, dropout .3": Entry("fair", 0.7),
-    "ridge projection, dropout .3": Entry("project", 0.7),
-    "FFA (A frozen), dropout .3": Entry("ffa", 0.7),
-    "sparse B, density .3": Entry("sparse", 0.3),
-    "HetLoRA, ranks 2 to 8": Entry("norm", 1.0, RANKS),
-    "FlexLoRA, ranks 2 to 8": Entry("svd", 1.0, RANKS),
-    "FLoRA, ranks 2 to 8": Entry("stack", 1.0, RANKS),
-}
+def key_of(record: Record) -> Key:
+    """Task, seed and row of a record."""
+    return record["data"], record["seed"], record["entry"]
 
 
-def setup_of(task: str, folder: Path) -> Setup:
-    """Five devices, 500 sentences, classes mixed unevenly."""
-    sizes: dict[str, Any] = {"train_size": 500, "validation_size": 200, "test_size": 500}
-    return replace(source_setup(str(folder / task)), name=task, devices=DEVICES, concentration=0.5, **sizes)
+def read_stores(folders: Sequence[Path]) -> dict[Key, Record]:
+    """Read the finished runs of some folders; one that is there twice must be the same.
+
+    Raises
+    ------
+    SystemExit
+        For two runs of one key that differ, and for runs without what the page needs.
+    """
+    found: dict[Key, Record] = {}
+    for folder in dict.fromkeys(folders):
+        store = folder / "merging_rules.jsonl"
+        for line in store.read_text(encoding="utf-8").splitlines() if store.exists() else ():
+            record = json.loads(line)
+            if "budget" not in record:
+                raise SystemExit(f"{store}: runs of an older layout of this benchmark: remove the file")
+            # nan, of a run that diverged, is not equal to itself, but its text is
+            if json.dumps(found.setdefault(key_of(record), record)) != json.dumps(record):
+                raise SystemExit(f"{store}: {key_of(record)} is there with another result: remove one of the two")
+    return found
 
 
-def trained(task: Task, entry: Entry, seed: int, budget: int) -> Record:
-    """Train as long as the uploads last, and score the round of least validation loss."""
-    options: FederatedOptions = replace(RULES[entry.rule], seed=seed, rounds=1)
-    once = sum(run(task, entry.keep, options, ranks=entry.ranks).rounds[0]["upload_bits"])
-    rounds = ROUNDS if budget == 0 else max(1, min(budget // once, MOST_ROUNDS))
-    seen = run(task, entry.keep, replace(options, rounds=rounds), ranks=entry.ranks)
-    best = -1 if seen.best_round is None else seen.best_round
-    return {
-        "round_bits": once,
-        "rounds": rounds,
-        "best_round": best + 1,
-        "best_test_loss": seen.best_test.loss,
-        "best_test_accuracy": seen.best_test.accuracy,
-        "test_loss": seen.test.loss,
-        "ending": seen.ending.value,
-    }
+def mean_of(values: Sequence[float], sign: str = "") -> str:
+    """Mean with the half width of its 95 % interval, where there are values enough for one."""
+    text = f"{np.mean(values):{sign}.3f}"
+    return text if len(values) < 2 else f"{text} +- {half_width(values):.3f}"
+
+
+def beside(runs: Sequence[Record]) -> str:
+    """What else runs found: counts one by one, figures as means."""
+    parts = []
+    for name in runs[0]["figures"]:
+        values = [run["figures"][name] for run in runs]
+        counts = all(isinstance(value, int) for value in values)
+        parts.append(f"{name} {', '.join(map(str, values)) if counts else mean_of(values)}")
+    return "; ".join(parts)
+
+
+def best_rounds(run: Record) -> str:
+    """The round of least validation loss; of several runs the first and the last such round."""
+    found = np.atleast_1d(run["best_round"])
+    return f"{found.min()}" if found.min() == found.max() else f"{found.min()} to {found.max()}"
+
+
+def row_of(section: Section, name: str, own: Mapping[tuple[int, str], Record]) -> str | None:
+    """A line of a table from the finished runs of one task, by seed and row; None where there are none."""
+    seen = {seed: run for (seed, entry), run in own.items() if entry == name}
+    runs = [run for run in seen.values() if math.isfinite(run["best_test_loss"])]
+    if not runs:
+        return f"| {name} | 0 ({len(seen)} diverged) |" + " |" * 8 if seen else None
+    against = section.against(name)
+    others = {s: r for (s, entry), r in own.items() if entry == against and math.isfinite(r["best_test_loss"])}
+    apart = [
+        run["best_test_loss"] - others[run["seed"]]["best_test_loss"] for run in runs if run["seed"] in others
+    ]
+    difference = mean_of(apart, "+") if apart and name != against else ""
+    if difference and against != section.reference:
+        difference += f" to *{against}*"
+    share = [run["upload_bits"] / run["budget"] for run in runs]
+    spread = {f"{run['round_bits'] / run['devices'] / 1e3:.0f}": run["rounds"] for run in runs}
+    lost = f" ({len(seen) - len(runs)} diverged)" if len(runs) < len(seen) else ""
+    cells = [
+        name,
+        f"{len(runs)}{lost}",
+        ", ".join(spread),  # they differ between seeds where the number of experts does
+        f"{100 * np.mean(share):.0f} %",
+        ", ".join(map(str, spread.values())),
+        ", ".join(map(best_rounds, runs)),
+        mean_of([run["best_test_loss"] for run in runs]),
+        difference,
+        mean_of([run["best_test_accuracy"] for run in runs]),
+        beside(runs),
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def report(records: Sequence[Record]) -> str:
-    """A table per task: means, and paired differences to the reference with 95 % intervals."""
+    """A table per section and task: means and paired differences with 95 % intervals."""
     lines = []
-    for data in dict.fromkeys(r["data"] for r in records):
-        own = [r for r in records if r["data"] == data]
-        base = {r["seed"]: r["best_test_loss"] for r in own if r["entry"] == REFERENCE}
-        lines += [
-            f"## {data}",
-            "",
-            "| rule | seeds | kbit a device and round | rounds | best round | test loss there "
-            "| against the reference | accuracy |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
-        for name in dict.fromkeys(r["entry"] for r in own):
-            runs = [r for r in own if r["entry"] == name and r["seed"] in base]
-            if not runs:
-                continue
-            loss = [r["best_test_loss"] for r in runs]
-            apart = [r["best_test_loss"] - base[r["seed"]] for r in runs]
-            against = "" if name == REFERENCE else f"{np.mean(apart):+.3f} +- {half_width(apart):.3f}"
-            rounds = ", ".join(str(r["best_round"]) for r in runs)
-            accuracy = np.mean([r["best_test_accuracy"] for r in runs])
-            lines.append(
-                f"| {name} | {len(runs)} | {runs[0]['round_bits'] / DEVICES / 1e3:.0f} | {runs[0]['rounds']} "
-                f"| {rounds} | {np.mean(loss):.3f} +- {half_width(loss):.3f} | {against} | {accuracy:.3f} |"
-            )
-        lines.append("")
-    return "\n".join(lines)
+    for section in SECTIONS:
+        begun = False
+        for data in dict.fromkeys(r["data"] for r in records if r["entry"] in section.rows):
+            if not begun:
+                lines += [f"## {section.title}", ""]
+                begun = True
+            own = {(r["seed"], r["entry"]): r for r in records if r["data"] == data}
+            rows = [row_of(section, name, own) for name in section.rows]
+            lines += [f"### {data}", "", HEADER, *(row for row in rows if row is not None), ""]
+    devices = ", ".join(sorted({r["device"] for r in records}))
+    return "\n".join([*lines, f"Trained on: {devices}. *Uploads*: of what may be sent.", ""])
+
+
+def asked_rows(section: Section, data: str, rules: Sequence[str]) -> list[str]:
+    """Rows of a section that are asked for and fit the task."""
+    return [name for name in section.rows if name in rules] if section.pair == ("+" in data) else []
+
+
+def train(asked: argparse.Namespace, known: dict[Key, Record]) -> None:
+    """Train what is asked for and not known yet; every finished run is written at once."""
+    import torch
+
+    torch.set_num_threads(1)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    for seed in asked.seeds:
+        for data in asked.task:
+            for section in SECTIONS:
+                rows = [n for n in asked_rows(section, data, asked.rules) if (data, seed, n) not in known]
+                if not rows:
+                    continue
+                ground = section.ground(data.split("+"), asked.data, seed, asked.device)
+                budget = budget_of(ground, seed)
+                for name in rows:
+                    found = section.rows[name].train(ground, seed, budget)
+                    record = {"data": data, "seed": seed, "entry": name, "device": asked.device, "budget": budget}
+                    record |= found
+                    known[data, seed, name] = record
+                    line = json.dumps(record)
+                    with (asked.out / "merging_rules.jsonl").open("a", encoding="utf-8") as file:
+                        file.write(line + "\n")
+                    print(line, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the text sets")
-    parser.add_argument("--task", nargs="+", default=list(TASKS), help="folders of --data")
+    parser.add_argument("--data", type=Path, help="folder of the text sets")
+    parser.add_argument("--task", nargs="+", default=list(TASKS), help="folders of --data; two at once: ONE+OTHER")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--rules", nargs="+", default=list(ENTRIES), help="rows of the table")
+    parser.add_argument("--rules", nargs="+", default=ROWS, choices=ROWS, metavar="ROW", help="rows of the tables")
+    parser.add_argument("--device", default="cpu", help="torch device")
+    parser.add_argument("--join", nargs="+", type=Path, default=[], metavar="OUT", help="only write their page")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the results")
     asked = parser.parse_args(arguments)
+    for data in asked.task:
+        if data.count("+") > 1 or not all(data.split("+")):
+            parser.error(f"--task {data}: one folder, or two as ONE+OTHER")
+    if asked.join and asked.data:
+        parser.error("--join trains nothing: leave --data out")
+    if not (asked.join or asked.data):
+        parser.error("--data FOLDER is needed to train, --join OUT ... to write a page only")
 
-    import torch
-
-    torch.set_num_threads(1)
-    store = asked.out / "merging_rules.jsonl"
-    records = [json.loads(line) for line in store.read_text().splitlines()] if store.exists() else []
-    known = {(r["data"], r["seed"], r["entry"]) for r in records}
-    for seed in asked.seeds:
-        for data in asked.task:
-            task, budget = None, 0
-            for name in dict.fromkeys((REFERENCE, *asked.rules)):
-                if (data, seed, name) not in known:
-                    task = task or build_task(setup_of(data, asked.data), seed)
-                    found = trained(task, ENTRIES[name], seed, budget)
-                    records.append({"data": data, "seed": seed, "entry": name, **found})
-                    with store.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(records[-1]) + "\n")
-                    print(json.dumps(records[-1]), flush=True)
-                if name == REFERENCE:
-                    first = next(r for r in records if (r["data"], r["seed"], r["entry"]) == (data, seed, name))
-                    budget = first["round_bits"] * first["rounds"]
-    records = [r for r in records if r["data"] in asked.task and math.isfinite(r["best_test_loss"])]
-    (asked.out / "merging_rules.md").write_text(report(records), encoding="utf-8")
+    known = read_stores([asked.out, *asked.join])
+    if asked.data:
+        train(asked, known)
+    wanted = [
+        (data, seed, name)
+        for data in asked.task
+        for section in SECTIONS
+        for name in asked_rows(section, data, asked.rules)
+        for seed in asked.seeds
+    ]
+    if missing := [key for key in wanted if key not in known]:
+        named = "\n".join(f"  {data}, seed {seed}: {name}" for data, seed, name in missing)
+        print(f"{len(missing)} of {len(wanted)} runs are missing:\n{named}", file=sys.stderr)
+    if not known:
+        raise SystemExit("no runs: no page is written")
+    chosen = [r for key, r in sorted(known.items(), key=lambda item: item[0][:2]) if key[0] in asked.task]
+    (asked.out / "merging_rules.md").write_text(report(chosen), encoding="utf-8")
 
 
 if __name__ == "__main__":
