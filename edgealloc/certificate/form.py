@@ -17,11 +17,23 @@ from edgealloc.errors import Fault, InputError
 from edgealloc.files.constraints import constraints_from_list, list_from_constraints
 from edgealloc.units import FloatArray, IntArray
 
-__all__ = ["FORMAT", "OUT", "Cut", "Reader", "canonical", "constraints_entry", "cut_to_dict", "seal"]
+__all__ = [
+    "FORMAT",
+    "OUT",
+    "Cut",
+    "Kept",
+    "Reader",
+    "canonical",
+    "constraints_entry",
+    "cut_to_dict",
+    "kept_entry",
+    "seal",
+]
 
 FORMAT = "edgealloc-certificate/1"
 MAX_FAULTS = 50  # more of them tell nothing new
 OUT = -1  # the option of a device that is left out
+Kept = float | tuple[float, ...]  # Q0 of all devices, or of each cluster in the order of their names
 
 
 _SHORT = reprlib.Repr()
@@ -43,6 +55,11 @@ def cut_to_dict(cut: Cut) -> dict[str, Any]:
     """The JSON object of a cut."""
     options = None if cut.options is None else list(cut.options)
     return {"device": cut.device, "options": options, "low": cut.low, "high": cut.high}
+
+
+def kept_entry(kept: Kept) -> float | list[float]:
+    """Q0 as JSON has it: a number, or a list where there are clusters."""
+    return list(kept) if isinstance(kept, tuple) else kept
 
 
 def constraints_entry(constraints: tuple[Constraint, ...]) -> dict[str, Any]:
@@ -108,6 +125,14 @@ class Reader:
             self.fault(key, value, "a finite number")
             return 0.0
         return number
+
+    def kept(self, value: Any, key: str) -> Kept:
+        """A finite number, or a list of them."""
+        return (
+            tuple(self.floats(value, key, len(value)).tolist())
+            if isinstance(value, list)
+            else self.number(value, key)
+        )
 
     def whole(self, value: Any, key: str, least: int = 0) -> int:
         """A whole number from ``least`` to 2^31 - 1; ``least`` and a fault for anything else."""

@@ -13,7 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.certificate.form import FORMAT, OUT, Cut, Reader, constraints_entry, cut_to_dict, seal
+from edgealloc.certificate.form import (
+    FORMAT,
+    OUT,
+    Cut,
+    Kept,
+    Reader,
+    constraints_entry,
+    cut_to_dict,
+    kept_entry,
+    seal,
+)
 from edgealloc.data.constraints import Constraint
 from edgealloc.units import FloatArray, IntArray
 
@@ -86,7 +96,8 @@ class Node:
     cut
         What it adds to the box of its parent; None for the root.
     price_per_hz, kept_share
-        mu >= 0, and Q0 in [0, 1] where the stability term is touched; None unless a priced leaf.
+        mu >= 0, and Q0 in [0, 1] where the stability term is touched, of each cluster where it is pooled by
+        cluster; None unless a priced leaf.
     cap_prices
         Prices >= 0 of the caps on spectrum and participation among the constraints; none for all of them 0.
     """
@@ -94,11 +105,11 @@ class Node:
     parent: int = -1
     cut: Cut | None = None
     price_per_hz: float | None = None
-    kept_share: float | None = None
+    kept_share: Kept | None = None
     cap_prices: tuple[float, ...] = ()
 
     @property
-    def priced(self) -> tuple[Prices, float] | None:
+    def priced(self) -> tuple[Prices, Kept] | None:
         """Prices of band and caps, and Q0; None without."""
         if self.price_per_hz is None or self.kept_share is None:
             return None
@@ -110,12 +121,12 @@ class Round:
     """Pieces that are in no better allocation, for forcing one in lifts the dual value at these prices enough."""
 
     price_per_hz: float
-    kept_share: float
+    kept_share: Kept
     pieces: IntArray
     cap_prices: tuple[float, ...] = ()
 
     @property
-    def priced(self) -> tuple[Prices, float]:
+    def priced(self) -> tuple[Prices, Kept]:
         """Prices of band and caps, and Q0."""
         return (self.price_per_hz, *self.cap_prices), self.kept_share
 
@@ -176,6 +187,8 @@ def _dict(part: Any) -> dict[str, Any]:
         value = getattr(part, f.name)
         if isinstance(value, np.ndarray):
             row[f.name] = value.tolist()
+        elif f.name == "kept_share":
+            row[f.name] = kept_entry(value)
         elif f.name == "cap_prices":
             row |= {f.name: list(value)} if value else {}
         else:
@@ -187,8 +200,8 @@ def _node_dict(node: Node) -> dict[str, Any]:
     row: dict[str, Any] = {"parent": node.parent}
     if node.cut is not None:
         row["cut"] = cut_to_dict(node.cut)
-    if node.price_per_hz is not None:
-        row |= {"price_per_hz": node.price_per_hz, "kept_share": node.kept_share}
+    if node.price_per_hz is not None and node.kept_share is not None:
+        row |= {"price_per_hz": node.price_per_hz, "kept_share": kept_entry(node.kept_share)}
     if node.cap_prices:
         row["cap_prices"] = list(node.cap_prices)
     return row
@@ -219,7 +232,8 @@ class PriceReader(Reader):
         found = []
         for i, entry in enumerate(self.listed(value, "rounds")):
             part = self.part(entry, f"rounds[{i}]", {"price_per_hz", "kept_share", "pieces"}, {"cap_prices"})
-            mu, q = (self.number(part[key], f"rounds[{i}].{key}") for key in ("price_per_hz", "kept_share"))
+            mu = self.number(part["price_per_hz"], f"rounds[{i}].price_per_hz")
+            q = self.kept(part["kept_share"], f"rounds[{i}].kept_share")
             caps = self.cap_prices(part, f"rounds[{i}].cap_prices")
             found.append(Round(mu, q, self.ints(part["pieces"], f"rounds[{i}].pieces"), caps))
         return tuple(found)
@@ -230,10 +244,11 @@ class PriceReader(Reader):
     def node(self, value: Any, key: str) -> Node:
         part = self.part(value, key, {"parent"}, {"cut", "price_per_hz", "kept_share", "cap_prices"})
         cut = self.cut(part["cut"], f"{key}.cut") if "cut" in part else None
-        prices = [self.number(part[p], f"{key}.{p}") for p in ("price_per_hz", "kept_share") if p in part]
-        if len(prices) == 1:
+        if ("price_per_hz" in part) is not ("kept_share" in part):
             self.fault(key, value, "both prices or none")
-        mu, q = prices if len(prices) == 2 else (None, None)
+        both = "price_per_hz" in part and "kept_share" in part
+        mu = self.number(part["price_per_hz"], f"{key}.price_per_hz") if both else None
+        q = self.kept(part["kept_share"], f"{key}.kept_share") if both else None
         caps = self.cap_prices(part, f"{key}.cap_prices")
         if caps and mu is None:
             self.fault(key, value, "no prices of caps without the others")

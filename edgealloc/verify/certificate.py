@@ -20,6 +20,7 @@ import numpy as np
 from flint import ctx
 
 from edgealloc.certificate.file import AnyCertificate
+from edgealloc.certificate.form import Kept
 from edgealloc.certificate.prices import Certificate, Prices
 from edgealloc.data.constraints import Constraint, fitted
 from edgealloc.data.instance import Instance
@@ -29,6 +30,7 @@ from edgealloc.verify.folding import priced_rows, with_constraints
 from edgealloc.verify.proof.cover import MAX_FAULTS, Box, check_cover, check_tree
 from edgealloc.verify.proof.enclosures import Balls, Intervals, Number, sum_below
 from edgealloc.verify.proof.model import Leaf, Model
+from edgealloc.verify.proof.pools import cluster_count
 from edgealloc.verify.proof.share import Shares, gap_slope, gap_value, stability
 from edgealloc.verify.proof.verdict import BITS, Budget, Found, Proof, TooMuchWork
 from edgealloc.verify.subcarriers.leaf import check_subcarriers
@@ -77,9 +79,6 @@ def check_certificate(
     found, stated = Found(), {_key(row) for row in fitted(constraints, instance)}
     if certificate.instance_name != instance.name:
         found.add("instance", repr(certificate.instance_name), f"{instance.name!r}, the name of the instance")
-    if instance.bound.pooling == "cluster":  # device by device it would be another term, and a larger one
-        found.add("kind", certificate.kind, "none: a stability term pooled by cluster has no certificate yet")
-        return Proof(tuple(found.faults))
     budget = budget or Budget.of(certificate.size)
     try:
         budget.constraints(len(certificate.constraints), instance.num_devices)
@@ -154,8 +153,10 @@ def _check_leaves(
     claim, found, count = certificate.lower_bound, Found(), len(certificate.pieces)
     budget.rounds(len(certificate.rounds), count)  # of all, before the first
     left = count - len(np.unique(np.concatenate([[], *(entry.pieces for entry in certificate.rounds)])))
+    pools = cluster_count(instance) or 0
     for box in boxes.values():
-        budget.prices(count, left, len(box.cuts), sum(cut.options is not None for cut in box.cuts.values()))
+        listed = sum(cut.options is not None for cut in box.cuts.values())
+        budget.prices(count, left, len(box.cuts), listed, pools)
     model, gone = Model.of(instance, certificate, Intervals), np.zeros(count, dtype=bool)
     proved, exact = math.inf, _Exact(model, budget, claim)
     for i, entry in enumerate(certificate.rounds):
@@ -211,7 +212,7 @@ class _Exact:
         """Whether more digits do: where intervals say nothing, or too little by a hair."""
         return not value >= self.claim and (value == -math.inf or value >= self.claim - NEAR * abs(self.claim))
 
-    def forced(self, prices: Prices, q: float, dropped: IntArray, gone: BoolArray) -> float:
+    def forced(self, prices: Prices, q: Kept, dropped: IntArray, gone: BoolArray) -> float:
         """:meth:`Model.forced` in balls."""
         self.budget.in_balls(len(gone))
         with ctx.workprec(BITS):

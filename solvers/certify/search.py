@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from edgealloc.certificate.form import Kept
 from edgealloc.certificate.prices import OUT, Certificate, Cut, Node, Pieces, Planes, Round
 from edgealloc.data.instance import Instance
 from edgealloc.formulation.result import Result
@@ -134,7 +135,7 @@ def search_certificate(result: Result, control: Control) -> Certificate:
     return best
 
 
-def _first_draft(proof: SeparableProof) -> tuple[_Draft, list[tuple[float, float, tuple[float, ...]]]]:
+def _first_draft(proof: SeparableProof) -> tuple[_Draft, list[tuple[float, Kept, tuple[float, ...]]]]:
     """The search's pieces, those that it dropped, and those beyond the reach of the whole spectrum."""
     choices, kept, dropped = proof.relaxation.choices, proof.relaxation.pieces, proof.relaxation.dropped
     parts = [(kept, -1), *((entry.pieces, i) for i, entry in enumerate(dropped))]
@@ -155,13 +156,17 @@ def _first_draft(proof: SeparableProof) -> tuple[_Draft, list[tuple[float, float
     draft = _Draft(
         choices, mode.astype(np.intp), device.astype(np.intp), left, right, number.astype(np.intp), touch
     )
-    return draft, [_split(entry.prices) for entry in dropped]
+    return draft, [_split(proof.relaxation, entry.prices) for entry in dropped]
 
 
-def _split(prices: tuple[Any, float]) -> tuple[float, float, tuple[float, ...]]:
-    """Price of a Hz of the band, Q0, and prices of the caps."""
+def _split(relaxation: Separable, prices: tuple[Any, Any]) -> tuple[float, Kept, tuple[float, ...]]:
+    """Price of a Hz of the band, Q0, that of each cluster where there are some, and prices of the caps."""
     rows, q = prices
-    return (*rows[:1], q, tuple(rows[1:])) if isinstance(rows, tuple) else (rows, q, ())
+    kept: Kept = q
+    if relaxation.choices.problem.pools is not None:
+        kept = tuple(np.broadcast_to(q, relaxation.pools.weight.shape).tolist())
+    caps = tuple(rows[1:]) if isinstance(rows, tuple) else ()
+    return (rows[0] if isinstance(rows, tuple) else rows), kept, caps
 
 
 def _points(proof: SeparableProof) -> tuple[Any, ...]:
@@ -242,7 +247,7 @@ def _tree(proof: SeparableProof, control: Control) -> list[Node]:
             continue
         prices = _prices(proof.relaxation, box, own or guess)
         if prices is not None:
-            mu, q, caps = _split(prices)
+            mu, q, caps = _split(proof.relaxation, prices)
             nodes[number] = replace(nodes[number], price_per_hz=mu, kept_share=q, cap_prices=caps)
     return nodes
 
@@ -269,7 +274,7 @@ def _option(choices: Choices, mode: int) -> int:
     return OUT if mode == OUT else max(int(choices.option[mode]), 0)
 
 
-def _prices(relaxation: Separable, box: DeviceBox, guess: tuple[Any, float]) -> tuple[Any, float] | None:
+def _prices(relaxation: Separable, box: DeviceBox, guess: tuple[Any, Any]) -> tuple[Any, Any] | None:
     """Best prices of a leaf on the search's pieces, any where a device has none left; None where nothing fits."""
     choices, active = relaxation.choices, relaxation.active(box)
     start = np.searchsorted(active.device, np.arange(choices.problem.instance.num_devices + 1)) * 2

@@ -100,8 +100,6 @@ def _certified(result: Result, rel_gap: float, time_limit: float | None) -> tupl
         As :func:`certified`.
     """
     infeasible = result.status is Status.INFEASIBLE
-    if result.problem.pools is not None:
-        raise EdgeallocError("there is no certificate yet for a stability term that is pooled by cluster")
     if not infeasible and not (result.status.has_allocation and math.isfinite(result.lower_bound)):
         raise EdgeallocError(
             f"a result with status {result.status.value} has no lower bound that could be certified"

@@ -16,10 +16,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from edgealloc.certificate.form import Kept
 from edgealloc.certificate.prices import OUT, Certificate, Cut, Pieces, Prices
 from edgealloc.data.instance import Instance
 from edgealloc.units import BoolArray, FloatArray
 from edgealloc.verify.folding import priced_rows
+from edgealloc.verify.proof.pools import cluster_count, wrong_kept
 
 __all__ = [
     "MAX_FAULTS",
@@ -206,11 +208,11 @@ class Spans:
 def check_tree(instance: Instance, certificate: Certificate, report: Report) -> dict[int, Box]:
     """Boxes of the leaves by node number, after checking that the children of every node cover it."""
     nodes, pieces = certificate.nodes, len(certificate.pieces)
-    caps = len(priced_rows(certificate.constraints))
+    caps, clusters = len(priced_rows(certificate.constraints)), cluster_count(instance)
     for i, entry in enumerate(certificate.rounds):
         if np.any((entry.pieces < 0) | (entry.pieces >= pieces)):
             report(f"rounds[{i}].pieces", "a number", f"pieces 0..{pieces - 1}")
-        _check_prices(f"rounds[{i}]", entry.priced, caps, report)
+        _check_prices(f"rounds[{i}]", entry.priced, caps, clusters, report)
     if not nodes or nodes[0].parent != -1 or nodes[0].cut is not None:
         report("nodes", "no root", "node 0 with parent -1 and no cut")
         return {}
@@ -224,7 +226,7 @@ def check_tree(instance: Instance, certificate: Certificate, report: Report) -> 
             below.setdefault(node.parent, []).append(i)
             boxes[i] = boxes[node.parent].meet(node.cut)
         if node.priced is not None:
-            _check_prices(f"nodes[{i}]", node.priced, caps, report)
+            _check_prices(f"nodes[{i}]", node.priced, caps, clusters, report)
     for i, children in below.items():
         if nodes[i].price_per_hz is not None:
             report(f"nodes[{i}]", "prices", "none: it has children")
@@ -245,10 +247,14 @@ def root_box(instance: Instance) -> Box:
     return Box({}, float(low.min()), float(high.max()))
 
 
-def _check_prices(where: str, priced: tuple[Prices, float], caps: int, report: Report) -> None:
+def _check_prices(
+    where: str, priced: tuple[Prices, Kept], caps: int, clusters: int | None, report: Report
+) -> None:
     prices, q = priced
-    if not (prices[0] >= 0.0 and 0.0 <= q <= 1.0):
-        report(where, f"prices {prices[0]!r}, {q!r}", "price_per_hz >= 0 and kept_share in [0, 1]")
+    wrong = wrong_kept(clusters, q)
+    if wrong is not None or not prices[0] >= 0.0:
+        allowed = f"price_per_hz >= 0 and {wrong or 'kept_share in [0, 1]'}"
+        report(where, f"prices {prices[0]!r}, {q!r:.80}", allowed)
     if len(prices) not in (1, caps + 1) or not all(price >= 0.0 for price in prices[1:]):
         report(where, f"cap_prices {list(prices[1:])!r:.80}", f"{caps} prices >= 0, one for each cap")
 

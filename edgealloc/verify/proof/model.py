@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgealloc.certificate.form import OUT
+from edgealloc.certificate.form import OUT, Kept
 from edgealloc.certificate.prices import Certificate, Prices
 from edgealloc.data.instance import Instance
 from edgealloc.units import BoolArray, FloatArray, IntArray
@@ -21,12 +21,13 @@ from edgealloc.verify.folding import Rows
 from edgealloc.verify.proof.cover import Box, Spans, root_box
 from edgealloc.verify.proof.device import Device, Line, bandwidth_line, blocked, gains_of
 from edgealloc.verify.proof.enclosures import Number, sum_below
-from edgealloc.verify.proof.share import Shares, gap_slope, gap_value, stability
+from edgealloc.verify.proof.pools import Pools, kept_shares
+from edgealloc.verify.proof.share import Shares
 
 __all__ = ["Leaf", "Model", "budget_hz", "least_of"]
 
 AT_ONCE = 20_000  # pieces of leaves that are evaluated together
-Leaf = tuple[Prices, float, Box]  # prices of a Hz and of the caps, kept share, and what is left to devices
+Leaf = tuple[Prices, Kept, Box]  # prices of a Hz and of the caps, kept shares, and what is left to devices
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +42,7 @@ class Model:
     least_hz: FloatArray  # not above the bandwidth anywhere in the piece; whole blocks where there are blocks
     stepped: BoolArray  # where that is more than the line says at the start
     impossible: BoolArray
-    pooled: tuple[Number, ...] | None
+    pools: Pools | None
     kind: type[Number]
     spans: Spans
     rows: Rows
@@ -67,12 +68,10 @@ class Model:
         # monotone: what a piece needs at its start it needs everywhere
         zero = kind.of(np.zeros(len(inside)))
         line = Line(line.base.where(inside, zero), line.slope.where(inside, zero), line.touch)
-        total = kind.of(instance.samples).total()
-        pooled = stability(instance, total, kind) if instance.bound.pooling == "global" else None
         return cls(
             instance, certificate, pieces.device, Shares.of(instance, pieces.device, pieces.option, kind), line,
-            np.where(inside, least, 0.0), inside & (least > begins), inside & impossible, pooled, kind,
-            Spans.of(pieces), rows,
+            np.where(inside, least, 0.0), inside & (least > begins), inside & impossible, Pools.of(instance, kind),
+            kind, Spans.of(pieces), rows,
         )  # fmt: skip
 
     @property
@@ -91,13 +90,14 @@ class Model:
         each = np.zeros((1 + len(rows), len(leaves)))
         for j, (prices, _, _) in enumerate(leaves):
             each[: len(prices), j] = prices
-        price, at = kind.of(each[0]), kind.of(np.array([q for _, q, _ in leaves]))
-        nu, constant = kind.of(np.zeros(len(leaves))), -(price * kind.of(budget_hz(instance)))
+        price = kind.of(each[0])
+        constant = -(price * kind.of(budget_hz(instance)))
         for i, limit in enumerate(rows.limit.tolist()):
             constant = constant - kind.of(each[1 + i]) * kind.of(limit)
-        if self.pooled is not None:
-            nu = gap_slope(self.pooled, at)
-            constant = constant + gap_value(self.pooled, at) - nu * at
+        slope = kind.of(np.zeros(len(leaves) * instance.num_devices))
+        if self.pools is not None:
+            rest, slope = self.pools.priced(np.array([kept_shares(q) for _, q, _ in leaves]))
+            constant = constant + rest
         uses, lefts, rights = [], [], []
         for j, (_, _, box) in enumerate(leaves):
             left, right, inside = box.clip(self.spans, ~gone)
@@ -106,7 +106,8 @@ class Model:
             lefts.append(left[use])
             rights.append(right[use])
         use, which = np.concatenate(uses), np.repeat(np.arange(len(leaves)), [len(some) for some in uses])
-        shares, line, nu, price = self.shares.take(use), self.line.take(use), nu.take(which), price.take(which)
+        shares, line, price = self.shares.take(use), self.line.take(use), price.take(which)
+        nu = slope.take(which * instance.num_devices + self.device[use])  # of the device's own pool
         fee = np.zeros(len(use))
         for i in range(len(rows)):
             one, device = kind.of(each[1 + i][which]), self.device[use]
@@ -147,18 +148,19 @@ class Model:
     ) -> float:
         """The dual value of a leaf with those pieces in this number type that keep the rough one from a claim.
 
-        ``gone`` [N] says which pieces are not counted; ``spend`` is told how many are judged anew.
+        ``gone`` [N] says which pieces are not counted; ``spend`` is told how many are judged anew, with the pools
+        beyond the first.
         """
         least, constant, floors = rough.dual(leaf, gone)
         lacks = claim - added(least[None, :], np.array([constant]))[0]
         weak = np.isfinite(claim) & ~(floors >= least[self.device] + lacks) | np.isneginf(floors)
-        spend(int(weak.sum()))
+        spend(int(weak.sum()) + (0 if self.pools is None else self.pools.count - 1))
         found, exact = self.priced([leaf], gone, [weak])
         floors[found.piece] = np.fmax(floors[found.piece], found.least)
         least = least_of(self.device, floors, self.instance.num_devices)
         return added(least[None, :], np.fmax(exact, constant))[0]
 
-    def forced(self, prices: Prices, q: float, dropped: IntArray, gone: BoolArray) -> float:
+    def forced(self, prices: Prices, q: Kept, dropped: IntArray, gone: BoolArray) -> float:
         """The least dual value when any one of the pieces ``dropped`` (indices) is forced in, rounded down.
 
         ``gone`` [N] says which pieces are not counted.

@@ -121,12 +121,14 @@ class Budget:
         """Spend what so many rounds cost, and the evaluation of the pieces themselves."""
         self.spend(_ROUND * (count + 1) + _PIECE * pieces * (count + 2))
 
-    def prices(self, pieces: int, left: int, cuts: int, options: int) -> None:
-        """Spend what one leaf costs, of so many pieces, cut devices, and devices with fewer options.
+    def prices(self, pieces: int, left: int, cuts: int, options: int, pools: int = 0) -> None:
+        """Spend what one leaf costs, of so many pieces, cut devices, devices with fewer options, and clusters.
 
         Only the ``left`` pieces that no round drops are priced, few of many where a search was long.
         """
-        self.spend(_PRICED + _PASSED * pieces + _PIECE * left + cuts + options * (15.0 + 0.02 * pieces))
+        self.spend(
+            _PRICED + _PASSED * pieces + _PIECE * left + cuts + _PIECE * pools + options * (15.0 + 0.02 * pieces)
+        )
 
     def in_balls(self, pieces: int) -> None:
         """Spend what so many pieces of one leaf cost in balls."""

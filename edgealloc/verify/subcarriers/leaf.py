@@ -49,6 +49,11 @@ def check_subcarriers(
     if counting and instance.exclusion_penalty is not None:
         found.add("lower_bound", "null", "a number: with selection every device can be left out")
         return Proof(tuple(found.faults))
+    if instance.bound.pooling == "cluster" and not counting:  # one term of all would be another, and a larger one
+        found.add(
+            "kind", certificate.kind, "none: on sub-carriers a term pooled by cluster has no certificate yet"
+        )
+        return Proof(tuple(found.faults))
     planes = {i: region.planes(instance, certificate.nodes[i].parts, counting) for i, region in regions.items()}
     for i, region in regions.items():
         budget.leaf(certificate.nodes[i].parts, planes[i], len(region.owners))  # of all, before the first

@@ -14,14 +14,12 @@ from edgealloc.api import Result
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
 from edgealloc.data.spec import BoundSpec
-from edgealloc.errors import EdgeallocError, InputError, RefusedError
+from edgealloc.errors import InputError, RefusedError
 from edgealloc.files.instance import dict_from_instance, instance_from_dict, save_instance
 from edgealloc.formulation.problem import Problem
 from edgealloc.methods import METHODS
-from edgealloc.solvers.certify.write import certified
 from edgealloc.solvers.ofdma.cell import OfdmaCell
 from edgealloc.verify.bound import bound_value, free_bracket
-from edgealloc.verify.certificate import check_certificate
 from edgealloc.verify.solution import verify_files
 from tests.solvers.separable.test_brute_force import Brute, random_instance
 
@@ -196,13 +194,6 @@ def test_who_does_not_know_clusters_refuses_them() -> None:
         solve(instance, method="psca")
     with pytest.raises(RefusedError, match="pooled by cluster"):
         _ = problem.pooled
-    result = solve(instance)
-    with pytest.raises(EdgeallocError, match="no certificate yet"):
-        certified(result)
-    plain = instance.with_changes(bound=BoundSpec(pooling="device"))
-    _, proof = certified(solve(plain))
-    told = check_certificate(instance, proof)
-    assert any("pooled by cluster" in str(fault) for fault in told.faults)
 
 
 def test_infeasible_cells_say_what_is_missing() -> None:

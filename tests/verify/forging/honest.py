@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from edgealloc.errors import Fault, InputError
 from edgealloc.files.instance import dict_from_instance, instance_from_dict
 from edgealloc.verify.certificate import check_certificate
 
-__all__ = ["BANDS", "CARRIERS", "COMMON", "Honest", "faults_of", "made", "proof_of"]
+__all__ = ["BANDS", "CARRIERS", "CLUSTERED", "COMMON", "Honest", "faults_of", "made", "proof_of"]
 
 Data = dict[str, Any]
 
@@ -47,6 +47,18 @@ COMMON: dict[str, Data] = {
     "common rate": SCARCE | {"common_keep": True},
     "common rate, device pooling": SCARCE | {"common_keep": True, "bound": BoundSpec(pooling="device")},
 }
+# Names of clusters that come in another order than the devices; two kinds of gaps between them.
+PAIRS: Data = {"clusters": (7, 2, 2, 7), "samples": np.array([60.0, 900.0, 500.0, 200.0])}
+CLUSTERED: dict[str, Data] = {
+    "clusters": SCARCE | PAIRS | {"bound": BoundSpec(pooling="cluster")},
+    "clusters of blocks": SCARCE
+    | PAIRS
+    | {
+        "access": "rb",
+        "block_hz": 500.0,
+        "bound": BoundSpec("perturbation", underfit_weight=0.5, pooling="cluster"),
+    },
+}
 SMALL: Data = {"access": "ofdma", "bandwidth_hz": 2e4, "payload_lora_bits": 2e6}
 CARRIERS: dict[str, Data] = {
     "two by four": SMALL | {"devices": 2, "subcarriers": 4},
@@ -61,12 +73,16 @@ CARRIERS: dict[str, Data] = {
 
 @dataclass(frozen=True, slots=True)
 class Honest:
-    """A feasible instance, what an allocation reaches, the proof of its bound, and that full rates do not fit."""
+    """A feasible instance, what an allocation reaches, the proof of its bound, and that full rates do not fit.
+
+    ``others`` are proofs of larger bounds of instances with other clusters.
+    """
 
     instance: Instance
     objective: float
     data: Data
     greedy: Data | None
+    others: dict[str, Data] = field(default_factory=dict)
 
     def forged(self, bound: float | None, change: Callable[[Data], None]) -> Data:
         """A copy that claims ``bound``, changed, with the checksum made good again."""
@@ -96,7 +112,7 @@ def proof_of(name: str) -> Honest:
     kept = json.loads((PROOFS / f"{name.replace(' ', '_')}.json").read_text())
     instance = instance_from_dict(kept["instance"])
     assert not faults_of(instance, kept["certificate"])
-    return Honest(instance, kept["objective"], kept["certificate"], kept["greedy"])
+    return Honest(instance, kept["objective"], kept["certificate"], kept["greedy"], kept.get("others", {}))
 
 
 def made(name: str) -> Data:
@@ -106,14 +122,24 @@ def made(name: str) -> Data:
     from tests.conftest import small_instance
     from tests.solvers.ofdma.oracle import random_ofdma
 
-    changes = dict((BANDS | COMMON | CARRIERS)[name])
+    changes = dict((BANDS | CLUSTERED | COMMON | CARRIERS)[name])
     seed = changes.pop("seed", None)
     instance = small_instance(**changes) if seed is None else random_ofdma(np.random.default_rng(seed))
     convex = name in ("convex", "device pooling") or name in COMMON
-    result = solve(instance, "convex" if convex else "bnb", rel_gap=1e-4)
+    gap = 1e-3 if name in CLUSTERED else 1e-4  # a gap that keeps files short
+    result = solve(instance, "convex" if convex else "bnb", rel_gap=gap)
     assert result.status.has_allocation
-    found = {"objective": result.objective, "certificate": certified(result, 1e-4)[1].to_file(), "greedy": None}
-    if name in BANDS and instance.exclusion_penalty is None:
+    found: Data = {
+        "objective": result.objective,
+        "certificate": certified(result, gap)[1].to_file(),
+        "greedy": None,
+    }
+    if name in CLUSTERED:
+        found["others"] = {
+            other: certified(solve(instance.with_changes(clusters=clusters), "bnb", rel_gap=gap), gap)[1].to_file()
+            for other, clusters in (("devices", (0, 1, 2, 3)), ("partition", (0, 0, 1, 1)))
+        }
+    if name in BANDS | CLUSTERED and instance.exclusion_penalty is None:
         greedy = replace(instance, keep_min=instance.keep_max)
         found["greedy"] = certified(solve(greedy, "bnb"))[1].to_file()
     return {"instance": dict_from_instance(instance), **found}
@@ -121,7 +147,7 @@ def made(name: str) -> Data:
 
 if __name__ == "__main__":  # writes the proofs anew
     PROOFS.mkdir(exist_ok=True)
-    for each in BANDS | COMMON | CARRIERS:
+    for each in BANDS | CLUSTERED | COMMON | CARRIERS:
         path = PROOFS / f"{each.replace(' ', '_')}.json"
         path.write_text(json.dumps(made(each)) + "\n")
     from tests.verify.forging.findings import FINDINGS, found_by_solver

@@ -13,11 +13,12 @@ from edgealloc.verify.certificate import check_certificate
 from edgealloc.verify.diagnosis import check_infeasible
 from tests.verify.forging.bands import BAND_TRICKS, a_cap_that_fits, a_leaf_that_says_nothing_fits
 from tests.verify.forging.carriers import CARRIER_TRICKS
+from tests.verify.forging.clusters import CLUSTER_TRICKS
 from tests.verify.forging.findings import FINDING_TRICKS, FindingTrick, true_finding
 from tests.verify.forging.honest import faults_of, proof_of
 from tests.verify.forging.trick import Trick
 
-TRICKS = (*BAND_TRICKS, *CARRIER_TRICKS)
+TRICKS = (*BAND_TRICKS, *CLUSTER_TRICKS, *CARRIER_TRICKS)
 FORGERIES = [(trick, case) for trick in TRICKS for case in trick.cases]
 FALSE_FINDINGS = [(trick, case) for trick in FINDING_TRICKS for case in trick.cases]
 
