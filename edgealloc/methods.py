@@ -58,11 +58,6 @@ def _plain(problem: Problem) -> bool:
     return problem.pools is None and _one_gain(problem)
 
 
-def _one_band(problem: Problem) -> bool:
-    """Sub-carriers have one price of what is kept, clusters one each."""
-    return problem.pools is None or problem.instance.access != "ofdma"
-
-
 def _log_convex(problem: Problem) -> bool:
     return problem.structure.log_convex and _plain(problem)
 
@@ -111,8 +106,8 @@ METHODS: dict[str, Method] = {
         Method(
             "bnb",
             "proven optimum by branch and bound: OFDMA, blocks, levels, menus, selection, other bounds",
-            _one_band,
-            "any problem, but sub-carriers with a stability term per cluster",
+            _any,
+            "any problem",
             "edgealloc.solvers.exact:solve_bnb",
             rows=_exact_rows,
         ),
@@ -366,9 +361,6 @@ def _automatic(problem: Problem) -> Method:
     for method in ours:
         if method.accepts(problem):
             return method
-    if not ours and problem.pools is not None and METHODS["highs"].accepts(problem):
-        remark = "solved by highs, for 'bnb' takes no sub-carriers with a stability term per cluster"
-        return replace(METHODS["highs"], remark=remark)
     if not ours:
         why = "; ".join(problem.structure.reasons)
         known = "; ".join(f"{m.name}: {m.needs}" for m in METHODS.values() if m.chosen and not m.foreign)

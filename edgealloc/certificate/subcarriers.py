@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgealloc.certificate.form import FORMAT, Cut, Reader, constraints_entry, cut_to_dict, seal
+from edgealloc.certificate.form import FORMAT, Cut, Kept, Reader, constraints_entry, cut_to_dict, kept_entry, seal
 from edgealloc.data.constraints import Constraint
 from edgealloc.units import FloatArray
 
@@ -63,7 +63,7 @@ class Branch:
     prices
         mu_m >= 0 of each sub-carrier; None unless a leaf. Shape [M].
     kept_share
-        Q0 in [0, 1] where the stability term is touched.
+        Q0 in [0, 1] where the stability term is touched; of each cluster where it is pooled by cluster.
     least
         What each device costs at least at these prices. Shape [K].
     parts
@@ -73,7 +73,7 @@ class Branch:
     parent: int = -1
     cut: Cut | OwnerCut | None = None
     prices: FloatArray | None = None
-    kept_share: float = 0.0
+    kept_share: Kept = 0.0
     least: FloatArray | None = None
     parts: tuple[Part, ...] = ()
 
@@ -116,7 +116,8 @@ def _branch_dict(node: Branch) -> dict[str, Any]:
     elif node.cut is not None:
         row["cut"] = cut_to_dict(node.cut)
     if node.prices is not None and node.least is not None:
-        row |= {"prices": node.prices.tolist(), "kept_share": node.kept_share, "least": node.least.tolist()}
+        row |= {"prices": node.prices.tolist(), "kept_share": kept_entry(node.kept_share)}
+        row["least"] = node.least.tolist()
         row["parts"] = [
             {
                 "device": part.device, "option": part.option, "keep": part.keep.tolist(),
@@ -153,7 +154,7 @@ class SubcarrierReader(Reader):
             parent,
             cut,
             self.floats(row["prices"], f"{key}.prices", len(self.listed(row["prices"], f"{key}.prices"))),
-            self.number(row["kept_share"], f"{key}.kept_share"),
+            self.kept(row["kept_share"], f"{key}.kept_share"),
             self.floats(row["least"], f"{key}.least", len(self.listed(row["least"], f"{key}.least"))),
             tuple(self.leaf_part(p, f"{key}.parts[{i}]") for i, p in enumerate(self.listed(row["parts"], key))),
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from edgealloc.certificate.form import Kept
 from edgealloc.certificate.subcarriers import Branch, Part
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.certify.late import in_time
@@ -96,11 +97,12 @@ class Leaf:
 
     def proved(self, claim: float) -> Branch:
         """The leaf with the proof of a bound, or of a little less."""
-        self.prices = replace(self.prices, nu=self.cell.gap_slope(self._kept_share()))  # a slope that there is
+        pools = self.cell.pools
+        self.prices = replace(self.prices, nu=pools.slopes(self._touched()))  # slopes that there are
         least = self._priced()
         if self._worth(least) < claim - _SLACK * self.cell.size:  # the bound may be that without any sub-carrier
             own, drafts, worth = self.prices, self.drafts, self._worth(least)
-            self.prices = Prices(np.zeros(self.cell.subcarriers), self._free_price(), own.levels)
+            self.prices = Prices(np.zeros(self.cell.subcarriers), self._free_prices(), own.levels)
             self.drafts = []
             free = self._priced()
             if self._worth(free) > worth:
@@ -123,13 +125,16 @@ class Leaf:
         node = replace(self.node, prices=self.prices.mu, kept_share=self._kept_share(), least=least)
         return leaf_value(self.guess, node, self.cell.counting)[0]
 
-    def _free_price(self) -> float:
-        """The price nu that proves the most when sub-carriers cost nothing."""
+    def _free_prices(self) -> FloatArray:
+        """The prices nu [E] that prove the most when sub-carriers cost nothing: then nothing couples the pools."""
+        return np.array([self._free_price(e) for e in range(len(self.cell.pools.weight))])
+
+    def _free_price(self, pool: int) -> float:
         cell, low, high = self.cell, 0.0, 1.0
         for _ in range(40 if cell.pooled else 0):
             q = 0.5 * (low + high)
-            nu, kept = cell.gap_slope(q), 0.0
-            for k in range(cell.devices):
+            nu, kept = cell.pools.slope(q, pool), 0.0
+            for k in np.flatnonzero(cell.pools.device == pool).tolist():
                 best, share = (float(cell.out[k]), 0.0) if self.boxed.out[k] else (math.inf, 0.0)
                 for mode in self.boxed.modes[cell.start[k] : cell.start[k + 1]]:
                     if mode is not None:
@@ -138,18 +143,25 @@ class Leaf:
                         if value < best:
                             best, share = float(value), float(mode.row[WEIGHT]) * keep * keep
                 kept += share
-            low, high = (q, high) if kept > q else (low, q)
-        return cell.gap_slope(high)
+            low, high = (q, high) if kept > q * float(cell.pools.weight[pool]) else (low, q)
+        return cell.pools.slope(high, pool)
 
-    def _kept_share(self) -> float:
-        """Where the stability term has the slope nu."""
+    def _touched(self) -> FloatArray:
+        """Where the stability terms have the slopes nu. Shape [E]."""
+        pools, nu = self.cell.pools, self.prices.nu
         if not self.cell.pooled or self.cell.counting:
-            return 0.0
-        low, high = 0.0, 1.0
-        for _ in range(60):
-            q = 0.5 * (low + high)
-            low, high = (low, q) if self.cell.gap_slope(q) > self.prices.nu else (q, high)
-        return 0.5 * (low + high)
+            return np.zeros(len(nu))
+        return np.array([pools.touched_at(price, e) for e, price in enumerate(nu.tolist())])
+
+    def _kept_share(self) -> Kept:
+        """The same as certificates have it."""
+        at = self._touched()
+        clusters = self.cell.problem.pools is not None and not self.cell.counting
+        return tuple(at.tolist()) if clusters else float(at[0])
+
+    def _price_of(self, mode: int) -> float:
+        """The price of w s^2 of the device of a mode."""
+        return float(self.prices.nu[self.cell.pools.device[self.cell.device[mode]]])
 
     def _priced(self) -> FloatArray:
         """Least costs of the devices at the prices [K]; drafts on the intervals that pricing ended with."""
@@ -163,7 +175,7 @@ class Leaf:
             mu, fixed = prices.mu[cell.order[k]], self.boxed.fixed[k][cell.order[k]]
             trace: list[tuple[float, float, int]] = []
             limit = min(_MANY * max(cell.size, cell.dear), float(least[k]) + small)
-            ask = Ask(mu, fixed, prices.nu, limit, small, _CELLS * cell.size, _WORK)
+            ask = Ask(mu, fixed, self._price_of(i), limit, small, _CELLS * cell.size, _WORK)
             answer = price_mode(mode, ask, float(prices.levels[i]), self.control, trace)
             in_time(self.control)
             least[k] = min(least[k], answer.bound)
@@ -186,7 +198,7 @@ class Leaf:
 
     def _draft(self, i: int, low: float, high: float, depth: int) -> _Draft:
         """A part with the cuts that pricing takes at this depth, on coarse cells."""
-        cell, mode, nu = self.cell, self.boxed.modes[i], self.prices.nu
+        cell, mode, nu = self.cell, self.boxed.modes[i], self._price_of(i)
         assert mode is not None
         k, row, objective = int(cell.device[i]), mode.row, mode.objective
         mu, fixed = self.prices.mu[cell.order[k]], self.boxed.fixed[k][cell.order[k]]
@@ -254,7 +266,7 @@ class Leaf:
                 mode, order = self.boxed.modes[draft.mode], self.cell.order[claim.part.device]
                 assert mode is not None
                 rates = pays_from(self.exact, [claim], [sets])[0]
-                work.append((draft, OpenSets(mode, self.prices.nu, order, claim, sets, rates)))
+                work.append((draft, OpenSets(mode, self._price_of(draft.mode), order, claim, sets, rates)))
         while live := [some for _, some in work if len(some.sets)]:
             in_time(self.control)
             levels = [some.next_level() for some in live]

@@ -70,7 +70,8 @@ def ofdma_certificate(result: Result, control: Control) -> SubcarrierCertificate
 def _tree(proof: OfdmaProof, control: Control) -> tuple[list[Branch], dict[int, tuple[OfdmaBox, Region, Prices]]]:
     """Nodes, root first; box, region and prices of the leaves."""
     cell, instance = proof.cell, proof.cell.problem.instance
-    zero = Prices(np.zeros(cell.subcarriers), 0.0, np.full(len(cell.device), _first_level(cell)))
+    none = np.zeros(len(cell.pools.weight))
+    zero = Prices(np.zeros(cell.subcarriers), none, np.full(len(cell.device), _first_level(cell)))
     visits, top = proof.record.visits, proof.root
     nodes, leaves = [Branch()], {}
     stack = [(0, top, Region.root(instance), zero)]

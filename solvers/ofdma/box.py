@@ -144,9 +144,10 @@ def wide_mixture(cell: OfdmaCell, master: Master, point: MasterPoint, least: flo
             continue  # these are parted at their levels
         x = point.x[mine] / point.x[mine].sum()
         cap = keep_cap(row, cell.inv_a[k], cell.log2_a[k], (x @ master.mask[mine])[cell.order[k]])[0]
-        free = free_keeps(row, cell.objective, point.nu)
-        value, keep = best_share(row, cell.objective, point.nu, free, np.empty(0), cap)
-        gain = value - float(x @ (master.cost[mine] + point.nu * master.kept[mine]))
+        nu = float(point.nu[cell.pools.device[k]])
+        free = free_keeps(row, cell.objective, nu)
+        value, keep = best_share(row, cell.objective, nu, free, np.empty(0), cap)
+        gain = value - float(x @ (master.cost[mine] + nu * master.kept[mine]))
         if gain >= widest:
             end = (keeps.max() / keeps.min()) ** _END
             at = float(np.clip(keep * _ASIDE, keeps.min() * end, keeps.max() / end))

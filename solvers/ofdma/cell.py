@@ -21,8 +21,8 @@ from edgealloc.formulation.radio import subcarrier_hz
 from edgealloc.solvers.ofdma.kernels.cap import keep_cap
 from edgealloc.solvers.ofdma.kernels.curve import objective_vector
 from edgealloc.solvers.ofdma.kernels.device import BAND, EPS, MODE_WIDTH, SCALE, TERM, UNDER, WEIGHT
-from edgealloc.solvers.ofdma.kernels.local import best_keeps, polished_keeps
-from edgealloc.solvers.ofdma.kernels.share import CURVE, KIND, POOLED, stability, stability_slope
+from edgealloc.solvers.ofdma.kernels.pools import Pools
+from edgealloc.solvers.ofdma.kernels.share import CURVE, KIND
 from edgealloc.solvers.row import DEADLINE, ENERGY, PMAX, SMAX, SMIN, WIDTH, device_rows
 from edgealloc.units import BoolArray, FloatArray, IntArray
 
@@ -79,8 +79,8 @@ class OfdmaCell:
         sub-carriers they are. Shapes [K, M].
     most
         How many sub-carriers a device may own: M, or less where a constraint says so. Shape [K].
-    scale
-        1 / (2 n delta) of the pooled data.
+    pools
+        The stability terms that couple devices.
     size
         Size of the objective, for tolerances.
     worst
@@ -104,7 +104,7 @@ class OfdmaCell:
     log2_a: FloatArray
     order: IntArray
     most: IntArray
-    scale: float
+    pools: Pools
     size: float
     worst: float
     counting: bool = False
@@ -142,9 +142,8 @@ class OfdmaCell:
                 rows[i, [SMIN, SMAX]] = safe[i, [SMIN, SMAX]] = values[0], values[-1]
         if inst.common_keep and inst.exclusion_penalty is None:
             levels = _share_range(rows, safe, levels)
-        term = problem.stability
-        pooled = np.asarray(term.scale) if problem.pooled else np.asarray(0.0)
-        own = np.zeros(inst.num_devices) if problem.pooled else term.value(np.zeros(inst.num_devices))
+        term, none = problem.stability, np.zeros(inst.num_devices)
+        own = term.value(none) if problem.objective.own else none
         out = np.full(inst.num_devices, np.inf)
         if inst.exclusion_penalty is not None:
             out = inst.weights * (bound.underfit_weight * inst.exclusion_penalty + own)
@@ -167,7 +166,7 @@ class OfdmaCell:
             log2_a=log2,
             order=order,
             most=most_subcarriers(inst, problem.constraints),
-            scale=float(pooled),
+            pools=Pools.of(problem, objective),
             size=max(problem.size, 1e-300),
             worst=_worst(problem),
             common=inst.common_keep,
@@ -187,6 +186,7 @@ class OfdmaCell:
             rows=rows,
             safe_rows=safe,
             objective=objective,
+            pools=self.pools.without_terms(objective),
             levels=levels,
             out=np.ones(len(self.out)),
             size=1.0,
@@ -212,8 +212,8 @@ class OfdmaCell:
 
     @property
     def pooled(self) -> bool:
-        """Whether a stability term of the pooled data couples the devices."""
-        return bool(self.objective[POOLED] == 0.0 and (self.objective[2] > 0.0 or self.objective[3] > 0.0))
+        """Whether stability terms of pooled data couple devices."""
+        return self.pools.coupled
 
     @property
     def curved(self) -> bool:
@@ -234,13 +234,10 @@ class OfdmaCell:
         """Whether the devices that a plan leaves out may be left out."""
         return self.counting or bool(np.all(np.isfinite(self.out[plan.mode < 0])))
 
-    def gap(self, kept: float) -> float:
-        """Stability term of the pooled data at a kept share."""
-        return float(stability(kept, self.objective, self.scale))
-
-    def gap_slope(self, kept: float) -> float:
-        """Its derivative, a price on w s^2."""
-        return float(stability_slope(kept, self.objective, self.scale)) if self.pooled else 0.0
+    def prices(self, keep: FloatArray) -> FloatArray:
+        """Prices of w s^2 of the pools where devices keep rates [K]. Shape [E]."""
+        everyone = np.arange(self.devices)
+        return self.pools.slopes(self.pools.kept(everyone, self.problem.instance.weights, np.square(keep)))
 
     def cap(self, mode: int, mask: BoolArray, safe: bool = False) -> tuple[float, float]:
         """(Largest keep rate, water level in W) of a mode on a set of sub-carriers, shape [M]."""
@@ -278,9 +275,9 @@ class OfdmaCell:
                 return Assignment(np.where((owner >= 0) & (mode[owner] >= 0), owner, -1), mode, keep)
             if at is not None and self.curved:
                 first = np.minimum(np.maximum(at[on], least), caps)
-                best = polished_keeps(rows, self.objective, levels, caps, self.scale, first)
+                best = self.pools.best_keeps(on, rows, levels, caps, first)
             else:
-                best = best_keeps(rows, self.objective, levels, caps, self.scale)
+                best = self.pools.best_keeps(on, rows, levels, caps)
             best = np.clip(best, rows[:, SMIN], rows[:, SMAX])
             for i in np.flatnonzero(discrete):  # the level itself, whatever squaring did; never one above the cap
                 allowed = np.where(levels[i] <= caps[i], levels[i], np.nan)
@@ -330,7 +327,11 @@ def _worst(problem: Problem) -> float:
     factor = max((row.underfit_factor for menu in inst.adapter_options or () for row in menu or ()), default=1.0)
     under = inst.bound.underfit_weight * max(factor, 1.0) * problem.underfit.value(inst.keep_min)
     own = np.square(inst.keep_max)
-    kept = problem.stability.value(np.asarray(inst.weights @ own) if problem.pooled else own)
+    if problem.pools is not None:
+        mean = np.bincount(problem.pools, inst.weights * own) / np.bincount(problem.pools, inst.weights)
+        kept = problem.stability.value(mean)[problem.pools]
+    else:
+        kept = problem.stability.value(own if problem.objective.own else np.asarray(inst.weights @ own))
     return float(inst.weights @ (np.abs(under) + np.abs(kept)))
 
 
@@ -372,7 +373,7 @@ def _rows(problem: Problem, device: IntArray, option: IntArray) -> FloatArray:
     """Rows of modes with budgets as given, see :mod:`.kernels.device`. Shape [I, MODE_WIDTH]."""
     inst = problem.instance
     sizes = np.array([len(menu) if menu else 0 for menu in inst.adapter_options or (None,) * inst.num_devices])
-    own = np.zeros(inst.num_devices) if problem.pooled else problem.stability.scale
+    own = problem.stability.scale if problem.objective.own else np.zeros(inst.num_devices)
     rows = np.empty((len(device), MODE_WIDTH))
     for o in range(max(int(sizes.max(initial=0)), 1)):
         adapter = chosen_adapter(inst, np.where(sizes > 0, np.minimum(o, sizes - 1), -1))

@@ -53,7 +53,7 @@ def common_starts(cell: OfdmaCell, plan: Assignment, control: Control) -> Iterat
 
 def aimed(cell: OfdmaCell, plan: Assignment, rate: float, control: Control) -> Assignment | None:
     """A descent from an assignment's owners towards one in which everybody can keep a rate."""
-    return improved(cell, np.where(plan.owner >= 0, plan.owner, 0), 0.0, control, 5, rate)
+    return improved(cell, np.where(plan.owner >= 0, plan.owner, 0), np.zeros(1), control, 5, rate)
 
 
 def is_rate_ripe(cell: OfdmaCell, box: OfdmaBox, master: Master, x: FloatArray, gap: float) -> bool:
@@ -84,7 +84,7 @@ def _variation(cell: OfdmaCell, low: float, high: float) -> float:
     for i, k in enumerate(cell.device):
         ends = [share(cell.rows[i], cell.objective, 0.0, s) for s in (low, high)]
         total[k] = max(total[k], abs(ends[0] - ends[1]))
-    pooled = abs(cell.gap(high * high) - cell.gap(low * low)) if cell.pooled else 0.0
+    pooled = abs(cell.pools.gap(high * high) - cell.pools.gap(low * low)) if cell.pooled else 0.0
     return float(total.sum()) + pooled
 
 

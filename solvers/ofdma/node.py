@@ -15,7 +15,7 @@ from edgealloc.data.outcome import Snapshot, relative_gap
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.ofdma.box import OfdmaBox, Region, wide_mixture
 from edgealloc.solvers.ofdma.cell import Assignment, OfdmaCell
-from edgealloc.solvers.ofdma.free import conjugate, free_bound
+from edgealloc.solvers.ofdma.free import free_bound
 from edgealloc.solvers.ofdma.kernels.device import EPS, WEIGHT
 from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps, share
 from edgealloc.solvers.ofdma.master import Master, MasterPoint
@@ -78,13 +78,13 @@ class Prices:
     mu
         Prices of the sub-carriers. Shape [M].
     nu
-        Price of w s^2.
+        Prices of w s^2 of the devices of each pool. Shape [E].
     levels
         Water levels of the modes in W. Shape [I].
     """
 
     mu: FloatArray
-    nu: float
+    nu: FloatArray
     levels: FloatArray
 
 
@@ -148,7 +148,7 @@ class OfdmaNode:
         self.cutoff = cutoff
         self.found: list[Found[Assignment]] = []
         self.bound = 0.0 if self.cell.counting else free_bound(self.cell, self.region)
-        self.prices = Prices(np.zeros(0), 0.0, np.zeros(0))
+        self.prices = Prices(np.zeros(0), np.zeros(len(cell.pools.weight)), np.zeros(0))
         self.exact = True
         self.tangent = False  # whether the master is to follow the stability term as closely as the end needs
         self.wide: tuple[int, float] | None = None  # what to part, where generation ended for that
@@ -232,11 +232,12 @@ class OfdmaNode:
     def _price(self, prices: Prices, levels: FloatArray, step: float, max_work: int) -> tuple[float, int]:
         """(Bound at the prices, columns added); water levels are updated."""
         cell, master, region = self.cell, self.master, self.region
-        if not (math.isfinite(prices.nu) and np.all(np.isfinite(prices.mu))):
+        if not (np.all(np.isfinite(prices.nu)) and np.all(np.isfinite(prices.mu))):
             return -math.inf, 0  # what is priced at no number looks as if it had no choice
         n = master.count
         usable = region.usable(master)
-        priced = master.cost[:n] + prices.nu * master.kept[:n] + master.mask[:n] @ prices.mu
+        own = prices.nu[cell.pools.device]  # of each device
+        priced = master.cost[:n] + own[master.device[:n]] * master.kept[:n] + master.mask[:n] @ prices.mu
         threshold = np.full(cell.devices, NO_SET * cell.dear)  # what the master pays a device without a set
         np.minimum.at(threshold, master.device[:n][usable], priced[usable])
         least = np.full(cell.devices, np.inf)
@@ -254,7 +255,7 @@ class OfdmaNode:
                 if mode is None:
                     continue
                 fixed = region.fixed[k][cell.order[k]]
-                ask = Ask(mu, fixed, prices.nu, limit - step, step, tolerance, max_work)
+                ask = Ask(mu, fixed, float(own[k]), limit - step, step, tolerance, max_work)
                 answer = price_mode(mode, ask, float(levels[i]), self.control)
                 levels[i] = answer.level
                 least[k] = min(least[k], answer.bound)
@@ -263,10 +264,10 @@ class OfdmaNode:
                 for ranks in answer.sets:
                     mask = np.zeros(cell.subcarriers, bool)
                     mask[cell.order[k]] = ranks
-                    added += self._add(i, mask, prices.nu)
+                    added += self._add(i, mask, float(own[k]))
                 if self.control.stopped():
                     return -math.inf, added
-        terms = [conjugate(cell, prices.nu), *least, *(-prices.mu)]
+        terms = [*(cell.pools.conjugate(nu, e) for e, nu in enumerate(prices.nu.tolist())), *least, *(-prices.mu)]
         if math.inf in terms:
             return math.inf, added
         # The last sum is exact; each of its terms carries its own margin but for the rounding of the prices' sum.
@@ -307,7 +308,7 @@ class OfdmaNode:
         for _ in range(30):  # until the stability term is nearly tangent where the master stands
             if point is None:
                 break
-            if not self.master.add_tangent(float(point.x @ self.master.kept[: self.master.count]), tolerance):
+            if not self.master.add_tangents(self.master.kept_by(point.x), tolerance):
                 break
             if self.control.stopped():
                 return None

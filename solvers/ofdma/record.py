@@ -42,7 +42,8 @@ class Columns:
         for _, prices in boxes.visits.values():
             if not isinstance(prices, Prices) or not prices.mu.size:
                 continue
-            priced = master.cost[:n] + prices.nu * master.kept[:n] + master.mask[:n] @ prices.mu
+            nu = prices.nu[master.pools.device[master.device[:n]]]
+            priced = master.cost[:n] + nu * master.kept[:n] + master.mask[:n] @ prices.mu
             for k in range(master.devices):
                 mine = np.flatnonzero((master.device[:n] == k) & (master.mode[:n] >= 0))
                 chosen[mine[np.argsort(priced[mine], kind="stable")[:_CHEAPEST]]] = True
@@ -64,12 +65,13 @@ class OfdmaProof:
 
 
 def left_by(like: Result | None, cell: OfdmaCell) -> OfdmaProof | None:
-    """What the search of a like problem left; None where its devices, modes or sub-carriers are others."""
+    """What the search of a like problem left; None where its devices, modes, pools or sub-carriers are others."""
     proof = None if like is None else like.proof
     if not isinstance(proof, OfdmaProof) or proof.columns is None:
         return None
     other = proof.cell
     same = other.inv_a.shape == cell.inv_a.shape and np.array_equal(other.device, cell.device)
+    same = same and np.array_equal(other.pools.device, cell.pools.device)
     return proof if same else None
 
 

@@ -1,6 +1,7 @@
 r"""OFDMA as branch and bound sees it: column generation over (device, set of sub-carriers) with exact pricing.
 
-Any prices mu >= 0 of sub-carriers and nu of sum_k w_k s_k^2 give the bound (weak duality)
+Any prices mu >= 0 of sub-carriers and nu of sum_k w_k s_k^2, of each cluster where there are some, give the bound
+(weak duality)
 
 .. math:: \min_Q [\mathrm{gap}(Q) - \nu Q]
           + \sum_k \min_S [\mathrm{share}_\nu(\mathrm{cap}_k(S)) + \mu(S)] - \sum_m \mu_m,
@@ -61,10 +62,10 @@ class Ofdma(Relaxation[OfdmaBox, Assignment]):
 
     def __post_init__(self) -> None:
         cell = self.cell
-        pooled = (cell.gap, cell.gap_slope) if cell.pooled else None
-        self.master = Master(cell.devices, cell.subcarriers, pooled, NO_SET * cell.dear, cell.size)
-        # one tangent bounds the master
-        self.master.add_tangent(float(cell.problem.instance.weights @ np.square(self.first.keep)))
+        self.master = Master(cell.devices, cell.subcarriers, cell.pools, NO_SET * cell.dear, cell.size)
+        # one tangent of each term bounds the master
+        weights, everyone = cell.problem.instance.weights, np.arange(cell.devices)
+        self.master.add_tangents(cell.pools.kept(everyone, weights, np.square(self.first.keep)))
 
     def root(self) -> OfdmaBox:
         """Every assignment."""
@@ -105,9 +106,9 @@ class Ofdma(Relaxation[OfdmaBox, Assignment]):
         if cell.counting:
             first = np.where(np.isfinite(cell.inv_a[:, 0]), cell.inv_a[:, 0], 1.0)
             mu = np.full(cell.subcarriers, 0.5 * cell.devices / cell.subcarriers)
-            prices = Prices(mu, 0.0, 4.0 * first[cell.device])
+            prices = Prices(mu, np.zeros(1), 4.0 * first[cell.device])
         else:
-            nu = cell.gap_slope(float(cell.problem.instance.weights @ np.square(plan.keep)))
+            nu = cell.prices(plan.keep)
             mu, levels = price_guess(cell, plan, nu)
             prices = Prices(mu, nu, levels)
         for k in range(cell.devices):

@@ -86,7 +86,8 @@ def _first_plans(cell: OfdmaCell, control: Control) -> list[Found[Assignment]]:
         if plan is not None:
             found.append(Found(cell.value(plan), plan, "W"))
     if found and left_by(control.options.like, cell) is not None:  # a start as good as any
-        plan = improved(cell, found[0].point.owner, cell.gap_slope(0.1), control)
+        nu = cell.pools.slopes(np.full(len(cell.pools.weight), 0.1))
+        plan = improved(cell, found[0].point.owner, nu, control)
         if plan is not None and cell.takes(plan):
             found.append(Found(cell.value(plan), plan, "X"))
         return found
@@ -114,7 +115,7 @@ def _heaviest_first(cell: OfdmaCell, plan: Assignment, control: Control) -> list
     for k in left_out[np.argsort(-cell.out[left_out], kind="stable")][:_STARTS]:
         if control.stopped():
             break
-        nu = cell.gap_slope(float(cell.problem.instance.weights @ np.square(plan.keep)))
+        nu = cell.prices(plan.keep)
         trial = improved(cell, np.full(cell.subcarriers, k), nu, control)
         if trial is not None and cell.takes(trial):
             found.append(Found(cell.value(trial), trial, "X"))

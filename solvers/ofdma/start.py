@@ -30,7 +30,7 @@ def starts(cell: OfdmaCell, rng: np.random.Generator, count: int, control: Contr
         np.put_along_axis(strength, cell.order, 1.0 / cell.inv_a, axis=1)
     strength /= np.maximum(np.mean(strength, axis=1, keepdims=True), 1e-300)
     owner = np.argmax(strength, axis=0)
-    nu = cell.gap_slope(0.1)
+    nu = cell.pools.slopes(np.full(len(cell.pools.weight), 0.1))
     for i in range(count):
         if i:
             owner = owner.copy()
@@ -47,7 +47,7 @@ def starts(cell: OfdmaCell, rng: np.random.Generator, count: int, control: Contr
 
 
 def improved(
-    cell: OfdmaCell, owner: IntArray, nu: float, control: Control, passes: int = 20, aim: float | None = None
+    cell: OfdmaCell, owner: IntArray, nu: FloatArray, control: Control, passes: int = 20, aim: float | None = None
 ) -> Assignment | None:
     """Descend from owners of the sub-carriers.
 
@@ -58,7 +58,7 @@ def improved(
     owner
         Owner of each sub-carrier, -1 for none. Shape [M].
     nu
-        Price of w s^2.
+        Prices of w s^2 of the pools. Shape [E].
     control
         Stops between blocks of work.
     passes
@@ -76,11 +76,12 @@ def improved(
     if aim is not None:
         rows, levels = rows.copy(), np.full((len(rows), 0), np.nan)
         rows[:, SMIN] = rows[:, SMAX] = np.clip(aim, rows[:, SMIN], rows[:, SMAX])
-    free = all_free_keeps(rows, objective, nu)
+    rows, price = cell.pools.priced(rows, cell.device, nu)
+    free = all_free_keeps(rows, objective, price)
     penalty = 1e3 * cell.dear
     # devices that count as left out would feel no slope, so the count descends on the penalties instead
     out = np.full(cell.devices, np.inf) if cell.counting else cell.out
-    fixed = (rows, objective, nu, free, levels, cell.start, out, cell.inv_a, cell.log2_a, cell.order)
+    fixed = (rows, objective, price, free, levels, cell.start, out, cell.inv_a, cell.log2_a, cell.order)
     work = np.empty((3, cell.subcarriers))
     cost = np.array([set_cost(*fixed, owner, k, penalty, work)[0] for k in range(cell.devices)])
     for _ in range(passes):
@@ -114,8 +115,8 @@ def all_free_keeps(rows: FloatArray, objective: FloatArray, nu: float) -> FloatA
     return np.stack([np.r_[free, np.full(width - len(free), free[-1])] for free in each])
 
 
-def price_guess(cell: OfdmaCell, plan: Assignment, nu: float) -> tuple[FloatArray, FloatArray]:
-    """(Prices [M], water levels of the modes [I]) from the worth of the sub-carriers at an assignment.
+def price_guess(cell: OfdmaCell, plan: Assignment, nu: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(Prices [M], water levels of the modes [I]) from the worth of the sub-carriers at an assignment, at nu [E].
 
     A price between the highest and the second highest worth makes the present owner buy it and nobody else.
     """
@@ -126,8 +127,9 @@ def price_guess(cell: OfdmaCell, plan: Assignment, nu: float) -> tuple[FloatArra
         mask = plan.owner == k
         cap, level = cell.cap(i, mask if mask.any() else np.ones(cell.subcarriers, bool))
         row = cell.rows[i]
-        free = free_keeps(row, cell.objective, nu)
-        s = best_share(row, cell.objective, nu, free, np.empty(0), max(cap, row[SMIN]))[1]
+        price = float(nu[cell.pools.device[k]])
+        free = free_keeps(row, cell.objective, price)
+        s = best_share(row, cell.objective, price, free, np.empty(0), max(cap, row[SMIN]))[1]
         if level == 0.0:
             level = 2.0 * cell.inv_a[k, 0] if np.isfinite(cell.inv_a[k, 0]) else 1.0
         levels[i] = level
@@ -136,7 +138,7 @@ def price_guess(cell: OfdmaCell, plan: Assignment, nu: float) -> tuple[FloatArra
         profits(row[BAND], level, cell.inv_a[k], pi)
         step = 1e-4 * s
         rise = (psi(row, level, s + step) - psi(row, level, s - step)) / (2.0 * step)
-        b = -2.0 * s * share_slope(row, cell.objective, nu, s) / rise if 0.0 < rise < np.inf else 0.0
+        b = -2.0 * s * share_slope(row, cell.objective, price, s) / rise if 0.0 < rise < np.inf else 0.0
         worth[k, cell.order[k]] = max(b, 0.0) * pi
     top = np.sort(worth, axis=0)
     prices = 0.5 * (top[-1] + top[-2]) if cell.devices > 1 else np.zeros(cell.subcarriers)

@@ -121,9 +121,9 @@ def bound_at_prices(problem: Problem, near: Allocation, prices: FloatArray) -> f
         return -math.inf
     prices = np.maximum(prices, 0.0)
     q = float(problem.instance.weights @ np.square(near.keep * near.selected))
-    nu = cell.gap_slope(q) if cell.pooled else 0.0
-    terms = [cell.gap(q), -nu * q] if cell.pooled else []
-    _guess, levels = price_guess(cell, plan, nu)
+    nu = cell.pools.slope(q)
+    terms = [cell.pools.gap(q), -nu * q] if cell.pooled else []
+    _guess, levels = price_guess(cell, plan, np.array([nu]))
     region = Region.of(cell, OfdmaBox())
     step = _STEP * cell.size / cell.devices
     for k in range(cell.devices):

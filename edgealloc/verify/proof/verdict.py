@@ -134,8 +134,10 @@ class Budget:
         """Spend what so many pieces of one leaf cost in balls."""
         self.spend(_ROUND * 2.0 + _BALL * pieces)
 
-    def leaf(self, parts: Sequence[Part], points: int, owners: int, balls: bool = False) -> None:
-        """Spend what the parts of a leaf, of so many planes, cost before their sets are searched.
+    def leaf(
+        self, parts: Sequence[Part], points: int, owners: int, pools: int = 0, *, balls: bool = False
+    ) -> None:
+        """Spend what the parts of a leaf, of so many planes and clusters, cost before their sets are searched.
 
         Raises
         ------
@@ -144,7 +146,7 @@ class Budget:
         """
         if points > MAX_POINTS:
             raise TooMuchWork(f"{points} planes at one leaf, more than {MAX_POINTS}")
-        work = _LEAF + 20.0 * owners + _PART * len(parts) + _POINT * points
+        work = _LEAF + 20.0 * owners + _PART * len(parts) + _POINT * points + 2.0 * _PIECE * pools
         self.spend(work * (IN_BALLS if balls else 1.0))
 
     def search(self, numbers: int) -> None:

@@ -17,6 +17,7 @@ from edgealloc.data.instance import Instance
 from edgealloc.units import FloatArray
 from edgealloc.verify.proof.device import Device
 from edgealloc.verify.proof.enclosures import Number
+from edgealloc.verify.proof.pools import Pools
 from edgealloc.verify.proof.share import Shares
 from edgealloc.verify.subcarriers.device import Radio
 
@@ -35,6 +36,8 @@ class Model:
         Constants and parts of the objective; shares of 0 where devices left out are counted. Shapes [R].
     number
         Row of (device, option).
+    pools
+        The stability terms that couple devices; None where there are none, or devices left out are counted.
     """
 
     instance: Instance
@@ -43,6 +46,7 @@ class Model:
     shares: Shares
     radio: Radio
     number: dict[tuple[int, int], int]
+    pools: Pools | None
 
     @classmethod
     def of(cls, instance: Instance, kind: type[Number], counting: bool) -> Model:
@@ -58,7 +62,9 @@ class Model:
             out = np.zeros(len(pairs), bool)
             shares = Shares("inverse-keep", zero, zero, None, out, kind.of(np.ones(len(pairs))))
         rows = Device.of(instance, device, option, kind)
-        return cls(instance, kind, rows, shares, Radio.of(instance, kind), {p: i for i, p in enumerate(pairs)})
+        number = {pair: i for i, pair in enumerate(pairs)}
+        pools = None if counting else Pools.of(instance, kind)
+        return cls(instance, kind, rows, shares, Radio.of(instance, kind), number, pools)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

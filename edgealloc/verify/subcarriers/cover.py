@@ -5,6 +5,7 @@ What has to be covered is in docs/certificates.md, section *OFDMA*.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +24,7 @@ from edgealloc.verify.proof.cover import (
     root_box,
     uncovered,
 )
+from edgealloc.verify.proof.pools import cluster_count, wrong_kept
 
 __all__ = ["Region", "check_branches", "check_parts"]
 
@@ -107,6 +109,7 @@ def check_branches(instance: Instance, certificate: SubcarrierCertificate, repor
         report("nodes", "no root", "node 0 with parent -1 and no cut")
         return {}
     below: dict[int, list[int]] = {}
+    clusters = None if math.isinf(certificate.lower_bound) else cluster_count(instance)  # counting has no terms
     regions = {0: Region.root(instance)}
     for i, node in enumerate(nodes):
         if not i:
@@ -131,7 +134,7 @@ def check_branches(instance: Instance, certificate: SubcarrierCertificate, repor
         if nodes[i].prices is None:
             report(f"nodes[{i}]", "neither prices nor children", "one of them")
         else:
-            _check_numbers(f"nodes[{i}]", instance, nodes[i], report)
+            _check_numbers(f"nodes[{i}]", instance, nodes[i], clusters, report)
     return leaves
 
 
@@ -147,7 +150,7 @@ def _not_covered(instance: Instance, region: Region, cuts: list[Cut | OwnerCut])
     return "children other than one sub-carrier owned and not owned by one device"
 
 
-def _check_numbers(where: str, instance: Instance, node: Branch, report: Report) -> None:
+def _check_numbers(where: str, instance: Instance, node: Branch, clusters: int | None, report: Report) -> None:
     """Whether a leaf has the numbers that its proof needs, of the right size and sign."""
     count, carriers = instance.gain.shape
     assert node.prices is not None
@@ -156,8 +159,9 @@ def _check_numbers(where: str, instance: Instance, node: Branch, report: Report)
         report(f"{where}.prices", "prices", f"{carriers} numbers >= 0")
     if len(node.least) != count:
         report(f"{where}.least", len(node.least), f"{count} numbers")
-    if not 0.0 <= node.kept_share <= 1.0:
-        report(f"{where}.kept_share", node.kept_share, "a number in [0, 1]")
+    wrong = wrong_kept(clusters, node.kept_share)
+    if wrong is not None:
+        report(f"{where}.kept_share", f"{node.kept_share!r:.80}", wrong)
     for j, part in enumerate(node.parts):
         if not (part.device < count and part.option in options_of(instance, part.device)):
             report(f"{where}.parts[{j}]", f"{part.device}, {part.option}", "a device and an option that exist")

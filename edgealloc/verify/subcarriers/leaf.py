@@ -22,7 +22,7 @@ from edgealloc.certificate.subcarriers import Branch, SubcarrierCertificate
 from edgealloc.data.instance import Instance
 from edgealloc.units import FloatArray
 from edgealloc.verify.proof.enclosures import Balls, Intervals, Number, sum_below
-from edgealloc.verify.proof.share import gap_slope, gap_value, stability
+from edgealloc.verify.proof.pools import cluster_count, kept_shares
 from edgealloc.verify.proof.verdict import BITS, Budget, Found, Proof
 from edgealloc.verify.subcarriers.claim import Claim, Model
 from edgealloc.verify.subcarriers.cover import Region, check_branches, check_parts
@@ -49,15 +49,11 @@ def check_subcarriers(
     if counting and instance.exclusion_penalty is not None:
         found.add("lower_bound", "null", "a number: with selection every device can be left out")
         return Proof(tuple(found.faults))
-    if instance.bound.pooling == "cluster" and not counting:  # one term of all would be another, and a larger one
-        found.add(
-            "kind", certificate.kind, "none: on sub-carriers a term pooled by cluster has no certificate yet"
-        )
-        return Proof(tuple(found.faults))
+    pools = cluster_count(instance) or 0
     planes = {i: region.planes(instance, certificate.nodes[i].parts, counting) for i, region in regions.items()}
     for i, region in regions.items():
-        budget.leaf(certificate.nodes[i].parts, planes[i], len(region.owners))  # of all, before the first
-    judge = _Judge(instance, certificate, counting, budget, planes)
+        budget.leaf(certificate.nodes[i].parts, planes[i], len(region.owners), pools)  # of all, before the first
+    judge = _Judge(instance, certificate, counting, budget, planes, pools)
     with np.errstate(all="ignore"):  # what overflows or is not a number proves nothing, and is treated so
         for batch in _batches(certificate, planes):
             if found.faults and not every:
@@ -90,6 +86,7 @@ class _Judge:
     counting: bool
     budget: Budget
     planes: dict[int, int]
+    pools: int
     proved: float = math.inf
     in_balls: int = 0
     models: dict[type[Number], Model] = field(default_factory=dict)
@@ -105,7 +102,7 @@ class _Judge:
                 close[i] = regions[i]
         for i, region in close.items():  # one by one, for balls are dear
             self.in_balls += 1
-            self.budget.leaf(nodes[i].parts, self.planes[i], len(region.owners), balls=True)
+            self.budget.leaf(nodes[i].parts, self.planes[i], len(region.owners), self.pools, balls=True)
             with ctx.workprec(BITS):
                 said |= self._said(Balls, {i: region})
         for i, (why, value, _) in said.items():
@@ -180,32 +177,26 @@ def _stated(model: Model, node: Branch, region: Region, counting: bool) -> tuple
 
 def leaf_value(model: Model, node: Branch, counting: bool) -> tuple[float, FloatArray]:
     """(Bound that a leaf proves if its least costs are right, cost of leaving out each device [K]), from below."""
-    instance, kind = model.instance, model.kind
+    instance = model.instance
     assert node.prices is not None
     assert node.least is not None
-    constant = 0.0
-    if instance.bound.pooling == "global" and not counting:
-        term, at = _pooled(model), kind.of(node.kept_share)
-        constant = float((gap_value(term, at) - gap_slope(term, at) * at).lower())
+    constant = 0.0 if model.pools is None else float(_pooled(model, node)[0].lower()[0])
     terms = np.concatenate(([constant], node.least, -node.prices))
     first = [model.number[k, 0] for k in range(instance.num_devices)]
     return sum_below(terms), np.asarray(model.shares.out_cost.lower())[first]
 
 
-def _pooled(model: Model) -> tuple[Number, ...]:
-    return stability(model.instance, model.kind.of(model.instance.samples).total(), model.kind)
-
-
-def _nu(model: Model, node: Branch, counting: bool) -> Number:
-    if model.instance.bound.pooling != "global" or counting:
-        return model.kind.of(0.0)
-    return gap_slope(_pooled(model), model.kind.of(node.kept_share))
+def _pooled(model: Model, node: Branch) -> tuple[Number, Number]:
+    """The constant [1] and the price of w s^2 of each device [K] that the tangents of a leaf give."""
+    assert model.pools is not None
+    return model.pools.priced(np.array([kept_shares(node.kept_share)]))
 
 
 def claims_of(model: Model, node: Branch, region: Region, counting: bool) -> list[Claim]:
     """What the parts of a leaf have to show."""
     instance = model.instance
-    fixed, nu = region.fixed(instance), _nu(model, node, counting)
+    fixed, zero = region.fixed(instance), model.kind.of(np.zeros(instance.num_devices))
+    nu = zero if model.pools is None else _pooled(model, node)[1]
     assert node.prices is not None
     assert node.least is not None
     claims = []
@@ -213,5 +204,5 @@ def claims_of(model: Model, node: Branch, region: Region, counting: bool) -> lis
         k, points = part.device, region.points(instance, part, counting)
         if points is not None and not len(points):
             continue
-        claims.append(Claim(part, float(node.least[k]), node.prices, nu, fixed[k], points))
+        claims.append(Claim(part, float(node.least[k]), node.prices, nu.take(k), fixed[k], points))
     return claims

@@ -56,7 +56,7 @@ def _vector(problem: Problem, underfit: UnderfitTerm) -> FloatArray:
     slope = 2.0 * term.sparsity
     head = [
         kind,
-        float(not problem.pooled),
+        float(problem.objective.own),
         term.base,
         term.spread,
         term.curvature,

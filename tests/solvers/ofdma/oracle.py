@@ -192,17 +192,27 @@ def _least_objective(
     high = np.minimum(np.where(on, high, 0.0), np.where(on, caps, 0.0))
     high = np.maximum(high, low)
 
-    def under(s: FloatArray) -> FloatArray:
-        u = np.full(s.shape, inst.exclusion_penalty or 0.0)
-        for d in np.flatnonzero(on):
-            u[:, d] = factor[d] * problem.underfit.at(np.full(len(s), d), s[:, d])
-        return np.asarray(spec.underfit_weight * (u @ weights))
-
+    if problem.pools is not None:  # with its caps given, every cluster is alone
+        values = np.zeros(len(caps))
+        for e in range(int(problem.pools.max()) + 1):
+            mine, own = problem.objective.of_cluster(e)
+            part = Problem(own.instance, own.underfit)
+            values += float(weights[mine].sum()) * _pooled(part, factor[mine], on[mine], low[mine], high[:, mine])
+        return float(np.min(values))
     if not problem.underfit.square_convex or problem.underfit.name in ("logistic", "by device"):
         return _zoomed(problem, factor, on, low, high)
     if not problem.pooled:
-        return float(np.min(under(_golden(problem, factor, on, low, high)) + _own(problem, factor, on, low, high)))
-    # pooled: the dual in the price nu = gap'(Q) is exact, for the problem is convex in s^2; bisection on Q
+        under = _under(problem, factor, on, _golden(problem, factor, on, low, high))
+        return float(np.min(under + _own(problem, factor, on, low, high)))
+    return float(np.min(_pooled(problem, factor, on, low, high)))
+
+
+def _pooled(problem: Problem, factor: FloatArray, on: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    """Least objective of one pool under each row of greatest rates [N, K], by bisection on Q.
+
+    Its dual in the price nu = gap'(Q) is exact, for the problem is convex in s^2.
+    """
+    weights = problem.instance.weights
     left, right = np.zeros(len(high)), np.ones(len(high))
     for _ in range(70):
         q = 0.5 * (left + right)
@@ -214,8 +224,19 @@ def _least_objective(
     for q in (left, right):
         slope = problem.stability.slope(q)
         s = _answer(problem, factor, on, slope[:, None], low, high)
-        values.append(under(s) + problem.stability.value(q) + slope * (np.square(s) @ weights - q))
-    return float(np.min(np.maximum(*values)))
+        values.append(
+            _under(problem, factor, on, s) + problem.stability.value(q) + slope * (np.square(s) @ weights - q)
+        )
+    return np.asarray(np.maximum(*values))
+
+
+def _under(problem: Problem, factor: FloatArray, on: FloatArray, s: FloatArray) -> FloatArray:
+    """Underfitting at keep rates [N, K], with its weight. Shape [N]."""
+    inst = problem.instance
+    u = np.full(s.shape, inst.exclusion_penalty or 0.0)
+    for d in np.flatnonzero(on):
+        u[:, d] = factor[d] * problem.underfit.at(np.full(len(s), d), s[:, d])
+    return np.asarray(inst.bound.underfit_weight * (u @ inst.weights))
 
 
 def _answer(

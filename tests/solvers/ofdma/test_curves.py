@@ -121,7 +121,7 @@ def test_shares_of_curves_are_bounded(draw: Callable[[np.random.Generator], Boun
     for seed in range(30):
         rng = np.random.default_rng([16, seed])
         cell = OfdmaCell.of(Problem(random_ofdma(rng, bound=draw(rng), keep_levels=None)))
-        row, objective, nu = cell.rows[0], cell.objective, float(rng.choice([0.0, cell.gap_slope(0.5)]))
+        row, objective, nu = cell.rows[0], cell.objective, float(rng.choice([0.0, cell.pools.slope(0.5)]))
         free = free_keeps(row, objective, nu)
         grid = np.linspace(row[SMIN], row[SMAX], 801)
         values = np.array([share(row, objective, nu, s) for s in grid])

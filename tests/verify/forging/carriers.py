@@ -331,7 +331,7 @@ CARRIER_TRICKS: tuple[Trick, ...] = (
     Trick(a_price_below_zero, UNSELECTED, "nodes[", "numbers >= 0"),
     Trick(a_price_too_few, UNSELECTED, "nodes[", "numbers >= 0"),
     Trick(a_cost_too_many, EVERY, "nodes[", " numbers", NUMBERS_OFF),
-    Trick(a_share_below_zero, UNSELECTED, "nodes[", "a number in [0, 1]"),
+    Trick(a_share_below_zero, UNSELECTED, "nodes[", "kept_share in [0, 1]"),
     Trick(a_negative_slope, UNSELECTED, "nodes[", "slopes >= 0"),
     Trick(a_water_level_of_zero, UNSELECTED, "nodes[", "levels > 0"),
     Trick(a_device_that_costs_more, EVERY, "nodes[", "sets that nothing excludes", SETS_OFF),

@@ -22,15 +22,17 @@ from tests.verify.forging.bands import (
     a_piece_of_the_last_device,
     a_piece_that_ends_before_it_begins,
     high_rates_only,
-    leaves,
     mine,
 )
-from tests.verify.forging.honest import CLUSTERED, Data, Honest
+from tests.verify.forging.carriers import LEAF, a_device_without_parts
+from tests.verify.forging.honest import CLUSTERED, CLUSTERED_CARRIERS, Data, Honest
 from tests.verify.forging.trick import Trick, nothing
 
 __all__ = ["CLUSTER_TRICKS"]
 
 OF = tuple(CLUSTERED)
+ON = tuple(CLUSTERED_CARRIERS)
+BOTH = OF + ON
 
 
 def _as_if(clusters: list[int]) -> Callable[[Any], Any]:
@@ -45,8 +47,9 @@ def partition(clusters: list[int]) -> tuple[tuple[str, Any], ...]:
 
 def shares(data: Data, change: Callable[[list[float]], Any]) -> None:
     """Another Q0 at every leaf and in every round."""
-    for entry in (*leaves(data), *data["rounds"]):
-        entry["kept_share"] = change(copy.copy(entry["kept_share"]))
+    for entry in (*data["nodes"], *data.get("rounds", ())):
+        if "kept_share" in entry:
+            entry["kept_share"] = change(copy.copy(entry["kept_share"]))
 
 
 def of_other(proof: Honest, name: str) -> Data:
@@ -115,20 +118,23 @@ def a_partition_that_comes_along(proof: Honest) -> Data:
 
 CLUSTER_TRICKS: tuple[Trick, ...] = (
     Trick(each_device_its_own_cluster, OF, "", "a list of 2 numbers", partition([0, 1, 2, 3])),
+    Trick(each_device_its_own_cluster, ON, "nodes[", "a list of 2 numbers", partition([0, 1, 2])),
     Trick(another_partition, OF, "", "proves", partition([0, 0, 1, 1])),
-    Trick(the_rule_of_one_pool, OF, "", "a list of 2 numbers"),
-    Trick(a_list_where_all_are_pooled, tuple(EVERY[:2]), "nodes[", "kept_share in [0, 1]"),
-    Trick(a_cluster_left_out, OF, "", "a list of 2 numbers"),
-    Trick(a_cluster_counted_twice, OF, "", "a list of 2 numbers"),
-    Trick(the_price_of_another_cluster, OF, "", "proves"),
-    Trick(shares_beyond_one, OF, "", "in [0, 1]"),
+    Trick(another_partition, ON, "nodes[", "", partition([0, 1, 0])),
+    Trick(the_rule_of_one_pool, BOTH, "", "a list of 2 numbers"),
+    Trick(a_list_where_all_are_pooled, (*EVERY[:2], "two by four"), "nodes[", "kept_share in [0, 1]"),
+    Trick(a_cluster_left_out, BOTH, "", "a list of 2 numbers"),
+    Trick(a_cluster_counted_twice, BOTH, "", "a list of 2 numbers"),
+    Trick(the_price_of_another_cluster, BOTH, "", "proves"),
+    Trick(shares_beyond_one, BOTH, "", "in [0, 1]"),
     Trick(a_round_with_one_share, OF, "rounds[0]", "a list of 2 numbers"),
-    Trick(a_partition_that_comes_along, OF, "clusters", "no such key"),
+    Trick(a_partition_that_comes_along, BOTH, "clusters", "no such key"),
     Trick(a_device_without_pieces, OF, "pieces", "a cover of its keep rates", PIECES_OFF),
     Trick(a_piece_of_the_last_device, OF, "pieces.device", "devices 0..3", PIECES_OFF),
     Trick(a_piece_that_ends_before_it_begins, OF, "pieces[", "0 < left <= right <= 1", PIECES_OFF),
     Trick(high_rates_only, OF, "pieces", "a cover of its keep rates", PIECES_OFF),
     Trick(a_negative_multiplier, OF, "", "proves"),
     Trick(a_mix_beyond_one, OF, "", "proves"),
-    Trick(a_claim_above_the_optimum, OF, "", "at "),
+    Trick(a_claim_above_the_optimum, BOTH, "", "at "),
+    Trick(a_device_without_parts, ON, "nodes[", "is in no part", ((LEAF + "check_parts", nothing),)),
 )

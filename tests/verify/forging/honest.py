@@ -23,7 +23,17 @@ from edgealloc.errors import Fault, InputError
 from edgealloc.files.instance import dict_from_instance, instance_from_dict
 from edgealloc.verify.certificate import check_certificate
 
-__all__ = ["BANDS", "CARRIERS", "CLUSTERED", "COMMON", "Honest", "faults_of", "made", "proof_of"]
+__all__ = [
+    "BANDS",
+    "CARRIERS",
+    "CLUSTERED",
+    "CLUSTERED_CARRIERS",
+    "COMMON",
+    "Honest",
+    "faults_of",
+    "made",
+    "proof_of",
+]
 
 Data = dict[str, Any]
 
@@ -69,6 +79,17 @@ CARRIERS: dict[str, Data] = {
     "random": {"seed": 121},
     "tree of owners": {"seed": 1175},
 }
+CLUSTERED_CARRIERS: dict[str, Data] = {
+    "clusters on carriers": SMALL
+    | {"devices": 3, "subcarriers": 5, "bandwidth_hz": 6e3, "payload_lora_bits": 1e6, "clusters": (7, 7, 2)}
+    | {"samples": np.array([60.0, 900.0, 500.0]), "bound": BoundSpec(pooling="cluster")},
+}
+OTHERS: dict[str, tuple[int, ...]] = {  # as many clusters, of more objective
+    "clusters": (0, 0, 1, 1),
+    "clusters of blocks": (0, 0, 1, 1),
+    "clusters on carriers": (0, 1, 0),
+}
+ALL = BANDS | CLUSTERED | COMMON | CARRIERS | CLUSTERED_CARRIERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +143,11 @@ def made(name: str) -> Data:
     from tests.conftest import small_instance
     from tests.solvers.ofdma.oracle import random_ofdma
 
-    changes = dict((BANDS | CLUSTERED | COMMON | CARRIERS)[name])
+    changes = dict(ALL[name])
     seed = changes.pop("seed", None)
     instance = small_instance(**changes) if seed is None else random_ofdma(np.random.default_rng(seed))
     convex = name in ("convex", "device pooling") or name in COMMON
-    gap = 1e-3 if name in CLUSTERED else 1e-4  # a gap that keeps files short
+    gap = 1e-3 if name in OTHERS else 1e-4  # a gap that keeps files short
     result = solve(instance, "convex" if convex else "bnb", rel_gap=gap)
     assert result.status.has_allocation
     found: Data = {
@@ -134,10 +155,10 @@ def made(name: str) -> Data:
         "certificate": certified(result, gap)[1].to_file(),
         "greedy": None,
     }
-    if name in CLUSTERED:
+    if name in OTHERS:
         found["others"] = {
             other: certified(solve(instance.with_changes(clusters=clusters), "bnb", rel_gap=gap), gap)[1].to_file()
-            for other, clusters in (("devices", (0, 1, 2, 3)), ("partition", (0, 0, 1, 1)))
+            for other, clusters in (("devices", tuple(range(instance.num_devices))), ("partition", OTHERS[name]))
         }
     if name in BANDS | CLUSTERED and instance.exclusion_penalty is None:
         greedy = replace(instance, keep_min=instance.keep_max)
@@ -147,7 +168,7 @@ def made(name: str) -> Data:
 
 if __name__ == "__main__":  # writes the proofs anew
     PROOFS.mkdir(exist_ok=True)
-    for each in BANDS | CLUSTERED | COMMON | CARRIERS:
+    for each in ALL:
         path = PROOFS / f"{each.replace(' ', '_')}.json"
         path.write_text(json.dumps(made(each)) + "\n")
     from tests.verify.forging.findings import FINDINGS, found_by_solver

@@ -165,7 +165,7 @@ def test_cuts_bound_every_set() -> None:
     """Cut constants and profits against the exact share of random sets."""
     for cell, mode, mask, rng in draws(60):
         k, row, objective = cell.device[mode], cell.rows[mode], cell.objective
-        nu = float(rng.choice([0.0, cell.gap_slope(0.3)]))
+        nu = float(rng.choice([0.0, cell.pools.slope(0.3)]))
         levels = cell.levels[mode][~np.isnan(cell.levels[mode])]
         free = free_keeps(row, objective, nu)
         high = float(row[SMAX]) if len(levels) else free[-1]
@@ -188,7 +188,7 @@ def test_cuts_with_counts_bound_every_set() -> None:
     sharper = 0
     for cell, mode, mask, rng in draws(60):
         k, row, objective = cell.device[mode], cell.rows[mode], cell.objective
-        nu = float(rng.choice([0.0, cell.gap_slope(0.3)]))
+        nu = float(rng.choice([0.0, cell.pools.slope(0.3)]))
         levels = cell.levels[mode][~np.isnan(cell.levels[mode])]
         free = free_keeps(row, objective, nu)
         high = float(row[SMAX]) if len(levels) else free[-1]
