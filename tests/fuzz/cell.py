@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +17,7 @@ from tests.fuzz.exact import blocks, noise_density
 from tests.fuzz.weigh import Worth
 
 OUT = -1
+POOLINGS = {"device": 0.0, "global": 1.0, "cluster": 2.0}
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,12 @@ class Cell:
             knots = np.array([spec.underfit_logistic.half, spec.underfit_logistic.steepness])
         c, eta = spec.loss_range, spec.lipschitz
         numbers = (term, spec.underfit_weight, c * c, 24.0 * c * eta * eta, spec.curvature,
-                   2.0 * spec.sparsity_weight, 2.0 * spec.confidence_delta, spec.pooling == "global")  # fmt: skip
-        self._terms = (np.asarray(self.weight), instance.samples, np.array(numbers, float), knots, cubics)
+                   2.0 * spec.sparsity_weight, 2.0 * spec.confidence_delta, POOLINGS[spec.pooling])  # fmt: skip
+        names = list(instance.clusters or ())
+        pool = np.array([names.index(name) for name in names] if spec.pooling == "cluster" else [], np.int64)
+        self._terms = (np.asarray(self.weight), instance.samples, np.array(numbers, float), knots, cubics, pool)
         density = float(noise_density(instance)) * (1.0 - ease)
+        self.density = density  # W/Hz
         with np.errstate(divide="ignore"):
             self.noise = density / instance.gain  # W/Hz
         self.memo: dict[tuple[int, int], FloatArray] = {}
@@ -54,14 +59,29 @@ class Cell:
         """A device under a menu row, as ``tests/fuzz/carry.py`` reads it."""
         inst, more = self.instance, 1.0 + self.ease
         menu = (inst.adapter_options or (None,) * inst.num_devices)[k]
-        own = (inst.payload_lora_bits[k], inst.cycles_lora[k])
-        bits, cycles = (menu[option].payload_lora_bits, menu[option].cycles_lora) if menu is not None else own
+        bits, cycles, fixed, beside = inst.payload_lora_bits[k], inst.cycles_lora[k], inst.cycles_fixed[k], 0.0
+        if menu is not None:
+            one = menu[option]
+            bits, cycles, fixed = one.payload_lora_bits, one.cycles_lora, fixed + one.cycles_fixed
+            beside = one.download_bits / inst.downlink_bps[k]  # s of the deadline, whatever is kept
         return np.array([
-            inst.payload_fixed_bits[k], bits, inst.cycles_fixed[k], cycles, inst.latency_s * more,
+            inst.payload_fixed_bits[k], bits, fixed, cycles, inst.latency_s * more - beside,
             inst.energy_j[k] * more - inst.energy_static_j[k], inst.power_max_w[k] * more,
             inst.freq_min_hz[k] / more, inst.freq_max_hz[k] * more, inst.capacitance[k],
             1.0 / inst.downlink_bps[k], inst.keep_min[k], inst.keep_max[k],
         ], float)  # fmt: skip
+
+    def noise_of(self, k: int, option: int) -> FloatArray:
+        """Noise over gain in W/Hz of a device's channels under a menu row; in a band there is one. Shape [M]."""
+        menu = (self.instance.adapter_options or (None,) * self.instance.num_devices)[k]
+        own = None if menu is None or option == OUT else menu[option].gain
+        if own is None:
+            return np.atleast_1d(self.noise[k])
+        return np.array([self.density / own if own > 0.0 else math.inf])
+
+    def noises(self, combination: tuple[Choice, ...]) -> FloatArray:
+        """That of each device in a band. Shape [K]."""
+        return np.array([self.noise_of(k, choice.option)[0] for k, choice in enumerate(combination)])
 
     def factor(self, k: int, option: int) -> float:
         """What the menu row multiplies the underfitting by."""
@@ -96,7 +116,8 @@ class Cell:
                 caps = caps_of_sets(row, self.noise[k], inst.bandwidth_hz / inst.gain.shape[1])
             else:
                 assert inst.block_hz is not None
-                caps = caps_of_bands(row, self.noise[k], np.arange(blocks(inst) + 1) * inst.block_hz)
+                noise = float(self.noise_of(k, option)[0])
+                caps = caps_of_bands(row, noise, np.arange(blocks(inst) + 1) * inst.block_hz)
             self.memo[k, option] = np.maximum.accumulate(caps) if inst.access == "rb" else caps
         return self.memo[k, option]
 

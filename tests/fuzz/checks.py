@@ -32,6 +32,7 @@ GAP = 1e-4
 DIGITS = 1e-12
 CURVE_DIGITS = 1e-9
 BESIDE = 2e-6  # how closely `required` of a diagnosis is checked
+PARTIAL = ("psca", "psca+", "highs")  # some of the regimes' variants they refuse by name
 MOST_BLOCKS = 1000  # of a band that is asked about
 
 
@@ -50,10 +51,13 @@ KINDS = ("wrong bound", "wrong answer", "raised", "rejected", "no certificate", 
 
 def methods_for(instance: Instance, seed: int | None) -> list[str]:
     """The method that chooses itself, and of the others a sample, the slower the smaller; all without a seed."""
-    names = ["auto"] + ["bnb"] * (METHODS["convex"].takes(Problem(instance)) and (seed or 0) % 2 == 0)
+    problem = Problem(instance)
+    names = ["auto"] + ["bnb"] * (METHODS["convex"].takes(problem) and (seed or 0) % 2 == 0)
     if seed is None:
-        return [*names, "psca", "psca+", "highs"]
-    return names + ["psca"] * (seed % 4 == 1) + ["psca+"] * (seed % 16 == 3) + ["highs"] * (seed % 32 == 7)
+        names += ["psca", "psca+", "highs"]
+    else:
+        names += ["psca"] * (seed % 4 == 1) + ["psca+"] * (seed % 16 == 3) + ["highs"] * (seed % 32 == 7)
+    return [name for name in names if name == "auto" or METHODS[name].takes(problem) or name not in PARTIAL]
 
 
 def examine(instance: Instance, seed: int | None) -> tuple[list[Finding], Counter[str]]:

@@ -49,8 +49,19 @@ def value_of(instance: Instance, point: Allocation) -> float:
         if spec.pooling == "global":
             gap = _gap(instance, sum((n / total * s * s for n, s in zip(samples, keep, strict=True)), ZERO), total)
         else:
-            gap = sum((n / total * _gap(instance, s * s, n) for n, s in zip(samples, keep, strict=True)), ZERO)
+            own = spec.pooling == "cluster"
+            names = list(instance.clusters or ()) if own else list(range(len(keep)))
+            gap = (
+                sum((_of_pool(instance, [m == n for m in names], samples, keep) for n in set(names)), ZERO) / total
+            )
         return float(Decimal(spec.underfit_weight) * underfit + gap)
+
+
+def _of_pool(instance: Instance, inside: list[bool], samples: list[Decimal], keep: list[Decimal]) -> Decimal:
+    """The stability term of the devices ``inside``, times their samples."""
+    own = [(n, s) for n, s, there in zip(samples, keep, inside, strict=True) if there]
+    held = sum((n for n, _ in own), ZERO)
+    return held * _gap(instance, sum((n * s * s for n, s in own), ZERO) / held, held)
 
 
 def _gap(instance: Instance, square: Decimal, samples: Decimal) -> Decimal:
@@ -147,8 +158,9 @@ def _device_faults(instance: Instance, point: Allocation, k: int) -> list[str]:
     row = menu[int(point.option[k])] if menu is not None else None
     lora_bits = of("payload_lora_bits") if row is None else Decimal(row.payload_lora_bits)
     lora_cycles = of("cycles_lora") if row is None else Decimal(row.cycles_lora)
+    more_cycles, beside = (ZERO, ZERO) if row is None else (Decimal(row.cycles_fixed), Decimal(row.download_bits))
     s, f = Decimal(float(point.keep[k])), Decimal(float(point.freq_hz[k]))
-    bits, cycles = of("payload_fixed_bits") + lora_bits * s, of("cycles_fixed") + lora_cycles * s
+    bits, cycles = of("payload_fixed_bits") + lora_bits * s, of("cycles_fixed") + more_cycles + lora_cycles * s
     noise = noise_density(instance)
     if point.owner is not None:
         wide = Decimal(instance.bandwidth_hz) / Decimal(instance.gain.shape[1])
@@ -157,14 +169,15 @@ def _device_faults(instance: Instance, point: Allocation, k: int) -> list[str]:
     else:
         assert point.bandwidth_hz is not None
         wide = Decimal(float(point.bandwidth_hz[k]))
-        links = [(wide, Decimal(float(point.power_w[k])), of("gain"))]
+        gain = of("gain") if row is None or row.gain is None else Decimal(row.gain)
+        links = [(wide, Decimal(float(point.power_w[k])), gain)]
     power = sum((p for _b, p, _g in links), ZERO)
     rate = sum((b * (ONE + p * g / (noise * b)).ln() for b, p, g in links if b > 0), ZERO) / Decimal(2).ln()
     if rate <= 0:
         return ["no rate"]
     sending = bits / rate
     downlink = float(instance.downlink_bps[k])
-    latency = cycles / f + sending + (bits / Decimal(downlink) if np.isfinite(downlink) else ZERO)
+    latency = cycles / f + sending + ((bits + beside) / Decimal(downlink) if np.isfinite(downlink) else ZERO)
     energy = of("capacitance") * f * f * cycles + power * sending + of("energy_static_j")
     levels = (instance.keep_levels or (None,) * instance.num_devices)[k]
     broken = {

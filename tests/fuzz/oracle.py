@@ -121,7 +121,8 @@ def _needs(cell: Cell, combination: tuple[Choice, ...], keep: FloatArray) -> Flo
     """Least bandwidths in Hz for keep rates, inf where the whole band does not do. Shape [K]."""
     band = cell.instance.bandwidth_hz
     return np.array([
-        least_band(cell.row(k, c.option), cell.noise[k], float(keep[k]), band) if c.option != OUT else 0.0
+        least_band(cell.row(k, c.option), float(cell.noise_of(k, c.option)[0]), float(keep[k]), band)
+        if c.option != OUT else 0.0
         for k, c in enumerate(combination)
     ])  # fmt: skip
 
@@ -134,7 +135,7 @@ def _best_split(
     free = np.flatnonzero(low < high).tolist()
     left = cell.instance.bandwidth_hz * (1.0 - 1e-15) - math.fsum(needs)
     rows, (worth, _absent) = _rows(cell, combination, high), cell.costs(combination)
-    more = (rows, cell.noise, low, high, worth)
+    more = (rows, cell.noises(combination), low, high, worth)
     shares = np.zeros(len(low))
     shares[free] = 1.0 / max(len(free), 1)
     best, keep = at_split(needs + left * shares, *more)
@@ -197,7 +198,7 @@ def _allocation(cell: Cell, candidate: Candidate, margin: float, faster: float) 
         row[HIGH] = keep[k]
         mine = [m for m in range(len(owner)) if int(candidate.grant[k]) >> m & 1] if ofdma else []
         wide = inst.bandwidth_hz / len(owner) if ofdma else float(band[k])
-        noise = np.sort(cell.noise[k, mine]) if ofdma else cell.noise[k : k + 1]
+        noise = np.sort(cell.noise[k, mine]) if ofdma else cell.noise_of(k, choice.option)
         noise = noise[np.isfinite(noise)]
         _s, level = carried(row, noise, wide)
         if not level > 0.0:
@@ -314,7 +315,8 @@ def _below(cell: Cell, value: float) -> float:
             first = band * 1e-30 if not needs.any() else 0.999 * float(needs[needs > 0.0].min())
             bands = np.tile(np.geomspace(first, band, TABLE), (len(low), 1))
             rows = _rows(cell, combination, high)
-            caps = np.stack([caps_of_bands(row, n, b) for row, n, b in zip(rows, cell.noise, bands, strict=True)])
+            noises = cell.noises(combination)
+            caps = np.stack([caps_of_bands(row, n, b) for row, n, b in zip(rows, noises, bands, strict=True)])
             caps = np.maximum.accumulate(caps, axis=1)
         else:
             caps, _deals = cell.caps(combination)

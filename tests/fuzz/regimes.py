@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -173,6 +174,39 @@ def static(rng: Rng, fields: Fields) -> None:
     fields["energy_static_j"] = fields["energy_j"] * rng.choice([0.0, 1e-6, 0.3, 0.9, 1.0], len(fields["samples"]))
 
 
+def clusters(rng: Rng, fields: Fields) -> None:
+    """A stability term per cluster, whose names are in any order."""
+    k = len(fields["samples"])
+    fields["clusters"] = tuple(int(name) for name in rng.choice([0, 3, 7, 2**53 - 1], 2)[rng.integers(0, 2, k)])
+    if rng.random() < 0.3:
+        fields["clusters"] = tuple(rng.permutation(k).tolist())
+    fields["common_keep"] = False
+    bounded(fields, pooling="cluster")
+
+
+def fetched(rng: Rng, fields: Fields) -> None:
+    """Rows of menus that download or compute more, or have a channel of their own."""
+    menus(rng, fields)
+    if rng.random() < 0.8:
+        downlink(rng, fields)
+    ofdma = fields["access"] == "ofdma"
+
+    def richer(row: AdapterOption, k: int) -> AdapterOption:
+        there = fields["downlink_bps"][k] * fields["latency_s"]
+        more = {
+            "download_bits": float((there if math.isfinite(there) else 1e6) * power_of_ten(rng, -5, -0.2)),
+            "cycles_fixed": float(fields["cycles_fixed"][k] * power_of_ten(rng, -4, -0.3)),
+        }
+        if not ofdma:
+            more["gain"] = float(fields["gain"][k] * rng.choice([0.0, 1.0, *power_of_ten(rng, -2, 2, 8)]))
+        return replace(row, **{name: value for name, value in more.items() if rng.random() < 0.6})
+
+    fields["adapter_options"] = tuple(
+        None if menu is None else tuple(richer(row, k) for row in menu)
+        for k, menu in enumerate(fields["adapter_options"])
+    )
+
+
 VARIANTS: tuple[Callable[[Rng, Fields], None], ...] = (
     levels, menus, selection, common, perturbation, curve, pooled_by_device, downlink, head, static,
 )  # fmt: skip
@@ -304,7 +338,7 @@ def _alone(instance: Instance, k: int, name: str, factor: float) -> bool:
     """Whether a device with the whole spectrum and one budget scaled carries its first choice's least rate."""
     cell = Cell(instance)
     choice = cell.choices(k)[0]
-    row, noise = cell.row(k, choice.option), np.sort(np.atleast_1d(cell.noise[k]))
+    row, noise = cell.row(k, choice.option), np.sort(cell.noise_of(k, choice.option))
     value = np.broadcast_to(getattr(instance, name), (instance.num_devices,))[k]
     row[COLUMN[name]] += (factor - 1.0) * value  # of the energy the static part is taken off already
     wide = instance.bandwidth_hz / len(noise)
@@ -317,13 +351,28 @@ def _just_enough_band(instance: Instance, side: float) -> Instance:
     cell = Cell(instance)
     least = [cell.choices(k)[0] for k in range(instance.num_devices)]
     needs = [
-        least_band(cell.row(k, c.option), cell.noise[k], c.low, 1e12 * instance.bandwidth_hz)
+        least_band(
+            cell.row(k, c.option), float(cell.noise_of(k, c.option)[0]), c.low, 1e12 * instance.bandwidth_hz
+        )
         for k, c in enumerate(least)
     ]
     total = math.fsum(needs)
     return instance.with_changes(bandwidth_hz=total * side) if 0.0 < total < math.inf else instance
 
 
+def experts(rng: Rng, _seed: int) -> Instance:
+    """Clusters, rows that fetch experts or choose neighbours, or both, with one more variant or none."""
+    fields = draw(rng, devices=int(rng.choice([2, 3, 3])))
+    if rng.random() < 0.6:
+        VARIANTS[int(rng.integers(len(VARIANTS)))](rng, fields)
+    kind = rng.choice(["clusters", "rows", "both"])
+    if kind != "clusters":
+        fetched(rng, fields)
+    if kind != "rows":
+        clusters(rng, fields)
+    return Instance(**fields)
+
+
 REGIMES: dict[str, Callable[[Rng, int], Instance]] = {
-    make.__name__: make for make in (plain, pairs, scales, degenerate, constants, curves, boundary)
+    make.__name__: make for make in (plain, pairs, scales, degenerate, constants, curves, boundary, experts)
 }

@@ -26,12 +26,20 @@ from tests.fuzz.relations import larger_of, related
 
 BLOCK = 40
 ALL = (*REGIMES, "relations", "covers")
+LATER = 10_000_000  # from this number on the regimes that were added take their turns too
+FIRST = tuple(name for name in ALL if name != "experts")
 Row = dict[str, float]
 
 
+def case_of(number: int) -> tuple[str, int]:
+    """Regime and seed of a number: regimes in turn."""
+    turns = ALL if number >= LATER else FIRST
+    return turns[number % len(turns)], number // len(turns)
+
+
 def case(number: int) -> tuple[str, list[Finding], Counter[str]]:
-    """Regime, findings and endings of the case of a number: regimes in turn."""
-    regime, seed = ALL[number % len(ALL)], number // len(ALL)
+    """Regime, findings and endings of the case of a number."""
+    regime, seed = case_of(number)
     if regime == "relations":
         return regime, *related(seed)
     if regime == "covers":
@@ -46,7 +54,7 @@ def block(work: tuple[int, int, str]) -> dict[str, Any]:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for number in range(start, stop):
         before = time.process_time()
-        regime, found, ended = ALL[number % len(ALL)], [], Counter[str]()
+        (regime, seed), found, ended = case_of(number), [], Counter[str]()
         try:
             regime, found, ended = case(number)
         except Exception as error:  # a run of days does not end because of one case
@@ -56,7 +64,7 @@ def block(work: tuple[int, int, str]) -> dict[str, Any]:
         for finding in found:
             counts[regime][f"! {finding.kind}"] += 1
         if found:
-            _keep(Path(folder), regime, number // len(ALL), number, found)
+            _keep(Path(folder), regime, seed, number, found)
     return {"start": start, "stop": stop, "counts": {name: dict(row) for name, row in counts.items()}}
 
 
@@ -101,7 +109,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.one is not None:
         regime, found, ended = case(options.one)
-        print(regime, options.one // len(ALL), dict(ended), *found, sep="\n")
+        print(regime, case_of(options.one)[1], dict(ended), *found, sep="\n")
         return 1 if found else 0
     folder = Path(options.folder)
     folder.mkdir(parents=True, exist_ok=True)

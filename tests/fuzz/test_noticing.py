@@ -12,7 +12,9 @@ import pytest
 from edgealloc import solve
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Status
+from edgealloc.data.spec import AdapterOption, BoundSpec
 from edgealloc.errors import EdgeallocError
+from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from tests.fuzz import checks, covers, relations
 
@@ -64,6 +66,29 @@ def test_lies_of_a_method(scarce: Instance, monkeypatch: Any, name: str) -> None
     assert kinds(scarce) == set()
     monkeypatch.setattr(checks, "solve", lambda *args, **more: lie(solve(*args, **more)))
     assert kind in kinds(scarce)
+
+
+@pytest.mark.parametrize("name", ["clusters", "download_bits", "cycles_fixed", "gain"])
+def test_methods_that_forget_a_variant(scarce: Instance, monkeypatch: Any, name: str) -> None:
+    """The answer to the cell without it is no answer to the cell: the oracle has its own word on each."""
+    row = AdapterOption("m=2", 2e8, 2e8, 1.0, 5e6, 1e9, 0.3 * float(scarce.gain.min()))
+    cell = scarce.with_changes(
+        adapter_options=((row,), (row,)), downlink_bps=1e7, clusters=(4, 1), bound=BoundSpec(pooling="cluster")
+    )
+
+    def forgetting(instance: Instance, *args: Any, **more: Any) -> Result:
+        none = {"download_bits": 0.0, "cycles_fixed": 0.0, "gain": None}
+        if name == "clusters":
+            other = instance.with_changes(bound=BoundSpec())
+        else:
+            other = instance.with_changes(adapter_options=((replace(row, **{name: none[name]}),),) * 2)
+        result = solve(other, *args, **more)
+        assert result.status is Status.OPTIMAL
+        return replace(result, problem=Problem(instance))
+
+    assert kinds(cell) == set()
+    monkeypatch.setattr(checks, "solve", forgetting)
+    assert "wrong answer" in kinds(cell)
 
 
 def test_errors_and_slowness(scarce: Instance, monkeypatch: Any) -> None:

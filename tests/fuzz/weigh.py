@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from numba import njit
 
-from edgealloc.units import FloatArray
+from edgealloc.units import FloatArray, IntArray
 
 TERM, A, C2, CROSS, LAM, LAM2, DELTA2, POOLED = range(8)
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
@@ -20,9 +20,9 @@ class Worth(NamedTuple):
     """What keep rates are worth.
 
     ``pay`` [K] is A w_k times the menu's factor, ``weight`` [K] is w_k, ``samples`` [K] n_k. ``spec`` holds the
-    term (0 inverse-keep, 1 perturbation, 2 curve, 3 logistic), A, C^2, 24 C eta^2, Lam, 2 lam, 2 delta and whether
-    one stability term is for all; ``knots`` [P] and ``cubics`` [4, P - 1] are the curve, highest power first; the
-    two numbers of a logistic term stand in ``knots``.
+    term (0 inverse-keep, 1 perturbation, 2 curve, 3 logistic), A, C^2, 24 C eta^2, Lam, 2 lam, 2 delta and who has
+    a stability term: 0 each device, 1 all together, 2 each pool of ``pool`` [K]; ``knots`` [P] and ``cubics``
+    [4, P - 1] are the curve, highest power first; the two numbers of a logistic term stand in ``knots``.
     """
 
     pay: FloatArray
@@ -31,6 +31,7 @@ class Worth(NamedTuple):
     spec: FloatArray
     knots: FloatArray
     cubics: FloatArray
+    pool: IntArray
 
 
 @njit(cache=True)
@@ -65,15 +66,26 @@ def bound(
     worth: Worth,
 ) -> float:
     """G with the stability of ``keep`` and the underfitting of ``high``: the two of a box give a lower bound."""
-    pay, weight, samples, spec, knots, cubics = worth
+    pay, weight, samples, spec, knots, cubics, pool = worth
     total, square, everybody = 0.0, 0.0, 0.0
     for k in range(len(keep)):
         everybody += samples[k]
         if keep[k] > 0.0:
             total += pay[k] * underfit(high[k], spec, knots, cubics)
         square += weight[k] * keep[k] * keep[k]
-    if spec[POOLED]:
+    if spec[POOLED] == 1:
         return total + gap(square, everybody, spec)
+    if spec[POOLED] == 2:
+        for e in range(len(keep)):
+            share, held, square = 0.0, 0.0, 0.0
+            for k in range(len(keep)):
+                if pool[k] == e:
+                    share += weight[k]
+                    held += samples[k]
+                    square += weight[k] * keep[k] * keep[k]
+            if held > 0.0:
+                total += share * gap(square / share, held, spec)
+        return total
     for k in range(len(keep)):
         total += weight[k] * gap(keep[k] * keep[k], samples[k], spec)
     return total

@@ -8,6 +8,7 @@ Derived: docs/ofdma.md, section 3.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,8 +50,8 @@ class Pools:
             return cls(
                 one, np.ones(1), np.zeros(1) if problem.objective.own else np.reshape(term.scale, 1), objective
             )
-        weight = np.asarray(np.bincount(problem.pools, inst.weights), dtype=np.float64)
-        return cls(problem.pools, weight, term.scale, objective)
+        each = [inst.weights[problem.pools == e].tolist() for e in range(int(problem.pools.max()) + 1)]
+        return cls(problem.pools, np.array([math.fsum(weights) for weights in each]), term.scale, objective)
 
     def without_terms(self, objective: FloatArray) -> Pools:
         """One pool of the same devices for an objective [8 + 5 P] in which nothing is pooled."""
