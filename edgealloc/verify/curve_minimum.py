@@ -29,6 +29,7 @@ _MARGIN = 2.0**-46  # of the size of the terms: rounding of coefficients, halvin
 Convex = Callable[[Any, FloatArray], tuple[FloatArray, FloatArray]]
 
 
+@np.errstate(all="ignore")  # what overflows is an infinite end of an enclosure
 def curve_minimum(
     points: UnderfitCurve | UnderfitLogistic,
     weight: FloatArray,

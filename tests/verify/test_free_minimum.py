@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 
 import numpy as np
 import pytest
 
+from edgealloc import conformance
 from edgealloc.api import solve
 from edgealloc.data.outcome import Status
 from edgealloc.data.spec import BoundSpec, UnderfitCurve
@@ -128,3 +130,14 @@ def test_true_optima_of_the_known_faults_are_accepted(faults, name):
     assert result.status is Status.OPTIMAL
     report = verify(instance, result.solution())
     assert report.ok, str(report)
+
+
+def test_a_curve_that_falls_by_next_to_nothing_is_bracketed_without_a_warning() -> None:
+    """Slopes below the least normal double: a quotient beyond doubles is an infinite end of an enclosure."""
+    points = UnderfitCurve(np.array([0.01, 0.3, 0.6, 1.0]), np.array([3e-318, 2e-318, 1e-318, 0.0]))
+    instance = conformance.cell(bound=BoundSpec("curve", underfit_curve=points))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bracket = free_bracket(instance)
+    assert bracket is not None
+    assert bracket[0] <= Problem(instance).free_objective * (1.0 + 1e-9)
