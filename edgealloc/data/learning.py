@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from edgealloc.data.forms import known_fields, number
 from edgealloc.data.spec import Rule, check, range_faults
-from edgealloc.errors import Fault
+from edgealloc.errors import Fault, shown
 
 __all__ = ["LEARNING_RULES", "LearningSpec", "learning_faults", "learning_numbers"]
 
@@ -77,7 +77,7 @@ class LearningSpec:
 def learning_faults(spec: object) -> list[Fault]:
     """What is wrong with the constants of a learning curve."""
     if not isinstance(spec, LearningSpec):
-        return [Fault("instance", "learning", f"{spec!r}", "an edgealloc.LearningSpec, or None")]
+        return [Fault("instance", "learning", shown(spec), "an edgealloc.LearningSpec, or None")]
     faults: list[Fault] = []
     kinds = get_args(Form)
     check(faults, spec.form in kinds, "learning", "form", spec.form, ", ".join(kinds))

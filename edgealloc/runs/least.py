@@ -10,12 +10,13 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from edgealloc.data.outcome import Snapshot, Status, relative_gap
 from edgealloc.data.run import Aim
+from edgealloc.runs.asked import Weights
 from edgealloc.runs.loss import NAME, round_result
 from edgealloc.runs.plan import RunPlan
 from edgealloc.runs.search import Interval, Rounds, RunPoint, Solved
@@ -23,18 +24,11 @@ from edgealloc.runs.training import TrainingRun
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.search.engine import branch_and_bound
 
-__all__ = ["Weights", "budgeted", "least_run", "least_weighted"]
+__all__ = ["budgeted", "least_run", "least_weighted"]
 
 _GAP = 1e-8  # of the loss, for a target that is very near to what a budget reaches
 _ROUNDS_OFF = "rounding limits the gap: ask for a larger rel_gap, or for weights of usual size"
 _MOST = 2.0**30  # times the time that is tried first, and its inverse
-
-
-class Weights(NamedTuple):
-    """What a second of all rounds together costs, and what the energy budgets cost when they are used up."""
-
-    per_s: float
-    per_share: float
 
 
 @dataclass(slots=True, eq=False)

@@ -19,6 +19,7 @@ from edgealloc.formulation.result import Result
 from edgealloc.runs.needed import NeededRun
 from edgealloc.runs.search import Interval, Solved
 from edgealloc.runs.training import TrainingRun
+from edgealloc.solvers.base import Options
 from edgealloc.units import FloatArray
 from edgealloc.verify.solution import OPTIMAL_GAP
 
@@ -221,7 +222,10 @@ class RunPlan:
         EdgeallocError
             When there is no bound to prove, under constraints that a plan without an allocation does not state,
             when time is up, and for runs that have no certificate yet.
+        InputError
+            For a limit that is none.
         """
+        Options(time_limit=time_limit)  # which says so
         if self._unwritten:
             raise EdgeallocError(f"{self._unwritten} has a proven bound, but no certificate yet")
         from edgealloc.runs.proof import run_certificate  # brings compiled code
