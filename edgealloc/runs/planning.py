@@ -132,9 +132,11 @@ def plan_run(
     if (cost is not None or (isinstance(minimise, str) and minimise == "energy")) and energy_j is None:
         allowed = "energy for all rounds together, of which the least share is sought"
         faults.append(Fault("options", "energy_j", "None", allowed))
-    if not isinstance(method, str):
+    named: Any = method
+    if not isinstance(named, str):
         faults.append(Fault("options", "method", shown(method), "a name, of those in edgealloc.METHODS"))
-    if not isinstance(caps, bool):
+    held: Any = caps
+    if not isinstance(held, bool):
         faults.append(Fault("options", "caps", shown(caps), "True or False"))
     if faults:
         raise InputError("options", faults)
@@ -149,6 +151,7 @@ def plan_run(
     if minimise == "loss":
         return least_loss(run, span, method, options)
     assert goal is not None
-    if cost is not None:
+    if minimise == "weighted":
+        assert cost is not None
         return least_weighted(run, span, method, options, cost, goal)
     return least_run(run, span, method, options, minimise, goal)

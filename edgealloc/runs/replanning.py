@@ -96,13 +96,14 @@ def replan(
         For a plan of needed rounds, of which nothing is known in between, or of a weighted sum, whose shares
         would be of other budgets.
     """
-    if not isinstance(plan, RunPlan):
+    asked_of: Any = plan
+    if not isinstance(asked_of, RunPlan):
         allowed = "a RunPlan, from edgealloc.plan_run or edgealloc.replan"
         raise InputError("arguments", [Fault("arguments", "plan", shown(plan), allowed)])
     if plan.stop:
         return plan
     if isinstance(plan.run, NeededRun) or plan.minimise == "weighted":
-        kind = plan.run.unwritten or "a plan of least weighted sum"
+        kind = "a plan of needed rounds" if isinstance(plan.run, NeededRun) else "a plan of least weighted sum"
         raise RefusedError(f"{kind} is not planned anew: plan for the least loss, time or energy")
     standing = plan.raise_for_status().result
     assert standing is not None

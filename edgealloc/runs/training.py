@@ -18,7 +18,7 @@ import numpy as np
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.constraints import Constraint
 from edgealloc.data.instance import Instance
-from edgealloc.data.learning import LearningSpec
+from edgealloc.data.learning import LearningSpec, NeededRounds
 from edgealloc.data.spec import BoundSpec, UnderfitLogistic
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
@@ -58,6 +58,11 @@ class TrainingRun:
     energy_j: FloatArray | None = None
     caps: bool = True
     constraints: tuple[Constraint, ...] = ()
+
+    @property
+    def stated(self) -> LearningSpec | NeededRounds:
+        """What files state of it: the learning curve, or the rounds that are needed."""
+        return self.learning
 
     @property
     def unwritten(self) -> str:
