@@ -20,11 +20,11 @@ from edgealloc.runs.asked import Weights
 from edgealloc.runs.loss import NAME, round_result
 from edgealloc.runs.plan import RunPlan
 from edgealloc.runs.search import Excluded, Interval, Rounds, RunPoint, Solved
-from edgealloc.runs.training import TrainingRun
+from edgealloc.runs.training import TrainingRun, both_budgeted, budgeted, longest
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.search.engine import branch_and_bound
 
-__all__ = ["both_budgeted", "budgeted", "least_run", "least_weighted", "longest"]
+__all__ = ["least_run", "least_weighted"]
 
 _GAP = 1e-8  # of the loss, for a target that is very near to what a budget reaches
 _ROUNDS_OFF = "rounding limits the gap: ask for a larger rel_gap, or for weights of usual size"
@@ -39,24 +39,6 @@ class _Answer:
     solved: tuple[Solved, ...]
     proved: bool
     reason: str
-
-
-def budgeted(run: TrainingRun, aim: Aim, budget: float) -> TrainingRun:
-    """The run with so many s for all rounds together, or so large a share of its energy budgets."""
-    if aim == "time":
-        return replace(run, time_s=budget)
-    assert run.energy_j is not None
-    return replace(run, energy_j=np.nextafter(run.energy_j * budget, math.inf))
-
-
-def longest(run: TrainingRun, span: Interval) -> float:
-    """Time in s that no run is longer than, where the instance's own deadline holds in every round."""
-    return run.time_s or math.nextafter(span.last * run.instance.latency_s, math.inf)
-
-
-def both_budgeted(run: TrainingRun, time_s: float, share: float) -> TrainingRun:
-    """The run with so many s for all rounds together, and so large a share of its energy budgets."""
-    return budgeted(budgeted(run, "time", time_s), "energy", share)
 
 
 def least_run(run: TrainingRun, span: Interval, method: str, options: Options, aim: Aim, target: float) -> RunPlan:
@@ -80,7 +62,7 @@ def least_run(run: TrainingRun, span: Interval, method: str, options: Options, a
     low, high, solves = 0.0, math.inf, 0
     best: RunPoint | None = None
     proof: tuple[Solved, ...] = ()
-    budget = 1.0 if aim == "energy" else longest(run, span)
+    budget = 1.0 if aim == "energy" else longest(run, span.last)
     endless = aim == "time" and run.time_s is None and not run.caps  # no time is too long
     most = budget * (_MOST if endless else 1.0)
     least = budget / _MOST
@@ -146,7 +128,7 @@ def least_weighted(
     target
         The loss to be reached.
     """
-    most = longest(run, span), 1.0
+    most = longest(run, span.last), 1.0
     best: RunPoint | None = None
     corners, excluded = [(0.0, 0.0, 0.0)], list[Excluded]()
     high, low, solves, message = math.inf, 0.0, 0, ""

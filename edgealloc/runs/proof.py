@@ -11,9 +11,8 @@ from edgealloc.certificate.run import CurveTerms, NeededTerms, RunCertificate, R
 from edgealloc.data.outcome import Status
 from edgealloc.errors import EdgeallocError
 from edgealloc.runs.asked import Weights
-from edgealloc.runs.least import both_budgeted, longest
 from edgealloc.runs.search import Excluded, Interval, Solved
-from edgealloc.runs.training import TrainingRun
+from edgealloc.runs.training import TrainingRun, both_budgeted, longest
 from edgealloc.solvers.certify.write import certified
 from edgealloc.solvers.compiling.clock import Clock
 
@@ -77,7 +76,7 @@ def weighted_certificate(
         When the solves do not prove it, or not in time.
     """
     weights, target, wanted = least
-    most = longest(run, span)
+    most = longest(run, span.last)
     clock, walls = Clock(), list[RunWall]()
     for wall in _needed_walls(excluded, weights, most, wanted):
         left = None if time_limit is None else max(1e-3, time_limit - clock.seconds)
