@@ -19,7 +19,7 @@ from edgealloc.data.constraints import (
     SpectrumCap,
     SubcarrierCap,
 )
-from edgealloc.errors import EdgeallocError, Fault, InputError, RefusedError, did_you_mean
+from edgealloc.errors import EdgeallocError, Fault, InputError, RefusedError, did_you_mean, shown
 from edgealloc.formulation.problem import Problem
 from edgealloc.method import Method, Solver
 
@@ -317,7 +317,7 @@ def find_method(name: str | Solver) -> Method:
         names = list(dict.fromkeys(["auto", *METHODS, *entry_points(group=GROUP).names]))
         near = did_you_mean(family, names, " ")
         allowed = f"{', '.join(names)}; {near}".rstrip("; ")
-        raise InputError("options", [Fault("options", "method", repr(given), allowed)])
+        raise InputError("options", [Fault("options", "method", shown(given), allowed)])
     return replace(METHODS[family], name=given, solver=solver) if solver else METHODS[family]
 
 

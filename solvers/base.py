@@ -10,18 +10,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.forms import number
 from edgealloc.data.outcome import Snapshot
-from edgealloc.errors import Fault, InputError
+from edgealloc.errors import Fault, InputError, shown
+from edgealloc.formulation.result import Result
 from edgealloc.solvers.compiling.clock import Clock
-
-if TYPE_CHECKING:
-    from edgealloc.formulation.result import Result
 
 __all__ = ["Callback", "Control", "Options", "one_after_another"]
 
@@ -86,9 +84,10 @@ class Options:
             "callback": (callback is None or callable(callback), "a function of a Snapshot, or None"),
             "log": (isinstance(self.log, bool), "True or False"),
             "cutoff": (not math.isnan(_or_nan(self.cutoff)), "a number, or inf"),
+            "like": (isinstance(self.like, Result | None), "the edgealloc.Result of a problem like it, or None"),
         }
         faults = [
-            Fault("options", key, repr(getattr(self, key)), allowed)
+            Fault("options", key, shown(getattr(self, key)), allowed)
             for key, (ok, allowed) in rules.items()
             if not ok
         ]

@@ -52,8 +52,26 @@ class RoundsRange(click.ParamType[tuple[int, int]]):
 @click.option(
     "--rounds", type=RoundsRange(), default=(1, 200), show_default="1:200", help="least and greatest number"
 )
-@click.option("--minimise", type=click.Choice(["loss", "time", "energy"]), default="loss", show_default=True)
-@click.option("--target", type=float, help="predicted loss to be reached, with --minimise time or energy")
+@click.option(
+    "--minimise",
+    type=click.Choice(["loss", "time", "energy", "weighted"]),
+    default="loss",
+    show_default=True,
+    help="predicted loss; time of all rounds; largest share of --energy; weighted sum of time and share",
+)
+@click.option("--target", type=float, help="predicted loss to be reached, where that is not minimised")
+@click.option(
+    "--weights",
+    type=(float, float),
+    metavar="PER_S ALL",
+    help="with --minimise weighted: what a second costs, and what it costs to use up --energy",
+)
+@click.option(
+    "--needed",
+    type=(float, float),
+    metavar="C0 C1",
+    help="instead of a learning curve and a target: C0 + C1 sum w/s rounds are needed at keep rates s",
+)
 @click.option("--caps/--no-caps", default=True, help="whether the budgets of CASE hold in every round too")
 @click.option("--method", default="auto", show_default=True, help="what solves single rounds")
 @rel_gap_option
@@ -69,14 +87,17 @@ def plan_command(
     certificate: Path | None,
     plot: Path | None,
     as_json: bool,
+    needed: tuple[float, float] | None,
     **asked: Any,
 ) -> None:
     """Choose how many rounds to train, how long each may last, and the allocation, for the least predicted loss.
 
-    The learning curve is the block `learning` of CASE. Exit status 0 with a plan, 3 when no run is feasible,
-    4 when a limit left nothing. Ctrl-C returns the best plan so far.
+    Or for the least time, energy, or weighted sum of both, within which a loss is reached or enough rounds are
+    trained. The learning curve is the block `learning` of CASE. Exit status 0 with a plan, 3 when no run is
+    feasible, 4 when a limit left nothing. Ctrl-C returns the best plan so far.
     """
     from edgealloc.api import load
+    from edgealloc.data.learning import NeededRounds
     from edgealloc.errors import needs
     from edgealloc.files.run import dict_from_run
     from edgealloc.report.progress import Progress
@@ -87,11 +108,15 @@ def plan_command(
     if plot is not None:
         needs("matplotlib", "plot", "--plot")
     instance = load(case)
+    if needed is not None:
+        asked["curve"] = NeededRounds(*needed)
     with Progress(instance.name, shown=not as_json) as progress:
         plan = plan_run(instance, callback=progress.update, **asked)
     written = []
     try:
-        if certificate is not None and plan.pieces:
+        if certificate is not None and not (plan.pieces or plan.excluded):
+            say(f"no certificate: status {plan.status.value} claims no bound that could be proved", err=True)
+        elif certificate is not None:
             plan, proof = plan.certified()
             written.append(proof.save(certificate))
         if out is not None:
@@ -110,6 +135,8 @@ def plan_command(
 
 def plan_text(plan: RunPlan) -> str:
     """What a plan comes to, a line for each number."""
+    from edgealloc.runs.needed import NeededRun
+
     lines = [f"status        {plan.status.value}" + (f" ({plan.message})" if plan.message else "")]
     if plan.result is not None:
         energy = plan.energy_j
@@ -119,7 +146,9 @@ def plan_text(plan: RunPlan) -> str:
             f"time          {plan.time_s:.6g} s in all",
             f"energy        {energy.min():.6g} to {energy.max():.6g} J a device in all",
             f"keep rates    {keep.min():.3f} to {keep.max():.3f}",
-            f"loss          {plan.loss:.6g} nats predicted",
+            f"needed        {plan.loss:.6g} of these rounds"
+            if isinstance(plan.run, NeededRun)
+            else f"loss          {plan.loss:.6g} nats predicted",
         ]
         if plan.minimise != "loss":
             lines.append(f"objective     {plan.objective:.9g} ({plan.minimise})")

@@ -353,9 +353,12 @@ def fitted(constraints: Iterable[Constraint], instance: Instance) -> tuple[Const
     given: Any = constraints
     if isinstance(given, Constraint):
         given = (given,)
-    if isinstance(given, str) or not isinstance(given, Iterable):
+    try:
+        rows, faults = None if isinstance(given, str) else tuple(given), list[Fault]()
+    except Exception:  # no sequence, or whatever a stranger's object raises
+        rows = None
+    if rows is None:
         raise InputError("constraints", [Fault("constraints", "type", shown(given), "a list of constraints")])
-    rows, faults = tuple(given), list[Fault]()
     for row in rows:
         known = isinstance(row, Constraint) and isinstance(row, KINDS.get(row.kind, ()))
         if not known:

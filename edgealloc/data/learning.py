@@ -1,6 +1,7 @@
-"""The learning curve of a training run: the loss that is predicted after so many rounds at these keep rates.
+"""What a training run comes to at these keep rates: the loss predicted after so many rounds, or the rounds needed.
 
-Its formula is in docs/runs.md; the numbers are fitted to the losses that pilot runs had round after round.
+Their formulas are in docs/runs.md; the numbers of the first are fitted to the losses that pilot runs had round by
+round.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from typing import Literal, get_args
 
 from edgealloc.data.forms import known_fields, number
 from edgealloc.data.spec import Rule, check, range_faults
-from edgealloc.errors import Fault
+from edgealloc.errors import Fault, shown
 
-__all__ = ["LEARNING_RULES", "LearningSpec", "learning_faults", "learning_numbers"]
+__all__ = ["LEARNING_RULES", "NEEDED_RULES", "LearningSpec", "NeededRounds", "learning_faults", "learning_numbers"]
 
 Form = Literal["effective-rounds"]
 
@@ -30,6 +31,11 @@ LEARNING_RULES: Mapping[str, Rule] = {
     "overfit": _LOSS,
     "growth": (lambda a: (a >= 0) & (a <= 10), "a number from 0 to 10"),
     "protection": (lambda a: (a >= 0) & (a <= 1e9), "a number from 0 to 1e9"),
+}
+
+NEEDED_RULES: Mapping[str, Rule] = {
+    "fixed": (lambda a: (a >= 0) & (a <= 1e9), "a number from 0 to 1e9"),
+    "per_keep": (lambda a: (a >= 1e-9) & (a <= 1e9), "a number from 1e-9 to 1e9"),
 }
 
 
@@ -68,16 +74,45 @@ class LearningSpec:
     protection: float = 100.0
 
     def __post_init__(self) -> None:
-        for key in LEARNING_RULES:
-            value = number(getattr(self, key))
-            if value is not None:
-                object.__setattr__(self, key, value)
+        _as_numbers(self, LEARNING_RULES)
+
+
+@known_fields
+@dataclass(frozen=True, slots=True)
+class NeededRounds:
+    """How many rounds a run needs: ``fixed + per_keep * sum_k w_k / s_k``.
+
+    Parameters
+    ----------
+    fixed
+        c0 >= 0, rounds whatever is kept.
+    per_keep
+        c1 > 0, rounds without dropout beyond these; with keep rate 1/2 everywhere twice as many.
+    """
+
+    fixed: float
+    per_keep: float
+
+    def __post_init__(self) -> None:
+        _as_numbers(self, NEEDED_RULES)
+
+    def faults(self) -> list[Fault]:
+        """What is wrong with the constants."""
+        return range_faults("curve", self, NEEDED_RULES)
+
+
+def _as_numbers(spec: object, rules: Mapping[str, Rule]) -> None:
+    """Constants of whatever type of number as floats; the rest stays, and is a fault."""
+    for key in rules:
+        value = number(getattr(spec, key))
+        if value is not None:
+            object.__setattr__(spec, key, value)
 
 
 def learning_faults(spec: object) -> list[Fault]:
     """What is wrong with the constants of a learning curve."""
     if not isinstance(spec, LearningSpec):
-        return [Fault("instance", "learning", f"{spec!r}", "an edgealloc.LearningSpec, or None")]
+        return [Fault("instance", "learning", shown(spec), "an edgealloc.LearningSpec, or None")]
     faults: list[Fault] = []
     kinds = get_args(Form)
     check(faults, spec.form in kinds, "learning", "form", spec.form, ", ".join(kinds))

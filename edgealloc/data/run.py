@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from edgealloc.data.learning import LearningSpec
+from edgealloc.data.learning import LearningSpec, NeededRounds
 from edgealloc.data.outcome import Status
 from edgealloc.data.solution import Solution
 
 __all__ = ["Aim", "Goal", "RunClaims"]
 
 Aim = Literal["loss", "time", "energy"]
-Goal = Literal["loss", "time", "energy", "weighted"]  # of plans; a file has an aim
+Goal = Literal["loss", "time", "energy", "weighted"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,9 +29,9 @@ class RunClaims:
     instance_name, method, status, seconds, message
         Name of the instance; how and how fast it was planned, and how that ended.
     minimise
-        ``loss``, ``time`` or ``energy``.
+        ``loss``, ``time``, ``energy`` or ``weighted``.
     learning
-        The learning curve.
+        The learning curve, or how many rounds are needed.
     time_s
         Time in s for all rounds together; None without such a budget.
     energy_j
@@ -41,24 +41,27 @@ class RunClaims:
     span
         Least and greatest number of rounds that may be chosen.
     target
-        The loss to be reached, where that is not what is minimised.
+        The loss to be reached, where that is not what is minimised; 1 of rounds that are needed: all of them.
     rounds, latency_s
         The number of rounds and the deadline of each in s; None without a plan.
     loss
-        Predicted loss in nats; None without a plan.
+        Predicted loss in nats, or the share of the rounds that is needed; None without a plan.
     objective, lower_bound, rel_gap
-        What is minimised: nats, s, or a share of the energy budgets; its proven bound and the gap.
+        What is minimised: nats, s, a share of the energy budgets, or the weighted sum of these two; its proven
+        bound and the gap.
     solves
         How many single rounds were solved.
     round
         The allocation of each round; None without a plan.
+    weights
+        What a second costs and what all of ``energy_j`` does, in a weighted sum; None for anything else.
     """
 
     instance_name: str
     method: str
     status: Status
-    minimise: Aim
-    learning: LearningSpec
+    minimise: Goal
+    learning: LearningSpec | NeededRounds
     time_s: float | None
     energy_j: Mapping[str, float] | None
     caps: bool
@@ -74,3 +77,4 @@ class RunClaims:
     solves: int
     message: str
     round: Solution | None
+    weights: tuple[float, float] | None = None

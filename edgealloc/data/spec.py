@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from edgealloc.data.forms import known_fields, number, numbers
-from edgealloc.errors import Fault, InputError, steers
+from edgealloc.errors import Fault, InputError, shown, steers
 from edgealloc.units import FloatArray, rebuilt
 
 __all__ = ["Access", "AdapterOption", "BoundSpec", "Pooling", "Underfit", "UnderfitCurve", "UnderfitLogistic"]
@@ -270,8 +270,10 @@ def range_faults(where: str, holder: Any, rules: Mapping[str, Rule]) -> list[Fau
     """The fields of a holder that are no numbers, or not in the range of their rule."""
     faults: list[Fault] = []
     for key, (test, allowed) in rules.items():
-        value = number(getattr(holder, key))
-        check(faults, value is not None and bool(test(value)), where, key, getattr(holder, key), allowed)
+        given = getattr(holder, key)
+        value = number(given)
+        if value is None or not test(value):
+            faults.append(Fault(where, key, shown(given), allowed))
     return faults
 
 

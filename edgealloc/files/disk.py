@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from edgealloc.errors import Fault, InputError, printable
+from edgealloc.errors import Fault, InputError, printable, shown
 
 __all__ = [
     "MAX_MB",
@@ -174,7 +174,11 @@ def write_file(content: str | bytes, path: str | Path) -> Path:
     InputError
         When the file cannot be written.
     """
-    path, data = Path(path), content.encode() if isinstance(content, str) else content
+    try:
+        path = Path(path)
+    except TypeError:
+        raise InputError("arguments", [Fault("arguments", "path", shown(path), _WRITABLE)]) from None
+    data = content.encode() if isinstance(content, str) else content
     try:
         kind = _mode(path)
         if kind is not None and not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):

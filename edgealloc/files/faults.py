@@ -15,6 +15,8 @@ from edgealloc.files.types import MANY, ONE
 
 __all__ = ["require_format", "structural_faults"]
 
+_TAGS = (ONE, MANY, "effective-rounds", "needed-rounds")  # pydantic's, in paths: which of several types it took
+
 
 def require_format(kind: FileKind, data: Mapping[str, Any], subject: str) -> None:
     """Refuse a file whose ``format`` is not that of its kind, before anything else is said about it.
@@ -46,7 +48,7 @@ def _translate(
     kind: FileKind, data: Mapping[str, Any], error: dict[str, Any]
 ) -> tuple[tuple[str | int, ...], Fault]:
     """One pydantic error in the words of the project: where, field, value, allowed."""
-    path = tuple(part for part in error["loc"] if part not in (ONE, MANY))
+    path = tuple(part for part in error["loc"] if part not in _TAGS)
     where, rest = _place(kind, data, path)
     field = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in rest).lstrip(".")
     value = _shown(error["input"])

@@ -10,31 +10,25 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from edgealloc.data.outcome import Snapshot, Status, relative_gap
 from edgealloc.data.run import Aim
+from edgealloc.runs.asked import Weights
 from edgealloc.runs.loss import NAME, round_result
 from edgealloc.runs.plan import RunPlan
-from edgealloc.runs.search import Interval, Rounds, RunPoint, Solved
-from edgealloc.runs.training import TrainingRun
+from edgealloc.runs.search import Excluded, Interval, Rounds, RunPoint, Solved
+from edgealloc.runs.training import TrainingRun, both_budgeted, budgeted, longest
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.search.engine import branch_and_bound
 
-__all__ = ["Weights", "budgeted", "least_run", "least_weighted"]
+__all__ = ["least_run", "least_weighted"]
 
 _GAP = 1e-8  # of the loss, for a target that is very near to what a budget reaches
 _ROUNDS_OFF = "rounding limits the gap: ask for a larger rel_gap, or for weights of usual size"
 _MOST = 2.0**30  # times the time that is tried first, and its inverse
-
-
-class Weights(NamedTuple):
-    """What a second of all rounds together costs, and what the energy budgets cost when they are used up."""
-
-    per_s: float
-    per_share: float
 
 
 @dataclass(slots=True, eq=False)
@@ -45,14 +39,6 @@ class _Answer:
     solved: tuple[Solved, ...]
     proved: bool
     reason: str
-
-
-def budgeted(run: TrainingRun, aim: Aim, budget: float) -> TrainingRun:
-    """The run with so many s for all rounds together, or so large a share of its energy budgets."""
-    if aim == "time":
-        return replace(run, time_s=budget)
-    assert run.energy_j is not None
-    return replace(run, energy_j=np.nextafter(run.energy_j * budget, math.inf))
 
 
 def least_run(run: TrainingRun, span: Interval, method: str, options: Options, aim: Aim, target: float) -> RunPlan:
@@ -76,7 +62,7 @@ def least_run(run: TrainingRun, span: Interval, method: str, options: Options, a
     low, high, solves = 0.0, math.inf, 0
     best: RunPoint | None = None
     proof: tuple[Solved, ...] = ()
-    budget = 1.0 if aim == "energy" else run.time_s or span.last * run.instance.latency_s
+    budget = 1.0 if aim == "energy" else longest(run, span.last)
     endless = aim == "time" and run.time_s is None and not run.caps  # no time is too long
     most = budget * (_MOST if endless else 1.0)
     least = budget / _MOST
@@ -142,9 +128,9 @@ def least_weighted(
     target
         The loss to be reached.
     """
-    most = (run.time_s or span.last * run.instance.latency_s, 1.0)
+    most = longest(run, span.last), 1.0
     best: RunPoint | None = None
-    corners, excluded = [(0.0, 0.0, 0.0)], list[tuple[float, float]]()
+    corners, excluded = [(0.0, 0.0, 0.0)], list[Excluded]()
     high, low, solves, message = math.inf, 0.0, 0, ""
     with Control(options) as control:
         while corners:
@@ -153,7 +139,8 @@ def least_weighted(
                 message = control.reason
                 break
             _, time, share = heapq.heappop(corners)
-            wall = next((w for w in excluded if w[0] > time and w[1] > share), None)
+            known = (w for w in excluded if w.time_s > time and w.share > share)
+            wall = next(((w.time_s, w.share) for w in known), None)
             if wall is None:
                 step = 0.25 * (high - low)
                 wall = min(time + step / weights.per_s, most[0]), min(share + step / weights.per_share, most[1])
@@ -161,7 +148,7 @@ def least_weighted(
                     heapq.heappush(corners, (_cost(weights, time, share), time, share))
                     message = _ROUNDS_OFF
                     break
-                part = budgeted(budgeted(run, "time", wall[0]), "energy", wall[1])
+                part = both_budgeted(run, *wall)
                 answer = _reach(part, span, method, target, control)
                 solves += len(answer.solved)
                 if answer.point is not None or not answer.proved:
@@ -179,14 +166,15 @@ def least_weighted(
                 control.report(Snapshot(NAME, control.seconds, 0, low, high, relative_gap(high, low), solves))
                 if answer.point is not None:
                     continue
-                excluded.append(wall)
+                excluded.append(Excluded(*wall, answer.solved))
             for i, corner in enumerate(((wall[0], share), (time, wall[1]))):
                 if corner[i] < most[i]:
                     heapq.heappush(corners, (_cost(weights, *corner), *corner))
         else:
             low = high
     if best is not None:
-        best = _narrowed(run, best)
+        used = _used(run, "time", best), min(_used(run, "energy", best), 1.0)
+        best = _narrowed(both_budgeted(run, *used), best)
         status = Status.OPTIMAL if relative_gap(high, low) <= options.rel_gap else Status.FEASIBLE
     elif not corners:
         status, low = Status.INFEASIBLE, math.inf
@@ -194,7 +182,7 @@ def least_weighted(
     else:
         status = Status.NO_SOLUTION
     told: dict[str, Any] = {"objective": high, "lower_bound": low, "seconds": control.seconds, "solves": solves}
-    told |= {"minimise": "weighted", "target": target}
+    told |= {"minimise": "weighted", "target": target, "weights": weights, "excluded": tuple(excluded)}
     return _plan(run, span, method, best, status, message, **told)
 
 

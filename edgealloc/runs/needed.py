@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from edgealloc.data.allocation import Allocation
-from edgealloc.data.forms import number
+from edgealloc.data.learning import NeededRounds
 from edgealloc.data.spec import BoundSpec
-from edgealloc.errors import Fault, shown
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.runs.training import TrainingRun
 from edgealloc.units import FloatArray
@@ -27,33 +26,6 @@ from edgealloc.units import FloatArray
 __all__ = ["NeededRounds", "NeededRun"]
 
 _ROUNDING = 2.0**-48  # relative
-_LARGEST = 1e9
-
-
-@dataclass(frozen=True, slots=True)
-class NeededRounds:
-    """How many rounds a run needs: ``fixed + per_keep * sum_k w_k / s_k``.
-
-    Parameters
-    ----------
-    fixed
-        c0 >= 0, rounds whatever is kept.
-    per_keep
-        c1 > 0, rounds without dropout beyond these; with keep rate 1/2 everywhere twice as many.
-    """
-
-    fixed: float
-    per_keep: float
-
-    def faults(self) -> list[Fault]:
-        """What is wrong with the constants."""
-        least, found = {"fixed": 0.0, "per_keep": 1e-9}, []
-        for key, low in least.items():
-            value = number(getattr(self, key))
-            if value is None or not low <= value <= _LARGEST:
-                allowed = f"a number from {low:g} to {_LARGEST:g}"
-                found.append(Fault("curve", key, shown(getattr(self, key)), allowed))
-        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,12 +41,12 @@ class NeededRun(TrainingRun):
         How many rounds it takes.
     """
 
-    needed: NeededRounds = NeededRounds(0.0, 1.0)
+    needed: NeededRounds = field(default_factory=lambda: NeededRounds(0.0, 1.0))
 
     @property
-    def unwritten(self) -> str:
-        """See :attr:`TrainingRun.unwritten`."""
-        return "a run whose number of rounds follows from the keep rates"
+    def stated(self) -> NeededRounds:
+        """See :attr:`TrainingRun.stated`."""
+        return self.needed
 
     def terms(self, first: int, last: int, *, up: bool) -> dict[str, Any]:
         """As :meth:`TrainingRun.terms`.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgealloc.errors import Fault, InputError
+from edgealloc.errors import Fault, InputError, shown
 from edgealloc.report.canvas import axes_for
 from edgealloc.report.style import PALETTE, Size, font_pt
 from edgealloc.runs.plan import RunPlan
@@ -45,8 +45,12 @@ def plot_rounds(plan: RunPlan, *, ax: Axes | None = None, size: Size = "screen")
     StatusError, MissingPackageError
         Without a plan; without matplotlib.
     InputError
-        For an unknown size.
+        For an unknown size, or what is no plan.
     """
+    given: Any = plan
+    if not isinstance(given, RunPlan):
+        allowed = "a RunPlan, from edgealloc.plan_run"
+        raise InputError("picture", [Fault("arguments", "plan", shown(given), allowed)])
     result = plan.raise_for_status().result
     assert result is not None
     assert result.allocation is not None
@@ -68,8 +72,8 @@ def plot_rounds(plan: RunPlan, *, ax: Axes | None = None, size: Size = "screen")
         inside = (counts >= piece.interval.first) & (counts <= piece.interval.last)
         bound[inside] = np.maximum(bound[inside], piece.bound)
     if np.isfinite(bound).any():
-        shown = np.where(np.isfinite(bound), bound, np.nan)
-        axes.step(counts, shown, where="mid", color=PALETTE["grey"], linestyle="--", label="proven for every run")
+        proven = np.where(np.isfinite(bound), bound, np.nan)
+        axes.step(counts, proven, where="mid", color=PALETTE["grey"], linestyle="--", label="proven for every run")
     axes.plot([plan.rounds], [plan.loss], color=PALETTE["red"], marker="o", linestyle="", label="the plan")
     axes.set_xlabel("rounds")
     axes.set_ylabel("predicted loss [nats]")
@@ -101,6 +105,9 @@ def plot_run_front(plans: Sequence[RunPlan], *, ax: Axes | None = None, size: Si
     MissingPackageError
         Without matplotlib.
     """
+    given: Any = plans
+    if not isinstance(given, Sequence) or not all(isinstance(plan, RunPlan) for plan in given):
+        raise InputError("front", [Fault("arguments", "plans", shown(given), "a list of RunPlans")])
     timed = all(plan.run.time_s is not None for plan in plans)
     spent = all(plan.run.energy_j is not None for plan in plans)
     if not plans or not (timed or spent) or any(plan.minimise != "loss" for plan in plans):

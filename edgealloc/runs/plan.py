@@ -16,9 +16,11 @@ from edgealloc.errors import EdgeallocError, StatusError
 from edgealloc.files.run import save_run
 from edgealloc.formulation.evaluation import Evaluation
 from edgealloc.formulation.result import Result
+from edgealloc.runs.asked import Weights
 from edgealloc.runs.needed import NeededRun
-from edgealloc.runs.search import Interval, Solved
+from edgealloc.runs.search import Excluded, Interval, Solved
 from edgealloc.runs.training import TrainingRun
+from edgealloc.solvers.base import Options
 from edgealloc.units import FloatArray
 from edgealloc.verify.solution import OPTIMAL_GAP
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from edgealloc.certificate.run import RunCertificate
 
 __all__ = ["RunPlan"]
+
+_HAIR = 1e-9  # relative: a proof that costs the gap no more leaves `optimal` what it was
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +64,9 @@ class RunPlan:
         Why not even the shortest run is feasible; empty otherwise.
     pieces
         Intervals of rounds with the solves that prove the bound.
+    weights, excluded
+        Of a weighted sum: what a second and all of the energy cost; and budgets that are not enough, which prove
+        its bound.
     """
 
     run: TrainingRun
@@ -78,6 +85,8 @@ class RunPlan:
     message: str = ""
     diagnosis: tuple[Diagnosis, ...] = ()
     pieces: tuple[Solved, ...] = ()
+    weights: Weights | None = None
+    excluded: tuple[Excluded, ...] = ()
 
     @property
     def stop(self) -> bool:
@@ -104,10 +113,6 @@ class RunPlan:
         """What all rounds take of each device, in J. Shape [K]; empty without a plan."""
         return np.zeros(0) if self.result is None else self.rounds * self._use().energy_j
 
-    @property
-    def _unwritten(self) -> str:
-        return "a plan of least weighted sum" if self.minimise == "weighted" else self.run.unwritten
-
     def _use(self) -> Evaluation:
         assert self.result is not None
         assert self.result.allocation is not None
@@ -131,10 +136,10 @@ class RunPlan:
         Raises
         ------
         EdgeallocError
-            For runs that files do not describe yet: the rest of one that has begun, and needed rounds.
+            For runs that files do not describe yet: the rest of one that has begun.
         """
-        if self._unwritten or self.minimise == "weighted":  # which is among them
-            raise EdgeallocError(f"{self._unwritten} has no file yet")
+        if self.run.unwritten:
+            raise EdgeallocError(f"{self.run.unwritten} has no file yet")
         run, none = self.run, self.result is None
         totals = None
         if run.energy_j is not None:
@@ -144,7 +149,7 @@ class RunPlan:
             method=self.method,
             status=self.status,
             minimise=self.minimise,
-            learning=run.learning,
+            learning=run.stated,
             time_s=run.time_s,
             energy_j=totals,
             caps=run.caps,
@@ -160,6 +165,7 @@ class RunPlan:
             solves=self.solves,
             message=self.message,
             round=None if self.result is None else self.result.solution(),
+            weights=None if self.weights is None else (float(self.weights.per_s), float(self.weights.per_share)),
         )
 
     def save(self, path: str | Path) -> Path:
@@ -221,33 +227,53 @@ class RunPlan:
         EdgeallocError
             When there is no bound to prove, under constraints that a plan without an allocation does not state,
             when time is up, and for runs that have no certificate yet.
+        InputError
+            For a limit that is none.
         """
-        if self._unwritten:
-            raise EdgeallocError(f"{self._unwritten} has a proven bound, but no certificate yet")
-        from edgealloc.runs.proof import run_certificate  # brings compiled code
+        Options(time_limit=time_limit)  # which says so
+        if self.run.unwritten:
+            raise EdgeallocError(f"{self.run.unwritten} has a proven bound, but no certificate yet")
+        from edgealloc.runs.proof import run_certificate, weighted_certificate  # brings compiled code
 
         loss, wanted = self.minimise == "loss", self.lower_bound
-        if not self.pieces or not wanted > -math.inf:
+        if not (self.pieces or self.excluded) or not wanted > -math.inf:
             raise EdgeallocError(
                 f"a plan with status {self.status.value} has no lower bound that could be certified"
             )
+        if self.weights is not None:
+            assert self.target is not None
+            least = self.weights, self.target, wanted
+            return self._proved(weighted_certificate(self.run, self.span, self.excluded, least, time_limit))
         if not loss:  # no run within the bound's budget reaches the target
             assert self.target is not None
             wanted = math.nextafter(self.target, math.inf)
         certificate = run_certificate(self.run, self.span, self.pieces, wanted, time_limit)
-        if self.result is None and any(piece.certificate.constraints for piece in certificate.pieces):
+        if not loss and not certificate.lower_bound >= wanted:
+            raise EdgeallocError("the proof misses the target by rounding; ask for a slightly larger rel_gap")
+        return self._proved(certificate, lowers=loss)
+
+    def _proved(self, certificate: RunCertificate, *, lowers: bool = True) -> tuple[RunPlan, RunCertificate]:
+        """The plan with what a certificate proves of it, which may lower its bound.
+
+        Raises
+        ------
+        EdgeallocError
+            As :meth:`certified`.
+        """
+        pieces = (*certificate.pieces, *(piece for wall in certificate.walls for piece in wall.pieces))
+        if self.result is None and any(piece.certificate.constraints for piece in pieces):
             raise EdgeallocError(
                 "the proof leans on constraints, which a plan without an allocation does not state; "
                 "there is no certificate"
             )
-        if not loss:
-            if not certificate.lower_bound >= wanted:
-                raise EdgeallocError("the proof misses the target by rounding; ask for a slightly larger rel_gap")
+        if not lowers:
             return self, certificate
-        if self.result is None or self.lower_bound <= certificate.lower_bound:
+        if self.lower_bound <= certificate.lower_bound:
             return self, certificate
+        if self.status is Status.INFEASIBLE:
+            raise EdgeallocError("the infeasibility is too close to be certified")
         plan = replace(self, lower_bound=certificate.lower_bound)
-        if plan.status is Status.OPTIMAL and not plan.rel_gap <= OPTIMAL_GAP:
+        if plan.status is Status.OPTIMAL and not plan.rel_gap <= max(OPTIMAL_GAP, self.rel_gap * (1.0 + _HAIR)):
             message = f"the certificate proves a gap of {plan.rel_gap:.3g} only"
             plan = replace(plan, status=Status.FEASIBLE, message=message)
         return plan, certificate

@@ -19,6 +19,7 @@ from edgealloc.data.outcome import Snapshot, Status, relative_gap
 from edgealloc.errors import Fault, InputError, RefusedError, shown
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
+from edgealloc.runs.asked import LEAST, LOSS, budget, energy_totals, is_loss, rounds_span
 from edgealloc.runs.begun.continued import ContinuedRun
 from edgealloc.runs.begun.past import Past, corrected
 from edgealloc.runs.least import least_run
@@ -26,7 +27,7 @@ from edgealloc.runs.local import descend
 from edgealloc.runs.loss import least_loss
 from edgealloc.runs.needed import NeededRun
 from edgealloc.runs.plan import RunPlan
-from edgealloc.runs.planning import LOCAL, energy_totals, positive, rounds_span
+from edgealloc.runs.planning import LOCAL
 from edgealloc.runs.search import Interval, RunPoint
 from edgealloc.runs.training import TrainingRun
 from edgealloc.solvers.base import Options
@@ -95,10 +96,14 @@ def replan(
         For a plan of needed rounds, of which nothing is known in between, or of a weighted sum, whose shares
         would be of other budgets.
     """
+    asked_of: Any = plan
+    if not isinstance(asked_of, RunPlan):
+        allowed = "a RunPlan, from edgealloc.plan_run or edgealloc.replan"
+        raise InputError("arguments", [Fault("arguments", "plan", shown(plan), allowed)])
     if plan.stop:
         return plan
     if isinstance(plan.run, NeededRun) or plan.minimise == "weighted":
-        kind = plan.run.unwritten or "a plan of least weighted sum"
+        kind = "a plan of needed rounds" if isinstance(plan.run, NeededRun) else "a plan of least weighted sum"
         raise RefusedError(f"{kind} is not planned anew: plan for the least loss, time or energy")
     standing = plan.raise_for_status().result
     assert standing is not None
@@ -112,9 +117,9 @@ def replan(
     if count < 0:
         allowed = f"a whole number from 0 to {plan.rounds}, the rounds of the plan"
         faults.append(Fault("options", "done", shown(done), allowed))
-    measured = None if loss is None else number(loss)
-    if loss is not None and not (measured is not None and 0.0 < measured < math.inf):
-        faults.append(Fault("options", "loss", shown(loss), "a finite number > 0, or None"))
+    measured = number(loss)
+    if loss is not None and not is_loss(loss):
+        faults.append(Fault("options", "loss", shown(loss), f"{LOSS}, or None"))
     use = standing.problem.evaluate(standing.allocation)
     time = _time_left(before, time_s, float(use.latency_s.max()), count, faults)
     energy = _energy_left(before, energy_j, use.energy_j, count, instance, faults)
@@ -137,7 +142,7 @@ def replan(
     if why:
         return _stopped(plan, run, now, why, Status.OPTIMAL)
     if energy is not None:
-        run = replace(run, energy_j=np.where(energy > 0.0, energy, _SPENT_J))
+        run = replace(run, energy_j=np.where(energy >= LEAST, energy, _SPENT_J))
     found = _searched(plan, run, span, standing, options)
     if found.result is None:
         why = found.message or "no round was found"
@@ -163,7 +168,7 @@ def _less(total: float, used: float, rounds: int) -> float:
 def _time_left(before: TrainingRun, given: Any, used: float, rounds: int, faults: list[Fault]) -> float | None:
     """Time that is left in s, after so many rounds of ``used`` each."""
     if given is not None:
-        return positive("time_s", given, faults, spent=True)
+        return budget("time_s", given, faults, spent=True)
     return None if before.time_s is None else _less(before.time_s, used, rounds)
 
 
@@ -200,11 +205,11 @@ def _spent(run: TrainingRun, span: Interval) -> str:
     """Why no round more can be trained, as far as that shows without a solve; empty otherwise."""
     if span.last < 1:
         return "as many rounds are trained as there may be"
-    if run.time_s is not None and run.time_s <= 0.0:
+    if run.time_s is not None and run.time_s < LEAST:
         return "the time is spent"
     if run.energy_j is not None:
         names = run.instance.device_names
-        empty = [name for name, left in zip(names, run.energy_j.tolist(), strict=True) if left <= 0.0]
+        empty = [name for name, left in zip(names, run.energy_j.tolist(), strict=True) if left < LEAST]
         if len(empty) == len(names) or (empty and run.instance.exclusion_penalty is None):
             return f"the energy of {', '.join(empty[:5])}{', ...' * (len(empty) > 5)} is spent"
     return ""

@@ -23,7 +23,7 @@ from edgealloc.runs.training import TrainingRun
 from edgealloc.solvers.base import Control, Options
 from edgealloc.solvers.search.engine import Found, Relaxation, Relaxed, cutoff_at
 
-__all__ = ["Interval", "Rounds", "RunPoint", "Solved"]
+__all__ = ["Excluded", "Interval", "Rounds", "RunPoint", "Solved"]
 
 _INNER = 0.9  # of the gap of the whole goes to a single round's solve
 _SPARE = (
@@ -57,6 +57,15 @@ class Solved:
     interval: Interval
     result: Result
     bound: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Excluded:
+    """So much time in s, and so large a share of the energy, with the solves that prove them not to be enough."""
+
+    time_s: float
+    share: float
+    pieces: tuple[Solved, ...]
 
 
 @dataclass(slots=True, eq=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -18,13 +18,14 @@ import numpy as np
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.constraints import Constraint
 from edgealloc.data.instance import Instance
-from edgealloc.data.learning import LearningSpec
+from edgealloc.data.learning import LearningSpec, NeededRounds
+from edgealloc.data.run import Aim
 from edgealloc.data.spec import BoundSpec, UnderfitLogistic
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
 from edgealloc.units import FloatArray
 
-__all__ = ["TrainingRun", "round_bound", "share_of"]
+__all__ = ["TrainingRun", "both_budgeted", "budgeted", "longest", "round_bound", "share_of"]
 
 _ROUNDING = 2.0**-50  # relative; a product, root, exponential or logarithm in doubles is off by less
 _FAINT = 1e-100  # nats; overfitting below it counts as none
@@ -58,6 +59,11 @@ class TrainingRun:
     energy_j: FloatArray | None = None
     caps: bool = True
     constraints: tuple[Constraint, ...] = ()
+
+    @property
+    def stated(self) -> LearningSpec | NeededRounds:
+        """What files state of it: the learning curve, or the rounds that are needed."""
+        return self.learning
 
     @property
     def unwritten(self) -> str:
@@ -116,6 +122,24 @@ class TrainingRun:
         kept = float(share @ np.where(on, keep * keep, 0.0))
         damped = math.sqrt(1.0 + spec.protection * max(1.0 - kept, 0.0))
         return np.asarray(spec.floor + learning + spec.overfit * count**spec.growth / damped)
+
+
+def budgeted(run: TrainingRun, aim: Aim, budget: float) -> TrainingRun:
+    """The run with so many s for all rounds together, or so large a share of its energy budgets."""
+    if aim == "time":
+        return replace(run, time_s=budget)
+    assert run.energy_j is not None
+    return replace(run, energy_j=np.nextafter(run.energy_j * budget, math.inf))
+
+
+def longest(run: TrainingRun, rounds: int) -> float:
+    """Time in s that no run of so many rounds exceeds, where the instance's own deadline holds in every round."""
+    return run.time_s or math.nextafter(rounds * run.instance.latency_s, math.inf)
+
+
+def both_budgeted(run: TrainingRun, time_s: float, share: float) -> TrainingRun:
+    """The run with so many s for all rounds together, and so large a share of its energy budgets."""
+    return budgeted(budgeted(run, "time", time_s), "energy", share)
 
 
 def share_of(total: float, rounds: int, *, up: bool) -> float:

@@ -24,9 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.certificate.run import RunCertificate, run_certificate_from_dict
+from edgealloc.certificate.run import NeededTerms, RunCertificate, run_certificate_from_dict
+from edgealloc.data.allocation import Allocation
 from edgealloc.data.instance import Instance
-from edgealloc.data.learning import LearningSpec, learning_faults
+from edgealloc.data.learning import LearningSpec, NeededRounds, learning_faults
 from edgealloc.data.outcome import Status
 from edgealloc.data.run import RunClaims
 from edgealloc.data.spec import BoundSpec
@@ -36,7 +37,7 @@ from edgealloc.units import FloatArray
 from edgealloc.verify.form import REL_TOL, Findings, total
 from edgealloc.verify.report import Report
 from edgealloc.verify.solution import NO_PROOF, OPTIMAL_GAP, verify
-from edgealloc.verify.training.ease import round_spec
+from edgealloc.verify.training.ease import round_of, round_spec
 from edgealloc.verify.training.intervals import check_run_certificate
 
 __all__ = ["verify_run", "verify_run_data"]
@@ -89,7 +90,9 @@ def verify_run(
         found.add("plan", "instance", claims.instance_name, f"{instance.name!r}, the name of the instance")
     if instance.learning is not None and instance.learning != claims.learning:
         notes.append("the learning curve is the plan's own, not that of the instance")
-    found.faults += learning_faults(claims.learning)
+    found.faults += (
+        claims.learning.faults() if isinstance(claims.learning, NeededRounds) else learning_faults(claims.learning)
+    )
     if not 1 <= claims.span[0] <= claims.span[1]:
         found.add("plan", "rounds_range", str(list(claims.span)), "the least number of rounds first, 1 or more")
     energy = _totals(instance, claims, found)
@@ -144,9 +147,7 @@ def _check_plan(
     if energy is not None:
         share = np.array([_at_most(joules, rounds) for joules in energy.tolist()])
         most = np.minimum(most, share) if claims.caps else share
-    log_half = -math.log(claims.learning.pace * rounds) / claims.learning.exponent
-    half, overfit = math.exp(log_half), claims.learning.overfit * rounds**claims.learning.growth
-    bound = _bound(instance, claims.learning, half, claims.learning.exponent * claims.learning.order, overfit)
+    bound = _bound(instance, claims.learning, rounds)
     try:
         one = instance.with_changes(
             latency_s=latency, energy_j=most, learning=None, device_underfit=None, bound=bound
@@ -163,17 +164,26 @@ def _check_plan(
             used, name = float((rounds * solution.energy_j / energy).max()), "the largest share that is used"
         elif claims.minimise == "time":
             used, name = rounds * latency, "rounds times latency_s"
+        elif claims.weights is not None and energy is not None:
+            largest = float((rounds * solution.energy_j / energy).max())
+            used = claims.weights[0] * rounds * float(solution.latency_s.max()) + claims.weights[1] * largest
+            name = "the weighted sum of what is used"
         if claims.objective is not None and used > claims.objective * (1.0 + REL_TOL):
             found.add("plan", "objective", claims.objective, f"at least {used!r}, {name}")
     return replace(report, method=claims.method, status=claims.status.value, objective=claims.loss)
 
 
-def _bound(instance: Instance, spec: LearningSpec, half: float, steepness: float, overfit: float) -> BoundSpec:
+def _bound(instance: Instance, spec: LearningSpec | NeededRounds, rounds: int) -> BoundSpec:
     """The bound of one round: what is left to learn, and overfitting with next to no constant part."""
-    small = 2.0**-60 * overfit
     samples = total(instance.samples.tolist())
+    if isinstance(spec, NeededRounds):
+        c = math.sqrt(samples) * (spec.fixed + spec.per_keep) / rounds
+        return round_of(spec, NeededTerms(spec.per_keep / rounds, c))
+    half = math.exp(-math.log(spec.pace * rounds) / spec.exponent)
+    overfit = spec.overfit * rounds**spec.growth
+    small = 2.0**-60 * overfit
     eta = math.sqrt(samples * overfit * overfit / (24.0 * small)) if small else 0.0
-    return round_spec(spec, half, steepness, small, eta)
+    return round_spec(spec, half, spec.exponent * spec.order, small, eta)
 
 
 def _at_most(joules: float, rounds: int) -> float:
@@ -188,7 +198,15 @@ def _check_loss(instance: Instance, claims: RunClaims, found: Findings) -> None:
     """The predicted loss of the allocation, recomputed."""
     assert claims.round is not None
     assert claims.rounds is not None
-    spec, allocation = claims.learning, claims.round.for_instance(instance)
+    loss = _loss(instance, claims.learning, claims.rounds, claims.round.for_instance(instance))
+    if claims.loss is None or not math.isclose(claims.loss, loss, rel_tol=REL_TOL):
+        found.add("plan", "loss", claims.loss, f"{loss!r}, as recomputed")
+    if claims.minimise != "loss" and not loss <= (claims.target or 0.0) * (1.0 + REL_TOL):
+        found.add("plan", "target", claims.target, f"at least the predicted loss {loss!r}")
+
+
+def _loss(instance: Instance, spec: LearningSpec | NeededRounds, rounds: int, allocation: Allocation) -> float:
+    """The predicted loss of so many rounds of an allocation in nats, or the share of them that is needed."""
     share = instance.samples / total(instance.samples.tolist())
     menus = instance.adapter_options or (None,) * instance.num_devices
     left, kept = [], []
@@ -198,15 +216,16 @@ def _check_loss(instance: Instance, claims: RunClaims, found: Findings) -> None:
             continue
         menu, s = menus[k], float(allocation.keep[k])
         factor = 1.0 if menu is None else menu[int(allocation.option[k])].underfit_factor
-        exponent = spec.order * (math.log(spec.pace) + math.log(claims.rounds) + spec.exponent * math.log(s))
+        if isinstance(spec, NeededRounds):
+            left.append(weight * factor * (1.0 - s) / s)
+            continue
+        exponent = spec.order * (math.log(spec.pace) + math.log(rounds) + spec.exponent * math.log(s))
         left.append(weight * factor / (1.0 + math.exp(min(exponent, 700.0))))
         kept.append(weight * s * s)
+    if isinstance(spec, NeededRounds):
+        return (spec.fixed + spec.per_keep * (1.0 + total(left))) / rounds
     damped = math.sqrt(1.0 + spec.protection * (1.0 - min(total(kept), 1.0)))
-    loss = spec.floor + spec.drop * total(left) + spec.overfit * claims.rounds**spec.growth / damped
-    if claims.loss is None or not math.isclose(claims.loss, loss, rel_tol=REL_TOL):
-        found.add("plan", "loss", claims.loss, f"{loss!r}, as recomputed")
-    if claims.minimise != "loss" and not loss <= (claims.target or 0.0) * (1.0 + REL_TOL):
-        found.add("plan", "target", claims.target, f"at least the predicted loss {loss!r}")
+    return float(spec.floor + spec.drop * total(left) + spec.overfit * rounds**spec.growth / damped)
 
 
 def _check_claims(claims: RunClaims, found: Findings, rel_gap: float) -> None:
@@ -216,7 +235,14 @@ def _check_claims(claims: RunClaims, found: Findings, rel_gap: float) -> None:
         found.add("plan", "objective", value, "a number where there is a plan, else null")
     if (claims.target is None) is not (claims.minimise == "loss"):
         found.add("plan", "target", claims.target, "null where the loss is minimised, else a number")
-    if claims.minimise == "energy" and claims.energy_j is None:
+    if isinstance(claims.learning, NeededRounds) and claims.target != 1.0:
+        found.add("plan", "target", claims.target, "1.0: all of the rounds that are needed")
+    weighed = claims.weights is not None and all(0.0 < weight < math.inf for weight in claims.weights)
+    if (claims.minimise == "weighted") is not weighed:
+        found.add("plan", "weights", claims.weights, "two numbers > 0 for a weighted sum, none for anything else")
+    if claims.minimise == "weighted" and claims.time_s is None and not claims.caps:
+        found.add("plan", "time_s", None, "a time, or the deadline of the instance in every round (caps)")
+    if claims.minimise in ("energy", "weighted") and claims.energy_j is None:
         found.add("plan", "energy_j", None, "totals, of which the least share is sought")
     if not there:
         for key in ("latency_s", "loss", "rel_gap"):

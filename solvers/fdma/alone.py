@@ -125,7 +125,7 @@ def least_value(fits: Test, blocked: Test, name: str, available: float) -> float
     """
     low, high = available, 2.0 * max(available, 1e-300)
     while not fits({name: high}):
-        if high > _AMPLE * available:
+        if high > _AMPLE * available or not math.isfinite(high):
             return math.inf
         low, high = high, 2.0 * high
     for _ in range(100):

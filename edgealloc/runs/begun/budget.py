@@ -15,9 +15,11 @@ from edgealloc.data.instance import Instance
 from edgealloc.data.learning import LearningSpec, learning_faults
 from edgealloc.errors import Fault, InputError, shown
 from edgealloc.formulation.result import Result
+from edgealloc.runs.asked import LOSS, MOST_ROUNDS, TOTAL, is_loss, is_total
 from edgealloc.runs.begun.continued import ContinuedRun
 from edgealloc.runs.begun.ledger import EnergyLedger
 from edgealloc.runs.begun.past import Past, corrected
+from edgealloc.runs.needed import NeededRun
 from edgealloc.runs.training import TrainingRun, share_of
 
 __all__ = ["Account", "RunBudget"]
@@ -47,12 +49,28 @@ class Account:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Account:
-        """Read what :meth:`to_dict` gave, or its like from JSON."""
-        past = data["past"]
-        progress = {str(name): float(value) for name, value in past["progress"].items()}
-        left_s = None if data["left_s"] is None else float(data["left_s"])
-        left_j = {str(name): float(value) for name, value in data["left_j"].items()}
-        return cls(left_s, left_j, Past(int(past["rounds"]), progress, float(past["kept"])))
+        """Read what :meth:`to_dict` gave, or its like from JSON.
+
+        Raises
+        ------
+        InputError
+            For anything else.
+        """
+        try:
+            past = data["past"]
+            progress = {str(name): float(value) for name, value in past["progress"].items()}
+            left_s = None if data["left_s"] is None else float(data["left_s"])
+            left_j = {str(name): float(value) for name, value in data["left_j"].items()}
+            found = cls(left_s, left_j, Past(int(past["rounds"]), progress, float(past["kept"])))
+        except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+            said = f"{type(error).__name__}: {error}"
+            raise InputError("memory", [Fault("memory", "run", said, "what memory() gave")]) from None
+        trained = (found.past.rounds, found.past.kept, *progress.values())
+        left = (0.0 if left_s is None else left_s, *left_j.values())
+        if not all(0.0 <= value < math.inf for value in trained) or not all(map(math.isfinite, left)):
+            allowed = "what memory() gave: finite numbers, and none below 0 of what is trained"
+            raise InputError("memory", [Fault("memory", "run", shown(data), allowed)])
+        return found
 
 
 @dataclass(slots=True, eq=False)
@@ -96,24 +114,28 @@ class RunBudget:
     _last: tuple[Instance, Allocation] | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
-        faults, given = list[Fault](), list[tuple[str, str, object]]()
+        faults = list[Fault]()
         energy: Any = self.energy_j
         rounds = number(self.rounds)
-        if rounds is None or not (rounds >= 1.0 and rounds.is_integer()):
-            faults.append(Fault("run", "rounds", shown(self.rounds), "an integer >= 1"))
+        if rounds is None or not (1.0 <= rounds <= MOST_ROUNDS and rounds.is_integer()):
+            faults.append(Fault("run", "rounds", shown(self.rounds), f"a whole number from 1 to {MOST_ROUNDS}"))
         if not isinstance(energy, Mapping):
             faults.append(Fault("run", "energy_j", shown(energy), "joules by the name of a device"))
             energy = {}
-        if self.time_s is not None:
-            given.append(("run", "time_s", self.time_s))
-        given += [(str(name), "energy_j", value) for name, value in energy.items()]
-        for where, key, value in given:
-            if not 0.0 < (number(value) or 0.0) < math.inf:
-                faults.append(Fault(where, key, shown(value), "a finite number > 0"))
+        if self.time_s is not None and not is_total(self.time_s):
+            faults.append(Fault("run", "time_s", shown(self.time_s), f"{TOTAL}, or None for no such budget"))
+        for name, value in energy.items():
+            if not isinstance(name, str):  # it would be nobody's budget
+                faults.append(Fault("run", "energy_j", shown(name), "the name of a device, as text"))
+            elif not is_total(value):
+                faults.append(Fault(name, "energy_j", shown(value), TOTAL))
         if self.curve is not None:
             faults += [replace(fault, where="curve") for fault in learning_faults(self.curve)]
         if faults:
             raise InputError("run", faults)
+        self.rounds = int(self.rounds)
+        self.time_s = None if self.time_s is None else float(self.time_s)
+        self.energy_j = {name: float(value) for name, value in energy.items()}
         self._ledger = EnergyLedger(dict(self.energy_j), self.rounds)
         self._pilots = self.curve
         self.account = Account(self.time_s, dict(self.energy_j), Past())
@@ -128,7 +150,15 @@ class RunBudget:
             How many.
         run
             What was planned; of the rest of a run, what is trained counts.
+
+        Raises
+        ------
+        InputError
+            For anything else, also for a run of needed rounds, which has no learning curve.
         """
+        if not isinstance(run, TrainingRun) or isinstance(run, NeededRun):
+            allowed = "the run of a plan with a learning curve, plan.run"
+            raise InputError("run", [Fault("run", "run", type(run).__name__, allowed)])
         energy = {}
         if run.energy_j is not None:
             energy = dict(zip(run.instance.device_names, run.energy_j.tolist(), strict=True))
@@ -237,8 +267,8 @@ class RunBudget:
             Without a curve or a round, or for no number above 0.
         """
         faults = []
-        if not 0.0 < (number(loss) or 0.0) < math.inf:
-            faults.append(Fault("run", "loss", shown(loss), "a finite number > 0"))
+        if not is_loss(loss):
+            faults.append(Fault("run", "loss", shown(loss), LOSS))
         if self._pilots is None or self._last is None:
             faults.append(Fault("run", "loss", shown(loss), "a run with a curve, after a round"))
         if faults or self._pilots is None or self._last is None:

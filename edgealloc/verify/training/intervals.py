@@ -8,12 +8,13 @@ allows. Derived in docs/runs.md, section *What is checked*.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 
 from edgealloc.certificate.run import RunCertificate, RunPiece
-from edgealloc.data.constraints import fitted
+from edgealloc.data.constraints import Constraint, fitted
 from edgealloc.data.instance import Instance
+from edgealloc.data.learning import LearningSpec
 from edgealloc.data.outcome import Status
 from edgealloc.data.run import RunClaims
 from edgealloc.errors import InputError
@@ -21,7 +22,8 @@ from edgealloc.units import FloatArray
 from edgealloc.verify.certificate import check_certificate
 from edgealloc.verify.form import Findings
 from edgealloc.verify.proof.verdict import Budget, Proof
-from edgealloc.verify.training.ease import enough, is_below, round_spec
+from edgealloc.verify.training.ease import enough, is_below, round_of
+from edgealloc.verify.training.staircase import beyond_walls
 
 __all__ = ["check_run_certificate"]
 
@@ -53,30 +55,108 @@ def check_run_certificate(
     except InputError as error:
         found.faults += error.faults
         return
-    time, joules = _budgets(claims, energy, found)
-    if found.faults:
-        return
-    _check_cover(claims, certificate, found)
-    sizes = [piece.certificate.size for piece in certificate.pieces]
-    budget = Budget.of(sum(sizes) if all(sizes) else 0)  # of all pieces together
-    for i, piece in enumerate(certificate.pieces):
-        if found.faults:
-            return
-        one = _easier(instance, claims, (time, joules), piece, f"pieces[{i}]", found)
-        if one is not None:
-            proof = check_certificate(one, piece.certificate, constraints=rows, budget=budget)
-            _check_bound(claims, piece, proof, certificate.lower_bound, f"pieces[{i}]", found)
-    if not found.faults:
-        proved = (
-            "that no run is feasible"
-            if certificate.lower_bound == math.inf
-            else f"lower_bound of the {claims.minimise}"
-        )
+    sizes = certificate.sizes
+    work = Budget.of(sum(sizes) if all(sizes) else 0)  # of all pieces together
+    if claims.minimise == "weighted":
+        _check_walls(instance, claims, energy, certificate, rows, work, found)
+        count = sum(len(wall.pieces) for wall in certificate.walls)
+    else:
+        budgets = _budgets(claims, energy, found)
+        if certificate.walls:
+            found.add("certificate", "walls", "given", f"none where the {claims.minimise} is minimised")
+        if not found.faults:
+            _check_stated(claims, certificate, found)
+            part = _Part(budgets, certificate.pieces, certificate.lower_bound, "")
+            _check_part(instance, claims, part, rows, work, found)
         count = len(certificate.pieces)
+    if not found.faults:
+        kind = "weighted sum" if claims.minimise == "weighted" else claims.minimise
+        proved = f"lower_bound of the {kind}"
+        if claims.status is Status.INFEASIBLE:
+            proved = "that no run is feasible" + " and reaches the target" * (claims.minimise != "loss")
         notes.append(
             f"proved {proved}: {count} intervals cover runs of {claims.span[0]} to {claims.span[1]} rounds"
+            + (f", in {len(certificate.walls)} pairs of budgets" if certificate.walls else "")
             + (f", all under the plan's {len(rows)} constraints" if rows else "")
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Budgets within which no run has a loss below ``bound``, as intervals of rounds are to show."""
+
+    budgets: tuple[Fraction | None, list[Fraction] | None]
+    pieces: tuple[RunPiece, ...]
+    bound: float
+    key: str
+
+
+def _check_part(
+    instance: Instance,
+    claims: RunClaims,
+    part: _Part,
+    rows: tuple[Constraint, ...],
+    work: Budget,
+    found: Findings,
+) -> None:
+    """The intervals of a part cover all numbers of rounds, and each proves the bound."""
+    reached = claims.span[0] - 1
+    for piece in sorted(part.pieces, key=lambda p: p.first):
+        if piece.first > reached + 1:
+            break
+        reached = max(reached, piece.last)
+    if reached < claims.span[1]:
+        key, allowed = f"{part.key}pieces", "intervals that cover the whole range"
+        found.add("certificate", key, f"none for {reached + 1} rounds", allowed)
+    for i, piece in enumerate(part.pieces):
+        if found.faults:
+            return
+        key = f"{part.key}pieces[{i}]"
+        one = _easier(instance, claims, part.budgets, piece, key, found)
+        if one is not None:
+            proof = check_certificate(one, piece.certificate, constraints=rows, budget=work)
+            _check_bound(claims, piece, proof, part.bound, key, found)
+
+
+def _check_walls(
+    instance: Instance,
+    claims: RunClaims,
+    energy: FloatArray | None,
+    certificate: RunCertificate,
+    rows: tuple[Constraint, ...],
+    work: Budget,
+    found: Findings,
+) -> None:
+    """No pair of budgets of a certificate reaches the target, and what lies beyond all of them costs enough."""
+    if claims.weights is None or claims.target is None or energy is None:
+        found.add("plan", "weights, target, energy_j", "null", "given for a weighted sum")
+        return
+    if certificate.pieces:
+        found.add("certificate", "pieces", "given", "walls, for a weighted sum")
+    for i, wall in enumerate(certificate.walls):
+        if not (0.0 < wall.time_s < math.inf and 0.0 < wall.share < math.inf):
+            found.add("certificate", f"walls[{i}]", f"{wall.time_s}, {wall.share}", "a time and a share above 0")
+            return
+    most = None if claims.time_s is None else Fraction(claims.time_s)
+    if claims.caps:
+        own = Fraction(instance.latency_s) * claims.span[1]
+        most = own if most is None else min(most, own)
+    least = beyond_walls([(wall.time_s, wall.share) for wall in certificate.walls], claims.weights, most)
+    bound = certificate.lower_bound
+    if least is not None and not (math.isfinite(bound) and Fraction(bound) <= least):
+        allowed = f"at most {float(least)!r}, the least that walls leave"
+        found.add("certificate", "lower_bound", str(bound), allowed)
+    _check_whole(claims, bound, found)
+    joules = [Fraction(value) for value in energy.tolist()]
+    for i, wall in enumerate(certificate.walls):
+        if not wall.lower_bound > claims.target:
+            allowed = f"above the target {claims.target!r}"
+            found.add("certificate", f"walls[{i}].lower_bound", wall.lower_bound, allowed)
+        if found.faults:
+            return
+        budgets = Fraction(wall.time_s), [value * Fraction(wall.share) for value in joules]
+        part = _Part(budgets, wall.pieces, wall.lower_bound, f"walls[{i}].")
+        _check_part(instance, claims, part, rows, work, found)
 
 
 def _budgets(
@@ -103,22 +183,19 @@ def _budgets(
     return time, None if joules is None else [value * Fraction(bound) for value in joules]
 
 
-def _check_cover(claims: RunClaims, certificate: RunCertificate, found: Findings) -> None:
-    """All numbers of rounds lie in an interval, and the bound is what the plan claims."""
-    reached = claims.span[0] - 1
-    for piece in sorted(certificate.pieces, key=lambda p: p.first):
-        if piece.first > reached + 1:
-            break
-        reached = max(reached, piece.last)
-    if reached < claims.span[1]:
-        found.add(
-            "certificate", "pieces", f"none for {reached + 1} rounds", "intervals that cover the whole range"
-        )
-    bound, stated = certificate.lower_bound, claims.lower_bound
-    if claims.minimise != "loss":
-        if not bound > (claims.target or 0.0):
-            found.add("certificate", "lower_bound", bound, f"above the target {claims.target!r}")
-    elif claims.status is Status.INFEASIBLE:
+def _check_stated(claims: RunClaims, certificate: RunCertificate, found: Findings) -> None:
+    """The bound of a certificate is what the plan claims, or above its target."""
+    bound = certificate.lower_bound
+    if claims.minimise == "loss":
+        _check_whole(claims, bound, found)
+    elif not bound > (claims.target or 0.0):
+        found.add("certificate", "lower_bound", bound, f"above the target {claims.target!r}")
+
+
+def _check_whole(claims: RunClaims, bound: float, found: Findings) -> None:
+    """A certificate is about the bound of the plan, or says that no run will do."""
+    stated = claims.lower_bound
+    if claims.status is Status.INFEASIBLE:
         if bound != math.inf:
             found.add("certificate", "lower_bound", bound, "null, which claims that no run is feasible")
     elif stated is None or not stated <= bound:
@@ -153,9 +230,7 @@ def _easier(
             allowed = f"what {instance.device_names[k]} may spend in each of {piece.first} rounds, or more"
             wrong(f"energy_j[{k}]", joule, allowed)
     if not is_below(instance, spec, piece):
-        wrong(
-            "half, steepness, loss_range, lipschitz", "too large", "terms below those of every run of the interval"
-        )
+        wrong(", ".join(f.name for f in fields(piece.terms)), "too large", "terms below those of every run of it")
     if len(found.faults) > before:
         return None
     try:
@@ -164,7 +239,7 @@ def _easier(
             energy_j=piece.energy_j,
             learning=None,
             device_underfit=None,
-            bound=round_spec(spec, piece.half, piece.steepness, piece.loss_range, piece.lipschitz),
+            bound=round_of(spec, piece.terms),
         )
     except InputError as error:
         found.faults += error.faults
@@ -176,7 +251,8 @@ def _check_bound(
 ) -> None:
     """The faults of a piece's proof; and its bound, with the floor, is at least that of the whole."""
     found.faults += [replace(fault, where=f"certificate, {key}") for fault in proof.faults]
-    proved, floor = piece.certificate.lower_bound, claims.learning.floor
+    proved = piece.certificate.lower_bound
+    floor = claims.learning.floor if isinstance(claims.learning, LearningSpec) else 0.0
     if proved == math.inf:
         return
     if not (math.isfinite(bound) and Fraction(floor) + Fraction(proved) >= Fraction(bound)):
