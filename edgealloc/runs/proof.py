@@ -85,7 +85,7 @@ def weighted_certificate(
         if not proof.lower_bound >= above:
             raise EdgeallocError("the proof misses the target by rounding; ask for a slightly larger rel_gap")
         walls.append(RunWall(wall.time_s, wall.share, proof.lower_bound, proof.pieces))
-    bound = _staircase([(wall.time_s, wall.share) for wall in walls], weights, most)
+    bound = staircase([(wall.time_s, wall.share) for wall in walls], weights, most)
     if wanted == math.inf > bound:
         raise EdgeallocError("the solves do not prove that no run reaches the target")
     return RunCertificate(run.instance.name, min(bound, wanted), (), tuple(walls))
@@ -94,15 +94,15 @@ def weighted_certificate(
 def _needed_walls(excluded: Sequence[Excluded], weights: Weights, most: float, wanted: float) -> list[Excluded]:
     """As few of the walls as prove as much of the bound as all of them do."""
     kept = list(excluded)
-    proved = min(wanted, _staircase([(wall.time_s, wall.share) for wall in kept], weights, most))
+    proved = min(wanted, staircase([(wall.time_s, wall.share) for wall in kept], weights, most))
     for wall in excluded:
         fewer = [other for other in kept if other is not wall]
-        if _staircase([(other.time_s, other.share) for other in fewer], weights, most) >= proved:
+        if staircase([(other.time_s, other.share) for other in fewer], weights, most) >= proved:
             kept = fewer
     return kept
 
 
-def _staircase(walls: Sequence[tuple[float, float]], weights: Weights, most: float) -> float:
+def staircase(walls: Sequence[tuple[float, float]], weights: Weights, most: float) -> float:
     """The least weighted sum, rounded down, of a time and a share that lie beyond all walls; ``inf`` for none."""
     least = math.inf
     for time_s in (0.0, *(time for time, _ in walls)):  # a run takes more than that, and no more than the next

@@ -19,7 +19,7 @@ from edgealloc.certificate.run import CurveTerms, NeededTerms, RunCertificate, R
 from edgealloc.files.run import load_run
 from edgealloc.runs import NeededRounds
 from edgealloc.runs.asked import Weights
-from edgealloc.runs.proof import _staircase
+from edgealloc.runs.proof import staircase
 from edgealloc.verify.run import verify_run
 from edgealloc.verify.training.staircase import beyond_walls
 from tests.conftest import small_instance
@@ -233,8 +233,8 @@ def test_corners_are_the_least_of_all_pairs_beyond_walls(seed: int) -> None:
     best = (weights[0] * t + weights[1] * s)[out].min()
     assert found is not None
     assert float(found) <= best <= float(found) + 0.01 * sum(weights)
-    assert _staircase(walls, Weights(*weights), 1.0) == pytest.approx(float(found), rel=1e-15)
-    assert _staircase(walls, Weights(*weights), 1.0) <= found
+    assert staircase(walls, Weights(*weights), 1.0) == pytest.approx(float(found), rel=1e-15)
+    assert staircase(walls, Weights(*weights), 1.0) <= found
     assert beyond_walls([*walls, (1.0, 1.0)], weights, Fraction(1)) is None
 
 
