@@ -196,7 +196,7 @@ def _common_rate(objective: Objective, option: IntArray) -> tuple[float, FloatAr
         best = int(np.argmin(found))
         least, keep = float(found[best]), grid[best]
         left, right = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-        grid = np.union1d(np.linspace(left, right, 65), keep)
+        grid = np.union1d(np.linspace(left, keep, 33), np.linspace(keep, right, 33))  # the best once, to the bit
     return least, keep * everybody
 
 

@@ -6,7 +6,7 @@ point needs no search, so it is the last word on each: on the oracle's own point
 
 from __future__ import annotations
 
-from decimal import Decimal, localcontext
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
 from fractions import Fraction
 from itertools import pairwise
 
@@ -15,14 +15,14 @@ import numpy as np
 from edgealloc.data.allocation import Allocation
 from edgealloc.data.instance import Instance
 
-DIGITS = 80
+# Logistic terms may be as steep as e^(a million).
+EXACT = Context(prec=80, Emax=MAX_EMAX, Emin=MIN_EMIN)
 ZERO, ONE = Decimal(0), Decimal(1)
 
 
 def faults_of(instance: Instance, point: Allocation) -> list[str]:
     """Every rule and budget that a point breaks, each in a few words; empty where it is feasible."""
-    with localcontext() as context:
-        context.prec = DIGITS
+    with localcontext(EXACT):
         faults = _spectrum_faults(instance, point)
         for k in np.flatnonzero(point.selected).tolist():
             faults += [f"{instance.device_names[k]}: {fault}" for fault in _device_faults(instance, point, k)]
@@ -36,8 +36,7 @@ def faults_of(instance: Instance, point: Allocation) -> list[str]:
 
 def value_of(instance: Instance, point: Allocation) -> float:
     """G of a point, rounded once."""
-    with localcontext() as context:
-        context.prec = DIGITS
+    with localcontext(EXACT):
         spec = instance.bound
         samples = [Decimal(n) for n in instance.samples.tolist()]
         total = sum(samples, ZERO)
