@@ -262,9 +262,10 @@ def _thin(problem: Problem, result: Result, options: Options) -> Result:
     from edgealloc.solvers.psca.solve import solve_psca
 
     limit = _MOST_S if options.time_limit is None else min(options.time_limit - result.seconds, _MOST_S)
-    rows = problem.instance.adapter_options or ()
-    own_gains = any(row.gain is not None for menu in rows if menu is not None for row in menu)
-    if THIN not in result.message or limit <= 0.0 or problem.pools is not None or own_gains or problem.constraints:
+    beyond = (
+        problem.pools is not None or problem.own_gains or problem.constraints
+    )  # what that method does not take
+    if THIN not in result.message or limit <= 0.0 or beyond:
         return result
     found = solve_psca(problem, replace(options, time_limit=limit, warm_start=None, callback=None, log=False))
     if found.allocation is None or found.objective < result.lower_bound:

@@ -45,8 +45,7 @@ def _any(problem: Problem) -> bool:
 
 def _one_gain(problem: Problem) -> bool:
     """Whether no row of a menu has a channel of its own."""
-    menus = problem.instance.adapter_options or ()
-    return all(row.gain is None for menu in menus for row in menu or ())
+    return not problem.own_gains
 
 
 def _one_term(problem: Problem) -> bool:

@@ -111,6 +111,11 @@ class Problem:
         """The cluster of each device, from 0 on, where the stability term is pooled by cluster. Shape [K]."""
         return self.objective.pools
 
+    @property
+    def own_gains(self) -> bool:
+        """Whether rows of adapter menus have channels of their own."""
+        return any(row.gain is not None for menu in self.instance.adapter_options or () for row in menu or ())
+
     @cached_property
     def of_resources(self) -> Problem:
         """A problem of the same resources whose stability term is not pooled by cluster; it may be itself.
@@ -164,7 +169,7 @@ class Problem:
         reasons += [
             f"{name} are discrete" if name != "selection" else "selection is discrete" for name in discrete
         ]
-        if any(row.gain is not None for menu in inst.adapter_options or () for row in menu or ()):
+        if self.own_gains:
             reasons.append("rows of adapter menus have gains of their own")
         if not discrete:
             reasons.append(

@@ -140,9 +140,8 @@ def plan_run(
         faults.append(Fault("options", "caps", shown(caps), "True or False"))
     if faults:
         raise InputError("options", faults)
-    run = TrainingRun(instance, learning, time, energy, caps, given.constraints)
-    if needed is not None:
-        run = NeededRun(instance, learning, time, energy, caps, given.constraints, needed)
+    parts = instance, learning, time, energy, caps, given.constraints
+    run = TrainingRun(*parts) if needed is None else NeededRun(*parts, needed)
     family = method if method == "auto" else find_method(method).name.partition(":")[0]
     if family in LOCAL:
         if minimise != "loss":

@@ -124,6 +124,7 @@ class OfdmaCell:
         option = np.array([j for _k, j in modes])
         rows = _rows(problem, device, option)
         objective, begin = objective_vector(problem)
+        pools = Pools.of(problem, objective)
         rows[:, TERM] = begin[device]
         safe = rows.copy()
         beside = np.maximum(inst.latency_s - rows[:, DEADLINE], 0.0)  # what is downloaded beside takes so long
@@ -166,9 +167,9 @@ class OfdmaCell:
             log2_a=log2,
             order=order,
             most=most_subcarriers(inst, problem.constraints),
-            pools=Pools.of(problem, objective),
+            pools=pools,
             size=max(problem.size, 1e-300),
-            worst=_worst(problem),
+            worst=_worst(problem, pools),
             common=inst.common_keep,
         )
 
@@ -321,17 +322,16 @@ class OfdmaCell:
         return self.problem.objective(plan.keep, plan.mode >= 0, np.maximum(option, 0))
 
 
-def _worst(problem: Problem) -> float:
+def _worst(problem: Problem, pools: Pools) -> float:
     """Underfitting at the least keep rates and stability at the most."""
     inst = problem.instance
     factor = max((row.underfit_factor for menu in inst.adapter_options or () for row in menu or ()), default=1.0)
     under = inst.bound.underfit_weight * max(factor, 1.0) * problem.underfit.value(inst.keep_min)
     own = np.square(inst.keep_max)
-    if problem.pools is not None:
-        mean = np.bincount(problem.pools, inst.weights * own) / np.bincount(problem.pools, inst.weights)
-        kept = problem.stability.value(mean)[problem.pools]
+    if problem.objective.own:
+        kept = problem.stability.value(own)
     else:
-        kept = problem.stability.value(own if problem.objective.own else np.asarray(inst.weights @ own))
+        kept = problem.stability.value(pools.kept(np.arange(len(own)), inst.weights, own))[pools.device]
     return float(inst.weights @ (np.abs(under) + np.abs(kept)))
 
 

@@ -86,8 +86,7 @@ def _first_plans(cell: OfdmaCell, control: Control) -> list[Found[Assignment]]:
         if plan is not None:
             found.append(Found(cell.value(plan), plan, "W"))
     if found and left_by(control.options.like, cell) is not None:  # a start as good as any
-        nu = cell.pools.slopes(np.full(len(cell.pools.weight), 0.1))
-        plan = improved(cell, found[0].point.owner, nu, control)
+        plan = improved(cell, found[0].point.owner, cell.pools.slopes_at(0.1), control)
         if plan is not None and cell.takes(plan):
             found.append(Found(cell.value(plan), plan, "X"))
         return found

@@ -30,7 +30,7 @@ def starts(cell: OfdmaCell, rng: np.random.Generator, count: int, control: Contr
         np.put_along_axis(strength, cell.order, 1.0 / cell.inv_a, axis=1)
     strength /= np.maximum(np.mean(strength, axis=1, keepdims=True), 1e-300)
     owner = np.argmax(strength, axis=0)
-    nu = cell.pools.slopes(np.full(len(cell.pools.weight), 0.1))
+    nu = cell.pools.slopes_at(0.1)
     for i in range(count):
         if i:
             owner = owner.copy()

@@ -79,6 +79,10 @@ class Pools:
         """The prices gap_e'(Q_e) at Q_e; shapes [E]."""
         return np.array([self.slope(q, e) for e, q in enumerate(kept.tolist())])
 
+    def slopes_at(self, kept: float) -> FloatArray:
+        """The prices where every pool keeps the same mean. Shape [E]."""
+        return self.slopes(np.full_like(self.weight, kept))
+
     def kept(self, device: IntArray, share: FloatArray, square: FloatArray) -> FloatArray:
         """Q_e of so much of each of some devices' squares, shapes [N], one of the two with their weights. [E]."""
         if not self.several:
@@ -86,12 +90,16 @@ class Pools:
         return np.asarray(np.bincount(self.device[device], share * square, len(self.weight)) / self.weight)
 
     def touched_at(self, nu: float, pool: int) -> float:
-        """Q_e in [0, 1] at which gap_e has the slope nu, from above, by bisection."""
+        """Q_e in [0, 1] at which gap_e has the slope nu."""
+        return 0.5 * math.fsum(self._around(nu, pool))
+
+    def _around(self, nu: float, pool: int) -> tuple[float, float]:
+        """Ends of next to nothing around the Q_e in [0, 1] at which gap_e has the slope nu, by bisection."""
         low, high = 0.0, 1.0
         for _ in range(60):
             q = 0.5 * (low + high)
             low, high = (low, q) if self.slope(q, pool) > nu else (q, high)
-        return 0.5 * (low + high)
+        return low, high
 
     def priced(self, rows: FloatArray, device: IntArray, nu: FloatArray) -> tuple[FloatArray, float]:
         """Rows [I, C] of modes of devices [I], and one price for them that stands for those of the pools [E]."""
@@ -138,14 +146,8 @@ class Pools:
         """Lower bound of w_e (gap_e(Q) - nu Q) over Q in [0, 1], by a tangent near the best Q."""
         if not self.coupled:
             return 0.0
-        lo, hi = 0.0, 1.0
-        for _ in range(60):
-            q = 0.5 * (lo + hi)
-            if self.slope(q, pool) > nu:
-                hi = q
-            else:
-                lo = q
-        q = lo if lo == 0.0 else hi
+        low, high = self._around(nu, pool)
+        q = low if low == 0.0 else high
         lean = self.slope(q, pool) - nu
         value = self.gap(q, pool) - nu * q + min(-lean * q, lean * (1.0 - q))
         return float(self.weight[pool]) * (value - 64.0 * EPS * (self.gap(q, pool) + nu + abs(lean)))
