@@ -23,6 +23,8 @@ from edgealloc.units import LN2
 
 __all__ = ["keep_at_rate", "keep_cap", "water", "weak_water"]
 
+_HAIR = 2.0**-40  # of the deadline
+
 
 @kernel(inner=True)
 def keep_at_rate(row, r, p, least, most, unit):  # type: ignore[no-untyped-def]
@@ -53,14 +55,17 @@ def keep_at_rate(row, r, p, least, most, unit):  # type: ignore[no-untyped-def]
         bits = row[BIT0] + row[BIT1] * s
         cycles = row[CYC0] + row[CYC1] * s
         time = row[DEADLINE] - bits * q
-        # where computing takes less of the deadline than it is rounded to, the clock is that of s
-        f = cycles / time if time > 0.0 else fast
-        if f > fast * (1.0 + 1e-6):
-            f = fast
+        if it == 0 and cycles > 0.0 and row[BIT1] > 0.0 and not time * fast * (1.0 + 1e-6) >= cycles:
+            # computing takes less of the deadline than that is rounded to: it is left a hair, or energy looks steep
+            s = max(min(s, (row[DEADLINE] * (1.0 - _HAIR) - row[BIT0] * q) / (row[BIT1] * q)), least)
+            bits = row[BIT0] + row[BIT1] * s
+            cycles = row[CYC0] + row[CYC1] * s
+            time = row[DEADLINE] - bits * q
+        f = cycles / time if time > 0.0 else 0.0
         if f > row[FMIN]:
             slope = row[KAPPA] * f * f * (3.0 * row[CYC1] + 2.0 * f * row[BIT1] * q)
             clock = f
-        else:  # also for 0 / 0, no cycles in no time
+        else:  # also for no cycles in no time
             f = row[FMIN]
             slope = row[KAPPA] * f * f * row[CYC1]
             clock = 0.0
