@@ -56,7 +56,7 @@ def keep_at_rate(row, r, p, least, most, unit):  # type: ignore[no-untyped-def]
         cycles = row[CYC0] + row[CYC1] * s
         time = row[DEADLINE] - bits * q
         if it == 0 and cycles > 0.0 and row[BIT1] > 0.0 and not time * fast * (1.0 + 1e-6) >= cycles:
-            # computing takes less of the deadline than that is rounded to: it is left a hair, or energy looks steep
+            # computing takes less of the deadline than is rounded away: it is left a hair, or energy looks steep
             s = max(min(s, (row[DEADLINE] * (1.0 - _HAIR) - row[BIT0] * q) / (row[BIT1] * q)), least)
             bits = row[BIT0] + row[BIT1] * s
             cycles = row[CYC0] + row[CYC1] * s
