@@ -33,6 +33,9 @@ from edgealloc.verify.subcarriers.pays import pays_from
 _SLACK = 1e-10  # of the objective: what a proof may lose to rounding
 
 
+_ROUNDING = 1e-14  # of a cost: what it may lose to rounding
+
+
 _MANY = 1e3  # times the objective or what is dearer, above any priced share of interest
 
 
@@ -191,10 +194,14 @@ class Leaf:
         self.node = replace(self.node, least=np.where(never, 0.0, least))
         spare = leaf_value(self.guess, self.node, self.cell.counting)[0] - claim
         if never.any():  # no set at all: any cost can be proved
-            least = np.where(never, max(-spare, 0.0) / never.sum() + size, least - _SLACK * size)
+            least = np.where(never, max(-spare, 0.0) / never.sum() + size, least - self._hair(least))
         else:
-            least = least - max(0.999 * spare, _SLACK * size) / len(least)
+            least = least - np.maximum(0.999 * spare, self._hair(least)) / len(least)
         self.node = replace(self.node, least=least)
+
+    def _hair(self, least: FloatArray | float) -> FloatArray:
+        """By how much less than priced costs are claimed: they may be far above the size of the objective."""
+        return np.asarray(np.maximum(_SLACK * self.cell.size, _ROUNDING * np.abs(least)))
 
     def _draft(self, i: int, low: float, high: float, depth: int) -> _Draft:
         """A part with the cuts that pricing takes at this depth, on coarse cells."""
@@ -282,7 +289,8 @@ class Leaf:
         for draft, some in work:
             if some.paying < math.inf:  # a set that costs less than pricing said
                 k, least = draft.part.device, self._least.copy()
-                least[k] = min(least[k], some.paying - _SLACK * self.cell.size)
+                less = max(some.paying - least[k], 0.0)  # not enough for what the checker rounds by
+                least[k] = min(least[k], some.paying - self._hair(some.paying) - 4.0 * less)
                 self.node = replace(self.node, least=least)
                 draft.done = False
             elif some.stuck:

@@ -24,6 +24,7 @@ from edgealloc.units import LN2
 __all__ = ["keep_at_rate", "keep_cap", "water", "weak_water"]
 
 _HAIR = 2.0**-40  # of the deadline
+_SPENT = 2.0**-42  # of the energy: less than incumbents are drawn in by
 
 
 @kernel(inner=True)
@@ -32,7 +33,8 @@ def keep_at_rate(row, r, p, least, most, unit):  # type: ignore[no-untyped-def]
 
     Returns (s, the clock f or 0 where it is at its minimum, whether the deadline or ``most`` rather than energy
     binds). Where not even ``least`` is feasible, s falls short of it by the share of the deadline that lacks,
-    or by a lower bound of the share of energy. Newton ends with a step of 1e-15 (unit + abs(s)).
+    or by a lower bound of the share of energy. Newton ends with a step of 1e-15 (unit + abs(s)), and takes no
+    shorter one while energy lacks: where computing is short beside the deadline, its slope hides what does.
     """
     q = row[DOWN] + 1.0 / r
     fast, cycles = row[FMAX], row[CYC0] + row[CYC1] * least
@@ -50,7 +52,7 @@ def keep_at_rate(row, r, p, least, most, unit):  # type: ignore[no-untyped-def]
         s = -np.inf
     if not s >= least:
         return least + min(-1e-12, (room - need * least) / row[DEADLINE]), 0.0, True
-    clock = 0.0
+    clock, shortest, forced = 0.0, 0.0, False
     for it in range(60):  # energy is convex and increasing in s: Newton from the right is monotone
         bits = row[BIT0] + row[BIT1] * s
         cycles = row[CYC0] + row[CYC1] * s
@@ -72,13 +74,18 @@ def keep_at_rate(row, r, p, least, most, unit):  # type: ignore[no-untyped-def]
         excess = p * bits / r + row[KAPPA] * f * f * cycles - row[ENERGY]
         if it == 0 and excess <= 0.0:
             return s, clock, True
+        if forced and excess <= 0.0:
+            break
         slope += p * row[BIT1] / r
         step = excess / slope
+        shortest = 1e-15 * (unit + abs(s))
+        if step < shortest and excess > _SPENT * abs(row[ENERGY]):
+            step, forced = shortest, True
         if not s - step >= least:
             lack = (excess - (s - least) * slope) / max(abs(row[ENERGY]), 1e-300)
             return least - max(1e-12, lack), clock, False
         s -= step
-        if step <= 1e-15 * (unit + abs(s)):
+        if step <= 1e-15 * (unit + abs(s)) and not forced:
             break
     return s, clock, False
 
