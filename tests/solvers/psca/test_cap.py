@@ -146,14 +146,15 @@ def test_cap_is_the_largest_feasible_keep_rate() -> None:
 def test_no_step_of_the_cap_is_lost_where_computing_is_short() -> None:
     """One clock, and computing takes 1e-9 to 1e-3 of a round: a hair of s less leaves much more time for it.
 
-    Newton's steps then are below the last digit of s though the energy of sending and computing lacks by 1e-6 of it.
+    Newton's steps then are below the last digit of s though 1e-6 of the energy lacks.
     """
     rng, bound = np.random.default_rng(7), 0
     for _ in range(500):
-        work, share, lacks = 1e10 + rng.choice([0.0, 5e8]), 10.0 ** rng.uniform(-9.0, -5.0), 10.0 ** rng.uniform(-9, -6)
+        share, lacks = 10.0 ** rng.uniform(-9.0, -5.0), 10.0 ** rng.uniform(-9.0, -6.0)
+        work = 1e10 + rng.choice([0.0, 5e8])
         row = row_of(
-            bit0=0.0, bit1=1e7, cyc0=1e10, cyc1=2.0 * (work - 1e10), down=0.0, energy=1.0 - lacks, kappa=0.9e-18 / work,
-            pmax=1.0, fmin=1e9, fmax=1e9, deadline=work / 1e9 / share, smax=1.0,
+            bit0=0.0, bit1=1e7, cyc0=1e10, cyc1=2.0 * (work - 1e10), down=0.0, energy=1.0 - lacks,
+            kappa=0.9e-18 / work, pmax=1.0, fmin=1e9, fmax=1e9, deadline=work / 1e9 / share, smax=1.0,
         )  # fmt: skip
         upload = row[DEADLINE] * (1.0 - share)  # of half the bits
         power = 0.1 / upload
