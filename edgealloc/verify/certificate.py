@@ -176,7 +176,7 @@ def _check_leaves(
         node = certificate.nodes[i]
         if node.priced is not None:
             priced[i] = (*node.priced, box)
-        elif not model.crowded(box, gone):
+        elif not (model.crowded(box, gone) or exact.crowded(box, gone)):
             proved = -math.inf
             found.add(
                 f"nodes[{i}]", "no prices, and bandwidths that may fit", "prices, or a box where nothing fits"
@@ -222,6 +222,11 @@ class _Exact:
         """The dual value of a leaf in balls, of those pieces only that keep it from the claim."""
         with ctx.workprec(BITS):
             return self._model().nearer(self.rough, leaf, gone, self.claim, self.budget.in_balls)
+
+    def crowded(self, box: Box, gone: BoolArray) -> bool:
+        """:meth:`Model.crowded` in balls."""
+        with ctx.workprec(BITS):
+            return self._model().crowded(box, gone)
 
     def _model(self) -> Model:
         self.used += 1

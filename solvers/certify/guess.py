@@ -76,6 +76,10 @@ class Guesses(Number):
         """Square root; nan for negative values."""
         return Guesses(np.sqrt(self.values))
 
+    def hull(self, other: Guesses) -> Guesses:
+        """The values: a guess encloses nothing."""
+        return self
+
     def where(self, mask: BoolArray, other: Guesses) -> Guesses:
         """The values where ``mask`` is true, elsewhere those of ``other``; all of one shape."""
         return Guesses(np.where(mask, self.values, other.values))

@@ -85,6 +85,10 @@ class Number(ABC):
         """Square root; nothing is known where the argument may be negative."""
 
     @abstractmethod
+    def hull(self, other: Self) -> Self:
+        """All numbers between those of the one and those of the other. Same shape."""
+
+    @abstractmethod
     def where(self, mask: BoolArray, other: Self) -> Self:
         """Self where ``mask`` (same shape), the other elsewhere."""
 
@@ -201,6 +205,9 @@ class Intervals(Number):
         with np.errstate(invalid="ignore"):
             return Intervals(np.maximum(_down(np.sqrt(self.lo)), 0.0), _up(np.sqrt(self.hi)))
 
+    def hull(self, other: Intervals) -> Intervals:
+        return Intervals(np.minimum(self.lo, other.lo), np.maximum(self.hi, other.hi))
+
     def where(self, mask: BoolArray, other: Intervals) -> Intervals:
         return Intervals(np.where(mask, self.lo, other.lo), np.where(mask, self.hi, other.hi))
 
@@ -277,6 +284,9 @@ class Balls(Number):
 
     def sqrt(self) -> Balls:
         return self._each("sqrt")
+
+    def hull(self, other: Balls) -> Balls:
+        return Balls(np.asarray(np.vectorize(arb.union, otypes=[object])(self.values, other.values)))
 
     def where(self, mask: BoolArray, other: Balls) -> Balls:
         return Balls(np.asarray(np.where(mask, self.values, other.values), dtype=object))
