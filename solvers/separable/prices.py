@@ -216,7 +216,7 @@ def _best_mu(start, cost, band, kept, budget, nu, guess, tolerance, pick):  # ty
             _copy(pick[1], pick[0])
             right *= factor
             factor = min(factor * factor, 1e3)
-            if right > 1e300:
+            if right * max(budget, 1.0) > 1e290:  # what it prices is to be added up
                 return left, v_left, q_left, 0.0
             value, used, q_right = _respond(start, cost, band, kept, right, nu, pick[1])
             v_right, g_right = value - right * budget, used - budget
