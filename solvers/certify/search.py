@@ -29,7 +29,7 @@ from edgealloc.solvers.separable.relaxation import Separable
 from edgealloc.units import BoolArray, FloatArray, IntArray
 from edgealloc.verify.proof.cover import check_tree, levels_of, root_box
 from edgealloc.verify.proof.enclosures import Intervals, sum_below
-from edgealloc.verify.proof.model import Model
+from edgealloc.verify.proof.model import Model, budget_hz
 
 __all__ = ["search_certificate"]
 
@@ -37,6 +37,7 @@ _ROUNDS = 40  # of halving
 _MOST = 20  # times as many pieces as the search had, and a hundred per device, are enough
 _BACK = (0.0, 1e-15, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
 _FAR_BACK = (1e-3, 1e-2, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99, 0.999, 0.9999)  # where no rate at all is carried
+_PRICES = 30  # of other leaves that are tried
 _SLIVERS = (0.0, 1e-12, 1e-9, 1e-6, 1e-3)  # relative distances from a left end where a piece is cut
 
 
@@ -108,22 +109,29 @@ def search_certificate(result: Result, control: Control) -> Certificate:
     inst, claim, proof = result.problem.instance, result.lower_bound, result.proof
     assert isinstance(proof, SeparableProof)
     draft, rounds = _first_draft(proof)
-    nodes = _tree(proof, control)
-    best: Certificate | None = None
+    dropped = [Round(mu, q, np.zeros(0, np.intp), caps) for mu, q, caps in rounds]
+    used = certified_rows(result.problem)
+    first = Certificate(inst.name, "prices", claim, draft.pieces(), tuple(_tree(proof, control)), constraints=used)
+    best, proved = _refined(inst, first, draft, dropped, control)
+    if not proved:  # the search left boxes without pieces, or with others: their prices were guesses
+        best, proved = _refined(inst, _repriced(inst, best), draft, dropped, control)
+    return best
+
+
+def _refined(
+    inst: Instance, certificate: Certificate, draft: _Draft, rounds: list[Round], control: Control
+) -> tuple[Certificate, bool]:
+    """The certificate with pieces halved until they prove its leaves and rounds; whether they do."""
     most = _MOST * len(draft.mode) + 100 * inst.num_devices
     for _ in range(_ROUNDS):
         in_time(control)
-        dropped = tuple(
-            Round(mu, q, np.flatnonzero(draft.round == i), caps) for i, (mu, q, caps) in enumerate(rounds)
-        )
-        pieces = draft.pieces()
-        used = certified_rows(result.problem)
-        best = Certificate(inst.name, "prices", claim, pieces, tuple(nodes), dropped, constraints=used)
+        dropped = tuple(replace(entry, pieces=np.flatnonzero(draft.round == i)) for i, entry in enumerate(rounds))
+        certificate = replace(certificate, pieces=draft.pieces(), rounds=dropped)
         with np.errstate(all="ignore"):
-            weak = _weak(inst, best)
-            drops = _droppable(inst, best, weak & (draft.round < 0))
+            weak = _weak(inst, certificate)
+            drops = _droppable(inst, certificate, weak & (draft.round < 0))
         if not weak.any():
-            break
+            return certificate, True
         if np.any(drops >= 0):
             draft.round = np.where(drops >= 0, drops, draft.round)
             continue
@@ -131,8 +139,30 @@ def search_certificate(result: Result, control: Control) -> Certificate:
         draft.halved(weak)
         if len(draft.mode) == before or before > most:
             break
-    assert best is not None
-    return best
+    return certificate, False
+
+
+def _repriced(inst: Instance, certificate: Certificate) -> Certificate:
+    """The certificate with the best of some prices in leaves that are not proved: those of others, and higher."""
+    model, gone = Model.of(inst, certificate, Intervals), np.zeros(len(certificate.pieces), dtype=bool)
+    for entry in certificate.rounds:
+        gone[entry.pieces] = True
+    nodes = list(certificate.nodes)
+    known = {node.price_per_hz for node in nodes if node.price_per_hz}
+    known.update(entry.price_per_hz for entry in certificate.rounds)
+    top = max(known, default=0.0) or certificate.lower_bound / budget_hz(inst)
+    prices = sorted({*sorted(known)[:: 1 + len(known) // _PRICES], *(top * 4.0**i for i in range(1, 8))})
+    for i, box in check_tree(inst, certificate, lambda *_: None).items():
+        node = nodes[i]
+        if node.priced is None:
+            continue
+        (own, *caps), q = node.priced
+        tried = [own, *prices]
+        with np.errstate(all="ignore"):
+            values = model.values([((mu, *caps), q, box) for mu in tried], gone)
+        if not values[0] >= certificate.lower_bound:
+            nodes[i] = replace(node, price_per_hz=tried[int(np.argmax(values))])
+    return replace(certificate, nodes=tuple(nodes))
 
 
 def _first_draft(proof: SeparableProof) -> tuple[_Draft, list[tuple[float, Kept, tuple[float, ...]]]]:
