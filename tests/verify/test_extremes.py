@@ -66,7 +66,7 @@ def changed(data: Data, path: tuple[Any, ...], by: Callable[[Any], Any]) -> Data
 
 
 def extremes(data: Data, rng: np.random.Generator, each: int = 1, step: int = 1) -> Iterator[tuple[str, Data]]:
-    """Every kind of field, at ``each`` places at random, with every ``step``-th extreme number or scale in turn."""
+    """Every kind of field, at ``each`` places at random, with every ``step``-th extreme number or scale."""
     kinds: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
     for path in fields_of(data):
         kind = tuple(key for key in path if isinstance(key, str)), isinstance(path[-1], str)
