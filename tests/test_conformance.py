@@ -35,6 +35,12 @@ LONG: dict[str, tuple[dict[str, Any], str]] = {
     "cvxpy:SCS": ({}, "scs"),
     "pyomo:scip_direct": ({}, "pyscipopt"),
 }
+# Cases of a method that take as long as all its others together: under the slow marker.
+LAST: dict[str, tuple[str, ...]] = {
+    "highs": ("logistic on sub-carriers", "clusters on sub-carriers", "logistic, device pooling"),
+    "scip": ("experts to fetch on sub-carriers", "sub-carriers, device pooling", "perturbation"),
+    "psca+": ("logistic on sub-carriers",),
+}
 FEW = ("plain", "deadline too short", "keep levels", "sub-carriers without gain", "a limit of no time")
 
 
@@ -48,7 +54,15 @@ def conforms(name: str, options: dict[str, Any], package: str, cases: tuple[conf
 def test_method_conforms(name: str) -> None:
     if name not in METHODS and ":" not in name:
         pytest.skip(f"{name} is not registered")
-    conforms(name, *QUICK[name], tuple(conformance.CASES))
+    cases = tuple(case for case in conformance.CASES if case.name not in LAST.get(name, ()))
+    assert len(cases) == len(conformance.CASES) - len(LAST.get(name, ()))
+    conforms(name, *QUICK[name], cases)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LAST)
+def test_method_conforms_on_its_longest_cases(name: str) -> None:
+    conforms(name, *QUICK[name], tuple(case for case in conformance.CASES if case.name in LAST[name]))
 
 
 @pytest.mark.parametrize("name", LONG)

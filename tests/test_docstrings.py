@@ -15,6 +15,7 @@ from tests.places import ROOT
 HEAD = '"""A module."""\n\nfrom __future__ import annotations\n\n'
 
 
+@pytest.mark.slow  # `make lint` asks the same
 def test_the_tree_keeps_the_rules(capsys: pytest.CaptureFixture[str]) -> None:
     assert docstrings.main() == 0, capsys.readouterr().out
 

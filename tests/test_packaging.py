@@ -110,6 +110,7 @@ def test_a_wheel_from_the_tree_holds_the_same(wheel: Path, source: Path) -> None
     assert sorted(zipfile.ZipFile(direct).namelist()) == sorted(zipfile.ZipFile(wheel).namelist())
 
 
+@pytest.mark.slow  # the environment that runs all tests is one
 def test_an_editable_install_holds_every_module(source: Path, tmp_path: Path) -> None:
     executable = fresh(tmp_path / "home", "--no-build-isolation", "--editable", source)
     code = f"""

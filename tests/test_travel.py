@@ -179,6 +179,7 @@ def sent(kinds, tmp_path, monkeypatch) -> tuple[Callable[[Problem], Result], lis
     return travel_job.job, [*(kinds[kind] for kind in SENT), own]
 
 
+@pytest.mark.slow  # so does joblib's start its workers
 def test_results_come_back_from_a_spawned_process(sent, tmp_path) -> None:
     job, given = sent
     with multiprocessing.get_context("spawn").Pool(1) as pool:

@@ -25,11 +25,12 @@ def test_reference_values_of_public_cells(cases: Path, name: str) -> None:
     assert 0.85 * answer.value < answer.lower <= answer.value
 
 
-def test_the_two_sides_meet() -> None:
+@pytest.mark.parametrize("each", [2, pytest.param(6, marks=pytest.mark.slow)])
+def test_the_two_sides_meet(each: int) -> None:
     """Points are feasible in exact arithmetic; bounds below come close; most cells are decided."""
     close, open_ = [], 0
     for regime in REGIMES:
-        for seed in range(7_000_000, 7_000_006):
+        for seed in range(7_000_000, 7_000_000 + each):
             instance = instance_of(regime, seed)
             answer = ask(instance)
             if answer.point is None:
@@ -38,7 +39,7 @@ def test_the_two_sides_meet() -> None:
             assert faults_of(instance, answer.point) == []
             assert answer.lower <= answer.value == value_of(instance, answer.point)
             close.append(answer.value - answer.lower <= 1.1e-2 * abs(answer.value))
-    assert len(close) > 15
+    assert len(close) > 15 * each // 6
     assert np.mean(close) > 0.7
     assert open_ < 6
 

@@ -38,7 +38,8 @@ CONVEX = [
     "fdma-20-head-downlink-s1", "fdma-100-s1", "fdma-1000-s1",
 ]  # fmt: skip
 SEARCHED = [
-    "fdma-20-levels-s1", "fdma-20-levels-s2", "fdma-20-perturbation-s2", "rb-10-s1", "rb-10-s2", "fdma-10-s1",
+    "fdma-20-levels-s1", "fdma-20-levels-s2", "fdma-20-perturbation-s2", "rb-10-s2", "fdma-10-s1",
+    pytest.param("rb-10-s1", marks=pytest.mark.slow),
 ]  # fmt: skip
 
 
@@ -77,10 +78,11 @@ def test_every_form_of_the_convex_method(make_instance: Any, pooling: Any, commo
     assert check_certificate(instance, certificate).lower_bound <= result.objective
 
 
-def test_random_instances_are_proved() -> None:
+@pytest.mark.parametrize(("count", "least"), [(40, 4), pytest.param(100, 10, marks=pytest.mark.slow)])
+def test_random_instances_are_proved(count: int, least: int) -> None:
     """Budgets over orders of magnitude, every limit binding somewhere: no proof exceeds a feasible objective."""
-    count, limits = 0, set[int]()
-    for seed in (*range(100), 290):  # the first whose power and energy bind together
+    proofs, limits = 0, set[int]()
+    for seed in (*range(count), 290):  # the first whose power and energy bind together
         instance = random_fdma(np.random.default_rng(seed), common_keep=seed % 3 == 0)
         result = solve(instance, "convex", rel_gap=1e-9)
         if not result.status.has_allocation:
@@ -90,9 +92,9 @@ def test_random_instances_are_proved() -> None:
         assert not proof.faults
         assert lowered.lower_bound >= result.lower_bound * (1 - 1e-10)
         assert proof.lower_bound <= result.objective
-        count += 1
+        proofs += 1
         limits |= set(certificate.pieces.line.limit.tolist())
-    assert count >= 10
+    assert proofs >= least
     assert limits == {0, 1, 2, 3}
 
 
@@ -109,10 +111,11 @@ def test_searches_of_public_cases_are_proved(cases: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("common", [False, True])
-def test_searches_of_every_variant_are_proved(common: bool) -> None:
+@pytest.mark.parametrize("part", [3, pytest.param(1, marks=pytest.mark.slow)])
+def test_searches_of_every_variant_are_proved(common: bool, part: int) -> None:
     """Levels, menus, selection, blocks, perturbation and curves, mixed at random."""
     count, curves = 0, 0
-    for seed in range(45):
+    for seed in range(45 // part):
         instance = random_instance(seed, common=common)
         result = solve(instance, "bnb", rel_gap=1e-6, time_limit=20.0)
         if not result.status.has_allocation:
@@ -124,8 +127,8 @@ def test_searches_of_every_variant_are_proved(common: bool) -> None:
         assert proof.lower_bound <= result.objective * (1 + 1e-12)
         count += 1
         curves += instance.bound.underfit == "curve"
-    assert count >= 25
-    assert curves >= 12
+    assert count >= 25 // part
+    assert curves >= 12 // part
 
 
 def test_a_hopeful_bound_is_not_proved(make_instance: Any) -> None:

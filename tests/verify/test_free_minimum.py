@@ -90,10 +90,11 @@ def test_the_deepest_valley_is_found_by_both(make_instance, pooling, common):
 
 
 @pytest.mark.parametrize("select", [False, True])
-def test_pooled_curves_are_bounded_alike(make_instance, select):
+@pytest.mark.parametrize("count", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_pooled_curves_are_bounded_alike(make_instance, select, count):
     """Dual values: the model's attains the greatest one, which the checker finds on its own."""
     rng = np.random.default_rng(7 + select)
-    for _ in range(10):
+    for _ in range(count):
         instance = _random(make_instance, rng, "global", False, 3)
         instance = instance.with_changes(exclusion_penalty=float(rng.uniform(0.2, 2)) if select else None)
         problem = Problem(instance)

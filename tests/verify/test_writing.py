@@ -83,8 +83,18 @@ def test_instances_that_had_no_certificate(faults: Path, name: str) -> None:
     proved(load(faults / f"{name}.json"))
 
 
-@pytest.mark.parametrize("access", ["fdma", "rb", "ofdma"])
-@pytest.mark.parametrize("pooling", ["global", "device"])
+@pytest.mark.parametrize(
+    ("access", "pooling"),
+    [
+        ("fdma", "global"),
+        ("rb", "device"),
+        ("ofdma", "global"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in (("fdma", "device"), ("rb", "global"), ("ofdma", "device"))
+        ),
+    ],
+)
 @pytest.mark.parametrize(
     "constants",
     [

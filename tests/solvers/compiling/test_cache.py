@@ -83,7 +83,11 @@ def test_a_first_constant_that_is_loaded_is_compiled_in() -> None:
     assert len({piece("'a'; return 'a'"), piece("'b'; return 'b'"), piece("return 'a'")}) == 3
 
 
-@pytest.mark.parametrize("damage", [b"", b"garbage", None], ids=["empty", "garbage", "truncated"])
+@pytest.mark.parametrize(
+    "damage",
+    [pytest.param(b"", marks=pytest.mark.slow), pytest.param(b"garbage", marks=pytest.mark.slow), None],
+    ids=["empty", "garbage", "truncated"],
+)
 def test_damaged_files_are_rebuilt(compiled: Path, damage: bytes | None) -> None:
     whole = files(compiled)
     for path in compiled.rglob("*.kernel"):

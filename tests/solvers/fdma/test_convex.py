@@ -89,10 +89,11 @@ def check_random(seed: int) -> str:
     return result.status.value
 
 
-def test_random_instances_are_closed_or_say_why() -> None:
-    outcomes = [check_random(seed) for seed in range(200)]
-    assert outcomes.count("optimal") >= 25
-    assert outcomes.count("infeasible") >= 100
+@pytest.mark.parametrize("count", [64, pytest.param(200, marks=pytest.mark.slow)])
+def test_random_instances_are_closed_or_say_why(count: int) -> None:
+    outcomes = [check_random(seed) for seed in range(count)]
+    assert outcomes.count("optimal") >= count // 8
+    assert outcomes.count("infeasible") >= count // 2
     assert outcomes.count("feasible") <= 2  # gap short of 1e-6 for lack of digits
 
 
@@ -183,15 +184,16 @@ def test_floors_lie_below_the_function_they_bound() -> None:
 
 
 @pytest.mark.parametrize("budget", ["bandwidth_hz", "latency_s", "energy_j", "power_max_w", "freq_max_hz"])
-def test_more_of_a_budget_never_raises_the_optimum(budget: str) -> None:
+@pytest.mark.parametrize(("count", "least"), [(5, 2), pytest.param(15, 4, marks=pytest.mark.slow)])
+def test_more_of_a_budget_never_raises_the_optimum(budget: str, count: int, least: int) -> None:
     fell = 0
-    for seed in range(15):
+    for seed in range(count):
         instance = feasible_random(300 + seed)
         before = edgealloc.solve(instance, rel_gap=1e-8)
         after = edgealloc.solve(instance.with_changes(**{budget: 1.3 * getattr(instance, budget)}), rel_gap=1e-8)
         assert after.lower_bound <= before.objective
         fell += after.objective < before.objective * (1 - 1e-6)
-    assert fell > 3
+    assert fell >= least
 
 
 def test_the_order_of_devices_does_not_matter() -> None:
@@ -247,10 +249,11 @@ def test_common_rate_against_a_scan(seeds: range) -> None:
         assert relaxed.lower_bound <= result.objective
 
 
-def test_remedies_work_as_printed() -> None:
+@pytest.mark.parametrize("count", [50, pytest.param(150, marks=pytest.mark.slow)])
+def test_remedies_work_as_printed(count: int) -> None:
     """Raising the named budget to the named value makes the named device feasible."""
     tried = 0
-    for seed in range(150):
+    for seed in range(count):
         instance = random_fdma(np.random.default_rng(seed))
         result = edgealloc.solve(instance)
         finding = result.diagnosis[0] if result.diagnosis else None
@@ -264,7 +267,7 @@ def test_remedies_work_as_printed() -> None:
         lower = one.with_changes(**{finding.budget: finding.required * (1 - 1e-6)})
         assert edgealloc.solve(lower).status is Status.INFEASIBLE, finding.message
         tried += 1
-    assert tried > 40
+    assert tried > count // 4
 
 
 def test_a_time_limit_returns_an_allocation_and_its_bound() -> None:

@@ -83,10 +83,11 @@ def _random(make_instance, rng, access: str, devices: int):
 
 
 @pytest.mark.parametrize(("access", "least"), [("fdma", 20), ("rb", 20), ("ofdma", 12)])
-def test_what_is_named_rescues_and_a_hair_less_does_not(make_instance, access, least):
+@pytest.mark.parametrize("part", [3, pytest.param(1, marks=pytest.mark.slow)])
+def test_what_is_named_rescues_and_a_hair_less_does_not(make_instance, access, least, part):
     rng = np.random.default_rng(5)
     numbers = 0
-    for _ in range(60):
+    for _ in range(60 // part):
         instance = _random(make_instance, rng, access, 1)
         result = solve(instance, time_limit=20.0, rel_gap=0.1)
         if result.status is not Status.INFEASIBLE:
@@ -97,7 +98,7 @@ def test_what_is_named_rescues_and_a_hair_less_does_not(make_instance, access, l
             if math.isfinite(finding.required):
                 _check_number(instance, finding)
                 numbers += 1
-    assert numbers >= least
+    assert numbers >= least // part
 
 
 def _scarce(seed: int):
@@ -132,9 +133,10 @@ def _diagnosed(seed: int) -> int:
     return numbers
 
 
-def test_findings_of_hostile_instances():
+@pytest.mark.parametrize("count", [8, pytest.param(24, marks=pytest.mark.slow)])
+def test_findings_of_hostile_instances(count):
     # at the latency named for 917 no search found what was said to fit: caps are exact to a share of 1e-7 only
-    assert sum(map(_diagnosed, [*range(24), 917])) >= 15
+    assert sum(map(_diagnosed, [*range(count), 917])) >= 5 * count // 8
 
 
 @pytest.mark.slow
@@ -144,10 +146,11 @@ def test_findings_of_thousands_of_hostile_instances(block):
 
 
 @pytest.mark.parametrize("access", ["fdma", "rb"])
-def test_a_spectrum_that_is_named_holds_all(make_instance, access):
+@pytest.mark.parametrize("count", [30, pytest.param(80, marks=pytest.mark.slow)])
+def test_a_spectrum_that_is_named_holds_all(make_instance, access, count):
     rng = np.random.default_rng(11)
     numbers = 0
-    for _ in range(80):
+    for _ in range(count):
         instance = _random(make_instance, rng, access, 3).with_changes(
             latency_s=12.0, energy_j=20.0, power_max_w=0.1, bandwidth_hz=float(10.0 ** rng.uniform(3, 4.5)),
             block_hz=None, access="fdma",
@@ -162,7 +165,7 @@ def test_a_spectrum_that_is_named_holds_all(make_instance, access):
             if finding.device is None and math.isfinite(finding.required):
                 _check_number(instance, finding)
                 numbers += 1
-    assert numbers >= 8
+    assert numbers >= count // 10
 
 
 @pytest.mark.parametrize("access", ["fdma", "ofdma"])

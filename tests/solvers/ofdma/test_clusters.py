@@ -30,18 +30,20 @@ def random_clusters(seed: int) -> Instance:
     return clustered(base, tuple(int(name) * 3 % 7 for name in rng.integers(0, 3, base.num_devices)))
 
 
-@pytest.mark.parametrize("first", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(20, 400, 20))])
-def test_against_brute_force_with_proofs(first: int) -> None:
+@pytest.mark.parametrize(
+    ("first", "count"), [(0, 6), *(pytest.param(n, 20, marks=pytest.mark.slow) for n in range(0, 400, 20))]
+)
+def test_against_brute_force_with_proofs(first: int, count: int) -> None:
     statuses = []
-    for seed in range(first, first + 20):
+    for seed in range(first, first + count):
         instance = random_clusters(seed)
         result = compare(instance, seed=seed)
         proved, certificate = certified(result, REL_GAP)
         assert not check_certificate(instance, certificate_from_dict(certificate.to_file())).faults
         assert proved.status is result.status
         statuses.append(result.status)
-    assert statuses.count(Status.OPTIMAL) >= 10
-    assert statuses.count(Status.INFEASIBLE) >= 3
+    assert statuses.count(Status.OPTIMAL) >= count // 2
+    assert statuses.count(Status.INFEASIBLE) >= count // 7
 
 
 def test_one_cluster_and_one_each_are_what_the_other_poolings_are() -> None:

@@ -37,16 +37,17 @@ def compare_curve(problem: Problem, rel_gap: float) -> Result:
     return result
 
 
-@pytest.mark.parametrize("block", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_curves_against_brute_force(block: int) -> None:
-    for seed in range(15 * block, 15 * (block + 1)):
+@pytest.mark.parametrize("seeds", [range(6), pytest.param(range(6, 30), marks=pytest.mark.slow)], ids=str)
+def test_curves_against_brute_force(seeds: range) -> None:
+    for seed in seeds:
         rng = np.random.default_rng([13, seed])
         compare_curve(Problem(random_ofdma(rng, bound=random_curve(rng))), REL_GAP)
 
 
 @pytest.mark.parametrize("common", [False, True])
-def test_logistic_terms_against_brute_force(common: bool) -> None:
-    for seed in range(4 if common else 15):
+@pytest.mark.parametrize("long", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_logistic_terms_against_brute_force(common: bool, long: bool) -> None:
+    for seed in range(2 if common else 5) if not long else range(2 if common else 5, 4 if common else 15):
         rng = np.random.default_rng([17, seed])
         bound = random_logistic(rng)
         instance = random_ofdma(rng, bound=bound)
@@ -67,9 +68,9 @@ def mixed(rng: np.random.Generator) -> Problem:
     return Problem(instance.with_changes(device_underfit=tuple(own)))
 
 
-@pytest.mark.parametrize("block", range(2))
-def test_terms_of_single_devices_against_brute_force(block: int) -> None:
-    for seed in range(8 * block, 8 * (block + 1)):
+@pytest.mark.parametrize("seeds", [range(5), pytest.param(range(5, 16), marks=pytest.mark.slow)], ids=str)
+def test_terms_of_single_devices_against_brute_force(seeds: range) -> None:
+    for seed in seeds:
         compare_curve(mixed(np.random.default_rng([18, seed])), REL_GAP)
 
 
@@ -104,9 +105,10 @@ def test_own_functions_against_brute_force(seed: int) -> None:
     compare_curve(Problem(instance, lambda s: 1.5 - s + wave * np.sin(9.0 * s)), 1e-5)
 
 
-def test_own_function_in_disguise() -> None:
+@pytest.mark.parametrize("seeds", [range(1), pytest.param(range(1, 4), marks=pytest.mark.slow)], ids=str)
+def test_own_function_in_disguise(seeds: range) -> None:
     """1/s - 1 given as a function: bounds of the model stay below the optimum of the built-in term."""
-    for seed in range(4):
+    for seed in seeds:
         instance = random_ofdma(np.random.default_rng([15, seed]), bound=BoundSpec(underfit_weight=0.1))
         known, ours = solve(instance), solve_bnb(Problem(instance, lambda s: 1.0 / s - 1.0), Options(rel_gap=1e-5))
         assert ours.status is known.status

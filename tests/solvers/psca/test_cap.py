@@ -73,11 +73,12 @@ def both_caps(row: FloatArray, inverse: FloatArray, hz: float) -> tuple[float, f
     return min(max(first, 0.0), row[SMAX]), max(second, 0.0), excess / inverse[0]
 
 
-def test_searches_of_ofdma_and_psca_agree() -> None:
+@pytest.mark.parametrize("count", [800, pytest.param(3000, marks=pytest.mark.slow)])
+def test_searches_of_ofdma_and_psca_agree(count: int) -> None:
     """P-SCA's search ends closer to the top: it may win by OFDMA's last bracket, 1e-7 in log level, never lose."""
     rng = np.random.default_rng(1)
     seen = np.zeros(3, int)
-    for _ in range(3000):
+    for _ in range(count):
         row = random_row(rng)
         first, second, snr = both_caps(row, random_inverse(rng), 10.0 ** rng.uniform(3.0, 7.0))
         seen += second == 0.0, 0.0 < second < row[SMAX], second == row[SMAX]
@@ -85,7 +86,7 @@ def test_searches_of_ofdma_and_psca_agree() -> None:
         if second > 1e-4:
             bracket = (second + row[BIT0] / row[BIT1]) * 1e-7 * (1.0 + 1.0 / snr)
             assert -1e-11 * second <= second - first <= bracket
-    assert seen.min() > 400
+    assert seen.min() > count // 8
 
 
 def test_device_without_cycles_sends_until_the_deadline() -> None:

@@ -72,9 +72,10 @@ def test_the_same_term_for_all_is_the_bounds() -> None:
             assert ours.objective == pytest.approx(theirs.objective, rel=2e-7)
 
 
-def test_proofs_hold_and_forged_ones_do_not() -> None:
+@pytest.mark.parametrize(("count", "least"), [(4, 2), pytest.param(10, 5, marks=pytest.mark.slow)])
+def test_proofs_hold_and_forged_ones_do_not(count: int, least: int) -> None:
     proved = 0
-    for seed in range(10):
+    for seed in range(count):
         cell, rng = mixed(seed), np.random.default_rng(seed)
         result = edgealloc.solve(cell, "bnb", rel_gap=1e-6, time_limit=20.0)
         if not result.status.has_allocation:
@@ -94,7 +95,7 @@ def test_proofs_hold_and_forged_ones_do_not() -> None:
         other = edgealloc.solve(easier, "bnb", rel_gap=1e-6)
         assert refused(easier, data) or other.objective >= data["lower_bound"]
         proved += 1
-    assert proved >= 5
+    assert proved >= least
 
 
 def test_files_and_devices_taken_keep_the_terms() -> None:

@@ -110,10 +110,11 @@ def test_lines_lie_below(half: float, steepness: float, squared: bool) -> None:
 @pytest.mark.parametrize(
     ("half", "steepness"), [(0.3, 2.5), (0.4, 8.0), (0.5, 300.0), (0.3, 1e6), (0.05, 1.5), (2.0, 0.5)]
 )
-def test_the_deepest_valley_is_found_by_both(half: float, steepness: float) -> None:
+@pytest.mark.parametrize("count", [4, pytest.param(15, marks=pytest.mark.slow)])
+def test_the_deepest_valley_is_found_by_both(half: float, steepness: float, count: int) -> None:
     """With a convex term of any strength, against a grid that sees all of the fall."""
     rng, term = np.random.default_rng(4), Term(half, steepness)
-    for _ in range(15):
+    for _ in range(count):
         price, power = 10.0 ** rng.uniform(-2, 1), rng.choice([1.0, 1.0, 2.0, 6.0])
 
         def spread(
@@ -150,16 +151,17 @@ def test_cells_are_proved(make_instance: Any, half: float, steepness: float, poo
 
 
 @pytest.mark.parametrize("common", [False, True])
-def test_random_subcarrier_cells_are_proved(common: bool) -> None:
+@pytest.mark.parametrize("part", [2, pytest.param(1, marks=pytest.mark.slow)])
+def test_random_subcarrier_cells_are_proved(common: bool, part: int) -> None:
     count = 0
-    for seed in range(2 if common else 8):
+    for seed in range((2 if common else 8) // part):
         rng = np.random.default_rng([18, seed])
         bound = random_logistic(rng)
         instance = random_ofdma(rng, bound=bound, **({"common_keep": True} if common else {}))
         if solve(instance, "bnb", rel_gap=1e-6, time_limit=20.0).status.has_allocation:
             proved(instance)
             count += 1
-    assert count >= (1 if common else 5)
+    assert count >= (1 if common else 5) // part
 
 
 @pytest.fixture(scope="module")

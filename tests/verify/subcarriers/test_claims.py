@@ -74,12 +74,13 @@ def check_random(seeds: range, change: Callable[[int], dict[str, Any]] = lambda 
     return feasible, infeasible, leaves
 
 
-def test_random_instances_of_every_variant_are_proved() -> None:
+@pytest.mark.parametrize("part", [3, pytest.param(1, marks=pytest.mark.slow)])
+def test_random_instances_of_every_variant_are_proved(part: int) -> None:
     """Levels, menus, selection, both poolings, perturbation, devices without heat or work, dead sub-carriers."""
-    feasible, infeasible, leaves = check_random(range(25))
-    assert feasible >= 15
-    assert infeasible >= 2
-    assert leaves >= 25
+    feasible, infeasible, leaves = check_random(range(25 // part))
+    assert feasible >= 15 // part
+    assert infeasible >= 2 // part
+    assert leaves >= 25 // part
 
 
 def test_one_common_rate_is_proved() -> None:
@@ -335,10 +336,11 @@ def _refuses(accepted: tuple[Instance, dict[str, Any], float], change: Change) -
     assert refused(instance, bad)
 
 
-def test_no_mutant_proves_more_than_the_optimum(honest: Any, wide: Any) -> None:
+@pytest.mark.parametrize("count", [40, pytest.param(120, marks=pytest.mark.slow)])
+def test_no_mutant_proves_more_than_the_optimum(honest: Any, wide: Any, count: int) -> None:
     """Numbers changed at random, the claim raised above a feasible objective: no certificate may be accepted."""
     rng = np.random.default_rng(7)
-    for trial in range(120):
+    for trial in range(count):
         instance, data, objective = (honest, wide)[trial % 2]
         bad = copy.deepcopy(data)
         bad["lower_bound"] = objective * (1 + 1e-9)
