@@ -78,11 +78,10 @@ def test_every_form_of_the_convex_method(make_instance: Any, pooling: Any, commo
     assert check_certificate(instance, certificate).lower_bound <= result.objective
 
 
-@pytest.mark.parametrize(("count", "least"), [(40, 4), pytest.param(100, 10, marks=pytest.mark.slow)])
-def test_random_instances_are_proved(count: int, least: int) -> None:
+def test_random_instances_are_proved() -> None:
     """Budgets over orders of magnitude, every limit binding somewhere: no proof exceeds a feasible objective."""
-    proofs, limits = 0, set[int]()
-    for seed in (*range(count), 290):  # the first whose power and energy bind together
+    count, limits = 0, set[int]()
+    for seed in (*range(100), 290):  # the first whose power and energy bind together
         instance = random_fdma(np.random.default_rng(seed), common_keep=seed % 3 == 0)
         result = solve(instance, "convex", rel_gap=1e-9)
         if not result.status.has_allocation:
@@ -92,9 +91,9 @@ def test_random_instances_are_proved(count: int, least: int) -> None:
         assert not proof.faults
         assert lowered.lower_bound >= result.lower_bound * (1 - 1e-10)
         assert proof.lower_bound <= result.objective
-        proofs += 1
+        count += 1
         limits |= set(certificate.pieces.line.limit.tolist())
-    assert proofs >= least
+    assert count >= 10
     assert limits == {0, 1, 2, 3}
 
 

@@ -184,7 +184,7 @@ def test_floors_lie_below_the_function_they_bound() -> None:
 
 
 @pytest.mark.parametrize("budget", ["bandwidth_hz", "latency_s", "energy_j", "power_max_w", "freq_max_hz"])
-@pytest.mark.parametrize(("count", "least"), [(5, 2), pytest.param(15, 4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("count", "least"), [(5, 1), pytest.param(15, 4, marks=pytest.mark.slow)])
 def test_more_of_a_budget_never_raises_the_optimum(budget: str, count: int, least: int) -> None:
     fell = 0
     for seed in range(count):

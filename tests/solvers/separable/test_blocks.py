@@ -52,7 +52,7 @@ def test_the_nth_part_of_a_band_fits_n_times(make_instance, count):
     assert short > count // 4
 
 
-@pytest.mark.parametrize("count", [45, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [60, pytest.param(150, marks=pytest.mark.slow)])
 def test_n_blocks_fit_though_their_doubles_sum_to_more(make_instance, count):
     """And one block more does not, for the model and the checker alike."""
     rng, over = np.random.default_rng(2), 0

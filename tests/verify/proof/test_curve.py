@@ -122,7 +122,7 @@ def test_nothing_is_known_outside_of_the_points() -> None:
         assert np.isneginf(curve.ends(np.array([0.005]), np.array([0.5]), True)[1].lower()[0])
 
 
-@pytest.mark.parametrize("seeds", [range(4), pytest.param(range(12), marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize("seeds", [range(4, 8), pytest.param(range(12), marks=pytest.mark.slow)], ids=str)
 def test_the_rate_that_pays_is_the_first(seeds: range) -> None:
     """The share stays above the target up to the rate, and falls below it hardly beyond: against a fine grid."""
     crossed = 0
