@@ -311,7 +311,7 @@ def test_demo_proves_verifies_and_draws(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("edgealloc.demo._ROUNDS", 2)
     monkeypatch.setattr("edgealloc.demo._TRAINED", ("auto", "stragglers"))
     whole = SUITES["demo"]()  # the slow test draws all of it
-    few = dataclasses.replace(whole, cases=whole.cases[:1], methods=("auto", "baseline:equal"))
+    few = dataclasses.replace(whole, cases=whole.cases[:2], methods=("auto", "baseline:equal"))
     monkeypatch.setitem(SUITES, "demo", lambda: few)
     with warnings.catch_warnings():
         warnings.simplefilter("error", PlausibilityWarning)  # a tour whose own cells look odd teaches to look away
