@@ -7,8 +7,8 @@ The first trains pilot runs, by the zero-filled mean and by inverted scaling wit
 to OUT/learning_curves.csv (a line per run and round); FOLDER holds trec/, mrpc/ ... as tab-separated files, the
 digits need none. Runs already in OUT/learning_curves.jsonl are not repeated. The second fits every form to what
 is in the CSV, and to the files of --curves: one JSON object a line with dropout, seed, val and test (losses by
-round), named TASK.jsonl or TASK-inverted.jsonl. It writes OUT/learning_curves.md, with what the forms of overfitting
-err by on what they were not fitted to: pilots of another keep rate, and the runs of OUT/planned_runs.csv. On one
+round), named TASK.jsonl or TASK-inverted.jsonl. It writes OUT/learning_curves.md, with what forms of overfitting
+err by on what they were not fitted to: pilots of another keep rate, and runs of OUT/planned_runs.csv. On one
 thread; same platform, same bits.
 """
 

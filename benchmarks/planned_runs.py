@@ -52,8 +52,8 @@ Written by `python -m benchmarks.planned_runs --data FOLDER --curves FOLDER`: ru
 band, constants from pilot runs of other seeds, trained and judged on seeds {seeds}. `bnb` is the proven
 optimum of one round under the same learning curve, with all rounds that the pilots had. Losses in nats, 95 %
 intervals, differences paired by seed. `predicted` counts those who report only, and knows nothing of the data that
-is lost with the others. The second table of each task: the best number of rounds at the rates of each plan in which
-everybody reports, as the curve predicts it and as it was measured, by means over the seeds.
+is lost with the others. The second table of each task: the best number of rounds at the rates of each plan in
+which everybody reports, as the curve predicts it and as it was measured, by means over the seeds.
 """
 
 

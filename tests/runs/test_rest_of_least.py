@@ -1,4 +1,4 @@
-"""The rest of runs of needed rounds and of weighted sums: shares of a run add up, shares of energy are the whole's."""
+"""The rest of runs of needed rounds and of weighted sums: shares add up, those of energy are of the whole run."""
 
 from __future__ import annotations
 
@@ -219,5 +219,5 @@ def test_the_rest_of_needed_rounds_has_a_file_and_a_certificate(tmp_path: Path) 
 
 def test_a_loss_says_nothing_of_needed_rounds() -> None:
     plan = plan_run(small_instance("fdma", 2), **NEEDS, minimise="time", rel_gap=0.5)
-    with pytest.raises(InputError, match="loss = 0.4; allowed: none: needed rounds know no loss"):
+    with pytest.raises(InputError, match=r"loss = 0\.4; allowed: none: needed rounds know no loss"):
         replan(plan, loss=0.4)
