@@ -7,8 +7,9 @@ The first trains pilot runs, by the zero-filled mean and by inverted scaling wit
 to OUT/learning_curves.csv (a line per run and round); FOLDER holds trec/, mrpc/ ... as tab-separated files, the
 digits need none. Runs already in OUT/learning_curves.jsonl are not repeated. The second fits every form to what
 is in the CSV, and to the files of --curves: one JSON object a line with dropout, seed, val and test (losses by
-round), named TASK.jsonl or TASK-inverted.jsonl. It writes OUT/learning_curves.md. On one thread; same platform,
-same bits.
+round), named TASK.jsonl or TASK-inverted.jsonl. It writes OUT/learning_curves.md, with what forms of overfitting
+err by on what they were not fitted to: pilots of another keep rate, and runs of OUT/planned_runs.csv. On one
+thread; same platform, same bits.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Form:
     name: str
     formula: Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
     anchored: bool = True  # whether it knows the loss before training, L + D
+    free: int = 8  # how many of the constants it has, the first
 
 
 def _protected(x: FloatArray, count: FloatArray, keep: FloatArray, power: float = 0.5) -> FloatArray:
@@ -72,6 +74,7 @@ def _logistic(x: FloatArray, count: FloatArray, keep: FloatArray) -> FloatArray:
 # x = L, D, a, q, alpha, E, b, l in all of them
 RIVALS = (
     Form("overfitting (R s^p)^b", lambda x, r, s: _logistic(x, r, s) + x[5] * (r * s ** x[7]) ** x[6]),
+    Form("overfitting E R^b s^2", lambda x, r, s: _logistic(x, r, s) + x[5] * r ** x[6] * s**2, free=7),
     Form("protection squared", lambda x, r, s: _logistic(x, r, s) + _protected(x, r, s, 2.0)),
     Form(
         "exponential learning",
@@ -90,14 +93,19 @@ RIVALS = (
         anchored=False,
     ),
 )
+OURS = Form("ours", lambda x, r, s: _logistic(x, r, s) + _protected(x, r, s))
+UNSEEN = (OURS, *RIVALS[:3])  # the forms of overfitting
 _FROM = np.array([0.5, 0.5, 0.03, 0.3, 0.7, 1e-4, 0.5, 0.1])  # the first two in the least loss
 _TO = np.array([1.0, 3.0, 3.0, 3.0, 4.0, 0.3, 2.5, 20.0])
 _LEAST = np.array([1e-3, 1e-3, 1e-4, 1e-2, 0.2, 1e-9, 0.1, 1e-3])
 _MOST = np.array([1e2, 1e2, 50.0, 8.0, 12.0, 10.0, 5.0, 1e4])
 
 
-def rival_loss(form: Form, curves: LearningCurves) -> FloatArray:
-    """Fit a form as :func:`fit_learning` fits ours, and return what it predicts. Shape [P, R]."""
+def rival_loss(form: Form, curves: LearningCurves, at: FloatArray | None = None) -> FloatArray:
+    """Fit a form as :func:`fit_learning` fits ours, and return what it predicts, by keep rate and round [P, R].
+
+    Of the pilots' keep rates, or of others, ``at``. Shape [P].
+    """
     from scipy.optimize import least_squares
     from scipy.stats import qmc
 
@@ -116,8 +124,8 @@ def rival_loss(form: Form, curves: LearningCurves) -> FloatArray:
         return np.nan_to_num(error, nan=1e3, posinf=1e3, neginf=-1e3)
 
     scale = np.array([least, least, *np.ones(6)])
-    start, end = np.log(_FROM * scale), np.log(_TO * scale)
-    low, high = np.log(_LEAST), np.log(_MOST)
+    bounds = (_FROM * scale, _TO * scale, _LEAST, _MOST)
+    start, end, low, high = (np.log(bound[: form.free]) for bound in bounds)
     best: Any = None
     for unit in qmc.Halton(len(low), scramble=False).random(_START_COUNT + 1)[1:]:
         first = np.clip(start + unit * (end - start), low + 1e-6, high - 1e-6)
@@ -125,7 +133,22 @@ def rival_loss(form: Form, curves: LearningCurves) -> FloatArray:
         found = least_squares(residual, first, bounds=(low, high), **options)
         if best is None or found.cost < best.cost:
             best = found
+    if at is not None:
+        keep, count = np.broadcast_arrays(at[:, None], curves.rounds[None, :])
     return form.formula(np.exp(best.x), count, keep)
+
+
+def without(curves: LearningCurves, row: int) -> LearningCurves:
+    """The pilots but those of one keep rate."""
+    kept = np.arange(len(curves.keep)) != row
+    parts = {"keep": curves.keep[kept], "loss": curves.loss[kept], "noise": curves.noise[kept]}
+    return replace(curves, **parts)
+
+
+def left_out(curves: LearningCurves, predict: Callable[[LearningCurves, FloatArray], FloatArray]) -> FloatArray:
+    """What is predicted of each keep rate by a fit to the others. Shape [P, R]."""
+    rates = range(len(curves.keep))
+    return np.vstack([predict(without(curves, i), curves.keep[i : i + 1]) for i in rates])
 
 
 def misfit(predicted: FloatArray, curves: LearningCurves) -> tuple[float, float, float]:
@@ -137,6 +160,44 @@ def misfit(predicted: FloatArray, curves: LearningCurves) -> tuple[float, float,
         float(np.sqrt(np.nanmean(error[curves.loss <= best + _NEAR] ** 2))),
         float(curves.loss[choice]) - best,
     )
+
+
+def planned(path: Path, data: str) -> tuple[FloatArray, FloatArray]:
+    """Mean keep rates [P] and test losses [P, R] of benchmarks.planned_runs, where everybody reports.
+
+    Means over the seeds; nan after the last round that was trained.
+    """
+    runs: dict[tuple[float, ...], list[list[float]]] = {}
+    for row in read_rows(path):
+        keep = tuple(map(float, row["keep"].split()))
+        if row["task"] == data and min(keep) > 0.0:
+            runs.setdefault(keep, []).append(list(map(float, row["test_loss"].split())))
+    loss = np.full((len(runs), max((len(own[0]) for own in runs.values()), default=0)), math.nan)
+    for line, own in zip(loss, runs.values(), strict=True):
+        line[: len(own[0])] = np.mean(own, axis=0)
+    return np.array([np.mean(keep) for keep in runs]), loss
+
+
+def unseen(curves: LearningCurves, path: Path) -> str:
+    """A row of what each form of overfitting errs by, fitted as the others are, on what it was not fitted to.
+
+    Pilots of one keep rate by a fit to those of the others; planned runs, of other seeds and rates: error in nats,
+    and what is lost by taking the run and the round that the form calls the best.
+    """
+    keep, loss = planned(path, curves.data) if curves.rule == "inverted" else (np.zeros(0), np.zeros((0, 0)))
+    cells = []
+    for form in UNSEEN:
+
+        def fitted(part: LearningCurves, at: FloatArray, form: Form = form) -> FloatArray:
+            return rival_loss(form, part, at)
+
+        error = (left_out(curves, fitted) - curves.loss)[~past(curves)]
+        cells.append(f"{np.sqrt(np.nanmean(error**2)):.3f}")
+        if len(keep):
+            guess = fitted(curves, keep)[:, : loss.shape[1]]
+            seen = replace(curves, keep=keep, loss=loss, noise=np.full_like(loss, math.nan))
+            cells[-1] += " / {0:.3f} / {2:.3f}".format(*misfit(guess, seen))
+    return f"| {curves.data} | {curves.rule} | {len(curves.keep)} | " + " | ".join(cells) + " |"
 
 
 def train(folder: Path | None, tasks: Sequence[str], seeds: Sequence[int], out: Path) -> list[Record]:
@@ -228,8 +289,11 @@ def measured(folder: Path) -> list[Record]:
     return records
 
 
-def report(records: Sequence[Record]) -> str:
-    """Fit every form to every pilot and render what they are off by, the constants, and the rules."""
+def report(records: Sequence[Record], runs: Path) -> str:
+    """Fit every form to every pilot and render what they are off by, the constants, and the rules.
+
+    With what they are off by on planned runs, of which ``runs`` has the losses.
+    """
     head = "| data | rule | seeds | noise | " + " | ".join(["ours", *(form.name for form in RIVALS)]) + " |"
     lines = [head, "|" + "---|" * (5 + len(RIVALS))]
     fits: list[tuple[LearningFit, int]] = []
@@ -246,6 +310,9 @@ def report(records: Sequence[Record]) -> str:
         cells = ["{:.3f} / {:.3f} / {:.3f}".format(*misfit(p, curves)) for p in predictions]
         noise = "" if math.isnan(curves.mean_noise) else f"{curves.mean_noise:.3f}"
         lines.append(f"| {data} | {rule} | {seeds} | {noise} | " + " | ".join(cells) + " |")
+    names = " | ".join(form.name for form in UNSEEN)
+    lines += ["", f"| data | rule | rates | {names} |", "|" + "---|" * (3 + len(UNSEEN))]
+    lines += [unseen(found.curves, runs) for found, _ in fits]
     lines += ["", "| data | rule | L | D | a | q | alpha | E | b | l | doubts |", "|" + "---|" * 11]
     for found, _ in fits:
         values = " | ".join(f"{value:.3g}" for value in found.constants.values())
@@ -273,7 +340,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_rows([*read_rows(table), *(row for r in records for row in rows_of(r))], table)
         return
     records = records_of(read_rows(table)) + (measured(asked.curves) if asked.curves else [])
-    (asked.out / "learning_curves.md").write_text(report(records), encoding="utf-8")
+    (asked.out / "learning_curves.md").write_text(
+        report(records, asked.out / "planned_runs.csv"), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -9,14 +9,16 @@ rounds, deadline and allocation within them; its rivals train all those rounds: 
 one common rate, equal shares, everybody without dropout (late or not), few devices without dropout. Rivals whose
 keep rates are alike to a hundredth are trained once. Each is judged where it stops and at its round of least
 validation loss. Finished runs are kept in OUT/planned_runs.jsonl and not
-repeated. Writes OUT/planned_runs.md. On one thread; same platform, same bits.
+repeated. Writes OUT/planned_runs.md, with the rounds and the keep rate that the curve predicts as the best against
+those measured, and OUT/planned_runs.csv, a line per run. On one thread; same platform, same bits.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,10 @@ from edgealloc.models.trials.curves import curves_from_records
 from edgealloc.models.trials.learning import LearningFit, fit_learning
 from edgealloc.models.trials.plans import Plan
 from edgealloc.models.trials.runs import plan_from_run, run_table, validate_runs
+from edgealloc.models.trials.store import Record
 from edgealloc.models.trials.sweep import RULES
+from edgealloc.models.trials.validate import Validation
+from edgealloc.report.tables import markdown_cell
 from edgealloc.runs import plan_run
 from edgealloc.runs.training import TrainingRun
 from edgealloc.scenario.options import CellOptions
@@ -41,6 +46,15 @@ TASKS = ("sst2", "trec", "clinc10", "banking77", "digits")
 RIVALS = ("auto", "baseline:common", "baseline:equal", "stragglers", "admission")
 ALIKE = 0.01  # keep rates
 DEADLINE_S = 10.0  # of a round, for the rivals
+HEAD = """# Planned runs against their rivals
+
+Written by `python -m benchmarks.planned_runs --data FOLDER --curves FOLDER`: rule {rule}, five devices on one
+band, constants from pilot runs of other seeds, trained and judged on seeds {seeds}. `bnb` is the proven
+optimum of one round under the same learning curve, with all rounds that the pilots had. Losses in nats, 95 %
+intervals, differences paired by seed. `predicted` counts those who report only, and knows nothing of the data that
+is lost with the others. The second table of each task: the best number of rounds at the rates of each plan in
+which everybody reports, as the curve predicts it and as it was measured, by means over the seeds.
+"""
 
 
 def setup_of(task: str, folder: Path) -> Setup:
@@ -105,6 +119,84 @@ def predicted(curve: LearningSpec, plan: Plan, instance: Instance) -> float:
     return float(curve.floor + curve.drop * left + curve.overfit * plan.rounds**curve.growth / damped)
 
 
+@dataclass(frozen=True, slots=True)
+class Best:
+    """Where a plan's rates do best: as its curve predicts from 1 to ``most`` rounds, and in the rounds it trained.
+
+    Losses in nats; measured ones are means over the seeds, ``lost`` is what stopping at the predicted round loses
+    against the measured best, both within the rounds trained. ``keep`` is the mean by samples.
+    """
+
+    plan: str
+    keep: float
+    trained: int
+    predicted_round: int
+    predicted_loss: float
+    measured_round: int
+    measured_loss: float
+    lost: float
+
+
+def bests(
+    plans: Sequence[Plan], seen: Validation, curve: LearningSpec, instance: Instance, most: int
+) -> list[Best]:
+    """Predicted and measured best numbers of rounds of all plans in which everybody reports.
+
+    A curve that was fitted with everybody says nothing of the others.
+    """
+    found = []
+    for plan in plans:
+        runs = [r for r in seen.finals if r["plan"] == plan.name]
+        if plan.rounds is None or not plan.reports.all() or any(r["ending"] == "diverged" for r in runs):
+            continue
+        losses = np.zeros(plan.rounds)
+        for row in seen.curves:
+            if row["plan"] == plan.name:
+                losses[row["round"] - 1] += row["test_loss"] / len(runs)
+        said = [predicted(curve, replace(plan, rounds=r), instance) for r in range(1, most + 1)]
+        stop, measured_at = int(np.argmin(said)), int(np.argmin(losses))
+        keep = float(instance.samples @ plan.keep / instance.samples.sum())
+        lost = float(losses[min(stop, plan.rounds - 1)] - losses[measured_at])
+        told = (stop + 1, said[stop], measured_at + 1, float(losses[measured_at]), lost)
+        found.append(Best(plan.name, keep, plan.rounds, *told))
+    return found
+
+
+def best_table(found: Sequence[Best]) -> str:
+    """Markdown: the best rounds of each plan's rates, and of these rates the best, predicted and measured."""
+    lines = [
+        "| rates of | mean keep rate | best round, predicted | loss there | best round, measured | loss there "
+        "| lost by stopping as predicted |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for best in found:
+        last = " (its last)" * (best.measured_round == best.trained)
+        lines.append(
+            f"| {markdown_cell(best.plan)} | {best.keep:.2f} | {best.predicted_round} | {best.predicted_loss:.3f} "
+            f"| {best.measured_round}{last} | {best.measured_loss:.3f} | {best.lost:.3f} |"
+        )
+    said, seen = (min(found, key=key) for key in (lambda b: b.predicted_loss, lambda b: b.measured_loss))
+    lines.append(
+        f"\nBest rate of these: {said.keep:.2f} predicted, {seen.keep:.2f} measured; the predicted one's own best "
+        f"is {said.measured_loss - seen.measured_loss:.3f} nats above the least."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def rows_of(task: str, plans: Sequence[Plan], seen: Validation) -> list[Record]:
+    """A row per run: who kept what, and the losses in nats of all rounds."""
+    keeps = {plan.name: np.where(plan.reports, plan.keep, 0.0) for plan in plans}
+    rows = []
+    for run in seen.finals:
+        own = [r for r in seen.curves if (r["plan"], r["seed"]) == (run["plan"], run["seed"])]
+        told = {"task": task, "plan": run["plan"], "seed": run["seed"]}
+        told["keep"] = " ".join(f"{keep:.4g}" for keep in keeps[run["plan"]])
+        for name in ("validation_loss", "test_loss"):
+            told[name] = " ".join(f"{r[name]:.4f}" for r in own)
+        rows.append(told)
+    return rows
+
+
 def fits(folder: Path, curves: Path | None, rule: str, tasks: Sequence[str]) -> dict[str, LearningFit]:
     """Constants of each task that has pilot runs by this rule."""
     records = records_of(read_rows(folder / "learning_curves.csv")) + (measured(curves) if curves else [])
@@ -134,7 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import torch
 
     torch.set_num_threads(1)
-    parts = []
+    head = HEAD.format(rule=asked.rule, seeds=", ".join(map(str, asked.seeds)))
+    parts, rows = [], list[Record]()
     for task, fit in fits(asked.out, asked.curves, asked.rule, asked.task).items():
         if fit.doubts:
             print(f"{task}: left out: {'; '.join(fit.doubts)}")
@@ -164,8 +257,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"{r['plan']:22s} seed {r['seed']} {r['test_loss']:.3f} {r['best_test_loss']:.3f}", flush=True
             ),
         )
-        parts.append(f"## {task}\n\n{run_table(seen, plans[0].name, said)}")
-        (asked.out / "planned_runs.md").write_text("\n".join(parts), encoding="utf-8")
+        best = best_table(bests(plans, seen, instance.learning, instance, most))
+        parts.append(f"## {task}\n\n{run_table(seen, plans[0].name, said)}\n{best}")
+        rows += rows_of(task, plans, seen)
+        (asked.out / "planned_runs.md").write_text("\n".join([head, *parts]), encoding="utf-8")
+        with (asked.out / "planned_runs.csv").open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)
 
 
 if __name__ == "__main__":

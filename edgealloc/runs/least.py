@@ -59,7 +59,7 @@ def least_run(run: TrainingRun, span: Interval, method: str, options: Options, a
     target
         The loss to be reached.
     """
-    low, high, solves = 0.0, math.inf, 0
+    low, high, solves = _spent(run) if aim == "energy" else 0.0, math.inf, 0
     best: RunPoint | None = None
     proof: tuple[Solved, ...] = ()
     budget = 1.0 if aim == "energy" else longest(run, span.last)
@@ -130,7 +130,8 @@ def least_weighted(
     """
     most = longest(run, span.last), 1.0
     best: RunPoint | None = None
-    corners, excluded = [(0.0, 0.0, 0.0)], list[Excluded]()
+    spent = _spent(run)
+    corners, excluded = [(_cost(weights, 0.0, spent), 0.0, spent)], list[Excluded]()
     high, low, solves, message = math.inf, 0.0, 0, ""
     with Control(options) as control:
         while corners:
@@ -242,5 +243,9 @@ def _used(run: TrainingRun, aim: Aim, point: RunPoint) -> float:
     use = point.result.problem.evaluate(point.allocation)
     if aim == "time":
         return point.rounds * float(use.latency_s.max()) * (1.0 + 1e-12)
-    assert run.energy_j is not None
-    return point.rounds * float((use.energy_j / run.energy_j).max()) * (1.0 + 1e-12)
+    return run.share(point.rounds * use.energy_j) * (1.0 + 1e-12)
+
+
+def _spent(run: TrainingRun) -> float:
+    """The share of the energy budgets that is spent already."""
+    return 0.0 if run.spent_j is None else run.share(np.zeros(len(run.spent_j)))

@@ -26,6 +26,7 @@ from edgealloc.units import FloatArray
 __all__ = ["NeededRounds", "NeededRun"]
 
 _ROUNDING = 2.0**-48  # relative
+_DONE = 1e-12  # share of a run, below which it is done but for rounding
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +35,7 @@ class NeededRun(TrainingRun):
 
     Parameters
     ----------
-    instance, learning, time_s, energy_j, caps, constraints
+    instance, learning, time_s, energy_j, caps, constraints, spent_j
         As for :class:`~edgealloc.runs.training.TrainingRun`; energies have shape [K]. Of the curve only the floor
         counts, which is 0.
     needed
@@ -77,6 +78,14 @@ class NeededRun(TrainingRun):
             confidence_delta=0.5,
         )
         return {"bound": bound, "device_underfit": None}
+
+    def after(self, allocation: Allocation, rounds: int) -> NeededRounds | None:
+        """What is needed once so many rounds of an allocation are trained; None when nothing is.
+
+        A round at keep rates s brings the share 1 / R(s) of the run, whatever the others were: see docs/runs.md.
+        """
+        left = 1.0 - rounds / float(self.loss(1, allocation))
+        return NeededRounds(self.needed.fixed * left, self.needed.per_keep * left) if left > _DONE else None
 
     def loss(self, rounds: Iterable[int] | int, allocation: Allocation) -> FloatArray:
         """R(s) / R of an allocation: at most 1 where so many rounds are enough. Shape of ``rounds``."""

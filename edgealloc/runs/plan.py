@@ -281,7 +281,10 @@ class RunPlan:
     def __repr__(self) -> str:
         head = f"RunPlan: {self.status.value} by {self.method} on {self.run.instance.name!r}"
         if self.stop:
-            return f"{head}\n  {self.message}\n  predicted loss {self.loss:.6g} nats as it is"
+            told = f"predicted loss {self.loss:.6g} nats as it is"
+            if isinstance(self.run, NeededRun):
+                told = f"{self.loss:.6g} rounds without dropout are needed still"
+            return f"{head}\n  {self.message}\n  {told}"
         if self.result is None:
             return f"{head}\n  no plan; {self.message.splitlines()[0] if self.message else ''}"
         keep = (

@@ -141,7 +141,7 @@ def plan_run(
     if faults:
         raise InputError("options", faults)
     parts = instance, learning, time, energy, caps, given.constraints
-    run = TrainingRun(*parts) if needed is None else NeededRun(*parts, needed)
+    run = TrainingRun(*parts) if needed is None else NeededRun(*parts, needed=needed)
     family = method if method == "auto" else find_method(method).name.partition(":")[0]
     if family in LOCAL:
         if minimise != "loss":

@@ -16,27 +16,26 @@ from edgealloc.data.allocation import Allocation
 from edgealloc.data.forms import number
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Snapshot, Status, relative_gap
-from edgealloc.errors import Fault, InputError, RefusedError, shown
+from edgealloc.errors import Fault, InputError, shown
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
 from edgealloc.runs.asked import LEAST, LOSS, budget, energy_totals, is_loss, rounds_span
 from edgealloc.runs.begun.continued import ContinuedRun
 from edgealloc.runs.begun.past import Past, corrected
-from edgealloc.runs.least import least_run
+from edgealloc.runs.least import least_run, least_weighted
 from edgealloc.runs.local import descend
 from edgealloc.runs.loss import least_loss
 from edgealloc.runs.needed import NeededRun
 from edgealloc.runs.plan import RunPlan
 from edgealloc.runs.planning import LOCAL
 from edgealloc.runs.search import Interval, RunPoint
-from edgealloc.runs.training import TrainingRun
+from edgealloc.runs.training import LITTLE_J, TrainingRun
 from edgealloc.solvers.base import Options
 from edgealloc.solvers.search.engine import Found
 from edgealloc.units import FloatArray
 
 __all__ = ["replan"]
 
-_SPENT_J = 1e-30  # of a device that may be left out and has nothing left: no round of it is that cheap
 _TRIED = 4  # numbers of rounds that the standing allocation is tried for
 
 
@@ -71,6 +70,7 @@ def replan(
         None: what the plan leaves.
     loss
         The test loss in nats that was measured now. The pilots' curve is made to agree with it: see docs/runs.md.
+        None for a run of needed rounds, which knows no loss.
     problem
         One round as it is now, where channels or devices have changed: an instance, a problem, or the path of an
         instance file. Devices are known by their names.
@@ -83,8 +83,10 @@ def replan(
     Returns
     -------
     RunPlan
-        For the rounds to come, by the standing plan's method, aim, target and constraints. ``plan.stop`` where
-        another round would not help, or none is possible: limits, spent budgets and infeasibility do not raise.
+        For the rounds to come, by the standing plan's method, aim, target and constraints. Times are of the
+        rounds to come, shares of a device's energy in the whole run. ``plan.stop`` where another round would not
+        help, or none is possible: limits, spent budgets and infeasibility do not raise. Of a run of needed rounds
+        ``loss`` then is how many more it takes without dropout, 0 when it is done.
 
     Raises
     ------
@@ -92,9 +94,6 @@ def replan(
         Lists every bad option.
     StatusError
         When there is no plan to go on from.
-    RefusedError
-        For a plan of needed rounds, of which nothing is known in between, or of a weighted sum, whose shares
-        would be of other budgets.
     """
     asked_of: Any = plan
     if not isinstance(asked_of, RunPlan):
@@ -102,9 +101,6 @@ def replan(
         raise InputError("arguments", [Fault("arguments", "plan", shown(plan), allowed)])
     if plan.stop:
         return plan
-    if isinstance(plan.run, NeededRun) or plan.minimise == "weighted":
-        kind = "a plan of needed rounds" if isinstance(plan.run, NeededRun) else "a plan of least weighted sum"
-        raise RefusedError(f"{kind} is not planned anew: plan for the least loss, time or energy")
     standing = plan.raise_for_status().result
     assert standing is not None
     assert standing.allocation is not None
@@ -121,6 +117,8 @@ def replan(
     if loss is not None and not is_loss(loss):
         faults.append(Fault("options", "loss", shown(loss), f"{LOSS}, or None"))
     use = standing.problem.evaluate(standing.allocation)
+    if loss is not None and isinstance(before, NeededRun):
+        faults.append(Fault("options", "loss", shown(loss), "none: needed rounds know no loss"))
     time = _time_left(before, time_s, float(use.latency_s.max()), count, faults)
     energy = _energy_left(before, energy_j, use.energy_j, count, instance, faults)
     span = Interval(max(plan.span.first - count, 1), plan.span.last - count)
@@ -128,21 +126,23 @@ def replan(
         span = rounds_span(rounds, faults)
     if faults:
         raise InputError("options", faults)
-    pilots, past = before.learning, Past()
-    if isinstance(before, ContinuedRun):
-        pilots, past = before.pilots or before.learning, before.past
-    past = past.after(before.instance, standing.allocation, pilots.exponent, count)
-    run = ContinuedRun(instance, before.learning, time, energy, before.caps, rows, past, pilots)
-    held = _held(standing.allocation, before.instance, instance)
-    if measured is not None:
-        learning = corrected(pilots, measured, lambda spec: float(replace(run, learning=spec).loss(0, held)))
-        run = replace(run, learning=learning)
-    now = float(run.loss(0, held))
-    why = _spent(run, span) or ("the target is reached" if now <= (plan.target or -math.inf) else "")
+    parts: dict[str, Any] = {"time_s": time, "energy_j": energy, "caps": before.caps, "constraints": rows}
+    if energy is not None and plan.minimise in ("energy", "weighted"):
+        parts["spent_j"] = _spent_before(before, instance, energy)
+    run: TrainingRun
+    if isinstance(before, NeededRun):
+        needed = before.after(standing.allocation, count)
+        run = NeededRun(instance, before.learning, **parts, needed=needed or before.needed)
+        now = 0.0 if needed is None else needed.fixed + needed.per_keep
+        reached = "as many rounds are trained as are needed" if needed is None else ""
+    else:
+        run, now = _begun(before, instance, standing.allocation, count, measured, parts)
+        reached = "the target is reached" if now <= (plan.target or -math.inf) else ""
+    why = _spent(run, span) or reached
     if why:
-        return _stopped(plan, run, now, why, Status.OPTIMAL)
+        return _stopped(plan, run, now, why, Status.OPTIMAL, reached=bool(reached))
     if energy is not None:
-        run = replace(run, energy_j=np.where(energy >= LEAST, energy, _SPENT_J))
+        run = replace(run, energy_j=np.where(energy >= LEAST, energy, LITTLE_J))
     found = _searched(plan, run, span, standing, options)
     if found.result is None:
         why = found.message or "no round was found"
@@ -156,6 +156,39 @@ def replan(
         stopped = _stopped(plan, run, now, "another round would not lower the predicted loss", status)
         return replace(stopped, lower_bound=min(now, found.lower_bound), solves=found.solves, pieces=found.pieces)
     return found
+
+
+def _begun(
+    before: TrainingRun,
+    instance: Instance,
+    trained: Allocation,
+    rounds: int,
+    measured: float | None,
+    parts: Mapping[str, Any],
+) -> tuple[ContinuedRun, float]:
+    """The rest of a run with a learning curve, made to agree with a measured loss, and its loss now in nats."""
+    pilots, past = before.learning, Past()
+    if isinstance(before, ContinuedRun):
+        pilots, past = before.pilots or before.learning, before.past
+    past = past.after(before.instance, trained, pilots.exponent, rounds)
+    run = ContinuedRun(instance, before.learning, **parts, past=past, pilots=pilots)
+    held = _held(trained, before.instance, instance)
+    if measured is not None:
+        learning = corrected(pilots, measured, lambda spec: float(replace(run, learning=spec).loss(0, held)))
+        run = replace(run, learning=learning)
+    return run, float(run.loss(0, held))
+
+
+def _spent_before(before: TrainingRun, instance: Instance, left: FloatArray) -> FloatArray:
+    """What each device has spent of the whole run's energy in J, where that is known. Shape [K].
+
+    Who has nothing left can only be left out, and counts for no share.
+    """
+    assert before.energy_j is not None
+    whole = before.energy_j if before.spent_j is None else before.energy_j + before.spent_j
+    known = dict(zip(before.instance.device_names, whole.tolist(), strict=True))
+    had = np.array([known.get(name, 0.0) for name in instance.device_names])
+    return np.where(left >= LEAST, np.maximum(had - left, 0.0), 0.0)
 
 
 def _less(total: float, used: float, rounds: int) -> float:
@@ -215,12 +248,15 @@ def _spent(run: TrainingRun, span: Interval) -> str:
     return ""
 
 
-def _stopped(plan: RunPlan, run: TrainingRun, now: float, why: str, status: Status) -> RunPlan:
-    """No round more: the loss is what it is, and a target that it misses is out of reach."""
+def _stopped(
+    plan: RunPlan, run: TrainingRun, now: float, why: str, status: Status, *, reached: bool = False
+) -> RunPlan:
+    """No round more: the loss is what it is, and a target that is not reached is out of reach."""
     value = now
     if plan.minimise != "loss":
-        value = 0.0 if now <= (plan.target or -math.inf) else math.inf
-        status = status if value == 0.0 else Status.INFEASIBLE
+        share = 0.0 if run.spent_j is None else run.share(np.zeros(len(run.spent_j)))
+        value = share if plan.weights is None else plan.weights.per_share * share
+        value, status = (value, status) if reached else (math.inf, Status.INFEASIBLE)
     return replace(
         plan,
         run=run,
@@ -235,6 +271,7 @@ def _stopped(plan: RunPlan, run: TrainingRun, now: float, why: str, status: Stat
         message=f"stop: {why}",
         diagnosis=(),
         pieces=(),
+        excluded=(),
     )
 
 
@@ -245,7 +282,9 @@ def _searched(plan: RunPlan, run: TrainingRun, span: Interval, standing: Result,
     if plan.minimise == "loss":
         return least_loss(run, span, plan.method, options, _start(run, span, plan.run, standing))
     assert plan.target is not None
-    assert plan.minimise != "weighted"
+    if plan.minimise == "weighted":
+        assert plan.weights is not None
+        return least_weighted(run, span, plan.method, options, plan.weights, plan.target)
     return least_run(run, span, plan.method, options, plan.minimise, plan.target)
 
 

@@ -25,7 +25,10 @@ from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.problem import Problem
 from edgealloc.units import FloatArray
 
-__all__ = ["TrainingRun", "both_budgeted", "budgeted", "longest", "round_bound", "share_of"]
+__all__ = ["BEGUN", "LITTLE_J", "TrainingRun", "both_budgeted", "budgeted", "longest", "round_bound", "share_of"]
+
+BEGUN = "the rest of a run that has begun"
+LITTLE_J = 1e-30  # of a device that has nothing left: no round of it is that cheap, and it may be left out
 
 _ROUNDING = 2.0**-50  # relative; a product, root, exponential or logarithm in doubles is off by less
 _FAINT = 1e-100  # nats; overfitting below it counts as none
@@ -51,6 +54,9 @@ class TrainingRun:
         total that is given stands in their place.
     constraints
         Constraints of one's own on every round.
+    spent_j
+        Energy in J that each device has spent of the whole run's before, shape [K]: shares are of both together.
+        None: none.
     """
 
     instance: Instance
@@ -59,6 +65,7 @@ class TrainingRun:
     energy_j: FloatArray | None = None
     caps: bool = True
     constraints: tuple[Constraint, ...] = ()
+    spent_j: FloatArray | None = None
 
     @property
     def stated(self) -> LearningSpec | NeededRounds:
@@ -68,7 +75,13 @@ class TrainingRun:
     @property
     def unwritten(self) -> str:
         """What kind of run it is that no file or certificate describes yet; empty where they do."""
-        return ""
+        return "" if self.spent_j is None else BEGUN
+
+    def share(self, used_j: FloatArray) -> float:
+        """The largest share of a device's energy that is spent once it uses so much more, in J. Shape [K]."""
+        assert self.energy_j is not None
+        spent = np.zeros(len(self.energy_j)) if self.spent_j is None else self.spent_j
+        return float(((spent + used_j) / np.maximum(spent + self.energy_j, LITTLE_J)).max())
 
     def relaxed(self, first: int, last: int) -> Problem:
         """The one round whose optimum plus the floor L is below the loss of every run of ``first`` to ``last``."""
@@ -129,7 +142,11 @@ def budgeted(run: TrainingRun, aim: Aim, budget: float) -> TrainingRun:
     if aim == "time":
         return replace(run, time_s=budget)
     assert run.energy_j is not None
-    return replace(run, energy_j=np.nextafter(run.energy_j * budget, math.inf))
+    part = run.energy_j * budget
+    if run.spent_j is not None:  # a hair more than rounding takes of the whole
+        whole = (run.spent_j + run.energy_j) * budget * (1.0 + _ROUNDING)
+        part = np.maximum(whole - run.spent_j, LITTLE_J)
+    return replace(run, energy_j=np.nextafter(part, math.inf))
 
 
 def longest(run: TrainingRun, rounds: int) -> float:

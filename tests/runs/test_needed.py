@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import edgealloc
-from edgealloc import InputError, Instance, LearningSpec, Status, plan_run, replan
+from edgealloc import InputError, Instance, LearningSpec, Status, plan_run
 from edgealloc.data.spec import AdapterOption
 from edgealloc.runs import NeededRounds
 from edgealloc.runs.needed import NeededRun
@@ -137,8 +137,6 @@ def test_what_it_cannot_do_is_refused_by_name() -> None:
         assert words in str(caught.value)
     plan = plan_run(cell, curve=needed, minimise="time", rounds=(1, 20), rel_gap=0.2)
     assert "rounds needed, of these: " in repr(plan)
-    with pytest.raises(edgealloc.EdgeallocError, match="needed rounds is not planned anew"):
-        replan(plan)
     with pytest.raises(edgealloc.EdgeallocError, match="least loss only"):
         plan_run(cell, curve=needed, minimise="time", method="psca")
     none = plan_run(cell, curve=NeededRounds(1e6, 1.0), minimise="time", rounds=(1, 20))

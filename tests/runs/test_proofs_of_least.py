@@ -73,6 +73,30 @@ def test_needed_rounds_are_proved_with_other_access_schemes(access: Any) -> None
     assert verify_run(cell, plan.claims(), certificate, rel_gap=GAP).ok
 
 
+@pytest.mark.parametrize("access", ["rb", pytest.param("ofdma", marks=pytest.mark.slow)])
+def test_a_weighted_sum_is_proved_with_other_access_schemes(access: Any) -> None:
+    """By walls whose single rounds are resource blocks and sub-carriers, for a curve and for needed rounds."""
+    cell = small_instance(access, 2, 4)
+    for kind in ("weighted", "needed weighted"):
+        plan = plan_run(cell, time_s=120.0, energy_j=20.0, rel_gap=GAP, **KINDS[kind])
+        assert plan.status is Status.OPTIMAL
+        plan, certificate = plan.certified()
+        assert certificate.walls
+        assert verify_run(cell, plan.claims(), certificate, rel_gap=GAP).ok
+        for i in range(len(certificate.walls)):
+            holed = replace(certificate, walls=certificate.walls[:i] + certificate.walls[i + 1 :])
+            assert "the least that walls leave" in faults_of(cell, plan, holed)
+        wall = certificate.walls[0]
+        wide = replace(certificate, walls=(replace(wall, share=1.5 * wall.share), *certificate.walls[1:]))
+        assert "].energy_j[" in faults_of(cell, plan, wide)
+        piece = wall.pieces[0]
+        lie = replace(piece, certificate=replace(piece.certificate, lower_bound=10.0))
+        forged = replace(
+            certificate, walls=(replace(wall, pieces=(lie, *wall.pieces[1:])), *certificate.walls[1:])
+        )
+        assert "walls[0].pieces[0]" in faults_of(cell, plan, forged)
+
+
 def with_piece(certificate: RunCertificate, change: Callable[[RunPiece], RunPiece]) -> RunCertificate:
     """The certificate with its first interval changed."""
     if not certificate.walls:

@@ -20,7 +20,7 @@ from edgealloc.data.learning import LearningSpec
 from edgealloc.data.spec import UnderfitCurve
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.runs.begun.past import Past
-from edgealloc.runs.training import TrainingRun, round_bound
+from edgealloc.runs.training import BEGUN, TrainingRun, round_bound
 from edgealloc.units import FloatArray
 
 __all__ = ["ContinuedRun"]
@@ -38,7 +38,7 @@ class ContinuedRun(TrainingRun):
 
     Parameters
     ----------
-    instance, learning, time_s, energy_j, caps, constraints
+    instance, learning, time_s, energy_j, caps, constraints, spent_j
         As for :class:`~edgealloc.runs.training.TrainingRun`; energies have shape [K].
     past
         What is trained.
@@ -52,7 +52,7 @@ class ContinuedRun(TrainingRun):
     @property
     def unwritten(self) -> str:
         """See :attr:`TrainingRun.unwritten`."""
-        return "the rest of a run that has begun"
+        return BEGUN
 
     def terms(self, first: int, last: int, *, up: bool) -> dict[str, Any]:
         """As :meth:`TrainingRun.terms`, with what each device has learned.
