@@ -34,7 +34,8 @@ def keep_at_rate(row, r, p, least, most, unit):  # type: ignore[no-untyped-def]
     Returns (s, the clock f or 0 where it is at its minimum, whether the deadline or ``most`` rather than energy
     binds). Where not even ``least`` is feasible, s falls short of it by the share of the deadline that lacks,
     or by a lower bound of the share of energy. Newton ends with a step of 1e-15 (unit + abs(s)), and takes no
-    shorter one while energy lacks: where computing is short beside the deadline, its slope hides what does.
+    shorter one while energy lacks: where computing is short beside the deadline, its slope hides what does. Where
+    60 steps do not get there, for the clock is many orders from what energy pays for, rates are halved.
     """
     q = row[DOWN] + 1.0 / r
     fast, cycles = row[FMAX], row[CYC0] + row[CYC1] * least
@@ -52,7 +53,7 @@ def keep_at_rate(row, r, p, least, most, unit):  # type: ignore[no-untyped-def]
         s = -np.inf
     if not s >= least:
         return least + min(-1e-12, (room - need * least) / row[DEADLINE]), 0.0, True
-    clock, shortest, forced = 0.0, 0.0, False
+    clock, shortest, forced, high = 0.0, 0.0, False, s
     for it in range(60):  # energy is convex and increasing in s: Newton from the right is monotone
         bits = row[BIT0] + row[BIT1] * s
         cycles = row[CYC0] + row[CYC1] * s
@@ -75,10 +76,14 @@ def keep_at_rate(row, r, p, least, most, unit):  # type: ignore[no-untyped-def]
         if it == 0 and excess <= 0.0:
             return s, clock, True
         if forced and excess <= 0.0:
-            break
+            return s, clock, False
         slope += p * row[BIT1] / r
         step = excess / slope
         shortest = 1e-15 * (unit + abs(s))
+        if excess > 0.0:
+            high = s
+        elif step < -shortest and s - step >= high:  # rounding led beyond, where slopes say nothing
+            return _halved(row, r, p, s, high)
         if step < shortest and excess > _SPENT * abs(row[ENERGY]):
             step, forced = shortest, True
         if not s - step >= least:
@@ -86,8 +91,40 @@ def keep_at_rate(row, r, p, least, most, unit):  # type: ignore[no-untyped-def]
             return least - max(1e-12, lack), clock, False
         s -= step
         if step <= 1e-15 * (unit + abs(s)) and not forced:
+            return s, clock, False
+    return _halved(row, r, p, least, s)
+
+
+@kernel(inner=True)
+def _halved(row, r, p, low, high):  # type: ignore[no-untyped-def]
+    """As :func:`keep_at_rate`, by halving [low, high]; at ``high`` energy lacks."""
+    excess, clock = _excess(row, r, p, low)
+    if excess > 0.0:
+        return low - max(1e-12, excess / max(abs(row[ENERGY]), 1e-300)), clock, False
+    for _ in range(200):
+        s = 0.5 * (low + high)
+        if not low < s < high:
             break
-    return s, clock, False
+        excess, f = _excess(row, r, p, s)
+        if excess > 0.0:
+            high = s
+        else:
+            low, clock = s, f
+    return low, clock, False
+
+
+@kernel(inner=True)
+def _excess(row, r, p, s):  # type: ignore[no-untyped-def]
+    """(Energy in J beyond the budget at keep rate s, ``inf`` where no time to compute is left; the clock or 0)."""
+    bits = row[BIT0] + row[BIT1] * s
+    cycles = row[CYC0] + row[CYC1] * s
+    time = row[DEADLINE] - bits * (row[DOWN] + 1.0 / r)
+    if time <= 0.0 and cycles > 0.0:
+        return np.inf, 0.0
+    f = cycles / time if cycles > 0.0 else 0.0
+    clock = f if f > row[FMIN] else 0.0
+    f = max(f, row[FMIN])
+    return p * bits / r + row[KAPPA] * f * f * cycles - row[ENERGY], clock
 
 
 @kernel

@@ -163,6 +163,8 @@ def _profit_and_power(row, om, bits, cycles, window):  # type: ignore[no-untyped
     later = bits - alpha * (e + fall)  # slope in y towards larger t; must not be positive
     sooner = bits - alpha * (e if t == t_flat else e + fall)  # and towards smaller t; must not be negative
     spent = row[ENERGY] + fuzzy
+    if row[PMAX] * t <= e * (1.0 - 1e-13):  # and at somewhat larger t: `t` may be a hair before what stops it
+        later = bits
     if row[PMAX] * t <= e * (1.0 + 1e-13):
         if t == t_max and row[PMAX] * t <= e:
             spent = row[PMAX] * t  # at no time is more sent than that, however large the energy that rounds

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 
 from edgealloc.solvers.ofdma.kernels.device import BAND, MODE_WIDTH, psi
@@ -64,3 +66,22 @@ def test_it_lies_below_the_least_over_all_upload_times() -> None:
         close += least < np.inf and found >= least - 0.01 * size
     assert served > 500
     assert close > 0.99 * served
+
+
+def test_what_is_left_out_of_the_longest_upload_is_paid_for() -> None:
+    """Power stops the device up to an end that rounding hides: a hair before, more time still means less profit.
+
+    The energy, of which there is far more than power can spend, says nothing of that; psi was 1e-12 too high.
+    """
+    rng = np.random.default_rng(2)
+    for _ in range(500):
+        row = np.zeros(MODE_WIDTH)
+        row[DEADLINE], row[BAND], row[BIT1] = 10 ** rng.uniform(-3, 3), 1.0, 10 ** rng.uniform(-3, 6)
+        row[ENERGY], row[PMAX] = 1.0, 1e-30 / row[DEADLINE]
+        row[FMIN], row[FMAX] = 1.0, 1e6
+        row[CYC0] = row[DEADLINE] * 10 ** rng.uniform(-15, -13)
+        row[KAPPA] = 1e-30
+        bits = row[BIT1] * _KEEP
+        level = row[BAND] / (bits * rng.uniform(0.3, 2.0) * LN2)  # all energy is worth about as many bits
+        latest = Fraction(row[DEADLINE]) - Fraction(row[CYC0]) / Fraction(row[FMAX])
+        assert Fraction(float(psi(row, level, _KEEP))) <= Fraction(bits) / latest * (1 - Fraction(2, 10**24))
