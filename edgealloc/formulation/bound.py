@@ -150,7 +150,8 @@ def underfit_term(spec: BoundSpec, low: float = 0.0) -> UnderfitTerm:
     from scipy.interpolate import PchipInterpolator  # 0.3 s, and needed by curves only
 
     assert spec.underfit_curve is not None
-    curve = PchipInterpolator(spec.underfit_curve.keep, spec.underfit_curve.value, extrapolate=False)
+    with np.errstate(over="ignore"):  # slopes next to nothing, whose inverses are beyond doubles, count as 0
+        curve = PchipInterpolator(spec.underfit_curve.keep, spec.underfit_curve.value, extrapolate=False)
     reason = "an interpolated curve need not be convex"
     return UnderfitTerm("curve", curve, curve.derivative(), False, False, reason)
 

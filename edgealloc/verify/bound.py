@@ -72,7 +72,8 @@ def _underfit(spec: BoundSpec) -> Callable[[FloatArray], FloatArray]:
     from scipy.interpolate import PchipInterpolator
 
     assert spec.underfit_curve is not None
-    curve = PchipInterpolator(spec.underfit_curve.keep, spec.underfit_curve.value, extrapolate=False)
+    with np.errstate(over="ignore"):  # slopes next to nothing, whose inverses are beyond doubles, count as 0
+        curve = PchipInterpolator(spec.underfit_curve.keep, spec.underfit_curve.value, extrapolate=False)
     return lambda s: np.asarray(curve(s))
 
 

@@ -23,7 +23,7 @@ from edgealloc.errors import Fault
 from edgealloc.units import FloatArray
 from edgealloc.verify.blocks import blocks_there, blocks_used
 
-__all__ = ["Findings", "check_form", "check_ranges", "check_spectrum", "check_stated_use", "total"]
+__all__ = ["Findings", "check_form", "check_numbers", "check_ranges", "check_spectrum", "check_stated_use", "total"]
 
 REL_TOL = 1e-9  # for stated numbers that are recomputed; budgets have no tolerance at all
 
@@ -46,6 +46,39 @@ class Findings:
         for k in np.flatnonzero(bad).tolist():
             text = allowed if limits is None else f"{allowed} {float(limits[k])!r}"
             self.add(names[k], key, float(values[k]), text)
+
+
+_SCALARS = ("objective", "free_objective", "lower_bound", "rel_gap", "excess_gap")
+_COLUMNS = ("keep", "dropout", "freq_hz", "rate_bps", "latency_s", "energy_j", "bandwidth_hz")
+_ROWS = ("adapter_option", "subcarriers", "power_w")
+
+
+def check_numbers(solution: Solution, found: Findings) -> None:
+    """What no file can hold, but an object can: numbers that are not finite or below 0, columns of other lengths.
+
+    A power below 0 would pay for another, and sub-carrier -1 is the last one.
+    """
+    for key in _SCALARS:
+        value = getattr(solution, key)
+        if value is not None and not math.isfinite(value):
+            found.add("solution", key, value, "a finite number, or None")
+    names = solution.device_names
+    for key in (*_COLUMNS, *_ROWS, "selected"):
+        column = getattr(solution, key)
+        if (np.shape(column) if isinstance(column, np.ndarray) else (len(column),)) != (len(names),):
+            found.add("solution", key, f"of length {len(column)}", f"one entry per device ({len(names)})")
+            return
+    for key in _COLUMNS:
+        values = getattr(solution, key)
+        absent = np.isnan(values) if key == "bandwidth_hz" else np.zeros(len(names), bool)
+        found.each(~absent & ~((values >= 0) & (values < np.inf)), names, key, values, "a finite number >= 0")
+    for name, mine, watts in zip(names, solution.subcarriers, solution.power_w, strict=True):
+        for carrier in mine or ():
+            if isinstance(carrier, bool) or not isinstance(carrier, int | np.integer) or carrier < 0:
+                found.add(name, "subcarriers", repr(carrier), "whole numbers >= 0")
+        for watt in watts if isinstance(watts, tuple) else (watts,):
+            if not 0.0 <= watt < math.inf:
+                found.add(name, "power_w", watt, "a finite number >= 0")
 
 
 def check_form(instance: Instance, solution: Solution, found: Findings) -> None:

@@ -33,7 +33,15 @@ from edgealloc.verify.budgets import check_budgets, demand_of
 from edgealloc.verify.certificate import check_certificate
 from edgealloc.verify.constraints import check_constraints
 from edgealloc.verify.diagnosis import UNPROVED, check_infeasible
-from edgealloc.verify.form import REL_TOL, Findings, check_form, check_ranges, check_spectrum, check_stated_use
+from edgealloc.verify.form import (
+    REL_TOL,
+    Findings,
+    check_form,
+    check_numbers,
+    check_ranges,
+    check_spectrum,
+    check_stated_use,
+)
 from edgealloc.verify.report import Report
 
 __all__ = ["DOUBT", "OPTIMAL_GAP", "verify", "verify_data", "verify_files", "with_certificate"]
@@ -210,10 +218,13 @@ def verify(
     stated = (solution.instance_name, solution.method, solution.status.value)
     if solution.instance_name != instance.name:
         found.add("solution", "instance", solution.instance_name, f"{instance.name!r}, the name of the instance")
+    before = len(found.faults)
+    check_numbers(solution, found)
     if not solution.status.has_allocation:
         _check_no_allocation(instance, solution, found, notes)
         return Report(*stated, tuple(found.faults), tuple(notes))
-    check_form(instance, solution, found)
+    if len(found.faults) == before:
+        check_form(instance, solution, found)
     if found.faults:  # without sound names and shapes there is nothing to compute
         return Report(*stated, tuple(found.faults), ("numbers were not recomputed: the form is broken",))
     demand = demand_of(instance, solution)

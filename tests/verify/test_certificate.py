@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -189,6 +190,22 @@ def test_intervals_hold_what_balls_say(pairs: list[tuple[float, float]]) -> None
             known = np.isfinite(middle) & np.isfinite(ball.lower()).ravel()
             assert np.all(np.ravel(interval.lower())[known] <= middle[known])
             assert np.all(np.ravel(interval.upper())[known] >= middle[known])
+
+
+def test_ends_beyond_doubles_are_no_matter_for_a_warning() -> None:
+    """0 times infinity, sums of opposite infinities, ends beyond doubles: nothing is known, quietly."""
+    largest = np.finfo(float).max
+    low = np.array([0.0, 0.0, -np.inf, largest, -largest, 5e-324])
+    one = Intervals(low, np.array([0.0, np.inf, np.inf, largest, 1.0, 1.0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for some in (one.take([0]), one):
+            for other in (one, -one, one * one):
+                for found in (some + other, some - other, some * other, some / other, other.total()):
+                    assert np.all(found.lower() <= found.upper())
+        for name in ("exp", "expm1", "log", "sqrt", "total"):
+            getattr(one, name)()
+        assert np.isneginf((one.take([0]) * one.take([1])).lower())
 
 
 def test_what_is_not_known_is_infinite() -> None:

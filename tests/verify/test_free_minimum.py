@@ -14,7 +14,7 @@ from edgealloc.data.outcome import Status
 from edgealloc.data.spec import BoundSpec, UnderfitCurve
 from edgealloc.files.instance import load_instance
 from edgealloc.formulation.problem import Problem
-from edgealloc.verify.bound import free_bracket
+from edgealloc.verify.bound import bound_value, free_bracket
 from edgealloc.verify.solution import verify
 
 
@@ -142,3 +142,15 @@ def test_a_curve_that_falls_by_next_to_nothing_is_bracketed_without_a_warning() 
         bracket = free_bracket(instance)
     assert bracket is not None
     assert bracket[0] <= Problem(instance).free_objective * (1.0 + 1e-9)
+
+
+def test_a_curve_of_slopes_whose_inverses_are_beyond_doubles_is_read_without_a_warning() -> None:
+    """scipy takes the harmonic mean of two slopes; next to nothing, it is 0."""
+    points = UnderfitCurve(np.array([0.01, 0.3, 0.6, 1.0]), np.array([3e-309, 2e-309, 1e-309, 0.0]))
+    instance = conformance.cell(bound=BoundSpec("curve", underfit_curve=points))
+    keep, everyone = np.full(instance.num_devices, 0.5), np.ones(instance.num_devices, bool)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        value = bound_value(instance, keep, everyone, np.ones(instance.num_devices))
+        assert float(Problem(instance).underfit.value(keep)[0]) == pytest.approx(points.value[1], abs=3e-309)
+    assert np.isfinite(value)

@@ -132,7 +132,11 @@ def _up(x: Any) -> Any:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Intervals(Number):
-    """Intervals [lo, hi] of doubles, elementwise."""
+    """Intervals [lo, hi] of doubles, elementwise.
+
+    Ends beyond doubles are infinite, and an end that is no number (0 times such a one) says that nothing is known:
+    numpy need not warn of either.
+    """
 
     lo: FloatArray
     hi: FloatArray
@@ -159,6 +163,7 @@ class Intervals(Number):
     def is_zero(self) -> bool:
         return not (np.any(self.lo) or np.any(self.hi))
 
+    @np.errstate(over="ignore", invalid="ignore")
     def __add__(self, other: Any) -> Intervals:
         o = Intervals.of(other)
         return Intervals(_down(self.lo + o.lo), _up(self.hi + o.hi))
@@ -166,6 +171,7 @@ class Intervals(Number):
     def __neg__(self) -> Intervals:
         return Intervals(-self.hi, -self.lo)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def __mul__(self, other: Any) -> Intervals:
         o = Intervals.of(other)
         ends = (self.lo * o.lo, self.lo * o.hi, self.hi * o.lo, self.hi * o.hi)
@@ -175,7 +181,7 @@ class Intervals(Number):
 
     def __truediv__(self, other: Any) -> Intervals:
         o = Intervals.of(other)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             known = (o.lo > 0.0) | (o.hi < 0.0)
             inverse = Intervals(
                 np.where(known, _down(1.0 / o.hi), np.nan), np.where(known, _up(1.0 / o.lo), np.nan)
@@ -187,10 +193,9 @@ class Intervals(Number):
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             a, b = function(self.lo), function(self.hi)
             under, over = a - (np.abs(a) * _ULPS + _TINY), b + (np.abs(b) * _ULPS + _TINY)
+            ends = np.maximum(_down(under), low), _up(over)
         unknown = ~(self.lo > defined)
-        return Intervals(
-            np.where(unknown, np.nan, np.maximum(_down(under), low)), np.where(unknown, np.nan, _up(over))
-        )
+        return Intervals(*(np.where(unknown, np.nan, end) for end in ends))
 
     def exp(self) -> Intervals:
         return self._rising(np.exp, 0.0)
@@ -202,7 +207,7 @@ class Intervals(Number):
         return self._rising(np.log, defined=0.0)
 
     def sqrt(self) -> Intervals:
-        with np.errstate(invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             return Intervals(np.maximum(_down(np.sqrt(self.lo)), 0.0), _up(np.sqrt(self.hi)))
 
     def hull(self, other: Intervals) -> Intervals:
@@ -214,6 +219,7 @@ class Intervals(Number):
     def take(self, index: Any) -> Intervals:
         return Intervals(self.lo[index], self.hi[index])
 
+    @np.errstate(over="ignore", invalid="ignore")
     def total(self) -> Intervals:
         low, high = _fsum(self.lo), _fsum(self.hi)
         return Intervals(_down(np.asarray(low)), _up(np.asarray(high)))
