@@ -94,13 +94,14 @@ def validate_command(
     from edgealloc.models.training.ranges import number, require
     from edgealloc.models.trials.cell import DEFAULT_PLANS, files_of, payload_note, plans_for, save, verdict
     from edgealloc.models.trials.runs import predicted_losses, run_records, run_table, validate_runs
-    from edgealloc.models.trials.validate import markdown, validate
+    from edgealloc.models.trials.validate import markdown, require_rule, validate
     from edgealloc.report.canvas import caption
 
     name, plan_file = ("run", [out / "plan.json"]) if whole_run else ("validation", [])
     outputs = [*files_of(out, name), store, *plan_file]
     require("validation", [number("slack", slack, -math.inf), *map(_output_fault, outputs)])
     training = asked.federated()
+    require_rule(training, menus=instance.adapter_options is not None)
     setup = asked.setup(instance, asked.data)
     note = payload_note(instance, asked.adapter(setup))
     if note is not None:

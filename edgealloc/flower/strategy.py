@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from edgealloc.errors import MissingPackageError, printable
+from edgealloc.errors import Fault, InputError, MissingPackageError, printable, shown
 from edgealloc.flower.history import Fate, Outcome, RoundReport
 from edgealloc.flower.messages import (
     ROUND,
@@ -98,9 +98,11 @@ class FedLoDrop(Strategy):
 
     Raises
     ------
+    InputError
+        For the correction ``exact``, stacked factors, a ``robust`` rule, masks of single entries, and for ``svd``
+        where A is frozen.
     ValueError
-        For the correction ``exact``, stacked factors, a ``robust`` rule, and masks of single entries; for a run
-        beside a planner.
+        For a run beside a planner.
 
     Notes
     -----
@@ -128,15 +130,7 @@ class FedLoDrop(Strategy):
         self._allocator = OnlineAllocator(planner, run=run) if isinstance(planner, System) else None
         self.planner: Planner = planner if self._allocator is None else self._allocator.plan  # type: ignore[assignment]
         self.aggregation = aggregation or Aggregation()
-        if self.aggregation.changes_base:
-            raise ValueError(
-                "correction 'exact' and merge 'stack' change base weights, which are not sent: use another "
-                "correction, and merge 'factors' or 'svd'"
-            )
-        if self.aggregation.robust != "none":
-            raise ValueError("robust looks at rounds without dropout, and plans have some: use 'none'")
-        if masks == "entries":
-            raise ValueError("masks 'entries' are drawn once for all rounds, plans draw anew: use 'exact'")
+        self._require_rule(masks, sends_a)
         self.masks, self.sends_a = masks, sends_a
         self.min_nodes, self.join_timeout_s, self.state_timeout_s = min_nodes, join_timeout_s, state_timeout_s
         self.on_round, self.largest_change = on_round, largest_change
@@ -146,6 +140,28 @@ class FedLoDrop(Strategy):
         self._plan: Plan | None = None
         self._asked: dict[int, Masks] = {}  # node: masks of what it was sent
         self._outcomes: dict[int, Outcome] = {}  # node: its fate, where it is known already
+
+    def _require_rule(self, masks: Method, sends_a: bool) -> None:
+        """Make sure that every round can be merged as it was asked for, before the first one begins.
+
+        Raises
+        ------
+        InputError
+            Names every option that does not go with plans, or with another option.
+        """
+        rule, faults = self.aggregation, self.aggregation.misfits(sends_a=sends_a, masks="exact")
+        unsent = "which leaves base weights as they are, for they are not sent"
+        for field, word in (("correction", "exact"), ("merge", "stack")):
+            if getattr(rule, field) == word:
+                faults.append(Fault("options", field, word, f"one {unsent}"))
+        if rule.robust != "none":
+            allowed = "none: it looks at rounds without dropout, and plans have some"
+            faults.append(Fault("options", "robust", rule.robust, allowed))
+        if masks not in ("exact", "bernoulli"):
+            allowed = "exact or bernoulli (entries are drawn once for all rounds, plans draw anew)"
+            faults.append(Fault("options", "masks", shown(masks), allowed))
+        if faults:
+            raise InputError("strategy", faults)
 
     # The strategy as Flower calls it.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from edgealloc.data.forms import numbers
 from edgealloc.data.spec import AdapterOption
 from edgealloc.errors import Fault, InputError
 from edgealloc.units import FloatArray, IntArray
@@ -29,9 +30,21 @@ def nearest(gain: ArrayLike) -> IntArray:
     -------
     array
         Devices by falling gain, of equal gains the lower number first. Shape [K, K - 1].
+
+    Raises
+    ------
+    InputError
+        For what is no square array of numbers.
     """
-    others = np.array(gain, dtype=float)
-    np.fill_diagonal(others, -np.inf)
+    faults: list[Fault] = []
+    given = numbers(faults, "gain", gain)
+    if given is not None and (given.ndim != 2 or given.shape[0] != given.shape[1]):
+        faults.append(Fault("devices", "gain", f"shape {given.shape}", "shape [K, K]"))
+    if given is None or faults:
+        raise InputError("neighbours", faults)
+    others = np.where(np.eye(len(given), dtype=bool), -np.inf, given)
+    if np.any(np.isnan(others)):
+        raise InputError("neighbours", [Fault("devices", "gain", "nan", "numbers")])
     return np.argsort(-others, axis=1, kind="stable")[:, :-1]
 
 
@@ -61,28 +74,33 @@ def neighbour_menus(
     InputError
         Names every device that reaches nobody, and what has a wrong shape or range.
     """
-    channel, factor = np.array(gain, dtype=float), np.asarray(underfit_factor, dtype=float)
+    faults: list[Fault] = []
+    given = {"gain": gain, "underfit_factor": underfit_factor, "payload_lora_bits": payload_lora_bits}
+    arrays = {key: numbers(faults, key, value) for key, value in (given | {"cycles_lora": cycles_lora}).items()}
+    channel, factor, bits, work = arrays.values()
+    if channel is None or factor is None or bits is None or work is None:
+        raise InputError("neighbours", faults)
     count = len(channel) if channel.ndim else 0
-    faults = []
     if count < 2 or channel.shape != (count, count):
         raise InputError(
             "neighbours", [Fault("devices", "gain", f"shape {channel.shape}", "shape [K, K], K >= 2")]
         )
-    np.fill_diagonal(channel, 0.0)
-    if not np.all(np.isfinite(channel) & (channel >= 0.0)):
-        faults.append(Fault("devices", "gain", "not all of them finite and >= 0", "numbers >= 0"))
-    if factor.shape not in ((count - 1,), (count, count - 1)):
-        faults.append(
-            Fault(
-                "devices", "underfit_factor", f"shape {factor.shape}", f"[{count - 1}] or [{count}, {count - 1}]"
-            )
-        )
+    channel = np.where(np.eye(count, dtype=bool), 0.0, channel)
+    shapes = {"underfit_factor": ((count - 1,), (count, count - 1))}
+    for key, array in arrays.items():
+        allowed = shapes.get(key, ((), (count,)))
+        if key != "gain" and np.shape(array) not in allowed:
+            words = " or ".join(str(list(shape)) if shape else "a number" for shape in allowed)
+            faults.append(Fault("devices", key, f"shape {np.shape(array)}", words))
+    for key, array in (("gain", channel), ("underfit_factor", factor)):
+        if not np.all(np.isfinite(array) & (array >= 0.0)):
+            faults.append(Fault("devices", key, "not all of them finite and >= 0", "numbers >= 0"))
     for k in np.flatnonzero(~np.any(channel > 0.0, axis=1)).tolist() if not faults else ():
         faults.append(Fault(f"device {k}", "gain", "0 to all others", "a neighbour that it reaches"))
     if faults:
         raise InputError("neighbours", faults)
     factors = np.broadcast_to(factor, (count, count - 1))
-    bits, work = (np.broadcast_to(np.asarray(v, dtype=float), (count,)) for v in (payload_lora_bits, cycles_lora))
+    bits, work = (np.broadcast_to(v, (count,)) for v in (bits, work))
     worst = np.take_along_axis(channel, nearest(channel), axis=1)
     return tuple(
         tuple(

@@ -19,10 +19,12 @@ from typing import Literal
 
 import numpy as np
 
+from edgealloc.data.spec import number_of
+from edgealloc.errors import Fault, InputError, shown
 from edgealloc.models.exchange.contaminated import Screening, is_whole, screen
-from edgealloc.models.exchange.dropout import scatter_adapter
+from edgealloc.models.exchange.dropout import Method, scatter_adapter
 from edgealloc.models.exchange.fair import fair_b
-from edgealloc.models.exchange.ranks import cut_product
+from edgealloc.models.exchange.ranks import cut_product, exponent_of
 from edgealloc.models.exchange.update import Update
 from edgealloc.models.exchange.wire import State, WireArray, a_name, b_name
 
@@ -63,9 +65,10 @@ class Aggregation:
 
     Raises
     ------
-    ValueError
-        For a word that is not among these, a weight that is no finite number of at least 0, or a correction that
-        the way of merging leaves nothing to: ``stack`` is exact, and after ``svd`` only ``exact`` has a remainder.
+    InputError
+        Names every word that is not among these, every weight that is no finite number of at least 0, and a
+        correction that the way of merging leaves nothing to: ``stack`` is exact, and after ``svd`` only ``exact``
+        has a remainder.
     """
 
     fill: Literal["zero", "keepers"] = "zero"
@@ -77,28 +80,64 @@ class Aggregation:
     robust: Literal["none", "clair"] = "none"
 
     def __post_init__(self) -> None:
-        for field, allowed in (
-            ("fill", ("zero", "keepers")),
-            ("weighting", ("samples", "uniform", "norm")),
-            ("correction", ("none", "exact", "fair", "project")),
-            ("merge", ("factors", "svd", "stack")),
-            ("robust", ("none", "clair")),
-        ):
-            if getattr(self, field) not in allowed:
-                raise ValueError(f"{field} {getattr(self, field)!r}: must be one of {', '.join(allowed)}")
+        words = {
+            "fill": ("zero", "keepers"),
+            "weighting": ("samples", "uniform", "norm"),
+            "correction": ("none", "exact", "fair", "project"),
+            "merge": ("factors", "svd", "stack"),
+            "robust": ("none", "clair"),
+        }
+        faults = [
+            _fault(field, self, ", ".join(known)) for field, known in words.items() if self._is_not(field, known)
+        ]
         for weight in ("fair_lambda", "project_ridge"):
-            if not 0.0 <= getattr(self, weight) < math.inf:
-                raise ValueError(f"{weight} {getattr(self, weight)}: must be a finite number, at least 0")
-        possible = {"svd": ("none", "exact"), "stack": ("none",)}.get(self.merge)
-        if possible is not None and self.correction not in possible:
-            raise ValueError(
-                f"correction {self.correction!r}: with merge {self.merge!r} must be one of {', '.join(possible)}"
-            )
+            if not 0.0 <= number_of(getattr(self, weight)) < math.inf:
+                faults.append(_fault(weight, self, "a finite number, at least 0"))
+        possible = {"svd": ("none", "exact"), "stack": ("none",)}
+        if not faults and self.correction not in possible.get(self.merge, words["correction"]):
+            faults.append(_fault("correction", self, f"{', '.join(possible[self.merge])} with merge {self.merge}"))
+        if faults:
+            raise InputError("aggregation", faults)
+
+    def _is_not(self, field: str, known: tuple[str, ...]) -> bool:
+        value = getattr(self, field)
+        return not (isinstance(value, str) and value in known)
+
+    def misfits(self, *, sends_a: bool, masks: Method) -> list[Fault]:
+        """What of a rule does not go with what devices send.
+
+        Parameters
+        ----------
+        sends_a
+            False where A is frozen.
+        masks
+            How they are drawn; ``entries``: B is sparse.
+
+        Returns
+        -------
+        list of Fault
+            Empty where all goes together.
+        """
+        faults = []
+        if self.merge == "svd" and not sends_a:
+            faults.append(_fault("merge", self, "factors or stack where A is frozen, for svd changes it"))
+        if masks == "entries":
+            wanted = {"correction": "none", "merge": "factors", "robust": "none"}
+            faults += [
+                _fault(field, self, f"{word} with masks of single entries")
+                for field, word in wanted.items()
+                if getattr(self, field) != word
+            ]
+        return faults
 
     @property
     def changes_base(self) -> bool:
         """Whether base weights change, so that a server has to send more than the adapter."""
         return self.correction == "exact" or self.merge == "stack"
+
+
+def _fault(field: str, rule: Aggregation, allowed: str) -> Fault:
+    return Fault("options", field, shown(getattr(rule, field)), allowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +319,9 @@ def _project_b(target: WireArray, a: WireArray, b: WireArray, ridge: float) -> W
     Setting the gradient to zero gives dB (A A^T + mu I) = (target - B A) A^T. ``mu`` is relative to the mean
     diagonal of A A^T, so that the rule does not depend on the scale of A.
     """
+    if np.all(np.isfinite(a)) and np.all(np.isfinite(target)):
+        exponent = exponent_of(a)  # B A and the target in units of A, for squares of A may be none of a double
+        a, target = np.ldexp(a, -exponent), np.ldexp(target, -exponent)
     gram = a @ a.T
     mu = ridge * np.trace(gram) / len(gram)
     if mu == 0.0:  # plain least squares; the pseudo-inverse also covers a rank-deficient A

@@ -40,7 +40,8 @@ class Screening:
         Per device the share of its change that lies off the subspace, by norm, in [0, 1]; nan where the change is
         zero or was not looked at. Shape [K].
     threshold
-        Above which the residual makes a device contaminated; infinite where there are too few devices.
+        Above which the residual makes a device contaminated; infinite where there are too few devices, or the
+        majority has no subspace in common.
     subspace
         Layer name to orthonormal rows [r, n_in], which span what the sound devices' changes read in common.
     """
@@ -91,8 +92,9 @@ def screen(previous: State, updates: Sequence[Update]) -> Screening:
     """Find the contaminated devices among those of a round without dropout; nothing that they send raises.
 
     In this order: whose numbers are not finite; who changes the adapter by more than 30 times as much as the
-    others do (as :func:`edgealloc.models.exchange.replies.gather`); who reads another subspace than the majority;
-    who goes against the direction that the others have in common. One decision per device, over all layers.
+    others do, if there are others (as :func:`edgealloc.models.exchange.replies.gather`); who reads another subspace
+    than the majority, if that has one; who goes against the direction that the others have in common. One decision
+    per device, over all layers.
 
     Parameters
     ----------
@@ -114,12 +116,12 @@ def screen(previous: State, updates: Sequence[Update]) -> Screening:
     if not all(map(is_whole, updates)):
         raise ValueError("a round with dropout cannot be screened: its updates have holes")
     reasons = ["" if _finite(update) else "its numbers are not finite" for update in updates]
+    usual, finite = root_mean_square(previous.values()), [k for k, why in enumerate(reasons) if not why]
     with np.errstate(all="ignore"):
-        moved = [math.inf if why else change_of(previous, u) for why, u in zip(reasons, updates, strict=True)]
-    usual = root_mean_square(previous.values())
-    for k, (change, others) in enumerate(zip(moved, medians_of_others(moved), strict=True)):
+        moved = [change_of(previous, updates[k]) for k in finite]
+    for k, change, others in zip(finite, moved, medians_of_others(moved), strict=True):
         limit = LARGEST_CHANGE * max(usual, others if math.isfinite(others) else 0.0)
-        if not reasons[k] and (not math.isfinite(change) or change > limit > 0.0):
+        if not math.isfinite(change) or (change > limit > 0.0 and len(updates) > 1):
             reasons[k] = f"it changes the adapter by {change:.3g} (root mean square), at most {limit:.3g}"
 
     left = [k for k, why in enumerate(reasons) if not why]
@@ -250,7 +252,10 @@ def _off_subspace(layers: Sequence[tuple[str, _Layer]]) -> tuple[FloatArray, flo
         if np.sum(there) < _FEWEST:
             break
         noise = float(np.median(residual[there]))
-        threshold = max(noise, (noise + foreign) / 2.0) + _ROUNDING
+        spread = noise - float(np.quantile(residual[there], 0.25))
+        # where the majority is off the subspace about as much as a stranger, it has none, and nobody is foreign
+        common = noise + 0.5 * spread < foreign + _ROUNDING
+        threshold = (noise + foreign) / 2.0 + _ROUNDING if common else math.inf
         now = there & ~(residual > threshold)
         if np.array_equal(now, kept):
             break
@@ -259,8 +264,12 @@ def _off_subspace(layers: Sequence[tuple[str, _Layer]]) -> tuple[FloatArray, flo
 
 
 def _without(gram: WireArray, own: WireArray, span: WireArray) -> WireArray:
-    """The leading directions of the others' votes, by orthogonal iteration from those of all: orthonormal rows."""
-    others, start = gram - own.T @ own, span.T
+    """The leading directions of the others' votes, as orthonormal rows, by orthogonal iteration from those of all.
+
+    What the device itself reads is taken out of the start: where no direction leads by far, a few steps would leave
+    it in, and every device would look at home.
+    """
+    others, start = gram - own.T @ own, span.T - own.T @ (own @ span.T)
     for _ in range(_STEPS):
         start = np.linalg.qr(others @ start)[0]
     return np.asarray(start.T)

@@ -73,7 +73,14 @@ def fair_b(target: WireArray, a: WireArray, b: WireArray, weight: float) -> Wire
         B + dB, in double precision. B itself where there is nothing to turn to: a product that is zero, a target
         at right angles to all that A spans, or no minimum (only an infimum, as B shrinks to nothing). nan where a
         number given is not finite.
+
+    Raises
+    ------
+    ValueError
+        For a weight below 0, under which there is no least value.
     """
+    if weight < 0.0:
+        raise ValueError(f"fair_lambda {weight}: must be at least 0")
     wide = np.array(b, dtype=np.float64)
     turned = _turned(target, a, wide, weight)
     return wide if turned is None else turned
@@ -82,7 +89,7 @@ def fair_b(target: WireArray, a: WireArray, b: WireArray, weight: float) -> Wire
 def _turned(target: WireArray, a: WireArray, b: FloatArray, weight: float) -> FloatArray | None:
     """The minimiser; None where B stays. All is brought to length one first, so no square over- or underflows."""
     units = [float(np.max(np.abs(array), initial=0.0)) for array in (target, a, b)]
-    if not np.all(np.isfinite(units)):
+    if not np.all(np.isfinite([*units, weight])):
         return np.full_like(b, np.nan)
     if not all(units):
         return None
@@ -96,8 +103,7 @@ def _turned(target: WireArray, a: WireArray, b: FloatArray, weight: float) -> Fl
     if size == 0.0 or float(np.linalg.norm(wanted)) <= length * max(a.shape) * np.finfo(float).eps:
         return None
     t, x0 = wanted / length, inside / size * s
-    with np.errstate(over="ignore", under="ignore"):
-        strength = weight * (units[2] * size) ** 2
+    strength = float(weight) * (size * units[2]) * (size * units[2])  # no square, which would be infinite before
     if strength > _STRONGEST:
         return None
     if strength < _WEAKEST:

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgealloc.models.exchange.wire import State, WireArray
 
-__all__ = ["cut_product", "rank_of_label", "restarted"]
+__all__ = ["cut_product", "exponent_of", "rank_of_label", "restarted"]
 
 _LABEL = re.compile(r"r ?= ?([1-9][0-9]*)")
 
@@ -44,6 +44,11 @@ def rank_of_label(label: str) -> int:
     return int(found[1])
 
 
+def exponent_of(array: WireArray) -> int:
+    """The e of the power of two above the largest entry of a finite array; what is divided by 2^e loses no bit."""
+    return int(np.frexp(np.max(np.abs(array), initial=0.0))[1])
+
+
 def cut_product(product: WireArray, like: WireArray) -> tuple[WireArray, WireArray]:
     """The best factors of a given rank, most important component first (Eckart and Young, by SVD).
 
@@ -63,10 +68,11 @@ def cut_product(product: WireArray, like: WireArray) -> tuple[WireArray, WireArr
     """
     if not np.all(np.isfinite(product)):
         return np.full(like.shape, np.nan), np.full((len(product), len(like)), np.nan)
-    u, s, v = np.linalg.svd(np.asarray(product, dtype=float), full_matrices=False)
+    exponent = exponent_of(product)
+    u, s, v = np.linalg.svd(np.ldexp(np.asarray(product, dtype=float), -exponent), full_matrices=False)
     rank = min(len(like), int(np.sum(s > np.finfo(float).eps * max(product.shape) * s[0])))
     a, b = np.array(like, dtype=float), np.zeros((len(product), len(like)))
-    a[:rank], b[:, :rank] = v[:rank], u[:, :rank] * s[:rank]
+    a[:rank], b[:, :rank] = v[:rank], np.ldexp(u[:, :rank] * s[:rank], exponent)
     return a, b
 
 

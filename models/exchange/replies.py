@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from edgealloc.errors import InputError
 from edgealloc.models.exchange.aggregation import Aggregation, Merged, aggregate, weights_of
 from edgealloc.models.exchange.contaminated import is_whole, screen
 from edgealloc.models.exchange.dropout import (
@@ -120,8 +121,9 @@ def gather(
 ) -> Gathered:
     """Merge the replies that came; a reply that is broken is left out by name and never poisons the rest.
 
-    Nothing that a reply may be raises. With a ``robust`` rule a round without dropout is screened too. What it
-    does not protect from is in docs/embedding.md, *Replies that lie*.
+    Nothing that a reply may be raises. With a ``robust`` rule a round without dropout is screened too; where the
+    server has not drawn masks, that is a round in which most replies are whole, and those with holes are left out.
+    What it does not protect from is in docs/embedding.md, *Replies that lie*.
 
     Parameters
     ----------
@@ -152,7 +154,8 @@ def gather(
     Raises
     ------
     InputError
-        For a fault of the server's own: an adapter that is not finite floating point, counts that are none.
+        For a fault of the server's own: an adapter that is not finite floating point, counts that are none, a
+        rule that does not go with the masks that it drew or with an A that is frozen.
     ValueError
         For a bound that is not a number > 0.
     """
@@ -160,6 +163,10 @@ def gather(
         raise ValueError(f"largest_change {largest_change!r}: must be a number > 0")
     check_server(previous, samples)
     rule = rule or Aggregation()
+    sparse = any(drawn.entries for drawn in (masks or {}).values())
+    if faults := rule.misfits(sends_a=sends_a, masks="entries" if sparse else "exact"):
+        raise InputError("gather", faults)
+    misfit = rule.misfits(sends_a=sends_a, masks="entries")
     good: dict[str, Update] = {}
     rejected, noted = dict[str, str](), dict[str, str]()
     for device in sorted(replies, key=str):
@@ -175,6 +182,9 @@ def gather(
         except BadReplyError as error:
             rejected[device] = str(error)
             continue
+        if update.masks.entries and misfit:
+            rejected[device] = f"single entries of B: {'; '.join(map(str, misfit))}"
+            continue
         if count is not None and update.samples != count:
             noted[device] = f"claims {update.samples:g} samples, counted with the plan's {count:g}"
             update = replace(update, samples=count)
@@ -186,7 +196,13 @@ def gather(
         if change > limit > 0.0:
             rejected[device] = f"it changes the adapter by {change:.3g} (root mean square), at most {limit:.3g}"
             del good[device]
-    if rule.robust != "none" and all(map(is_whole, good.values())):
+    holed = [device for device, update in good.items() if not is_whole(update)] if rule.robust != "none" else []
+    if masks is None and 2 * len(holed) < len(good):
+        for device in holed:
+            rejected[device] = "it has holes where most others have none, and cannot be screened"
+            del good[device]
+        holed = []
+    if rule.robust != "none" and not holed:
         found = screen(previous, list(good.values()))
         for device, why in zip(list(good), found.reasons, strict=True):
             if why:

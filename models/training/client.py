@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgealloc.errors import Fault
+from edgealloc.errors import Fault, shown
 from edgealloc.models.exchange.aggregation import Aggregation, Update
 from edgealloc.models.exchange.dropout import (
     Masks,
@@ -101,30 +101,23 @@ class FederatedOptions:
                 word("masks", self.masks, ("exact", "bernoulli", "entries")),
                 word("precision", self.precision, ("float32", "bfloat16")),
                 word("wire_dtype", self.wire_dtype, WIRE_DTYPES),
-                Fault("options", "freeze_a", "True", "False with merge svd, which changes A")
-                if self.freeze_a and self.aggregation.merge == "svd"
-                else None,
-                *(_sparse_faults(self) if self.masks == "entries" else ()),
+                *self._rule_faults(),
             ],
         )
 
-
-def _sparse_faults(options: FederatedOptions) -> list[Fault]:
-    """What does not go with a sparse B beside a frozen A."""
-    rule = options.aggregation
-    wanted = {
-        "freeze_a": (options.freeze_a, True),
-        "scaling": (options.scaling, "none"),
-        "semantics": (options.semantics, "sub-adapter"),
-        "correction": (rule.correction, "none"),
-        "merge": (rule.merge, "factors"),
-        "robust": (rule.robust, "none"),
-    }
-    return [
-        Fault("options", field, str(value), f"{allowed} with masks of single entries")
-        for field, (value, allowed) in wanted.items()
-        if value != allowed
-    ]
+    def _rule_faults(self) -> list[Fault]:
+        """What is no rule of merging, and what does not go with a frozen A or with a sparse B beside one."""
+        if not isinstance(self.aggregation, Aggregation):
+            return [Fault("options", "aggregation", shown(self.aggregation), "an Aggregation")]
+        wanted = (
+            {"freeze_a": True, "scaling": "none", "semantics": "sub-adapter"} if self.masks == "entries" else {}
+        )
+        faults = [
+            Fault("options", field, shown(getattr(self, field)), f"{value} with masks of single entries")
+            for field, value in wanted.items()
+            if getattr(self, field) != value
+        ]
+        return faults + self.aggregation.misfits(sends_a=not self.freeze_a, masks=self.masks)
 
 
 @dataclass(frozen=True, slots=True)

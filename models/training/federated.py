@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from edgealloc.errors import Fault, InputError, shown
 from edgealloc.models.exchange.aggregation import aggregate
 from edgealloc.models.exchange.dropout import round_generator
 from edgealloc.models.exchange.ranks import restarted
@@ -179,7 +180,7 @@ def run(
     Raises
     ------
     InputError
-        For a checkpoint that is damaged, or of another run.
+        For a checkpoint that is damaged, or of another run; for lower ranks with masks of single entries.
     ValueError
         For keep rates or ranks out of range.
     """  # noqa: DOC501 (no Diverged: it ends here)
@@ -192,6 +193,9 @@ def run(
     sizes = None if ranks is None else np.broadcast_to(np.asarray(ranks), size)
     if sizes is not None and not (sizes.dtype.kind in "iu" and np.all((sizes >= 1) & (sizes <= shape.rank))):
         raise ValueError(f"ranks must be whole numbers of 1 to {shape.rank}, the rank of the adapter")
+    if sizes is not None and options.masks == "entries" and np.any(sizes < shape.rank):
+        allowed = f"{shape.rank} for all with masks of single entries, which are those of the full rank"
+        raise InputError("training", [Fault("options", "ranks", shown(sizes[0].tolist()), allowed)])
     start = Point({name: np.array(value) for name, value in task.initial.items()}, {})
     identity = fingerprint(task, rates, present, options, sizes)
     standing = (load(checkpoint, identity) if checkpoint else None) or Standing(start, start)

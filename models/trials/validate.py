@@ -171,16 +171,10 @@ def validate(
     Raises
     ------
     InputError
-        For a ``robust`` rule, whose first round is on no plan's clock; if two plans have the same name, one has a
-        rank above that of the adapter that is trained, another process writes to the store, or the checkpoint of a
-        run that was cut off is damaged.
+        As :func:`require_rule`; if two plans have the same name, one has a rank above that of the adapter that is
+        trained, another process writes to the store, or the checkpoint of a run that was cut off is damaged.
     """
-    if options.aggregation.robust != "none":
-        allowed = (
-            "none: its first round sends whole adapters, for which no plan has time and energy; screen before, "
-            "and validate on the devices that are left"
-        )
-        raise InputError("validation", [Fault("options", "robust", options.aggregation.robust, allowed)])
+    require_rule(options, menus=any(plan.ranks is not None for plan in plans))
     if len({p.name for p in plans}) < len(plans):
         raise InputError("validation", [Fault("plans", "name", "repeated", "distinct names")])
     options = replace(options, test_every=options.test_every or 1)
@@ -207,6 +201,35 @@ def validate(
                 if progress is not None:
                     progress(finals[-1])
     return Validation(tuple(curves), tuple(finals))
+
+
+def require_rule(options: FederatedOptions, *, menus: bool) -> None:
+    """Make sure that plans can be trained by a rule.
+
+    Parameters
+    ----------
+    options
+        Of the training.
+    menus
+        Whether devices choose a rank.
+
+    Raises
+    ------
+    InputError
+        For a ``robust`` rule, whose first round is on no plan's clock, and for a sparse B of lower rank.
+    """
+    faults = []
+    if options.aggregation.robust != "none":
+        allowed = (
+            "none: its first round sends whole adapters, for which no plan has time and energy; screen before, "
+            "and validate on the devices that are left"
+        )
+        faults.append(Fault("options", "robust", options.aggregation.robust, allowed))
+    if menus and options.masks == "entries":
+        allowed = "exact or bernoulli where devices choose a rank: single entries are those of the full rank"
+        faults.append(Fault("options", "masks", options.masks, allowed))
+    if faults:
+        raise InputError("validation", faults)
 
 
 def _trained(plan: Plan, most: int) -> IntArray | None:

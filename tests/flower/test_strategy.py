@@ -15,6 +15,7 @@ from flwr.app import ConfigRecord, Context, Message
 from flwr.serverapp.strategy import FedAvg
 
 from edgealloc.data.spec import AdapterOption
+from edgealloc.errors import InputError
 from edgealloc.flower.client import answer_state, answer_update, read_assignment
 from edgealloc.flower.messages import ADAPTER, from_arrays, to_arrays
 from edgealloc.flower.strategy import Fate, FedLoDrop, Outcome, RoundReport
@@ -141,10 +142,17 @@ def test_a_faulty_system_is_raised_and_not_blamed_on_devices() -> None:
 
 
 def test_what_the_strategy_cannot_do_is_refused() -> None:
-    with pytest.raises(ValueError, match="exact"):
-        FedLoDrop(SYSTEM, aggregation=Aggregation(correction="exact"))
-    with pytest.raises(ValueError, match="merge 'stack'"):
-        FedLoDrop(SYSTEM, aggregation=Aggregation(merge="stack"))
+    for rule, words in (
+        ({"correction": "exact"}, "correction = exact"),
+        ({"merge": "stack"}, "merge = stack"),
+        ({"robust": "clair"}, "robust = clair"),
+        ({"merge": "svd"}, "merge = 'svd'; allowed: .* where A is frozen"),
+    ):
+        with pytest.raises(InputError, match=words):
+            FedLoDrop(SYSTEM, aggregation=Aggregation(**rule), sends_a=False)
+    for masks in ("entries", "half", None):
+        with pytest.raises(InputError, match=f"masks = {masks!r}; allowed: exact or bernoulli"):
+            FedLoDrop(SYSTEM, masks=masks)  # type: ignore[arg-type]
     for label, words in (("8 bit", "menu row '8 bit'"), ("r=9", "rank 9, above 2, that of the server's")):
         menu = (AdapterOption(label, 800.0, 1e8, 1.4),)
         with pytest.raises(ValueError, match=words):

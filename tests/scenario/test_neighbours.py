@@ -72,6 +72,18 @@ def test_what_is_wrong_with_a_network_is_named() -> None:
         neighbour_menus(between(), PHI[:2], 1e6, 2e8)
     with pytest.raises(InputError, match=">= 0"):
         neighbour_menus(-between(), PHI, 1e6, 2e8)
+    for wrong in (np.nan, np.inf, -1.0):  # of which no row would be left, or the wrong one
+        with pytest.raises(InputError, match="underfit_factor = not all of them finite"):
+            neighbour_menus(between(), [wrong, 1.0, 1.0], 1e6, 2e8)
+    for given in ({"gain": [[0, 1], [1]]}, {"underfit_factor": ["a"] * 3}, {"cycles_lora": "many"}):
+        fields = {"gain": between(), "underfit_factor": PHI, "payload_lora_bits": 1e6, "cycles_lora": 2e8} | given
+        with pytest.raises(InputError, match=next(iter(given))):
+            neighbour_menus(**fields)
+    with pytest.raises(InputError, match=r"payload_lora_bits = shape \(2,\); allowed: a number or \[4\]"):
+        neighbour_menus(between(), PHI, [1e6, 1e6], 2e8)
+    for wrong_gain in ([1, 2, 3], np.ones((3, 2)), [[np.nan] * 2] * 2):
+        with pytest.raises(InputError, match="gain"):
+            nearest(wrong_gain)
 
 
 @pytest.mark.parametrize("access", ["fdma", "rb"])

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from edgealloc.errors import InputError
 from edgealloc.models.exchange.aggregation import Aggregation, Update, aggregate
 from edgealloc.models.exchange.dropout import draw_masks, full_masks, slice_adapter
 from edgealloc.models.exchange.wire import AdapterShape, a_name, b_name
@@ -176,7 +177,9 @@ def test_a_round_without_reports_changes_nothing_and_bad_rules_are_refused() -> 
     merged = aggregate(previous, [], Aggregation(correction="exact"))
     for name in previous:
         np.testing.assert_array_equal(merged.state[name], previous[name])
-    with pytest.raises(ValueError, match="fill 'ones'"):
-        Aggregation(fill="ones")  # type: ignore[arg-type]
+    with pytest.raises(InputError) as caught:
+        Aggregation(fill="ones", merge=["svd"], fair_lambda="much", project_ridge=True)  # type: ignore[arg-type]
+    for words in ("fill = 'ones'", "merge = ['svd']", "fair_lambda = 'much'", "project_ridge = True"):
+        assert words in str(caught.value)
     with pytest.raises(ValueError, match="positive number of samples"):
         aggregate(previous, updates_of(0.5, range(2), [1.0, 0.0]), Aggregation())

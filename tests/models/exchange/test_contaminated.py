@@ -90,6 +90,26 @@ def test_a_sound_change_that_is_a_million_times_too_large_is_left_out_for_its_si
     assert "root mean square" in reasons[4]
 
 
+def test_one_device_comes_back_however_far_it_moved_and_broken_ones_set_no_scale() -> None:
+    previous, updates = planted(0, 0, 0.1)
+    near = {name: 1e-3 * np.ones_like(value) for name, value in previous.items()}
+    merged = aggregate(near, updates[:1], CLAIR)
+    for name, value in merged.state.items():
+        np.testing.assert_allclose(value, updates[0].slices[name], rtol=1e-15)
+    broken = replace(updates[0], slices={n: np.full_like(v, np.nan) for n, v in updates[0].slices.items()})
+    assert found(near, [*updates[:4], broken, broken, broken, broken]) == [4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("devices", [3, 5, 10])
+def test_without_a_subspace_in_common_nobody_is_foreign(devices: int) -> None:
+    """Half of the devices are always above the median, which says nothing where it is that of strangers."""
+    for seed in range(5):
+        previous, updates = planted(seed, 0, 100.0, devices=devices)
+        screening = screen(previous, updates)
+        assert screening.sound.all(), screening
+        assert screening.threshold == np.inf
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e200])
 def test_numbers_that_are_none_do_not_raise_and_are_left_out(value: float) -> None:
     previous, updates = planted(0, 0, 0.1)
@@ -183,6 +203,22 @@ def test_holes_are_not_screened() -> None:
     assert aggregate(previous, some, CLAIR).screening is None
 
 
+def test_one_reply_with_holes_does_not_switch_the_screening_off() -> None:
+    """Where the server has not drawn the masks, a reply could bring its own; where it has, they are checked."""
+    previous, updates = planted(0, 3, 0.1)
+    holes = draw_masks(SHAPE, 0.97, np.random.default_rng(0))
+    updates[0] = Update(slice_adapter(updates[0].slices, holes), holes, 10.0)
+    replies = {f"d{k}": u for k, u in enumerate(updates)}
+    rejected = gather(previous, replies, CLAIR).rejected
+    assert sorted(rejected) == ["d0", "d1", "d2"]
+    assert "it has holes" in rejected["d0"]
+    drawn = dict.fromkeys(replies, MASKS)
+    assert "other masks" in gather(previous, replies, CLAIR, masks=drawn).rejected["d0"]
+    dropped = [Update(slice_adapter(u.slices, holes), holes, 10.0) for u in planted(0, 3, 0.1)[1]]
+    most = {f"d{k}": u for k, u in enumerate(dropped)}
+    assert gather(previous, most, CLAIR).rejected == {}  # a round with dropout
+
+
 def test_gather_names_who_is_left_out_and_gives_the_others_all_the_weight() -> None:
     previous, updates = planted(0, 2, 0.1)
     taken = gather(previous, {f"d{k}": u for k, u in enumerate(updates)}, CLAIR)
@@ -194,7 +230,7 @@ def test_gather_names_who_is_left_out_and_gives_the_others_all_the_weight() -> N
 
 
 def test_an_unknown_word_is_refused() -> None:
-    with pytest.raises(ValueError, match="robust 'median': must be one of none, clair"):
+    with pytest.raises(ValueError, match="robust = 'median'; allowed: none, clair"):
         Aggregation(robust="median")  # type: ignore[arg-type]
 
 

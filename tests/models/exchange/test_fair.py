@@ -134,9 +134,10 @@ def test_it_stays_at_the_mean_where_there_is_no_angle_to_lessen() -> None:
     np.testing.assert_array_equal(fair_b(case.target, zero_a, case.b, 0.01), case.b)
     np.testing.assert_array_equal(fair_b(case.target, case.a, zero_b, 0.01), zero_b)
     np.testing.assert_array_equal(fair_b(aside, case.a, case.b, 0.01), case.b)
-    assert np.all(
-        np.isnan(fair_b(np.full_like(case.target, np.inf), case.a, case.b, 0.01))
-    )  # not to be overlooked
+    for wrong in ({"target": np.full_like(case.target, np.inf)}, {"weight": np.nan}, {"weight": np.inf}):
+        assert np.all(np.isnan(fair_b(*case._replace(**wrong))))  # not to be overlooked
+    with pytest.raises(ValueError, match="fair_lambda -1"):
+        fair_b(*case[:3], -1.0)
 
 
 def test_an_infimum_that_is_no_minimum_leaves_the_mean() -> None:
@@ -168,6 +169,20 @@ def test_scales_of_the_target_and_of_a_say_nothing_and_those_of_b_are_safe(size:
     assert np.all(np.isfinite(scaled))
 
 
+@pytest.mark.parametrize("weight", [0.0, 1e-320, 1e-300, 0.01, 1e300])
+@pytest.mark.parametrize("size", [1e-300, 1e-160, 1e160, 1e300])
+def test_the_weight_counts_as_it_is_beside_a_b_whose_square_is_no_double(size: float, weight: float) -> None:
+    case, free = turned(2, weight=0.0)
+    found = fair_b(case.target, case.a, case.b * size, weight)
+    strength = weight * size * size * np.sum(case.b**2)  # in this order none overflows that need not
+    if strength < 1e-30:
+        np.testing.assert_allclose(found / size, free, rtol=1e-9)
+    elif strength > 1e30:
+        np.testing.assert_array_equal(found, case.b * size)
+    else:
+        np.testing.assert_allclose(found / size, turned(2, weight=weight * size * size)[1], rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_coarse_numbers_are_solved_in_double_precision(dtype: type) -> None:
     case = case_of(5)
@@ -178,5 +193,5 @@ def test_coarse_numbers_are_solved_in_double_precision(dtype: type) -> None:
 
 @pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
 def test_a_weight_that_is_none_is_refused_by_name(weight: float) -> None:
-    with pytest.raises(ValueError, match=f"fair_lambda {weight}: must be a finite number, at least 0"):
+    with pytest.raises(ValueError, match=f"fair_lambda = {weight}; allowed: a finite number, at least 0"):
         Aggregation(correction="fair", fair_lambda=weight)

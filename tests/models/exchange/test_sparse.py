@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgealloc.errors import InputError
 from edgealloc.models.exchange.aggregation import Aggregation, Update, aggregate, weights_of
 from edgealloc.models.exchange.dropout import draw_masks, full_masks, masked, scatter_adapter, slice_adapter
 from edgealloc.models.exchange.orthogonal import orthogonal_a
@@ -122,6 +123,21 @@ def test_what_does_not_go_with_a_sparse_b_is_refused() -> None:
     for rule in (Aggregation(correction="fair"), Aggregation(merge="stack")):
         with pytest.raises(ValueError, match="the mean of a sparse B is exact"):
             aggregate(state_of(9), [sparse(1, 0.5)], rule)
+
+
+def test_a_sparse_reply_is_left_out_by_name_where_the_rule_does_not_take_it() -> None:
+    before = state_of(9)
+    whole = Update(slice_adapter(before, full_masks(SHAPE), sends_a=False), full_masks(SHAPE), 1.0)
+    replies = {"whole": whole, "sparse": sparse(1, 0.5)}
+    for field, word in (("correction", "fair"), ("correction", "exact"), ("merge", "stack"), ("robust", "clair")):
+        rule = Aggregation(**{field: word})  # type: ignore[arg-type]
+        got = gather(before, replies, rule, sends_a=False)
+        assert set(got.weights) == {"whole"}
+        assert f"{field} = '{word}'" in got.rejected["sparse"]
+        with pytest.raises(InputError, match=f"{field} = '{word}'; allowed: .* with masks of single entries"):
+            gather(before, replies, rule, sends_a=False, masks={n: u.masks for n, u in replies.items()})
+    with pytest.raises(InputError, match=r"merge = 'svd'; allowed: .* where A is frozen"):
+        gather(before, replies, Aggregation(merge="svd"), sends_a=False)
 
 
 def test_replies_are_checked_entry_by_entry() -> None:

@@ -23,7 +23,7 @@ from edgealloc.models.training.client import FederatedOptions, device_round
 from edgealloc.models.training.examples import Examples
 from edgealloc.models.training.federated import run
 from edgealloc.models.training.task import Task, with_flipped
-from edgealloc.models.trials.validate import validate
+from edgealloc.models.trials.validate import require_rule, validate
 
 DEVICES, EACH, BAD = 6, 24, (1, 4)
 PLAIN = FederatedOptions(rounds=2, local_epochs=2, batch_size=8, learning_rate=1e-2)
@@ -138,3 +138,7 @@ def test_what_it_does_not_go_with_is_refused_by_name() -> None:
         replace(CLAIR, freeze_a=True, masks="entries")
     with pytest.raises(InputError, match="no plan has time and energy"):
         validate([], None, CLAIR, samples=np.ones(2))  # type: ignore[arg-type]
+    sparse = replace(PLAIN, freeze_a=True, masks="entries")
+    require_rule(sparse, menus=False)
+    with pytest.raises(InputError, match="masks = entries; allowed: exact or bernoulli where"):
+        require_rule(sparse, menus=True)

@@ -109,8 +109,11 @@ def test_ranks_that_cannot_be_are_refused_and_are_part_of_what_a_run_depends_on(
     for ranks in ([0, 1, 2], [1, 2, 5], [1.0, 2.0, 3.0]):
         with pytest.raises(ValueError, match="of 1 to 4, the rank of the adapter"):
             run(task, 1.0, SHORT, ranks=ranks)
-    with pytest.raises(InputError, match="freeze_a = True; allowed: False with merge svd"):
+    with pytest.raises(InputError, match=r"merge = 'svd'; allowed: .* where A is frozen"):
         FederatedOptions(freeze_a=True, aggregation=Aggregation(merge="svd"))
+    sparse = replace(SHORT, freeze_a=True, masks="entries")
+    with pytest.raises(InputError, match=r"ranks = \[4, 2, 4\]; allowed: 4 for all with masks of single entries"):
+        run(task, 1.0, sparse, ranks=[4, 2, 4])
     rates, present = np.ones((2, 3)), np.ones((2, 3), bool)
     marks = {
         fingerprint(task, rates, present, SHORT, ranks)

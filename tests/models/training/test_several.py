@@ -65,8 +65,10 @@ def test_what_does_not_go_together_is_named(make_task: MakeTask) -> None:
         FederatedOptions(
             masks="entries", scaling="inverted", semantics="reset", aggregation=Aggregation(correction="fair")
         )
-    for words in ("freeze_a = False", "scaling = inverted", "semantics = reset", "correction = fair"):
+    for words in ("freeze_a = False", "scaling = 'inverted'", "semantics = 'reset'", "correction = 'fair'"):
         assert words in str(caught.value)
+    with pytest.raises(InputError, match="aggregation = 'fair'; allowed: an Aggregation"):
+        FederatedOptions(aggregation="fair")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="freeze_a=True"):
         run_tasks([make_task()], [1.0], FederatedOptions())
     with pytest.raises(ValueError, match="the same adapted layers"):
