@@ -26,7 +26,7 @@ CHECKER = "edgealloc.verify.certificate."
 PIECES_OFF = ((CHECKER + "check_cover", nothing),)
 TREE_OFF = ((CHECKER + "check_tree", _tree_believed),)
 EVERY = tuple(BANDS)
-UNSELECTED = tuple(name for name in BANDS if "selection" not in name)
+UNSELECTED = tuple(name for name, changes in BANDS.items() if "exclusion_penalty" not in changes)
 
 
 def leaves(data: Data) -> list[Data]:

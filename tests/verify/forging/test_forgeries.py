@@ -15,7 +15,7 @@ from tests.verify.forging.bands import BAND_TRICKS, a_cap_that_fits, a_leaf_that
 from tests.verify.forging.carriers import CARRIER_TRICKS
 from tests.verify.forging.clusters import CLUSTER_TRICKS
 from tests.verify.forging.findings import FINDING_TRICKS, FindingTrick, true_finding
-from tests.verify.forging.honest import faults_of, proof_of
+from tests.verify.forging.honest import ALL, faults_of, proof_of
 from tests.verify.forging.trick import Trick
 
 TRICKS = (*BAND_TRICKS, *CLUSTER_TRICKS, *CARRIER_TRICKS)
@@ -32,19 +32,29 @@ def test_there_are_many_of_many_kinds() -> None:
     assert len({trick.forge for trick in (*TRICKS, *FINDING_TRICKS)}) >= 60
 
 
+@pytest.mark.parametrize("case", ALL)
+def test_what_an_honest_proof_proves_is_known(case: str) -> None:
+    """To ten digits: a checker that finds more or less in it has changed."""
+    proof = proof_of(case)
+    checked = check_certificate(
+        proof.instance, certificate_from_dict(proof.data), constraints=proof.constraints, every=True
+    )
+    assert checked.lower_bound == pytest.approx(proof.proves, rel=1e-10)
+
+
 @pytest.mark.parametrize(("trick", "case"), FORGERIES, ids=named(FORGERIES))
 def test_a_forgery_is_refused(monkeypatch: pytest.MonkeyPatch, trick: Trick, case: str) -> None:
     """The honest proof is accepted, the forged one names the step that it lies at; without that step it passes."""
     proof = proof_of(case)
     forged = trick.forge(proof)
     assert forged["lower_bound"] is None or forged["lower_bound"] > proof.objective
-    faults = faults_of(proof.instance, forged)
+    faults = faults_of(proof.instance, forged, proof.constraints)
     right = [f for f in faults if f.field.startswith(trick.field) and trick.says in f"{f.value} {f.allowed}"]
     assert right, [str(fault) for fault in faults]
     if trick.off:
         for target, replacement in trick.off:
             monkeypatch.setattr(target, replacement)
-        assert not faults_of(proof.instance, forged)
+        assert not faults_of(proof.instance, forged, proof.constraints)
 
 
 @pytest.mark.parametrize(("trick", "case"), FALSE_FINDINGS, ids=named(FALSE_FINDINGS))
