@@ -1,7 +1,7 @@
 """Proofs that hold, of small feasible instances of every kind: what a forger would start from.
 
-They are kept in ``proofs/``, for to forge takes no solver. ``python -m tests.verify.forging.honest`` renews them all,
-with names only those.
+They are kept in ``proofs/``, for to forge takes no solver. ``python -m tests.verify.forging.honest`` renews them
+all, or those that are named.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from edgealloc.data.spec import AdapterOption, BoundSpec, UnderfitCurve, Underfi
 from edgealloc.errors import Fault, InputError
 from edgealloc.files.instance import dict_from_instance, instance_from_dict
 from edgealloc.verify.certificate import check_certificate
+from edgealloc.verify.proof.verdict import Budget
 
 __all__ = [
     "ALL",
@@ -129,7 +130,7 @@ class Honest:
     """A feasible instance, what an allocation reaches, the proof of its bound, and that full rates do not fit.
 
     ``others`` are proofs of larger bounds of instances with other clusters, ``proves`` is the bound that the
-    checker finds in the proof, and ``constraints`` are those of the problem.
+    checker finds in the proof and ``work`` what it spends, and ``constraints`` are those of the problem.
     """
 
     instance: Instance
@@ -138,6 +139,7 @@ class Honest:
     greedy: Data | None
     others: dict[str, Data] = field(default_factory=dict)
     proves: float = -math.inf
+    work: float = 0.0
     constraints: tuple[Constraint, ...] = ()
 
     def forged(self, bound: float | None, change: Callable[[Data], None]) -> Data:
@@ -169,8 +171,8 @@ def proof_of(name: str) -> Honest:
     instance = instance_from_dict(kept["instance"])
     rows = certificate_from_dict(kept["certificate"]).constraints
     assert not faults_of(instance, kept["certificate"], rows)
-    others, proves = kept.get("others", {}), kept["proves"]
-    return Honest(instance, kept["objective"], kept["certificate"], kept["greedy"], others, proves, rows)
+    known = (kept.get("others", {}), kept["proves"], kept["work"])
+    return Honest(instance, kept["objective"], kept["certificate"], kept["greedy"], *known, rows)
 
 
 def made(name: str) -> Data:
@@ -188,10 +190,13 @@ def made(name: str) -> Data:
     result = solve(instance, "convex" if convex else "bnb", rel_gap=gap, constraints=CAPS.get(name, ()))
     assert result.status.has_allocation
     certificate = certified(result, gap)[1]
-    proof = check_certificate(instance, certificate, constraints=certificate.constraints)
+    budget = Budget.of(0)
+    proof = check_certificate(
+        instance, certificate, constraints=certificate.constraints, every=True, budget=budget
+    )
     found: Data = {
         "objective": result.objective, "certificate": certificate.to_file(), "greedy": None,
-        "proves": proof.lower_bound,
+        "proves": proof.lower_bound, "work": budget.spent,
     }  # fmt: skip
     if name in OTHERS:
         found["others"] = {

@@ -11,6 +11,7 @@ from edgealloc.certificate.file import certificate_from_dict
 from edgealloc.certificate.prices import Certificate
 from edgealloc.verify.certificate import check_certificate
 from edgealloc.verify.diagnosis import check_infeasible
+from edgealloc.verify.proof.verdict import Budget
 from tests.verify.forging.bands import BAND_TRICKS, a_cap_that_fits, a_leaf_that_says_nothing_fits
 from tests.verify.forging.carriers import CARRIER_TRICKS
 from tests.verify.forging.clusters import CLUSTER_TRICKS
@@ -34,12 +35,14 @@ def test_there_are_many_of_many_kinds() -> None:
 
 @pytest.mark.parametrize("case", ALL)
 def test_what_an_honest_proof_proves_is_known(case: str) -> None:
-    """To ten digits: a checker that finds more or less in it has changed."""
-    proof = proof_of(case)
+    """To ten digits, and the work: a checker that finds more or less in it has changed."""
+    proof, budget = proof_of(case), Budget.of(0)
+    certificate = certificate_from_dict(proof.data)
     checked = check_certificate(
-        proof.instance, certificate_from_dict(proof.data), constraints=proof.constraints, every=True
+        proof.instance, certificate, constraints=proof.constraints, every=True, budget=budget
     )
     assert checked.lower_bound == pytest.approx(proof.proves, rel=1e-10)
+    assert budget.spent == pytest.approx(proof.work, rel=1e-12)
 
 
 @pytest.mark.parametrize(("trick", "case"), FORGERIES, ids=named(FORGERIES))
