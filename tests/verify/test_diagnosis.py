@@ -13,7 +13,7 @@ from edgealloc.data.outcome import Diagnosis, Status
 from edgealloc.data.solution import Solution
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
-from edgealloc.verify.diagnosis import Task, greatest_rate, least_power
+from edgealloc.verify.diagnosis import UNPROVED, Task, check_infeasible, greatest_rate, least_power
 from edgealloc.verify.solution import verify
 
 
@@ -162,3 +162,133 @@ def test_powers_and_rates_are_rounded_outwards():
             low, high = least_power(task)(float(rate.mid())), greatest_rate(task, float(power.mid()))
             assert arb(low) < power < arb(low) * (1 + arb("1e-11"))
             assert rate < arb(high) < rate * (1 + arb("1e-11"))
+
+
+def _required_band(instance, k: int) -> float:
+    """Bandwidth that a device needs alone for its least payload: all power, what computing leaves of the time."""
+    bits = instance.payload_fixed_bits[k] + instance.payload_lora_bits[k] * instance.keep_min[k]
+    work = instance.cycles_fixed[k] + instance.cycles_lora[k] * instance.keep_min[k]
+    seconds = instance.latency_s - work / instance.freq_max_hz[k] - bits / instance.downlink_bps[k]
+    low, high = 0.0, 1e9
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        snr = instance.power_max_w[k] * instance.gain[k] / (instance.noise_psd_w_per_hz * max(middle, 1e-9))
+        low, high = (low, middle) if middle * np.log1p(snr) / np.log(2.0) * seconds >= bits else (middle, high)
+    return high
+
+
+def _crowd(make_instance, room: float, devices: int = 2, access: str = "fdma", **changes):
+    """Devices alike whose least bandwidths add up to the band, times 1 + room less."""
+    fields = {
+        "energy_j": 100.0,
+        "gain": np.full(devices, 1e-11),
+        "downlink_bps": np.inf,
+        "payload_fixed_bits": 4e6,
+    }
+    instance = make_instance(access, devices, **(fields | changes))
+    need = devices * _required_band(instance, 0)
+    return replace(instance, bandwidth_hz=need * (1.0 + room)), need
+
+
+@pytest.mark.parametrize(("room", "proved"), [(-1e-6, True), (-1e-8, True), (-3e-10, False), (3e-10, False)])
+def test_a_spectrum_too_close_to_call_is_left_open(make_instance, room, proved):
+    instance, _need = _crowd(make_instance, room)
+    found = Diagnosis(None, "bandwidth_hz", float(instance.bandwidth_hz), np.inf, "")
+    faults, notes = check_infeasible(instance, (found,))
+    assert not faults
+    assert any("proved: devices need" in note for note in notes) is proved
+    assert any("too close to enough" in note for note in notes) is not proved
+    assert (UNPROVED in notes) is not proved
+
+
+def test_a_spectrum_that_would_do_is_named(make_instance):
+    """To six digits: neither less nor more of them."""
+    instance, need = _crowd(make_instance, -0.1)
+    for factor, right in (
+        (1.0, True),
+        (1.0 - 5e-6, False),
+        (1.0 + 5e-6, False),
+        (1.0 - 5e-7, True),
+        (1.0 + 5e-7, True),
+    ):
+        found = Diagnosis(None, "bandwidth_hz", float(instance.bandwidth_hz), need * factor, "")
+        faults, _ = check_infeasible(instance, (found,))
+        assert (not faults) is right, factor
+
+
+def test_whole_blocks_are_counted(make_instance):
+    """Devices that need 1.4 blocks each take two."""
+    instance, need = _crowd(make_instance, 0.0)
+    block = need / 2.8
+    for blocks, fits in ((3, False), (4, True)):
+        cell = replace(instance, access="rb", block_hz=block, bandwidth_hz=blocks * block)
+        found = Diagnosis(None, "bandwidth_hz", float(cell.bandwidth_hz), 4 * block, "")
+        faults, notes = (
+            check_infeasible(cell, (found,))
+            if blocks < 4
+            else check_infeasible(cell, (replace(found, required=5 * block),))
+        )
+        assert bool(faults) is fits
+        assert any("at least 4 resource blocks" in note for note in notes) is not fits
+
+
+@pytest.mark.parametrize(("share", "subcarriers", "proved"), [(1.5, 3, True), (0.9, 2, False)])
+def test_sub_carriers_are_counted(make_instance, share, subcarriers, proved):
+    """Two devices that need 1.5 sub-carriers each, of channels alike, need four."""
+    _cell, need = _crowd(make_instance, 0.0)
+    width = need / 2.0 / share
+    cell = make_instance(
+        "ofdma", 2, subcarriers, gain=np.full((2, subcarriers), 1e-11), bandwidth_hz=width * subcarriers,
+        energy_j=100.0, downlink_bps=np.inf, payload_fixed_bits=4e6,
+    )  # fmt: skip
+    found = Diagnosis(None, "bandwidth_hz", float(cell.bandwidth_hz), np.inf, "")
+    faults, notes = check_infeasible(cell, (found,))
+    assert not faults
+    assert any("at least 4 sub-carriers, there are 3" in note for note in notes) is proved
+    assert any("overlaps are not examined" in note for note in notes) is not proved
+
+
+def test_more_devices_than_are_added_up(make_instance, monkeypatch):
+    monkeypatch.setattr("edgealloc.verify.diagnosis.SPECTRUM_DEVICES", 1)
+    instance, _ = _crowd(make_instance, -0.1)
+    found = Diagnosis(None, "bandwidth_hz", float(instance.bandwidth_hz), np.inf, "")
+    assert check_infeasible(instance, (found,))[1] == [
+        "the spectrum of more than 1 devices is not added up here", UNPROVED,
+    ]  # fmt: skip
+
+
+def test_a_finding_about_nobody_is_not_checked(make_instance):
+    found = Diagnosis(None, "latency_s", 15.0, 20.0, "all are late")
+    assert check_infeasible(make_instance(), (found,)) == (
+        [], ["not checked, for it names no device: all are late", UNPROVED],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("levels", [None, [0.3, 0.6]])
+def test_one_rate_for_all_is_the_least_that_all_may_take(make_instance, levels):
+    """A device that could upload at its own least rate, not at that of the other."""
+    keep_min = np.array([0.01, 0.5])
+    steps = None if levels is None else (np.array([0.01, *levels]), np.array(levels[1:]))
+    base, _ = _crowd(make_instance, 0.0, payload_fixed_bits=0.0, payload_lora_bits=4e6)
+    rate = 0.5 if levels is None else 0.6
+    need = _required_band(replace(base, keep_min=np.full(2, rate)), 0)
+    for room, proved in ((-1e-4, True), (1e-4, False)):
+        cell = replace(
+            base, common_keep=True, keep_min=keep_min, keep_levels=steps, bandwidth_hz=need * (1.0 + room)
+        )
+        found = Diagnosis("dev-0000", "".join(["bandwidth", "_hz"]), float(cell.bandwidth_hz), need, "")
+        if not proved:
+            found = replace(found, required=2.0 * need)
+        faults, notes = check_infeasible(cell, (found,))
+        assert (not faults) is proved, faults
+        assert any("proved infeasible alone" in note for note in notes) is proved
+
+
+def test_a_bandwidth_that_would_do_alone_is_named(make_instance):
+    base, _ = _crowd(make_instance, 0.0)
+    need = _required_band(base, 1)
+    cell = replace(base, bandwidth_hz=0.5 * need)
+    for factor, right in ((1.0, True), (1.0 - 5e-6, False), (1.0 + 5e-6, False)):
+        found = Diagnosis("dev-0001", "".join(["bandwidth", "_hz"]), 0.5 * need, need * factor, "")
+        faults, _ = check_infeasible(cell, (found,))
+        assert (not faults) is right, factor
