@@ -33,23 +33,26 @@ ROOMS = ("edgealloc/verify", "edgealloc/certificate")
 # Tests that need no solver, the quickest to notice first; then, by room, those that do.
 FIRST = (
     "tests/verify/forging", "tests/verify/subcarriers/test_steps.py", "tests/verify/test_covers.py",
-    "tests/verify/test_diagnosis.py", "tests/verify/test_work.py", "tests/verify/test_details.py",
+    "tests/verify/test_diagnosis.py", "tests/verify/test_folding.py", "tests/verify/test_work.py",
+    "tests/verify/test_details.py",
 )  # fmt: skip
 # The first room that holds the module counts.
 THEN = {
-    "edgealloc/verify/run.py": ("runs/test_proofs.py",),
-    "edgealloc/verify/training": ("runs/test_proofs.py",),
-    "edgealloc/certificate/run.py": ("runs/test_proofs.py",),
+    "edgealloc/verify/run.py": ("runs/test_proofs.py", "runs/test_proofs_of_least.py"),
+    "edgealloc/verify/training": ("runs/test_proofs.py", "runs/test_proofs_of_least.py"),
+    "edgealloc/certificate/run.py": ("runs/test_proofs.py", "runs/test_proofs_of_least.py"),
+    "edgealloc/verify/diagnosis.py": ("solvers/fdma/test_diagnose.py",),
+    "edgealloc/verify/folding.py": ("test_constraints.py", "solvers/separable/test_slices.py"),
     "edgealloc/verify/constraints.py": ("test_constraints.py", "solvers/separable/test_slices.py"),
     "edgealloc/verify/proof": (
-        "verify/test_forged.py", "verify/test_corruptions.py", "verify/proof", "verify/test_certificate.py",
+        "verify/proof", "verify/test_forged.py", "verify/test_corruptions.py", "verify/test_certificate.py",
     ),
     "edgealloc/verify/subcarriers": ("verify/test_forged.py", "verify/subcarriers", "verify/proof"),
     "edgealloc/certificate": (
         "verify/test_corruptions.py", "verify/test_extremes.py", "verify/subcarriers", "verify/test_work.py",
     ),
     "edgealloc/verify": (
-        "verify/test_solution.py", "verify/test_free_minimum.py", "verify/test_forged.py",
+        "verify/test_solution.py", "verify/test_clusters.py", "verify/test_free_minimum.py", "verify/test_forged.py",
         "verify/test_corruptions.py", "verify/test_extremes.py", "verify/test_certificate.py",
     ),
 }  # fmt: skip

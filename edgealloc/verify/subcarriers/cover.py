@@ -56,7 +56,7 @@ class Region:
         found = np.full(instance.gain.shape, -1, np.int8)
         for cut in self.owners:
             if cut.owned:
-                found[:, cut.subcarrier] = np.where(found[:, cut.subcarrier] == 1, 1, 0)
+                found[:, cut.subcarrier] = 0
                 found[cut.device, cut.subcarrier] = 1
         for cut in self.owners:
             if not cut.owned:
