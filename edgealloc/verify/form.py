@@ -23,7 +23,15 @@ from edgealloc.errors import Fault
 from edgealloc.units import FloatArray
 from edgealloc.verify.blocks import blocks_there, blocks_used
 
-__all__ = ["Findings", "check_form", "check_numbers", "check_ranges", "check_spectrum", "check_stated_use", "total"]
+__all__ = [
+    "Findings",
+    "check_form",
+    "check_numbers",
+    "check_ranges",
+    "check_spectrum",
+    "check_stated_use",
+    "total",
+]
 
 REL_TOL = 1e-9  # for stated numbers that are recomputed; budgets have no tolerance at all
 
