@@ -73,8 +73,9 @@ def calibrate_command(
     from edgealloc.files.instance import load_instance, save_instance
 
     asked = TrainingOptions(**options)
-    refuse_overwriting({"CASE": case}, [("--store", store)])
-    refuse_overwriting({}, [("--out", out), ("--store", store)])  # onto CASE is what is meant: see above
+    data = {"--data": asked.data_path, "--check": None if check is None else Path(check)}
+    refuse_overwriting({"CASE": case, **data}, [("--store", store)])
+    refuse_overwriting(data, [("--out", out), ("--store", store)])  # onto CASE is what is meant: see above
     instance = load_instance(case)
     asked.start(instance)
     rules = list(dict.fromkeys([asked.rule, *(name.strip() for name in against.split(",") if name.strip())]))

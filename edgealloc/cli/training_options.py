@@ -167,6 +167,11 @@ class TrainingOptions:
         with _told("backbone", setup.backbone, "a model that can be loaded, and layers that it has"):
             return adapter_shape(setup, wire_dtype=rule.wire_dtype, sends_a=not rule.freeze_a)
 
+    @property
+    def data_path(self) -> Path | None:
+        """The file or folder that is read, None where the data are of the hub or the digits."""
+        return None if self.data is None or not Path(self.data).exists() else Path(self.data)
+
     def training(self) -> dict[str, Any]:
         """Fields of the federated options that these options set."""
         from edgealloc.models.training.client import FederatedOptions

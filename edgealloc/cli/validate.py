@@ -84,12 +84,13 @@ def validate_command(
     stop, and at its round of least validation loss. Exit status 3 or 4 where there is no plan, as for `plan`.
     """
     from edgealloc.files.instance import load_instance
+    from edgealloc.solvers.base import Control, Options
 
     asked = TrainingOptions(**options)
     store = out / "runs.jsonl"
-    refuse_overwriting({"CASE": case}, [("--out", store)])
     instance = load_instance(case)
     _require_run(instance, asked, whole_run, {"time": time_s, "energy": energy_j})
+    Options(rel_gap, time_limit)  # which says so before anything is loaded
     asked.start(instance)
     from edgealloc.models.training.ranges import number, require
     from edgealloc.models.trials.cell import DEFAULT_PLANS, files_of, payload_note, plans_for, save, verdict
@@ -99,6 +100,7 @@ def validate_command(
 
     name, plan_file = ("run", [out / "plan.json"]) if whole_run else ("validation", [])
     outputs = [*files_of(out, name), store, *plan_file]
+    refuse_overwriting({"CASE": case, "--data": asked.data_path}, [("--out", path) for path in outputs])
     require("validation", [number("slack", slack, -math.inf), *map(_output_fault, outputs)])
     training = asked.federated()
     require_rule(training, menus=instance.adapter_options is not None)
@@ -115,7 +117,8 @@ def validate_command(
     with sole_writer(out):
         planned, predicted = None, dict[str, float]()
         if whole_run:
-            planned = _planned(instance, asked, (time_s, energy_j), limits, as_json)
+            with Control.of_a_series():  # whoever stops the plan wants none of it trained
+                planned = _planned(instance, asked, (time_s, energy_j), limits, as_json)
             plans = _with_rivals(planned, names, limits, tell)
             predicted = predicted_losses(plans, instance, planned.run.loss)
         else:
@@ -154,12 +157,18 @@ def _require_run(instance: Instance, asked: TrainingOptions, whole_run: bool, to
     Raises
     ------
     InputError
-        Names totals without a run, a patience, which would move the stop, and a cell without a learning curve.
+        Names totals that are none or have no run, a patience, which would move the stop, and a cell without a
+        learning curve.
     """
+    from edgealloc.runs.asked import TOTAL, is_total
+
     faults = []
     if not whole_run:
         faults = [Fault("options", k, f"{v:g}", "--run beside it") for k, v in totals.items() if v is not None]
-    elif asked.patience:
+    else:
+        wrong = [(k, v) for k, v in totals.items() if v is not None and not is_total(v)]
+        faults = [Fault("options", k, f"{v:g}", TOTAL) for k, v in wrong]
+    if whole_run and asked.patience:
         allowed = "0 with --run: a plan stops where it says, and the best round is judged beside it"
         faults.append(Fault("options", "patience", str(asked.patience), allowed))
     if whole_run and instance.learning is None:

@@ -33,6 +33,7 @@ from edgealloc.models.trials.validate import Validation, markdown
 from edgealloc.report.canvas import save_figure
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions
+from edgealloc.solvers.base import Control
 
 __all__ = [
     "DEFAULT_PLANS",
@@ -119,7 +120,8 @@ def plans_for(
     """  # noqa: DOC501 (no StatusError: what is raised again is for an unknown method)
 
     def run(cell: Instance, method: str) -> Result:
-        return solve(cell, method, rel_gap=rel_gap, time_limit=time_limit, seed=seed)
+        with Control.of_a_series():
+            return solve(cell, method, rel_gap=rel_gap, time_limit=time_limit, seed=seed)
 
     def best(cell: Instance) -> Result:
         try:

@@ -339,8 +339,8 @@ def run_table(seen: Validation, reference: str, predicted: Mapping[str, float] |
         cells = []
         for measure in ("test_loss", "best_test_loss"):
             other, half = row[f"{measure}_against"], row[f"{measure}_against_ci95"]
-            cells.append(f"{row[measure]:.3f} +- {row[f'{measure}_ci95']:.3f}")
-            cells.append("" if other is None else f"{other:+.3f} +- {half:.3f}")
+            cells.append(f"{row[measure]:.3f}{_interval(row[f'{measure}_ci95'])}")
+            cells.append("" if other is None else f"{other:+.3f}{_interval(half)}")
         best = ", ".join(f"{number:g}" for number in row["best_rounds"])
         guess = "" if row["predicted_loss"] is None else f"{row['predicted_loss']:.3f}"
         lines.append(
@@ -348,3 +348,8 @@ def run_table(seen: Validation, reference: str, predicted: Mapping[str, float] |
             f"| {guess} | {cells[0]} | {cells[1]} | {cells[2]} | {best} | {cells[3]} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _interval(half: float) -> str:
+    """Half the width of an interval; nothing where one seed knows of none."""
+    return "" if math.isnan(half) else f" +- {half:.3f}"

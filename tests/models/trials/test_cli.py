@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +30,7 @@ from edgealloc.models.trials.fit import fit, predict
 from edgealloc.models.trials.learning import fit_learning
 from edgealloc.models.trials.store import read_records
 from edgealloc.models.trials.sweep import markdown
+from edgealloc.runs.planning import plan_run
 from edgealloc.scenario.cell import make_cell
 from edgealloc.scenario.options import CellOptions
 
@@ -177,6 +180,46 @@ def test_a_planned_run_and_its_rivals_are_trained_within_the_same_totals(
     assert without.exit_code == 2
     assert "edgealloc calibrate" in without.output
     assert "patience = 2" in without.output
+
+
+def test_a_run_is_asked_for_in_vain_before_anything_is_loaded(
+    case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Totals and gaps that are none; outputs onto what is read; Ctrl-C while planning, which trains nothing."""
+    save_instance(load_instance(case).with_changes(learning=LearningSpec()), case)
+    folder = tmp_path / "seen"
+    folder.mkdir()
+    common = ("validate", case, *QUICK, *SIZES, "--run", "--out", folder)
+    wrong = run(*common, "--time", "nan", "--energy", "-3", "--patience", "1")
+    assert wrong.exit_code == 2
+    for words in ("time = nan", "energy = -3; allowed: a number from", "patience = 1"):
+        assert words in wrong.output
+    assert "rel_gap = 0" in run(*common, "--rel-gap", "0").output
+    for name in ("plan.json", "run.csv", "run-curves.csv", "run.md", "run.png", "runs.jsonl"):
+        own = folder / name
+        own.write_bytes(case.read_bytes())
+        onto = run("validate", own, *common[2:])
+        assert onto.exit_code == 2, onto.output
+        assert f"{name}'; allowed: a file other than that of CASE" in onto.output
+        assert own.read_bytes() == case.read_bytes()
+        own.write_text("sentence,label\n")
+        assert f"{name}'; allowed: a file other than that of --data" in run(*common, "--data", own).output
+        assert own.read_text() == "sentence,label\n"
+        own.unlink()
+    calibrate = ("calibrate", case, *QUICK, "--data", folder / "texts.csv", "--check", folder / "more.csv")
+    for option, name, read in (("--out", "texts.csv", "--data"), ("--store", "more.csv", "--check")):
+        (folder / name).write_text("sentence,label\n")
+        assert f"a file other than that of {read}" in run(*calibrate, option, folder / name).output
+
+    def interrupted(instance: Any, **options: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return plan_run(instance, **options)
+
+    monkeypatch.setattr("edgealloc.runs.planning.plan_run", interrupted)
+    stopped = run(*common)
+    assert stopped.exit_code == 1
+    assert "Aborted!" in stopped.output
+    assert not (folder / "runs.jsonl").exists()
 
 
 def test_rules_are_compared_by_the_losses_of_every_round(case: Path, tmp_path: Path, pretended: Any) -> None:
