@@ -75,9 +75,12 @@ def neighbour_menus(
         Names every device that reaches nobody, and what has a wrong shape or range.
     """
     faults: list[Fault] = []
-    given = {"gain": gain, "underfit_factor": underfit_factor, "payload_lora_bits": payload_lora_bits}
-    arrays = {key: numbers(faults, key, value) for key, value in (given | {"cycles_lora": cycles_lora}).items()}
-    channel, factor, bits, work = arrays.values()
+    channel, factor, bits, work = (
+        numbers(faults, "gain", gain),
+        numbers(faults, "underfit_factor", underfit_factor),
+        numbers(faults, "payload_lora_bits", payload_lora_bits),
+        numbers(faults, "cycles_lora", cycles_lora),
+    )
     if channel is None or factor is None or bits is None or work is None:
         raise InputError("neighbours", faults)
     count = len(channel) if channel.ndim else 0
@@ -86,12 +89,15 @@ def neighbour_menus(
             "neighbours", [Fault("devices", "gain", f"shape {channel.shape}", "shape [K, K], K >= 2")]
         )
     channel = np.where(np.eye(count, dtype=bool), 0.0, channel)
-    shapes = {"underfit_factor": ((count - 1,), (count, count - 1))}
-    for key, array in arrays.items():
-        allowed = shapes.get(key, ((), (count,)))
-        if key != "gain" and np.shape(array) not in allowed:
+    each: tuple[tuple[int, ...], ...] = ((), (count,))
+    for key, array, allowed in (
+        ("underfit_factor", factor, ((count - 1,), (count, count - 1))),
+        ("payload_lora_bits", bits, each),
+        ("cycles_lora", work, each),
+    ):
+        if array.shape not in allowed:
             words = " or ".join(str(list(shape)) if shape else "a number" for shape in allowed)
-            faults.append(Fault("devices", key, f"shape {np.shape(array)}", words))
+            faults.append(Fault("devices", key, f"shape {array.shape}", words))
     for key, array in (("gain", channel), ("underfit_factor", factor)):
         if not np.all(np.isfinite(array) & (array >= 0.0)):
             faults.append(Fault("devices", key, "not all of them finite and >= 0", "numbers >= 0"))

@@ -92,9 +92,9 @@ def screen(previous: State, updates: Sequence[Update]) -> Screening:
     """Find the contaminated devices among those of a round without dropout; nothing that they send raises.
 
     In this order: whose numbers are not finite; who changes the adapter by more than 30 times as much as the
-    others do, if there are others (as :func:`edgealloc.models.exchange.replies.gather`); who reads another subspace
-    than the majority, if that has one; who goes against the direction that the others have in common. One decision
-    per device, over all layers.
+    others do, if there are others (as :func:`edgealloc.models.exchange.replies.gather`); who reads another
+    subspace than the majority, if that has one; who goes against the direction that the others have in common.
+    One decision per device, over all layers.
 
     Parameters
     ----------
@@ -266,8 +266,8 @@ def _off_subspace(layers: Sequence[tuple[str, _Layer]]) -> tuple[FloatArray, flo
 def _without(gram: WireArray, own: WireArray, span: WireArray) -> WireArray:
     """The leading directions of the others' votes, as orthonormal rows, by orthogonal iteration from those of all.
 
-    What the device itself reads is taken out of the start: where no direction leads by far, a few steps would leave
-    it in, and every device would look at home.
+    What the device itself reads is taken out of the start: where no direction leads by far, a few steps would
+    leave it in, and every device would look at home.
     """
     others, start = gram - own.T @ own, span.T - own.T @ (own @ span.T)
     for _ in range(_STEPS):

@@ -107,8 +107,9 @@ class FederatedOptions:
 
     def _rule_faults(self) -> list[Fault]:
         """What is no rule of merging, and what does not go with a frozen A or with a sparse B beside one."""
-        if not isinstance(self.aggregation, Aggregation):
-            return [Fault("options", "aggregation", shown(self.aggregation), "an Aggregation")]
+        rule: object = self.aggregation
+        if not isinstance(rule, Aggregation):
+            return [Fault("options", "aggregation", shown(rule), "an Aggregation")]
         wanted = (
             {"freeze_a": True, "scaling": "none", "semantics": "sub-adapter"} if self.masks == "entries" else {}
         )
@@ -117,7 +118,7 @@ class FederatedOptions:
             for field, value in wanted.items()
             if getattr(self, field) != value
         ]
-        return faults + self.aggregation.misfits(sends_a=not self.freeze_a, masks=self.masks)
+        return faults + rule.misfits(sends_a=not self.freeze_a, masks=self.masks)
 
 
 @dataclass(frozen=True, slots=True)
