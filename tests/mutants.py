@@ -52,8 +52,9 @@ THEN = {
         "verify/test_corruptions.py", "verify/test_extremes.py", "verify/subcarriers", "verify/test_work.py",
     ),
     "edgealloc/verify": (
-        "verify/test_solution.py", "verify/test_clusters.py", "verify/test_free_minimum.py", "verify/test_forged.py",
-        "verify/test_corruptions.py", "verify/test_extremes.py", "verify/test_certificate.py",
+        "verify/test_solution.py", "verify/test_clusters.py", "verify/test_objects.py",
+        "verify/test_free_minimum.py", "verify/test_forged.py", "verify/test_corruptions.py",
+        "verify/test_extremes.py", "verify/test_certificate.py",
     ),
 }  # fmt: skip
 CPU_S = 240  # a mutant that runs longer is killed: the tests themselves take less

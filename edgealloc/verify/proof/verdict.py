@@ -20,7 +20,7 @@ __all__ = ["BITS", "Budget", "Found", "Proof", "TooMuchWork"]
 
 WORK = 6e6  # microseconds, about, that a certificate of up to a megabyte may take
 _LEAF, _PART, _POINT, _ROW = 300.0, 500.0, 15.0, 50.0  # microseconds each, about
-_ROUND, _PRICED, _PIECE, _PASSED, _BALL = 4.5e3, 200.0, 2.0, 0.2, 150.0  # of certificates by prices
+_ROUND, _PRICED, _PIECE, _PASSED, _BALL = 6e3, 200.0, 2.0, 0.2, 150.0  # of certificates by prices
 _STEP, _NUMBER, _OPTION = 20.0, 0.02, 0.5
 IN_BALLS = 25.0  # times as much
 MAX_POINTS = 100_000  # planes evaluated at once, about 2 kB each
