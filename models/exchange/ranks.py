@@ -45,7 +45,7 @@ def rank_of_label(label: str) -> int:
 
 
 def exponent_of(array: WireArray) -> int:
-    """The e of the power of two above the largest entry of a finite array, of any shape: dividing by it is exact."""
+    """The e of the power of two above the largest entry of a finite array, any shape: dividing by it is exact."""
     return int(np.frexp(np.max(np.abs(array), initial=0.0))[1])
 
 
