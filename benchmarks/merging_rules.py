@@ -206,6 +206,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--join trains nothing: leave --data out")
     if not (asked.join or asked.data):
         parser.error("--data FOLDER is needed to train, --join OUT ... to write a page only")
+    for name in "+".join(asked.task).split("+") if asked.data else ():
+        if not (asked.data / name).is_dir():
+            parser.error(f"--task: {asked.data} has no folder {name}")
 
     known = read_stores([asked.out, *asked.join])
     if asked.data:

@@ -180,8 +180,8 @@ def _first(shape: AdapterShape, rank: int | None) -> dict[str, BoolArray]:
     """
     if rank is None:
         return {}
-    if rank < 1:
-        raise ValueError(f"rank {rank}: a device has at least one component")
+    if rank < 1 or rank % 1:
+        raise ValueError(f"rank {rank}: a device has a whole number of components, at least one")
     return {u.name: np.arange(u.rank) < rank for u in shape.layers if rank < u.rank}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgealloc.errors import Fault, InputError, shown
 from edgealloc.models.exchange.dropout import round_generator
 from edgealloc.models.exchange.wire import AdapterShape, WireArray, a_name
 
@@ -37,11 +38,21 @@ def orthogonal_a(shape: AdapterShape, tasks: int, seed: int) -> tuple[dict[str, 
 
     Raises
     ------
+    InputError
+        For a number of tasks or a seed that is none.
     ValueError
         If there are more rows than a layer has inputs (T r > n_in), so that they cannot all be orthogonal.
     """
+    given: tuple[tuple[str, object, int], ...] = (("tasks", tasks, 1), ("seed", seed, 0))
+    faults = [
+        Fault("options", field, shown(value), f"a whole number, at least {least}")
+        for field, value, least in given
+        if not (isinstance(value, int | np.integer) and value >= least)
+    ]
+    if faults:
+        raise InputError("orthogonal A", faults)
     for u in shape.layers:
-        if not 1 <= tasks * u.rank <= u.n_in:
+        if tasks * u.rank > u.n_in:
             raise ValueError(
                 f"{u.name}: {tasks} tasks of rank {u.rank} need {tasks * u.rank} orthogonal rows, and there are "
                 f"{u.n_in} inputs: lower the rank or the number of tasks"

@@ -45,7 +45,7 @@ def rank_of_label(label: str) -> int:
 
 
 def exponent_of(array: WireArray) -> int:
-    """The e of the power of two above the largest entry of a finite array, any shape: dividing by it is exact."""
+    """The least e with all of a finite array, of any shape, below 2^e; division by that loses no bit."""
     return int(np.frexp(np.max(np.abs(array), initial=0.0))[1])
 
 

@@ -148,7 +148,14 @@ class AdapterShape:
         -------
         AdapterShape
             With its own payload.
+
+        Raises
+        ------
+        ValueError
+            For a rank below 1.
         """
+        if rank < 1 or rank % 1:
+            raise ValueError(f"rank {rank}: a device has a whole number of components, at least one")
         return replace(self, layers=tuple(replace(u, rank=min(u.rank, rank)) for u in self.layers))
 
     @classmethod

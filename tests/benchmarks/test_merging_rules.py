@@ -96,6 +96,7 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, capsys: pytest.CaptureF
         (["--data", "x", "--join", "y"], "leave --data out"),
         ([], "--data FOLDER is needed"),
         (["--data", "x", "--rules", "mean"], "invalid choice"),
+        (["--data", str(tmp_path), "--task", "sst2+none"], "has no folder sst2"),
     ):
         with pytest.raises(SystemExit):
             main(asked)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from edgealloc.errors import Fault
+from edgealloc.errors import Fault, shown
 from edgealloc.models.exchange.clusters import LEAST_SILHOUETTE, Dendrogram, b_distances
 from edgealloc.models.exchange.dropout import round_generator
 from edgealloc.models.exchange.wire import AdapterShape, State
@@ -69,6 +69,9 @@ class LeaseOptions:
                 whole("most", self.most, 1),
                 None if self.clusters is None else whole("clusters", self.clusters, 1),
                 number("least_silhouette", self.least_silhouette, -1.0, 1.0),
+                None
+                if isinstance(self.router, bool)
+                else Fault("options", "router", shown(self.router), "True or False"),
             ],
         )
 
@@ -209,6 +212,8 @@ def _router_faults(options: FederatedOptions) -> list[Fault]:
     faults = [
         Fault("options", name, str(is_), f"{must} with a router") for name, is_, must in asked if is_ != must
     ]
+    if rule.robust != "none":  # what was found in a cluster's first round would not count in the next
+        faults.append(Fault("options", "robust", rule.robust, "none with a router"))
     for name, value in (("correction", rule.correction), ("merge", rule.merge)):
         if value in ("exact", "stack"):  # they move the base, under one cluster's experts only
             faults.append(Fault("options", name, value, "one that leaves base weights as they are, with a router"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,8 +70,10 @@ def test_ranks_do_not_change_which_columns_and_rows_are_drawn() -> None:
         np.testing.assert_array_equal(one.rows[layer], other.rows[layer])
     assert not one.ranks
     assert set(draw_masks(SHAPE, 0.4, np.random.default_rng(2), rank=3).ranks) == {"l"}  # m has two components
-    with pytest.raises(ValueError, match="rank 0"):
-        full_masks(SHAPE, 0)
+    for refuses in (partial(full_masks, SHAPE), SHAPE.of_rank):
+        for rank in (0, -1, 2.5):
+            with pytest.raises(ValueError, match=f"rank {rank}: a device has a whole number"):
+                refuses(rank)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -47,6 +47,9 @@ def test_rows_of_all_tasks_are_orthonormal_and_drawn_from_the_seed_alone() -> No
             assert not np.allclose(value, other[name])
     with pytest.raises(ValueError, match="l: 10 tasks of rank 5 need 50 orthogonal rows, and there are 48 inputs"):
         orthogonal_a(SHAPE, 10, 3)
+    for wrong in ((0, 3), (2.0, 3), (2, -1), (2, "a")):
+        with pytest.raises(InputError, match="allowed: a whole number, at least"):
+            orthogonal_a(SHAPE, *wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("wire_dtype", ["float32", "float16"])

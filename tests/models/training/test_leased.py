@@ -223,5 +223,10 @@ def test_what_does_not_go_together_is_named(make_task: MakeTask) -> None:
         run_experts(task, 0.0, OPTIONS)
     with pytest.raises(ValueError, match="2 entries, there are 3 devices"):
         run_experts(task, 1.0, OPTIONS, held=[(task.validation, task.test)] * 2)
+    for way, words in (({"robust": "clair"}, "robust = clair"), ({"merge": "stack"}, "merge = stack")):
+        with pytest.raises(InputError, match=words):
+            run_experts(task, 1.0, replace(OPTIONS, aggregation=Aggregation(**way)))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="router = 'yes'"):
+        LeaseOptions(router="yes")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="most"):
         LeaseOptions(most=0)

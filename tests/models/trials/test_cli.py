@@ -354,6 +354,15 @@ def test_outputs_that_cannot_be_written_are_named_before_anything_is_trained(cas
     assert "another process" in result.output
 
 
+def test_a_rule_that_no_plan_can_train_is_refused_before_anything_is_solved(
+    case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgealloc.models.trials.cell.plans_for", lambda *a, **k: pytest.fail("it was solved"))
+    result = run("validate", case, *SIZES, "--rule", "clair", "--methods", "psca", "--out", tmp_path / "seen")
+    assert result.exit_code == 2
+    assert "robust = clair; allowed: none" in result.output
+
+
 def test_options_reach_the_task(case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rank, layers, split and early stopping, as the trainer gets them."""
     seen: list[tuple[Any, Any]] = []
