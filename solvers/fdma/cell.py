@@ -233,7 +233,8 @@ class Cell:
         """Answers cut back towards keep_min, all by one share, until band and caps suffice.
 
         The logarithm of the total bandwidth is convex in that share (a sum of log-convex functions of
-        linear functions), so a chord finds a share that fits and a Newton step one that does not.
+        linear functions), so a chord finds a share that fits and a Newton step one that does not. Where that is
+        by less than a digit of the share, steps of one digit and more are taken.
 
         Parameters
         ----------
@@ -258,7 +259,7 @@ class Cell:
         best, under, _slope = excess(0.0)
         if under > 0.0:
             return None
-        low, high = 0.0, 1.0
+        low, high, digit = 0.0, 1.0, 1e-15
         for _ in range(100):
             if under > -1e-12 or high - low <= 1e-15:
                 break
@@ -268,13 +269,13 @@ class Cell:
                 best, low, under = trial, chord, value
             else:
                 high, over, slope = chord, value, rise
-            newton = high - over / slope
+            newton = high - max(over / slope, digit)
             if math.isfinite(over) and low < newton < high:
                 trial, value, rise = excess(newton)
                 if value <= 0.0:
                     best, low, under = trial, newton, value
                 else:
-                    high, over, slope = newton, value, rise
+                    high, over, slope, digit = newton, value, rise, 4.0 * digit
         return best
 
     def allocation(self, table: FloatArray) -> Allocation | None:

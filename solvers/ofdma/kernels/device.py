@@ -163,14 +163,15 @@ def _profit_and_power(row, om, bits, cycles, window):  # type: ignore[no-untyped
     later = bits - alpha * (e + fall)  # slope in y towards larger t; must not be positive
     sooner = bits - alpha * (e if t == t_flat else e + fall)  # and towards smaller t; must not be negative
     spent = row[ENERGY] + fuzzy
-    if row[PMAX] * t <= e * (1.0 - 1e-13):  # and at somewhat larger t: `t` may be a hair before what stops it
-        later = bits
+    # `t` may be a hair before energy stops it; power does up to where it takes what energy leaves, e does not grow
+    until = min(t + max(e + 1e-13 * spent - row[PMAX] * t, 0.0) / row[PMAX], t_max)
     if row[PMAX] * t <= e * (1.0 + 1e-13):
         if t == t_max and row[PMAX] * t <= e:
             spent = row[PMAX] * t  # at no time is more sent than that, however large the energy that rounds
         e, sooner = min(e, row[PMAX] * t), bits
     value = (bits - alpha * e) / t
-    loss = max(later, 0.0) * (1.0 / t - 1.0 / t_max) + max(-sooner, 0.0) * max(1.0 / t_cross - 1.0 / t, 0.0)
+    loss = bits * (1.0 / t - 1.0 / until) + max(later, 0.0) * (1.0 / until - 1.0 / t_max)
+    loss += max(-sooner, 0.0) * max(1.0 / t_cross - 1.0 / t, 0.0)
     size = (bits + alpha * spent) / t * (1.0 + row[DEADLINE] / t)
     return value - loss - PSI_ROUNDING * size, e / t
 

@@ -15,9 +15,11 @@ from edgealloc import Instance, Problem, Result, Status
 from edgealloc.data.outcome import Snapshot
 from edgealloc.data.spec import device_fields
 from edgealloc.errors import EdgeallocError, InputError
+from edgealloc.files.instance import load_instance
 from edgealloc.solvers.fdma import response
 from edgealloc.solvers.fdma.cell import Cell
 from edgealloc.verify.solution import verify
+from tests.places import ROOT
 from tests.solvers.fdma.random_instances import random_fdma
 
 FDMA_OPTIMA = [
@@ -363,3 +365,12 @@ def test_what_convex_does_not_take_is_refused_with_a_reason(cases: Path) -> None
         edgealloc.solve(cases / "fdma-2-s1.json", "convexx")
     with pytest.raises(InputError, match="rel_gap = -1"):
         edgealloc.solve(cases / "fdma-2-s1.json", rel_gap=-1)
+
+
+def test_answers_that_exceed_the_band_by_a_digit_are_cut_back_by_a_few() -> None:
+    """They were cut back to the least keep rates, 23 times the optimum."""
+    instance = load_instance(ROOT / "tests" / "fuzz" / "kept" / "answers_too_wide_by_a_digit.json")
+    result = edgealloc.solve(instance, "convex")
+    assert result.status is Status.OPTIMAL
+    assert accepted(result)
+    assert result.objective == pytest.approx(edgealloc.solve(instance, "bnb", rel_gap=1e-6).objective, rel=1e-6)
