@@ -1,4 +1,4 @@
-"""Fuzzing in the tests: 344 hostile cells, 64 by default, every method, against the oracle and the checker."""
+"""Fuzzing in the tests: 344 hostile cells, 224 by default, every method, against the oracle and the checker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fuzz.relations import related
 
 KEPT = sorted((Path(__file__).parent / "kept").glob("*.json"))  # what fuzzing found, each mended
 CASES = 340
-EACH, FIRST = CASES // len(REGIMES) + 1, 8  # of a regime: in all, by default
+EACH, FIRST = CASES // len(REGIMES) + 1, 28  # of a regime: in all, by default
 
 
 @pytest.mark.parametrize(
@@ -27,9 +27,8 @@ def test_hostile_cells(regime: str, seeds: range) -> None:
         assert not found, (regime, seed, found)
 
 
-@pytest.mark.parametrize("seeds", [range(7), pytest.param(range(7, 21), marks=pytest.mark.slow)], ids=str)
-def test_relations_of_larger_cells(seeds: range) -> None:
-    for seed in seeds:
+def test_relations_of_larger_cells() -> None:
+    for seed in range(21):
         found, _ended = related(seed)
         assert not found, (seed, found)
 
