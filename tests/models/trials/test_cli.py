@@ -187,8 +187,7 @@ def test_a_run_is_asked_for_in_vain_before_anything_is_loaded(
 ) -> None:
     """Totals and gaps that are none; outputs onto what is read; Ctrl-C while planning, which trains nothing."""
     save_instance(load_instance(case).with_changes(learning=LearningSpec()), case)
-    folder = tmp_path / "seen"
-    folder.mkdir()
+    (folder := tmp_path / "seen").mkdir()
     common = ("validate", case, *QUICK, *SIZES, "--run", "--out", folder)
     wrong = run(*common, "--time", "nan", "--energy", "-3", "--patience", "1")
     assert wrong.exit_code == 2
@@ -199,17 +198,17 @@ def test_a_run_is_asked_for_in_vain_before_anything_is_loaded(
         own = folder / name
         own.write_bytes(case.read_bytes())
         onto = run("validate", own, *common[2:])
-        assert onto.exit_code == 2, onto.output
-        assert f"{name}'; allowed: a file other than that of CASE" in onto.output
+        said = f"{name}'; allowed: a file other than that of CASE" in onto.output
+        assert (onto.exit_code, said) == (2, True), onto.output
         assert own.read_bytes() == case.read_bytes()
         own.write_text("sentence,label\n")
         assert f"{name}'; allowed: a file other than that of --data" in run(*common, "--data", own).output
         assert own.read_text() == "sentence,label\n"
         own.unlink()
     calibrate = ("calibrate", case, *QUICK, "--data", folder / "texts.csv", "--check", folder / "more.csv")
-    for option, name, read in (("--out", "texts.csv", "--data"), ("--store", "more.csv", "--check")):
-        (folder / name).write_text("sentence,label\n")
-        assert f"a file other than that of {read}" in run(*calibrate, option, folder / name).output
+    for option, at, read in (("--out", "texts.csv", "--data"), ("--store", "more.csv", "--check")):
+        (folder / at).write_text("sentence,label\n")
+        assert f"a file other than that of {read}" in run(*calibrate, option, folder / at).output
 
     def interrupted(instance: Any, **options: Any) -> Any:
         os.kill(os.getpid(), signal.SIGINT)
@@ -217,8 +216,7 @@ def test_a_run_is_asked_for_in_vain_before_anything_is_loaded(
 
     monkeypatch.setattr("edgealloc.runs.planning.plan_run", interrupted)
     stopped = run(*common)
-    assert stopped.exit_code == 1
-    assert "Aborted!" in stopped.output
+    assert (stopped.exit_code, "Aborted!" in stopped.output) == (1, True)
     assert not (folder / "runs.jsonl").exists()
 
 
