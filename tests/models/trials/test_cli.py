@@ -127,16 +127,8 @@ def test_a_planned_run_and_its_rivals_are_trained_within_the_same_totals(
     total = 3.0 * cell.latency_s
     folder = tmp_path / "seen"
     common = ("validate", case, *SIZES, "--rounds", "3", "--local-epochs", "1", "--seeds", "2", "--out", folder)
-    command = (
-        *common,
-        "--run",
-        "--time",
-        total,
-        "--rel-gap",
-        "1e-2",
-        "--methods",
-        "psca,baseline:equal,admission",
-    )
+    named = ("--methods", "psca,baseline:equal,admission")
+    command = (*common, *named, "--run", "--time", total, "--rel-gap", "1e-2")
     seen = CliRunner().invoke(main, [*map(str, command), "--json"])
     assert seen.exit_code == 0, seen.output
     told = json.loads(seen.stdout)
