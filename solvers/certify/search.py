@@ -114,7 +114,7 @@ def search_certificate(result: Result, control: Control) -> Certificate:
     first = Certificate(inst.name, "prices", claim, draft.pieces(), tuple(_tree(proof, control)), constraints=used)
     best, proved = _refined(inst, first, draft, dropped, control)
     if not proved:  # the search left boxes without pieces, or with others: their prices were guesses
-        best, proved = _refined(inst, _repriced(inst, best), draft, dropped, control)
+        best, _ = _refined(inst, _repriced(inst, best), draft, dropped, control)
     return best
 
 
@@ -157,11 +157,12 @@ def _repriced(inst: Instance, certificate: Certificate) -> Certificate:
         if node.priced is None:
             continue
         (own, *caps), q = node.priced
-        tried = [own, *prices]
         with np.errstate(all="ignore"):
-            values = model.values([((mu, *caps), q, box) for mu in tried], gone)
-        if not values[0] >= certificate.lower_bound:
-            nodes[i] = replace(node, price_per_hz=tried[int(np.argmax(values))])
+            least = model.values([((own, *caps), q, box)], gone)
+            if least[0] >= certificate.lower_bound:
+                continue
+            values = least + model.values([((mu, *caps), q, box) for mu in prices], gone)
+        nodes[i] = replace(node, price_per_hz=[own, *prices][int(np.argmax(values))])
     return replace(certificate, nodes=tuple(nodes))
 
 
