@@ -176,13 +176,12 @@ def _first(shape: AdapterShape, rank: int | None) -> dict[str, BoolArray]:
     Raises
     ------
     ValueError
-        For a rank below 1.
+        For a rank that is no whole number of at least 1.
     """
     if rank is None:
         return {}
-    if rank < 1 or rank % 1:
-        raise ValueError(f"rank {rank}: a device has a whole number of components, at least one")
-    return {u.name: np.arange(u.rank) < rank for u in shape.layers if rank < u.rank}
+    pairs = zip(shape.layers, shape.of_rank(rank).layers, strict=True)
+    return {u.name: np.arange(u.rank) < own.rank for u, own in pairs if own.rank < u.rank}
 
 
 def draw_masks(

@@ -152,7 +152,7 @@ class AdapterShape:
         Raises
         ------
         ValueError
-            For a rank below 1.
+            For a rank that is no whole number of at least 1.
         """
         if rank < 1 or rank % 1:
             raise ValueError(f"rank {rank}: a device has a whole number of components, at least one")
