@@ -60,7 +60,7 @@ fuzz: $(VENV)/.test
 
 # cosmic-ray in an environment of its own; the tests that it runs need none of the heavy extras.
 mutants: .venv-mutants/.ready
-	@$(ONE_THREAD) .venv-mutants/bin/python -m tests.mutants --sample $(or $(SAMPLE),0)
+	@$(ONE_THREAD) .venv-mutants/bin/python -m tests.mutants --sample $(or $(SAMPLE),0) --workers $(WORKERS)
 
 # Kernels compiled by another numba are kept apart.
 test-newest:

@@ -13,6 +13,7 @@ import argparse
 import ast
 import difflib
 import importlib
+import multiprocessing
 import os
 import random
 import resource
@@ -21,6 +22,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.abc import SourceLoader
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_loader
@@ -58,6 +60,7 @@ THEN = {
     ),
 }  # fmt: skip
 CPU_S = 240  # a mutant that runs longer is killed: the tests themselves take less
+MEMORY = 8 << 30  # bytes; one that asks for more fails
 PRELOADED = (
     "pytest", "numpy", "flint", "pydantic", "hypothesis", "scipy.interpolate", "numba", "click.testing",
     "rich.console", "edgealloc.files.instance", "edgealloc.files.solution", "edgealloc.formulation.problem",
@@ -162,6 +165,7 @@ def _child(path: Path, source: str, tests: tuple[str, ...], out: int) -> None:
         signal.signal(signal.SIGXCPU, signal.SIG_DFL)
         spent = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
         resource.setrlimit(resource.RLIMIT_CPU, (spent + CPU_S, spent + CPU_S))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
         sys.meta_path.insert(0, Changed(name, path, source))
         import pytest
@@ -172,37 +176,57 @@ def _child(path: Path, source: str, tests: tuple[str, ...], out: int) -> None:
         os._exit(code)
 
 
-def run(session: Any) -> None:
-    """Test what is pending, in a random order, so that a part of it is a sample too."""
+def tried(path: Path, operator: str, arguments: dict[str, Any], occurrence: int) -> tuple[bool | None, str, str]:
+    """Whether a mutant is killed (None: it is the same text), what the tests said, and its difference."""
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator
+
+    before = (ROOT / path).read_text()
+    after = mutate_code(before, get_operator(operator)(**arguments), occurrence)
+    if after is None or after == before:
+        return None, "", ""
+    dead, text = killed(path, after, tests_of(str(path)))
+    return dead, text, "\n".join(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0))
+
+
+def run(session: Any, workers: int) -> None:
+    """Test what is pending, in a random order, so that a part of it is a sample too."""
     from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkResult
 
-    for module in PRELOADED:
+    for module in (*PRELOADED, "cosmic_ray.mutating", "cosmic_ray.plugins"):
         importlib.import_module(module)
     early = [name for name in sys.modules if name.startswith(("edgealloc.verify", "edgealloc.certificate"))]
     assert not early, f"{early} are loaded before they could be changed"
     pending = list(session.pending_work_items)
-    rooms = {tests_of(str(item.mutations[0].module_path)): item.mutations[0].module_path for item in pending}
-    for number, path in enumerate(rooms.values()):
-        stages = tests_of(str(path))[number > 0 :]  # what needs no solver is the same for all
-        noticed, text = killed(path, (ROOT / path).read_text(), stages)
-        assert not noticed, f"the tests of {path} fail without a change: {text}"
-    print(f"the tests of {len(rooms)} rooms pass without a change", flush=True)
     random.Random(1).shuffle(pending)
-    for number, item in enumerate(pending, 1):
-        one = item.mutations[0]
-        before = (ROOT / one.module_path).read_text()
-        after = mutate_code(before, get_operator(one.operator_name)(**one.operator_args), one.occurrence)
-        if after is None or after == before:
-            session.set_result(item.job_id, WorkResult(WorkerOutcome.NO_TEST))
-            continue
-        dead, text = killed(one.module_path, after, tests_of(str(one.module_path)))
-        diff = "\n".join(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0))
-        outcome = TestOutcome.KILLED if dead else TestOutcome.SURVIVED
-        session.set_result(item.job_id, WorkResult(WorkerOutcome.NORMAL, text, outcome, diff))
-        where = f"{one.module_path}:{one.start_pos[0]} {one.operator_name.split('/')[-1]}"
-        print(f"{number}/{len(pending)} {outcome.value}: {where}", flush=True)
+    rooms = {tests_of(str(item.mutations[0].module_path)): item.mutations[0].module_path for item in pending}
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
+        unchanged = {  # what needs no solver is the same for all
+            pool.submit(killed, path, (ROOT / path).read_text(), tests_of(str(path))[number > 0 :]): path
+            for number, path in enumerate(rooms.values())
+        }
+        for task in as_completed(unchanged):
+            noticed, text = task.result()
+            assert not noticed, f"the tests of {unchanged[task]} fail without a change: {text}"
+        print(f"the tests of {len(rooms)} rooms pass without a change", flush=True)
+        tasks = {}
+        for item in pending:
+            one = item.mutations[0]
+            arguments = (one.module_path, one.operator_name, one.operator_args, one.occurrence)
+            tasks[pool.submit(tried, *arguments)] = item.job_id, one
+        try:
+            for number, task in enumerate(as_completed(tasks), 1):
+                job, one = tasks[task]
+                dead, text, diff = task.result()
+                if dead is None:
+                    session.set_result(job, WorkResult(WorkerOutcome.NO_TEST))
+                    continue
+                outcome = TestOutcome.KILLED if dead else TestOutcome.SURVIVED
+                session.set_result(job, WorkResult(WorkerOutcome.NORMAL, text, outcome, diff))
+                where = f"{one.module_path}:{one.start_pos[0]} {one.operator_name.split('/')[-1]}"
+                print(f"{number}/{len(pending)} {outcome.value}: {where}", flush=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def report(session: Any) -> None:
@@ -236,6 +260,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/mutants"), help="folder of the session")
     parser.add_argument("--sample", type=int, default=0, help="so many mutants, drawn at random; 0: all")
     parser.add_argument("--seed", type=int, default=14, help="of the sample")
+    parser.add_argument("--workers", type=int, default=2, help="so many mutants at a time")
     parser.add_argument("--report", action="store_true", help="only report")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -243,7 +268,7 @@ def main() -> None:
         if not session.num_work_items:
             begin(session, options.sample, options.seed)
         if not options.report:
-            run(session)
+            run(session, options.workers)
         report(session)
 
 
