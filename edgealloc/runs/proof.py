@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from edgealloc.certificate.file import AnyCertificate
 from edgealloc.certificate.run import CurveTerms, NeededTerms, RunCertificate, RunPiece, RunWall
 from edgealloc.data.outcome import Status
 from edgealloc.errors import EdgeallocError
+from edgealloc.formulation.result import Result
 from edgealloc.runs.asked import Weights
 from edgealloc.runs.search import Excluded, Interval, Solved
 from edgealloc.runs.training import TrainingRun, both_budgeted, longest
@@ -43,7 +45,7 @@ def run_certificate(
     clock, pieces, bound = Clock(), list[RunPiece](), math.inf
     for piece in _cover(solved, span, wanted):
         left = None if time_limit is None else max(1e-3, time_limit - clock.seconds)
-        result, certificate = certified(piece.result, math.inf, left)
+        result, certificate = certified(_no_closer(piece.result, wanted - run.learning.floor), math.inf, left)
         pieces.append(_piece(piece, certificate))
         if result.status is not Status.INFEASIBLE:
             bound = min(bound, _sum_below(run.learning.floor, certificate.lower_bound))
@@ -117,6 +119,13 @@ def _below(exact: Fraction) -> float:
     """A double at most a fraction."""
     found = float(exact)
     return found if found <= exact else math.nextafter(found, -math.inf)
+
+
+def _no_closer(result: Result, needed: float) -> Result:
+    """A result that claims a bound little above what is needed of it: proofs grow the closer they come."""
+    if result.status is Status.INFEASIBLE or not needed < result.lower_bound:
+        return result
+    return replace(result, lower_bound=0.9 * needed + 0.1 * result.lower_bound)
 
 
 def _cover(solved: Sequence[Solved], span: Interval, wanted: float) -> list[Solved]:

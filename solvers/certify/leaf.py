@@ -21,7 +21,7 @@ from edgealloc.solvers.ofdma.kernels.device import WEIGHT
 from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps
 from edgealloc.solvers.ofdma.node import Prices
 from edgealloc.solvers.ofdma.pricing.cuts import LEVEL_STEPS, relaxed_level
-from edgealloc.solvers.ofdma.pricing.mode import Ask, price_mode
+from edgealloc.solvers.ofdma.pricing.mode import Ask, free_price, price_mode
 from edgealloc.solvers.row import SMAX
 from edgealloc.units import FloatArray
 from edgealloc.verify.subcarriers.claim import Claim, Model, Places, share_values
@@ -31,6 +31,15 @@ from edgealloc.verify.subcarriers.parts import cell_values, left_open, may_carry
 from edgealloc.verify.subcarriers.pays import pays_from
 
 _SLACK = 1e-10  # of the objective: what a proof may lose to rounding
+
+
+_STEPS = (
+    1e-2,
+    1e-3,
+    1e-4,
+    1e-6,
+    _SLACK,
+)  # what prices may be found too low by: sets that cost about the same are many
 
 
 _ROUNDING = 1e-14  # of a cost: what it may lose to rounding
@@ -101,17 +110,25 @@ class Leaf:
     def proved(self, claim: float) -> Branch:
         """The leaf with the proof of a bound, or of a little less."""
         pools = self.cell.pools
-        self.prices = replace(self.prices, nu=pools.slopes(self._touched()))  # slopes that there are
-        least = self._priced()
-        if self._worth(least) < claim - _SLACK * self.cell.size:  # the bound may be that without any sub-carrier
-            own, drafts, worth = self.prices, self.drafts, self._worth(least)
-            self.prices = Prices(np.zeros(self.cell.subcarriers), self._free_prices(), own.levels)
-            self.drafts = []
-            free = self._priced()
-            if self._worth(free) > worth:
-                least = free
-            else:
-                self.prices, self.drafts = own, drafts
+        own = replace(self.prices, nu=pools.slopes(self._touched()))  # slopes that there are
+        enough = claim - _SLACK * self.cell.size
+        self.prices = Prices(np.zeros(self.cell.subcarriers), self._free_prices(), own.levels)
+        least = self._unpriced()
+        if self.cell.counting or self._worth(least) < enough:  # sub-carriers are worth something
+            free, self.prices = self.prices, own
+            for step in _STEPS:
+                self.drafts = []
+                least = self._priced(step)
+                worth = self._worth(least)
+                if worth >= enough:
+                    break
+            if worth < enough:  # no more than without the price of any sub-carrier, but with their number, say
+                drafts, self.prices, self.drafts = self.drafts, free, []
+                unpaid = self._priced(_SLACK)
+                if self._worth(unpaid) > worth:
+                    least = unpaid
+                else:
+                    self.prices, self.drafts = own, drafts
         self.node = replace(self.node, prices=self.prices.mu, kept_share=self._kept_share())
         self._set_least(least, claim)
         for _ in range(_SPLITS):
@@ -166,10 +183,33 @@ class Leaf:
         """The price of w s^2 of the device of a mode."""
         return float(self.prices.nu[self.cell.pools.device[self.cell.device[mode]]])
 
-    def _priced(self) -> FloatArray:
-        """Least costs of the devices at the prices [K]; drafts on the intervals that pricing ended with."""
+    def _unpriced(self) -> FloatArray:
+        """Least costs of the devices where sub-carriers cost nothing [K]; drafts on whole intervals."""
+        cell = self.cell
+        least = np.where(self.boxed.out, cell.out, np.inf)
+        for i, mode in enumerate(self.boxed.modes):
+            if mode is not None:
+                k = int(cell.device[i])
+                bound, intervals = free_price(mode, self.boxed.fixed[k][cell.order[k]], self._price_of(i))
+                least[k] = min(least[k], bound)
+                self._add_drafts(i, intervals)
+        return least
+
+    def _add_drafts(self, i: int, intervals: list[tuple[float, float, int]]) -> None:
+        """Drafts of a mode on intervals of keep rates, with depths; the last ends where its keep rates do."""
+        mode = self.boxed.modes[i]
+        assert mode is not None
+        for low, high, depth in intervals:
+            end = float(mode.row[SMAX]) if (low, high, depth) == intervals[-1] else high
+            self.drafts.append(self._draft(i, low, end, depth))
+
+    def _priced(self, step: float) -> FloatArray:
+        """Least costs of the devices at the prices [K]; drafts on the intervals that pricing ended with.
+
+        ``step`` times the objective is what a cost may be too low by.
+        """
         cell, prices = self.cell, self.prices
-        least, small = np.where(self.boxed.out, cell.out, np.inf), _SLACK * cell.size
+        least, small = np.where(self.boxed.out, cell.out, np.inf), step * cell.size
         for i, mode in enumerate(self.boxed.modes):
             if mode is None:
                 continue
@@ -182,10 +222,7 @@ class Leaf:
             answer = price_mode(mode, ask, float(prices.levels[i]), self.control, trace)
             in_time(self.control)
             least[k] = min(least[k], answer.bound)
-            trace.sort()
-            for j, (low, high, depth) in enumerate(trace):
-                end = float(mode.row[SMAX]) if j == len(trace) - 1 else high
-                self.drafts.append(self._draft(i, low, end, depth))
+            self._add_drafts(i, sorted(trace))
         return least
 
     def _set_least(self, least: FloatArray, claim: float) -> None:

@@ -67,6 +67,19 @@ def test_other_access_schemes_have_certificates(access: Any) -> None:
     assert verify_run(cell, plan.claims(), certificate, rel_gap=1e-3).ok
 
 
+def test_pieces_prove_little_more_than_the_plan_needs(proved: Proved) -> None:
+    """What a round's own optimum is does not matter: proofs grow the closer they come to it."""
+    _, plan, certificate = proved
+    solves = {(s.interval.first, s.interval.last): s.result for s in plan.pieces}
+    needed, ample = plan.lower_bound - CURVE.floor, 0
+    for piece in certificate.pieces:
+        own, claimed = solves[piece.first, piece.last], piece.certificate.lower_bound
+        if own.status is not Status.INFEASIBLE and own.lower_bound > 1.01 * needed:
+            ample += 1
+            assert needed <= claimed <= 0.85 * needed + 0.15 * own.lower_bound
+    assert ample
+
+
 @pytest.mark.parametrize("aim", ["energy", pytest.param("time", marks=pytest.mark.slow)])
 def test_the_least_budget_is_proved(aim: Any) -> None:
     cell = small_instance("fdma", 2)

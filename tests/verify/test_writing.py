@@ -123,3 +123,22 @@ def test_writing_ends_with_its_time_limit(make_instance: Any, access: Any, subca
     with pytest.raises(EdgeallocError, match="took longer than 1e-09 s; the result stands as it is"):
         certified(result, time_limit=1e-9)
     assert certified(result, time_limit=None)[0].status is result.status
+
+
+def test_spectrum_to_spare_needs_no_search_of_sets(make_instance: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where sub-carriers cost nothing, all sets cost the same: a search of them did not end for 64."""
+    monkeypatch.setattr("edgealloc.solvers.certify.leaf.price_mode", None)
+    for latency in (15.0, 12.0):  # all keep everything; some keep as much as all sub-carriers carry
+        proved(make_instance("ofdma", 8, 64, bandwidth_hz=4e7, latency_s=latency))
+
+
+def test_a_bound_below_the_optimum_is_proved_without_telling_sets_apart(make_instance: Any) -> None:
+    """Sub-carriers of one price and one gain: sets of as many cost the same, and there are 10^17 of them."""
+    rng = np.random.default_rng(5)
+    cell = make_instance("ofdma", 4, 60, bandwidth_hz=6e5, latency_s=11.0)
+    flat = cell.with_changes(gain=np.repeat(cell.gain[:, :1], 60, axis=1) * rng.uniform(0.999, 1.001, (4, 60)))
+    result = solve(flat, "bnb", rel_gap=0.05, time_limit=60.0)
+    assert result.status is Status.OPTIMAL, result
+    less = replace(result, lower_bound=result.lower_bound * (1.0 - 0.01), status=Status.FEASIBLE)
+    after, certificate = certified(less, time_limit=20.0)
+    assert after.lower_bound == less.lower_bound == certificate.lower_bound

@@ -21,7 +21,7 @@ import numpy as np
 from edgealloc.solvers.base import Control
 from edgealloc.solvers.ofdma.kernels.cap import keep_cap
 from edgealloc.solvers.ofdma.kernels.device import proven_keep
-from edgealloc.solvers.ofdma.kernels.share import free_keeps, share
+from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps, share
 from edgealloc.solvers.ofdma.pricing.counts import count_cuts, count_level, count_window
 from edgealloc.solvers.ofdma.pricing.cover import Cover
 from edgealloc.solvers.ofdma.pricing.cuts import LEVEL_STEPS, keep_window, make_cuts, relaxed_level
@@ -29,7 +29,7 @@ from edgealloc.solvers.ofdma.pricing.sets import DEPTH, FOUND, LEAVES, NODES, op
 from edgealloc.solvers.row import SMAX, SMIN
 from edgealloc.units import BoolArray, FloatArray, IntArray
 
-__all__ = ["Ask", "Mode", "Priced", "price_mode"]
+__all__ = ["Ask", "Mode", "Priced", "free_price", "price_mode"]
 
 
 SETS = 10  # the last so many finds are kept
@@ -137,6 +137,22 @@ class _Cuts:
     level: float
     keep: float
     count: float
+
+
+def free_price(mode: Mode, fixed: IntArray, nu: float) -> tuple[float, list[tuple[float, float, int]]]:
+    """The least share where sub-carriers cost nothing, and the intervals of keep rates that show it.
+
+    Nothing is searched: no set does better than the most that all allowed sub-carriers carry. ``fixed`` [M] and
+    ``nu`` as in :class:`Ask`, intervals as the ``trace`` of :func:`price_mode`.
+    """
+    free = free_keeps(mode.row, mode.objective, nu)
+    low, high = float(mode.row[SMIN]), float(mode.row[SMAX] if mode.levels.size else free[-1])
+    beyond = max(_out_of_reach(mode, fixed), low)
+    if beyond == low:
+        return math.inf, [(beyond, high, 0)]
+    most = min(high, beyond)
+    intervals = [(low, most, 0)] if most == high else [(low, most, 0), (most, high, 0)]
+    return float(best_share(mode.row, mode.objective, nu, free, mode.levels, beyond)[0]), intervals
 
 
 def price_mode(
