@@ -21,7 +21,7 @@ from edgealloc.solvers.ofdma.kernels.device import WEIGHT
 from edgealloc.solvers.ofdma.kernels.share import best_share, free_keeps
 from edgealloc.solvers.ofdma.node import Prices
 from edgealloc.solvers.ofdma.pricing.cuts import LEVEL_STEPS, relaxed_level
-from edgealloc.solvers.ofdma.pricing.mode import Ask, free_price, price_mode
+from edgealloc.solvers.ofdma.pricing.mode import Ask, free_price, price_mode, reach
 from edgealloc.solvers.row import SMAX
 from edgealloc.units import FloatArray
 from edgealloc.verify.subcarriers.claim import Claim, Model, Places, share_values
@@ -112,9 +112,11 @@ class Leaf:
         pools = self.cell.pools
         own = replace(self.prices, nu=pools.slopes(self._touched()))  # slopes that there are
         enough = claim - _SLACK * self.cell.size
-        self.prices = Prices(np.zeros(self.cell.subcarriers), self._free_prices(), own.levels)
+        nu = own.nu if self.cell.counting else self._free_prices()
+        self.prices = Prices(np.zeros(self.cell.subcarriers), nu, own.levels)
         least = self._unpriced()
-        if self.cell.counting or self._worth(least) < enough:  # sub-carriers are worth something
+        nobody = np.isposinf(least).any()  # a device that all sub-carriers are too few for
+        if not nobody and self._worth(least) < enough:  # sub-carriers are worth something
             free, self.prices = self.prices, own
             for step in _STEPS:
                 self.drafts = []
@@ -250,7 +252,11 @@ class Leaf:
         level = relaxed_level(row, objective, nu, low, high, mode.inv_a, mode.log2_a, mu, first)[0]
         levels: list[float] = []
         slopes: list[float] = []
-        for w in (level * LEVEL_STEPS[: _NUMBERS[min(depth, 2)]]).tolist():
+        about = (level * LEVEL_STEPS[: _NUMBERS[min(depth, 2)]]).tolist()
+        beyond, proving = reach(mode, fixed)
+        if low >= beyond and 0.0 < proving < math.inf:  # where all sub-carriers together are seen to be too few
+            about.append(proving)
+        for w in about:
             some = slopes_at(mode, nu, mu, fixed, w, low, high, 1 + min(depth, 2))
             levels += [w] * len(some)
             slopes += some

@@ -68,7 +68,8 @@ def slopes_at(
     fits = need <= total
     if not fits.any():
         short = float(need[0]) - total
-        return [2.0 * (abs(float(cost[0])) + float(mu.sum()) + 1.0) / short] if 0.0 < short < math.inf else [0.0]
+        dear = 100.0 * (abs(float(cost[0])) + float(mu.sum()) + 1.0)  # the checker may see less of what lacks
+        return [dear / short] if 0.0 < short < math.inf else [0.0]
     if not len(earned):
         return [0.0]
     cost[fits] += np.interp(need[fits], np.concatenate(([0.0], earned)), np.concatenate(([0.0], paid)))

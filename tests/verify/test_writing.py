@@ -142,3 +142,18 @@ def test_a_bound_below_the_optimum_is_proved_without_telling_sets_apart(make_ins
     less = replace(result, lower_bound=result.lower_bound * (1.0 - 0.01), status=Status.FEASIBLE)
     after, certificate = certified(less, time_limit=20.0)
     assert after.lower_bound == less.lower_bound == certificate.lower_bound
+
+
+@pytest.mark.parametrize("gain", [1e-12, 10.0**-6.5])
+def test_who_cannot_be_served_at_all_leaves_nothing_to_search(
+    make_instance: Any, monkeypatch: pytest.MonkeyPatch, gain: float
+) -> None:
+    """All sub-carriers are too few for each of three: whatever the sets of the fourth."""
+    monkeypatch.setattr("edgealloc.solvers.certify.leaf.price_mode", None)
+    cell = make_instance("ofdma", 4, 64)
+    weak = np.array([1.0, gain, gain, gain])[:, None]
+    result = solve(cell.with_changes(gain=cell.gain * weak), "bnb")
+    assert result.status is Status.INFEASIBLE
+    after, certificate = certified(result)
+    assert certificate.lower_bound == after.lower_bound == np.inf
+    assert not check_certificate(result.problem.instance, certificate).faults

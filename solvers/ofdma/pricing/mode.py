@@ -29,7 +29,7 @@ from edgealloc.solvers.ofdma.pricing.sets import DEPTH, FOUND, LEAVES, NODES, op
 from edgealloc.solvers.row import SMAX, SMIN
 from edgealloc.units import BoolArray, FloatArray, IntArray
 
-__all__ = ["Ask", "Mode", "Priced", "free_price", "price_mode"]
+__all__ = ["Ask", "Mode", "Priced", "free_price", "price_mode", "reach"]
 
 
 SETS = 10  # the last so many finds are kept
@@ -147,7 +147,7 @@ def free_price(mode: Mode, fixed: IntArray, nu: float) -> tuple[float, list[tupl
     """
     free = free_keeps(mode.row, mode.objective, nu)
     low, high = float(mode.row[SMIN]), float(mode.row[SMAX] if mode.levels.size else free[-1])
-    beyond = max(_out_of_reach(mode, fixed), low)
+    beyond = max(reach(mode, fixed)[0], low)
     if beyond == low:
         return math.inf, [(beyond, high, 0)]
     most = min(high, beyond)
@@ -165,7 +165,7 @@ def price_mode(
     row, objective, levels = mode.row, mode.objective, mode.levels
     free = free_keeps(row, objective, ask.nu)
     low, high = float(row[SMIN]), float(row[SMAX] if levels.size else free[-1])
-    beyond = max(_out_of_reach(mode, ask.fixed), low)  # no set carries this keep rate
+    beyond = max(reach(mode, ask.fixed)[0], low)  # no set carries this keep rate
     if trace is not None and (beyond < high or beyond == low):
         trace.append((beyond, high, 0))
     if beyond == low:
@@ -255,8 +255,8 @@ def price_mode(
     )  # fmt: skip
 
 
-def _out_of_reach(mode: Mode, fixed: IntArray) -> float:
-    """A keep rate proved too much for all sub-carriers that a device may own; ``inf`` without a proof.
+def reach(mode: Mode, fixed: IntArray) -> tuple[float, float]:
+    """A keep rate proved too much for all sub-carriers that a device may own, ``inf`` without a proof; water level.
 
     Profit rates fall with 1/a: no set of a number of sub-carriers carries more than the first so many.
     """
@@ -264,7 +264,7 @@ def _out_of_reach(mode: Mode, fixed: IntArray) -> float:
     if mode.most < len(fixed):
         allowed &= np.cumsum(allowed) <= mode.most
     cap, level = keep_cap(mode.row, mode.inv_a, mode.log2_a, allowed.astype(float))
-    return float(proven_keep(mode.row, mode.inv_a[allowed], cap, level))
+    return float(proven_keep(mode.row, mode.inv_a[allowed], cap, level)), float(level)
 
 
 def _falls(mode: Mode, ask: Ask, part: _Part, most: float) -> bool:
