@@ -34,6 +34,8 @@ class Number(ABC):
     Any shape; operations work elementwise and broadcast as numpy's do.
     """
 
+    __slots__ = ()
+
     @classmethod
     @abstractmethod
     def of(cls, values: Any) -> Self:

@@ -102,6 +102,14 @@ def test_devices_and_options_are_those_of_the_instance(make_instance: Any) -> No
     assert value == "device 'dev-0001', option -1: nothing for leaving it out"
 
 
+def test_without_pieces_nothing_is_covered(make_instance: Any) -> None:
+    none, zero = np.zeros(0, np.intp), np.zeros(0)
+    pieces = Pieces(none, none, zero, zero, Planes(zero, zero, zero, none, zero))
+    values = [fault[1] for fault in said(check_cover, make_instance(devices=2), pieces=pieces)]
+    assert values == [f"device 'dev-000{k}', option 0: ({down(0.05)!r}, 1.0]" for k in range(2)]
+    assert Spans.of(pieces).devices == 0
+
+
 def test_planes_have_a_place_and_an_efficiency(make_instance: Any) -> None:
     instance = make_instance(devices=2)
     pieces = pieces_of(*WHOLE)
@@ -234,8 +242,6 @@ def test_neighbours_and_what_a_box_keeps() -> None:
             assert inside[i] == (wanted and not (a < b and needless)), (rows, i, cuts)
             assert (lefts[i], rights[i]) == (max(a, begin), min(b, end))
     assert dropped > 50
-    none, zero = np.zeros(0, np.intp), np.zeros(0)
-    assert Spans.of(Pieces(none, none, zero, zero, Planes(zero, zero, zero, none, zero))).devices == 0
 
 
 TREE = (Node(), Node(0, Cut(0, None, 0.0, 0.5), 0.37, 0.5), Node(0, Cut(0, None, up(0.5), 1.0), 0.37, 0.5))

@@ -23,7 +23,7 @@ from edgealloc.verify.blocks import blocks_there
 from edgealloc.verify.folding import Rows
 from edgealloc.verify.proof import model as module
 from edgealloc.verify.proof.cover import Box, root_box
-from edgealloc.verify.proof.device import Device, Line, bandwidth_line
+from edgealloc.verify.proof.device import Device, Line, bandwidth_line, blocked
 from edgealloc.verify.proof.enclosures import Balls, Intervals, Number
 from edgealloc.verify.proof.model import Leaf, Model, added, blocks_at_least, budget_hz, least_of
 from tests.verify.proof.plain import bound, gap, plane, uneven
@@ -332,8 +332,31 @@ def test_what_pieces_need_at_least(make_instance: Any, access: str) -> None:
                 replace(instance, bandwidth_hz=float(band)), replace(certificate, constraints=()), Intervals
             )
             assert np.all(narrow.impossible == (inside & (least > band)))
-    silent = Model.of(replace(instance, gain=np.array([0.0, 1.1e-14, 0.0])), certificate, Intervals)
-    assert silent.impossible.tolist() == [
-        bool(was) or (o != OUT and (k == 2 or (k == 0 and o == 1)))
-        for was, (k, o, _, _) in zip(model.impossible, WHERE, strict=True)
-    ]
+
+
+@pytest.mark.parametrize("access", ["fdma", "rb"])
+def test_each_reason_makes_a_piece_impossible(make_instance: Any, access: str) -> None:
+    """A device that may not take part, one without energy, one without a signal; each pair of them, too."""
+    device, option, left, _ = (np.array(column) for column in zip(*WHERE, strict=True))
+    inside, barred = option != OUT, (ParticipationCap(0.5, {0: 0.37, 1: 0.83, 2: 0.97}),)
+    poor, mute = {"energy_j": np.array([3.1, 0.24, 0.08])}, {"gain": np.array([0.0, 1.1e-14, 0.0])}
+    seen = set()
+    for changes in ({}, poor, mute, poor | mute):
+        for caps in ((), barred):
+            instance = uneven(make_instance, access, **changes)
+            pieces = pieces_of(start=access == "rb")
+            with np.errstate(all="ignore"):
+                model = Model.of(instance, Certificate("", "prices", 0.0, pieces, constraints=caps), Intervals)
+                made = Device.of(instance, device, option, Intervals)
+                stuck = blocked(made, np.where(inside, left, 1.0))
+            silent = (
+                (np.array([0.0 if "gain" in changes else 1.0, 1.0, 0.0 if "gain" in changes else 1.0])[device])
+                == 0.0
+            )
+            silent &= ~((device == 0) & (option == 0))  # that row has a gain of its own
+            many = (device != 0) & bool(caps)
+            assert np.all(model.impossible == (inside & (many | stuck | silent)))
+            assert np.all(model.line.base.lower()[~inside] == 0.0)
+            seen |= set(zip(many.tolist(), stuck.tolist(), silent.tolist(), strict=True))
+    assert {(True, False, False), (False, True, False), (True, True, False)} <= seen
+    assert {row[2] for row in seen} == {False, True}
