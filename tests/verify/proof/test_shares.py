@@ -93,6 +93,8 @@ def test_values_and_slopes(make_instance: Any, underfit: str, pooling: str, kind
     floor = out.floor(LEFT, RIGHT, kind.of(NU), kind.of(MU), line)
     assert floor == pytest.approx(cost, rel=1e-12)
     assert np.all(floor <= cost * (1.0 + 1e-15))
+    free = Shares.of(instance.with_changes(exclusion_penalty=None), DEVICE, OPTION, kind)
+    assert free.out_cost.lower() == pytest.approx(weight(instance) * np.array(own), rel=1e-12, abs=1e-300)
 
 
 def truth(instance: Instance, underfit: str, keep: FloatArray) -> FloatArray:
