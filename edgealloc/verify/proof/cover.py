@@ -59,8 +59,11 @@ def check_cover(instance: Instance, certificate: Certificate, report: Report) ->
         report(f"pieces.line[{i}]", "touch or efficiency", "positive")
     order = np.lexsort((pieces.left, pieces.option, pieces.device))
     device, option = pieces.device[order], pieces.option[order]
-    fresh = np.flatnonzero(np.diff(device, prepend=-1) | (np.diff(option, prepend=-2)))
-    groups = {(int(device[a]), int(option[a])): order[a:b] for a, b in pairwise([*fresh.tolist(), len(order)])}
+    fresh = np.flatnonzero((device[1:] != device[:-1]) | (option[1:] != option[:-1])) + 1
+    ends = pairwise([0, *fresh.tolist(), len(order)])
+    groups = {
+        (int(device[a]), int(option[a])): order[a:b] for a, b in ends if a < b
+    }  # there may be no piece at all
     missing, low, high, levels = 0, instance.keep_min, instance.keep_max, levels_of(instance)
     if instance.common_keep and instance.exclusion_penalty is None:  # one rate for all: what everybody may take
         low, high = np.full(count, low.max()), np.full(count, high.min())

@@ -164,8 +164,7 @@ def bandwidth_line(device: Device, planes: Planes, left: FloatArray) -> Line:
     t2, t2_x = window - work / device.f_max, window_x - w_x / device.f_max
     spare = device.energy - e
     tau = (device.kappa * work / spare).sqrt() * work
-    idle = work.upper() == 0.0
-    growth = (w_x / work.where(~idle, kind.of(np.ones(len(none))))) * 1.5 + e_x / (spare * 2.0)
+    growth = w_x / work * 1.5 + e_x / (spare * 2.0)
     t1, t1_x, t1_v = window - tau, window_x - tau * growth, -(tau * (e_v / (spare * 2.0)))
     zero = kind.of(np.zeros(len(none)))
     slow, fast = planes.mix > 0.0, planes.mix < 1.0
@@ -224,7 +223,8 @@ def blocked(device: Device, keep: FloatArray) -> BoolArray:
     """Whether a keep rate, and any larger one, is surely impossible whatever the bandwidth. Shape [N].
 
     Sending takes more than ``c D`` joules, the limit of unlimited bandwidth. Computing at ``freq_min`` must fit
-    what that leaves of the energy budget, and the time that is left must do for the power limit.
+    what that leaves of the energy budget, and the time that is left must do for the power limit; a negative time
+    never does.
     """
     kind = type(device.d0)
     s = kind.of(keep)
@@ -234,5 +234,5 @@ def blocked(device: Device, keep: FloatArray) -> BoolArray:
     t2 = window - work / device.f_max
     t1 = window - (device.kappa * work / spare).sqrt() * work
     over = (spare - device.kappa * device.f_min * device.f_min * work).upper() < 0.0
-    over |= (t2.upper() < 0.0) | (t1.upper() < 0.0) | ((device.power * t1 - e).upper() < 0.0)
+    over |= (device.power * t1 - e).upper() < 0.0
     return np.asarray(over | ((device.power * t2 - e).upper() < 0.0))

@@ -34,6 +34,8 @@ class Number(ABC):
     Any shape; operations work elementwise and broadcast as numpy's do.
     """
 
+    __slots__ = ()
+
     @classmethod
     @abstractmethod
     def of(cls, values: Any) -> Self:
@@ -226,15 +228,14 @@ class Intervals(Number):
 
 
 _ball: Callable[[Any], Any] = np.vectorize(arb, otypes=[object])
-_below: Callable[[Any], Any] = np.vectorize(lambda x: _end(x, -1), otypes=[np.float64])
-_above: Callable[[Any], Any] = np.vectorize(lambda x: _end(x, 1), otypes=[np.float64])
+_below: Callable[[Any], Any] = np.vectorize(lambda x: _end(x, False), otypes=[np.float64])
+_above: Callable[[Any], Any] = np.vectorize(lambda x: _end(x, True), otypes=[np.float64])
 
 
-def _end(x: Any, side: int) -> float:
+def _end(x: Any, above: bool) -> float:
     """A double beyond one end of a ball."""
-    if not x.is_finite():
-        return side * math.inf
-    return math.nextafter(float((x.lower() if side < 0 else x.upper()).mid()), side * math.inf)
+    far = math.inf if above else -math.inf
+    return math.nextafter(float((x.upper() if above else x.lower()).mid()), far) if x.is_finite() else far
 
 
 @dataclass(frozen=True, slots=True, eq=False)

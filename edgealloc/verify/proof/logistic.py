@@ -82,7 +82,7 @@ class Logistic:
         above = np.where(left < over, np.maximum((tangent[0] - first).upper(), 0.0), 0.0)
         tangent = tangent[0] - kind.of(above), tangent[1] - kind.of(above)
         lines = ((last, last), chord, tangent)
-        possible = (np.ones(left.shape, dtype=bool), (left < stop) | (whole & (left == right)), begin <= right)
+        possible = (np.ones(left.shape, dtype=bool), left < stop, begin <= right)
         worth = [
             np.where(ok, line[0].lower() + line[1].lower(), -np.inf)
             for ok, line in zip(possible, lines, strict=True)

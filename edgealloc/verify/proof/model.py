@@ -178,20 +178,16 @@ class Model:
         _left, _right, inside = box.clip(self.spans, ~gone)
         needs = np.where(inside & ~self.impossible, self.least_hz, np.inf)
         least = least_of(self.device, needs, self.instance.num_devices)
-        if np.any(np.isposinf(least)) or sum_below(least) > budget_hz(self.instance):
-            return True
-        return self.exceeds(needs)
+        return sum_below(least) > budget_hz(self.instance) or self.exceeds(needs)
 
     def exceeds(self, needs: FloatArray) -> bool:
-        """Whether the least that devices need of a row adds up to more, by what pieces need in Hz, [N]."""
-        inside = np.isfinite(needs) & (self.certificate.pieces.option != OUT)
+        """Whether the least that devices need of a row adds up to more, by what pieces need in Hz >= 0, [N]."""
+        inside = self.certificate.pieces.option != OUT
         for spectrum, devices, limit in zip(self.rows.spectrum, self.rows.devices, self.rows.limit, strict=True):
             with np.errstate(invalid="ignore"):
-                taken = np.where(spectrum[self.device] > 0.0, spectrum[self.device] * needs, 0.0)
-            taken = np.where(np.isfinite(needs), taken + devices[self.device] * inside, np.inf)
-            taken = np.maximum(np.nextafter(np.nextafter(taken, 0.0), 0.0), 0.0)
-            least = least_of(self.device, taken, self.instance.num_devices)
-            if np.any(np.isposinf(least)) or sum_below(least) > limit:
+                taken = spectrum[self.device] * needs + devices[self.device] * inside
+            taken = np.where(np.isfinite(needs), np.nextafter(np.nextafter(taken, 0.0), 0.0), np.inf)
+            if sum_below(least_of(self.device, taken, self.instance.num_devices)) > limit:
                 return True
         return False
 
