@@ -258,8 +258,8 @@ def price_mode(
 def reach(mode: Mode, fixed: IntArray) -> tuple[float, float]:
     """A keep rate proved too much for all sub-carriers that a device may own, inf without a proof; water level.
 
-    Profit rates fall with 1/a: no set of a number of sub-carriers carries more than the first so many. ``fixed`` as in
-    :class:`Ask`, shape [M].
+    Profit rates fall with 1/a: no set of a number of sub-carriers carries more than the first so many. ``fixed``
+    as in :class:`Ask`, shape [M].
     """
     allowed = fixed != 0
     if mode.most < len(fixed):
