@@ -46,9 +46,9 @@ PLAIN = {
 }  # fmt: skip
 # The first room that holds the module counts.
 THEN = {
-    "edgealloc/verify/run.py": ("runs/test_proofs.py", "runs/test_proofs_of_least.py"),
-    "edgealloc/verify/training": ("runs/test_proofs.py", "runs/test_proofs_of_least.py"),
-    "edgealloc/certificate/run.py": ("runs/test_proofs.py", "runs/test_proofs_of_least.py"),
+    "edgealloc/verify/run.py": ("runs/test_claims.py", "runs/test_proofs.py", "runs/test_proofs_of_least.py"),
+    "edgealloc/verify/training": ("runs/test_claims.py", "runs/test_proofs.py", "runs/test_proofs_of_least.py"),
+    "edgealloc/certificate/run.py": ("runs/test_claims.py", "runs/test_proofs.py", "runs/test_proofs_of_least.py"),
     "edgealloc/verify/diagnosis.py": ("solvers/fdma/test_diagnose.py",),
     "edgealloc/verify/folding.py": ("test_constraints.py", "solvers/separable/test_slices.py"),
     "edgealloc/verify/constraints.py": ("test_constraints.py", "solvers/separable/test_slices.py"),
