@@ -47,7 +47,7 @@ PLAIN = {
 # The first room that holds the module counts.
 THEN = {
     "edgealloc/verify/run.py": ("runs/test_claims.py", "runs/test_proofs.py", "runs/test_proofs_of_least.py"),
-    "edgealloc/verify/training": ("runs/test_claims.py", "runs/test_proofs.py", "runs/test_proofs_of_least.py"),
+    "edgealloc/verify/training": ("verify/test_ease.py", "runs/test_claims.py", "runs/test_proofs.py", "runs/test_proofs_of_least.py"),
     "edgealloc/certificate/run.py": ("runs/test_claims.py", "runs/test_proofs.py", "runs/test_proofs_of_least.py"),
     "edgealloc/verify/diagnosis.py": ("solvers/fdma/test_diagnose.py",),
     "edgealloc/verify/folding.py": ("test_constraints.py", "solvers/separable/test_slices.py"),

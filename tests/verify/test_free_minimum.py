@@ -11,7 +11,7 @@ import pytest
 from edgealloc import conformance
 from edgealloc.api import solve
 from edgealloc.data.outcome import Status
-from edgealloc.data.spec import BoundSpec, UnderfitCurve
+from edgealloc.data.spec import BoundSpec, UnderfitCurve, UnderfitLogistic
 from edgealloc.files.instance import load_instance
 from edgealloc.formulation.problem import Problem
 from edgealloc.verify.bound import bound_value, free_bracket
@@ -154,3 +154,39 @@ def test_a_curve_of_slopes_whose_inverses_are_beyond_doubles_is_read_without_a_w
         value = bound_value(instance, keep, everyone, np.ones(instance.num_devices))
         assert float(Problem(instance).underfit.value(keep)[0]) == pytest.approx(points.value[1], abs=3e-309)
     assert np.isfinite(value)
+
+
+@pytest.mark.parametrize("selects", [False, True])
+@pytest.mark.parametrize(
+    ("loss_range", "steepness", "half"),
+    [(0.3, 1.3, 0.37), (2.1, 3.7, 0.23), (17.0, 9.1, 0.61), (2.1, 9.1, 0.61), (0.3, 3.7, 0.23)],
+)
+def test_prices_bound_a_logistic_term_as_a_dense_search_of_them_does(
+    make_instance, loss_range: float, steepness: float, half: float, selects: bool
+) -> None:
+    """Concave below its bend, convex above: the greatest bound over tangents, each device on a grid of its own."""
+    bound = BoundSpec("logistic", 0.71, loss_range=loss_range, underfit_logistic=UnderfitLogistic(half, steepness))
+    cell = make_instance(
+        devices=3, bound=bound, samples=np.array([31.0, 120.0, 57.0]),
+        keep_min=np.array([0.03, 0.11, 0.07]), keep_max=np.array([0.93, 0.81, 0.97]),
+        exclusion_penalty=0.83 if selects else None,
+    )  # fmt: skip
+    problem = Problem(cell)
+
+    def tangent(q: float) -> float:
+        slope = float(problem.stability.pooled_slope(q))
+        whole = float(problem.stability.value(np.array(q))) - slope * q
+        for k in range(3):
+            s = np.linspace(float(cell.keep_min[k]), float(cell.keep_max[k]), 3001)
+            own = 0.71 / (1.0 + (s / half) ** steepness) + slope * s * s
+            whole += cell.weights[k] * min(own.min(), 0.71 * 0.83 if selects else np.inf)
+        return whole
+
+    places = np.geomspace(1e-4, 1.0, 300)
+    for _ in range(3):  # the bound is concave in the slope: around the best
+        values = [tangent(q) for q in places.tolist()]
+        at = int(np.argmax(values))
+        places = np.linspace(places[max(at - 1, 0)], places[min(at + 1, len(places) - 1)], 60)
+    found = free_bracket(cell)
+    assert found is not None
+    assert found[0] == pytest.approx(max(values), rel=2e-5)
