@@ -36,7 +36,7 @@ ROOMS = ("edgealloc/verify", "edgealloc/certificate")
 FIRST = (
     "tests/verify/forging", "tests/verify/subcarriers/test_steps.py", "tests/verify/test_covers.py",
     "tests/verify/test_diagnosis.py", "tests/verify/test_folding.py", "tests/verify/test_work.py",
-    "tests/verify/test_details.py",
+    "tests/verify/test_details.py", "tests/verify/test_form.py", "tests/verify/test_rules.py",
 )  # fmt: skip
 # The first room that holds the module counts.
 THEN = {
