@@ -30,10 +30,13 @@ from edgealloc.data.constraints import (
 )
 from edgealloc.data.instance import Instance
 from edgealloc.data.solution import Solution
+from edgealloc.data.spec import BoundSpec, UnderfitLogistic
 from edgealloc.verify.budgets import check_budgets, demand_of, use_as_balls
 from edgealloc.verify.certificate import _Exact, check_certificate
 from edgealloc.verify.constraints import check_constraints
 from edgealloc.verify.form import Findings
+from edgealloc.verify.report import Report
+from edgealloc.verify.solution import _exceeds, _excess_gap
 from tests.verify.test_forged import bare_pieces
 from tests.verify.test_form import Rows, said
 
@@ -179,6 +182,50 @@ def test_what_doubles_decide_needs_no_bits(make_instance: Any, by_hand: Any) -> 
         assert check.bits == 64
 
 
+@pytest.mark.parametrize(
+    ("gain", "watt", "doubtful"),
+    [
+        (0.0, 0.01, False), (1e-300, 0.01, True), (0.9e-278, 0.01, True), (1.1e-278, 0.01, False),
+        (1e-10, 0.0, False), (1e-300, 0.0, False), (1e-10, 1e-271, True), (1e-10, 1e-269, False),
+    ],
+)  # fmt: skip
+def test_a_link_that_loses_digits_is_not_left_to_doubles(
+    make_instance: Any, by_hand: Any, gain: float, watt: float, doubtful: bool
+) -> None:
+    """Beside another that carries the bits; one without gain or power carries none, and loses none."""
+    good = make_instance("ofdma")
+    gains = good.gain.copy()
+    gains[3, 7] = gain
+    solution = by_hand(good).solution()
+    solution = replace(solution, power_w=(*solution.power_w[:3], (0.02, watt)))
+    instance = replace(good, gain=gains)
+    check = check_budgets(instance, solution, demand_of(instance, solution))
+    assert (check.faults, check.in_balls, check.bits) == (((), 1, 64) if doubtful else ((), 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "doubtful"),
+    [
+        ("capacitance", 0.0, 0), ("capacitance", 1e-299, 4), ("capacitance", 1e-297, 0), ("energy_j", 0.9e280, 0),
+        ("energy_j", 1.1e280, 4), ("latency_s", 1e290, 0),
+    ],
+)  # fmt: skip
+def test_numbers_at_the_ends_of_the_range_are_not_left_to_doubles(
+    make_instance: Any, by_hand: Any, field: str, value: float, doubtful: int
+) -> None:
+    instance = make_instance(**{field: value})
+    solution = by_hand(make_instance()).solution()
+    assert check_budgets(instance, solution, demand_of(instance, solution)).in_balls == doubtful
+
+
+def test_work_of_nothing_loses_no_digit(make_instance: Any, by_hand: Any) -> None:
+    for cycles, doubtful in ((0.0, 0), (1e-290, 4)):
+        instance = make_instance(cycles_fixed=0.0, cycles_lora=cycles)
+        solution = by_hand(make_instance()).solution()
+        check = check_budgets(instance, solution, demand_of(instance, solution))
+        assert (check.faults, check.in_balls) == ((), doubtful)
+
+
 @pytest.mark.parametrize("claim", [0.37, 3.7, -0.37])
 def test_more_digits_are_asked_for_where_little_is_missing(claim: float) -> None:
     """A tenth of the claim at most, or where intervals say nothing."""
@@ -213,6 +260,30 @@ def test_a_bound_of_0_needs_no_proof_and_one_above_it_does(make_instance: Any) -
         assert (not check_certificate(instance, empty).faults) is right
     node = Certificate(instance.name, "prices", 0.0, bare_pieces([], []), (Node(),))
     assert check_certificate(instance, node).faults
+
+
+def test_the_gap_of_the_excess_is_0_where_the_free_minimum_is_attained() -> None:
+    """To 1e-12 of the objective, whatever its sign, and not beyond."""
+    for upper in (0.37, -3.7):
+        size = abs(upper)
+        assert _excess_gap(None, upper, upper - 0.9e-12 * size) == 0.0
+        assert _excess_gap(0.2, upper, upper + 0.1) == 0.0
+        assert _excess_gap(0.2, upper, upper - 1.1e-12 * size) == pytest.approx(0.2 / (1.1e-12 * size), rel=1e-2)
+        assert _excess_gap(0.2, upper, upper - 0.25) == pytest.approx(0.8, rel=1e-12)
+        assert _excess_gap(None, upper, upper - 0.25) is None
+
+
+@pytest.mark.parametrize(("underfit", "slack"), [("inverse-keep", 1e-12), ("logistic", 1e-9)])
+def test_only_a_feasible_allocation_speaks_against_a_bound(
+    make_instance: Any, underfit: Any, slack: float
+) -> None:
+    term = UnderfitLogistic(0.3, 2.5) if underfit == "logistic" else None
+    instance = make_instance(bound=BoundSpec(underfit, underfit_logistic=term))
+    report = Report("cell", "by-hand", "feasible", (), objective=0.37, feasible=True)
+    assert _exceeds(0.37 * (1.0 + 1.1 * slack), report, instance)
+    assert not _exceeds(0.37 * (1.0 + 0.9 * slack), report, instance)
+    assert not _exceeds(9.0, replace(report, feasible=False), instance)
+    assert not _exceeds(9.0, replace(report, objective=None), instance)
 
 
 # -- records ----------------------------------------------------------------------------------------------------
