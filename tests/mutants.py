@@ -36,18 +36,20 @@ ROOMS = ("edgealloc/verify", "edgealloc/certificate")
 FIRST = (
     "tests/verify/forging", "tests/verify/subcarriers/test_steps.py", "tests/verify/test_covers.py",
     "tests/verify/test_diagnosis.py", "tests/verify/test_folding.py", "tests/verify/test_work.py",
-    "tests/verify/test_details.py", "tests/verify/test_parts.py",
+    "tests/verify/test_details.py", "tests/verify/test_form.py", "tests/verify/test_rules.py",
+    "tests/verify/test_parts.py",
 )  # fmt: skip
 # Before them for one room: its formulas again in plain floats.
 PLAIN = {
     "edgealloc/verify/proof": tuple(f"tests/verify/proof/test_{name}.py" for name in (
         "verdict", "enclosures", "cover", "planes", "model", "shares", "logistic_lines",
     )),
+    "edgealloc/verify/training": ("tests/verify/test_ease.py",),
 }  # fmt: skip
 # The first room that holds the module counts.
 THEN = {
     "edgealloc/verify/run.py": ("runs/test_claims.py", "runs/test_proofs.py", "runs/test_proofs_of_least.py"),
-    "edgealloc/verify/training": ("verify/test_ease.py", "runs/test_claims.py", "runs/test_proofs.py", "runs/test_proofs_of_least.py"),
+    "edgealloc/verify/training": ("runs/test_claims.py", "runs/test_proofs.py", "runs/test_proofs_of_least.py"),
     "edgealloc/certificate/run.py": ("runs/test_claims.py", "runs/test_proofs.py", "runs/test_proofs_of_least.py"),
     "edgealloc/verify/diagnosis.py": ("solvers/fdma/test_diagnose.py",),
     "edgealloc/verify/folding.py": ("test_constraints.py", "solvers/separable/test_slices.py"),

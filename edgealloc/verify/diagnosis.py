@@ -331,7 +331,8 @@ def _check_spectrum(instance: Instance, finding: Diagnosis, faults: list[Fault],
             wrong = f"more than {least:.6g} {unit}" if more else f"less would do: {enough:.6g} {unit}"
             faults.append(Fault("uplink", "diagnosis.required", f"{finding.required!r} (bandwidth_hz)", wrong))
             return True
-        if lacks and enough <= stated * (1 + 1e-6):  # as is stated, to the digits asked for; inf says nothing
+        settled = least >= stated * (1 - 1e-6) and enough <= stated * (1 + 1e-6)  # to the digits asked for
+        if lacks and (settled or math.isinf(stated)):  # inf says nothing
             return True
         if not lacks and enough <= there and all(_any_fits(t) for t in tasks):
             allowed = f"a spectrum that is too small; {enough:.6g} {unit} are enough"

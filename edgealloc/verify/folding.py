@@ -112,7 +112,7 @@ class Rows:
                 if instance.block_hz is not None and len(one) == 1:
                     # a double nearest to n blocks may lack 2^-53 of them, and a sum of such no more
                     block = Fraction(float(instance.block_hz)) * Fraction(one.pop())
-                    count = math.floor(allowed / (block * (1 - Fraction(1, 2**53))))
+                    count = allowed // (block * (1 - Fraction(1, 2**53)))
                     allowed = min(allowed, count * block * (1 + Fraction(1, 2**53)))
             limit[i] = _above(allowed)
         return cls(spectrum, devices, limit)

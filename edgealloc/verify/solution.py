@@ -218,12 +218,13 @@ def verify(
     stated = (solution.instance_name, solution.method, solution.status.value)
     if solution.instance_name != instance.name:
         found.add("solution", "instance", solution.instance_name, f"{instance.name!r}, the name of the instance")
-    before = len(found.faults)
-    check_numbers(solution, found)
+    numbers = Findings()
+    check_numbers(solution, numbers)
+    found.faults += numbers.faults
     if not solution.status.has_allocation:
         _check_no_allocation(instance, solution, found, notes)
         return Report(*stated, tuple(found.faults), tuple(notes))
-    if len(found.faults) == before:
+    if not numbers.faults:
         check_form(instance, solution, found)
     if found.faults:  # without sound names and shapes there is nothing to compute
         return Report(*stated, tuple(found.faults), ("numbers were not recomputed: the form is broken",))

@@ -115,3 +115,45 @@ def test_the_energy_of_work_that_takes_no_time(room: float, fits: bool) -> None:
     longest = 15.0 - 1e-9
     sending = longest * (1e6 * 4e-21 / 1e-10) * math.expm1(1e6 / longest * math.log(2.0) / 1e6)
     assert task_fits(replace(task, energy_j=(computing + sending) * (1.0 + room))) is fits
+
+
+@pytest.mark.parametrize(("room", "fits"), [(1e-7, True), (1e-10, None), (-1e-10, None), (-1e-7, False)])
+def test_an_energy_too_close_to_call_is_left_open(room: float, fits: bool | None) -> None:
+    """Of sending alone, for as long as there is time; and with static energy, of which the margin is a part."""
+    task = Task(
+        payload_bits=1e6, work=0.0, latency_s=1.0, energy_j=1.0, energy_static_j=0.0, power_max_w=0.1,
+        freq_min_hz=1e9, freq_max_hz=1e9, capacitance=0.0, downlink_bps=math.inf, bandwidth_hz=1e6, channels=1,
+        gain=np.array([1e-10]), noise_w_per_hz=4e-21,
+    )  # fmt: skip
+    least = (1e6 * 4e-21 / 1e-10) * math.expm1(math.log(2.0))
+    assert task_fits(replace(task, energy_j=least * (1.0 + room))) is fits
+    both = replace(task, energy_static_j=3.0 * least, energy_j=4.0 * least * (1.0 + room))
+    assert task_fits(both) is fits
+
+
+@pytest.mark.parametrize(("room", "fits"), [(1e-5, True), (-1e-5, False)])
+def test_computing_and_sending_share_the_time(room: float, fits: bool) -> None:
+    """The least energy of all upload times, found once more, with every term in it."""
+    task = Task(
+        payload_bits=0.83e6, work=0.9e10, latency_s=13.7, energy_j=1.0, energy_static_j=0.037, power_max_w=0.13,
+        freq_min_hz=0.71e9, freq_max_hz=1.9e9, capacitance=1.3e-28, downlink_bps=1.7e6, bandwidth_hz=0.61e5,
+        channels=2, gain=np.array([1.1e-11, 0.7e-11]), noise_w_per_hz=4.1e-21, download_bits=0.31e6,
+    )  # fmt: skip
+    noise = 4.1e-21 * 0.305e5 / task.gain
+    left = 13.7 - (0.83e6 + 0.31e6) / 1.7e6
+
+    def spent(t: float) -> float:
+        freq, rate = max(0.71e9, 0.9e10 / (left - t)), 0.83e6 / t
+        level = math.sqrt(noise[0] * noise[1] * 2.0 ** (rate / 0.305e5))  # both channels are wet
+        assert level > noise[1]
+        return float(1.3e-28 * freq**2 * 0.9e10 + t * (2.0 * level - noise.sum()))
+
+    low, high = 0.5, left - 0.9e10 / 1.9e9
+    for _ in range(200):
+        a, b = low + 0.382 * (high - low), low + 0.618 * (high - low)
+        low, high = (low, b) if spent(a) < spent(b) else (a, high)
+    assert 0.6 < low < left - 0.9e10 / 1.9e9 - 0.1
+    assert task_fits(replace(task, energy_j=0.037 + spent(low) * (1.0 + room))) is fits
+    for key, factor in (("power_max_w", 1e-6), ("freq_max_hz", 0.3), ("latency_s", 0.3)):
+        assert task_fits(replace(task, energy_j=1e3, **{key: getattr(task, key) * factor})) is False
+    assert task_fits(replace(task, energy_j=1e3)) is True

@@ -13,7 +13,7 @@ from edgealloc.data.outcome import Diagnosis, Status
 from edgealloc.data.solution import Solution
 from edgealloc.formulation.problem import Problem
 from edgealloc.formulation.result import Result
-from edgealloc.verify.diagnosis import UNPROVED, Task, check_infeasible, greatest_rate, least_power
+from edgealloc.verify.diagnosis import UNPROVED, Task, check_infeasible, greatest_rate, least_power, task_fits
 from edgealloc.verify.solution import verify
 
 
@@ -210,6 +210,7 @@ def test_a_spectrum_that_would_do_is_named(make_instance):
         (1.0 + 5e-6, False),
         (1.0 - 5e-7, True),
         (1.0 + 5e-7, True),
+        *((1.0 + 1e-7 * digits, False) for digits in (11, 12, 13, 15, 17, 19, 22, 25, 31)),
     ):
         found = Diagnosis(None, "bandwidth_hz", float(instance.bandwidth_hz), need * factor, "")
         faults, _ = check_infeasible(instance, (found,))
@@ -292,3 +293,20 @@ def test_a_bandwidth_that_would_do_alone_is_named(make_instance):
         found = Diagnosis("dev-0001", "".join(["bandwidth", "_hz"]), 0.5 * need, need * factor, "")
         faults, _ = check_infeasible(cell, (found,))
         assert (not faults) is right, factor
+
+
+def test_no_more_is_asked_than_the_stated_spectrum_needs(make_instance, monkeypatch):
+    """That there is too little is known soon; six digits of what would do are not, nor what is stated wrong."""
+    instance, need = _crowd(make_instance, -0.1, devices=3)
+    asked = []
+    monkeypatch.setattr(
+        "edgealloc.verify.diagnosis.task_fits", lambda task: asked.append(task.bandwidth_hz) or task_fits(task)
+    )
+    counts = []
+    for required in (np.inf, need * (1.0 + 3e-7), need):
+        asked.clear()
+        found = Diagnosis(None, "bandwidth_hz", float(instance.bandwidth_hz), required, "")
+        assert check_infeasible(instance, (found,))[0] == []
+        counts.append(len(asked))
+    assert counts[0] <= 3 * 6
+    assert 3 * 18 <= counts[1] <= counts[2] + 12 <= 3 * 28

@@ -107,7 +107,7 @@ def cell_values(model: Model, claims: Sequence[Claim]) -> list[tuple[FloatArray,
     for each in layouts:
         cuts, edges = len(each.which), len(each.claim.edges)
         mine = values[cut : cut + cuts * each.cells].reshape(cuts, each.cells)
-        need = floor[edge : edge + edges * len(each.levels)].reshape(-1, edges)[each.which]
+        need = floor[edge : edge + edges * len(each.levels)].reshape(len(each.levels), edges)[each.which]
         found.append((mine, plain[cell : cell + each.cells], need))
         cut, cell, edge = cut + mine.size, cell + each.cells, edge + edges * len(each.levels)
     return found

@@ -151,8 +151,8 @@ def _under_curve(model: Model, claims: list[Claim], which: IntArray, target: Flo
         over, fall = left - target[live], left - right
         holds = np.minimum(over, right - target[live]) >= 0.0
         with np.errstate(divide="ignore", invalid="ignore"):
-            part = np.where((over > 0.0) & (fall > 0.0), over / fall * (1.0 - 2.0**-30), 0.0)  # for rounding
-        keep[live] = np.where(holds, y, np.maximum(np.nextafter(x + part * (y - x), 0.0), x))
+            part = np.maximum(over, 0.0) / fall * (1.0 - 2.0**-30)  # for rounding; no number, or none: no step
+        keep[live] = np.where(holds, y, np.fmax(np.nextafter(x + part * (y - x), 0.0), x))
         step[live] = np.where(holds, _WIDER * step[live], _CLOSER * (y - x))
     return np.where(bare, first, np.where(keep >= last, np.inf, keep))
 

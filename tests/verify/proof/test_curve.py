@@ -136,7 +136,8 @@ def test_the_rate_that_pays_is_the_first(seeds: range) -> None:
             nu = Intervals.of(float(rng.exponential()))
             grid = np.linspace(low, high, 40_001)
             share = model.shares.take(np.zeros(len(grid), np.intp)).value(grid, nu).upper()
-            for least in rng.uniform(share.min(), share.max(), 6):
+            dips = share.min() + (share.max() - share.min()) * 10.0 ** rng.uniform(-6, -2, 6)
+            for least in (*rng.uniform(share.min(), share.max(), 6), *dips):
                 fixed = np.full(instance.gain.shape[1], -1, np.int8)
                 claim = Claim(part, float(least), np.zeros(len(fixed)), nu, fixed, None)
                 rate = float(pays_from(model, [claim], [np.zeros((1, len(fixed)), bool)])[0][0])

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from flint import ctx
 
+from edgealloc.certificate.subcarriers import Part
 from edgealloc.data.instance import Instance
+from edgealloc.data.spec import BoundSpec
 from edgealloc.verify.proof.enclosures import Balls, Intervals, Number
-from edgealloc.verify.subcarriers.claim import Model
+from edgealloc.verify.subcarriers.claim import Claim, Model, Places, share_slopes
 from edgealloc.verify.subcarriers.device import needs
+from edgealloc.verify.subcarriers.pays import pays_from
 from edgealloc.verify.subcarriers.sets import open_sets
 from tests.solvers.ofdma.oracle import random_ofdma
 
@@ -31,6 +34,109 @@ def test_open_sets_by_enumeration() -> None:
         found = open_sets(base, worth, fixed)
         assert found is not None
         assert {tuple(row) for row in found.tolist()} == {tuple(row) for row in sets[fits & low].tolist()}
+
+
+def test_a_set_that_a_cut_puts_just_at_0_is_closed() -> None:
+    """Whatever is fixed: nothing, some, or all of it."""
+    worth = np.array([[0.5, 0.25, -0.125]])
+    for fixed, base in (
+        ([1, 1, 0], -0.75),
+        ([1, 1, 1], -0.625),
+        ([0, 0, 0], 0.0),
+        ([1, -1, 0], -0.5),
+        ([-1, 1, 0], -0.25),
+    ):
+        rows = np.array(fixed, np.int8)
+        found = open_sets(np.array([base]), worth, rows)
+        assert found is not None
+        assert found.shape == (0, 3), (fixed, base)
+        below = open_sets(np.array([base - 2.0**-40]), worth, rows)
+        assert below is not None
+        assert below.tolist() == [[one == 1 for one in fixed]], (fixed, base)
+
+
+def test_what_is_no_number_closes_nothing_and_infinity_everything() -> None:
+    """Unless another cut does; nor is what cannot be added up."""
+    free = np.full(2, -1, np.int8)
+    for base, worth in (
+        (np.nan, [0.0, 0.0]),
+        (-np.inf, [1.0, 1.0]),
+        (1.0, [np.nan, 0.0]),
+        (1e308, [1e308, 1e308]),
+    ):
+        assert open_sets(np.array([base]), np.array([worth]), free) is None
+        both = open_sets(np.array([base, -0.37]), np.array([worth, [0.5, 0.37]]), free)
+        assert both is not None
+        assert both.tolist() == [[False, False]]
+    some = open_sets(np.array([-1.0, np.inf]), np.zeros((2, 2)), free)
+    assert some is not None
+    assert some.shape == (0, 2)
+
+
+@pytest.mark.parametrize(("name", "size"), [("MAX_OPEN", 8), ("MAX_CELLS", 16)])
+def test_more_sets_than_are_looked_at_are_none(monkeypatch: pytest.MonkeyPatch, name: str, size: int) -> None:
+    """Two cuts that close none of eight sets: as many may be open as that, and not one fewer."""
+    for most, said in ((size, True), (size - 1, False)):
+        monkeypatch.setattr(f"edgealloc.verify.subcarriers.sets.{name}", most)
+        found = open_sets(np.full(2, -9.0), np.ones((2, 3)), np.full(3, -1, np.int8))
+        assert (found is not None) is said
+
+
+def test_the_rate_that_pays_is_where_the_share_falls_to_the_target() -> None:
+    """Just there, and still falling: beyond its least place, or below the target by rounding, nothing is proved.
+
+    Terms that cancel leave few digits of the share; targets below its least place are never reached.
+    """
+    crossed, all_of_it, none_of_it = [], 0, 0
+    for seed in range(36):
+        rng = np.random.default_rng(seed)
+        weight = float(10.0 ** (4.0 * (seed % 3)) * rng.uniform(0.3, 1.0))
+        bound = BoundSpec(("inverse-keep", "perturbation")[seed % 2], underfit_weight=weight)
+        instance = random_ofdma(rng, bound=bound, keep_levels=None, adapter_options=None)
+        low, high = 0.05 + 0.1 * rng.random(), 0.6 + 0.4 * rng.random()
+        part = Part(0, 0, np.array([low, 0.5 * (low + high), high]), *np.zeros((3, 0)))
+        none = np.zeros((1, instance.gain.shape[1]), bool)
+        with np.errstate(all="ignore"):
+            model, price = (
+                Model.of(instance, Intervals, False),
+                weight * float(rng.choice([0.0, 0.3, 0.999999, 4.0])),
+            )
+            grid = np.geomspace(low, high, 4001)
+            values, slopes = _shares(model, price, grid)
+            falls = values[slopes <= 0.0]
+            targets = rng.choice(falls if len(falls) else values, 5).tolist()
+            lowest = float(values.min())
+            for least in (
+                *targets,
+                lowest - 0.01 * abs(lowest),
+                lowest * (1.0 + 1e-13),
+                2.0 * float(values.max()),
+            ):
+                claim = Claim(
+                    part, least, np.zeros(none.size), Intervals.of(price), none[0].astype(np.int8) - 1, None
+                )
+                rate = pays_from(model, [claim], [none])[0]
+                first = grid[(values < least) | (slopes > 0.0)].min(initial=math.inf)
+                if np.isposinf(rate[0]):
+                    all_of_it += 1
+                    assert first == math.inf or np.all(values >= least - 1e-9 * abs(least))
+                elif rate[0] == low:
+                    none_of_it += 1
+                    assert first <= grid[100]
+                else:
+                    value, slope = _shares(model, price, rate)
+                    assert value[0] >= least
+                    assert slope[0] <= 0.0
+                    crossed.append(rate[0] / first)
+    assert all_of_it > 10
+    assert none_of_it > 30
+    assert sum(share > 0.999 for share in crossed) > 150
+
+
+def _shares(model: Model, price: float, keep: Any) -> tuple[Any, Any]:
+    """The first device's share at keep rates, and its slope in log s."""
+    rows = np.zeros(len(keep), np.intp)
+    return share_slopes(Places(model.shares.take(rows), Intervals.of(np.full(len(keep), price))), keep)
 
 
 @pytest.mark.parametrize("kind", [Intervals, Balls])
