@@ -158,7 +158,7 @@ def _check_leaves(
         listed = sum(cut.options is not None for cut in box.cuts.values())
         budget.prices(count, left, len(box.cuts), listed, pools)
     model, gone = Model.of(instance, certificate, Intervals), np.zeros(count, dtype=bool)
-    proved, exact = math.inf, _Exact(model, budget, claim)
+    proved, exact = math.inf, Exact(model, budget, claim)
     for i, entry in enumerate(certificate.rounds):
         args = (*entry.priced, entry.pieces, gone)
         value = model.forced(*args)
@@ -199,7 +199,7 @@ def _check_leaves(
 
 
 @dataclass(slots=True, eq=False)
-class _Exact:
+class Exact:
     """The model in balls, made when it is first asked for, and how often it was."""
 
     rough: Model

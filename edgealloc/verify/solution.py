@@ -44,7 +44,16 @@ from edgealloc.verify.form import (
 )
 from edgealloc.verify.report import Report
 
-__all__ = ["DOUBT", "OPTIMAL_GAP", "verify", "verify_data", "verify_files", "with_certificate"]
+__all__ = [
+    "DOUBT",
+    "OPTIMAL_GAP",
+    "exceeds",
+    "gap_of_excess",
+    "verify",
+    "verify_data",
+    "verify_files",
+    "with_certificate",
+]
 
 OPTIMAL_GAP = 1e-4  # the solvers' default: what `optimal` claims unless a tighter or looser gap is passed
 ATTAINED = 1e-12  # so close to G_free in relative terms an objective counts as attaining it
@@ -150,7 +159,7 @@ def with_certificate(
     if not infeasible and (claimed is None or not claimed <= certificate.lower_bound):
         allowed = f"at most {certificate.lower_bound!r}, which the certificate is about"
         faults.append(Fault("solution", "lower_bound", repr(claimed), allowed))
-    if not proof.faults and _exceeds(proof.lower_bound, report, instance):
+    if not proof.faults and exceeds(proof.lower_bound, report, instance):
         what = "nothing is feasible" if math.isinf(proof.lower_bound) else repr(proof.lower_bound)
         allowed = f"at most {report.objective!r}, which this feasible allocation reaches: {DOUBT}"
         faults.append(Fault("certificate", "lower_bound", f"{what}, proved", allowed))
@@ -162,7 +171,7 @@ def with_certificate(
     return replace(report, faults=report.faults + tuple(faults), notes=notes)
 
 
-def _exceeds(bound: float, report: Report, instance: Instance) -> bool:
+def exceeds(bound: float, report: Report, instance: Instance) -> bool:
     """Whether a proved bound is above what a feasible allocation reaches, by more than that is rounded."""
     if not report.feasible or report.objective is None:
         return False
@@ -299,7 +308,7 @@ def _check_claims(
         found.add("solution", "lower_bound", lower, f"at most the objective {upper!r}")
     gap = None if lower is None else max(0.0, upper - lower)
     relative = None if gap is None else gap / (abs(upper) or 1.0)
-    excess = None if free is None else _excess_gap(gap, upper, free)
+    excess = None if free is None else gap_of_excess(gap, upper, free)
     for key, actual in (("rel_gap", relative), ("excess_gap", excess)):
         stated = getattr(solution, key)
         if not _same(stated, actual):
@@ -312,7 +321,7 @@ def _check_claims(
         found.add("solution", "diagnosis", "given", "none where there is an allocation")
 
 
-def _excess_gap(gap: float | None, upper: float, free: float) -> float | None:
+def gap_of_excess(gap: float | None, upper: float, free: float) -> float | None:
     """``gap / (UB - G_free)``; 0 where the free minimum is attained to 1e-12, None without a lower bound."""
     if upper - free <= ATTAINED * abs(upper):
         return 0.0

@@ -32,11 +32,11 @@ from edgealloc.data.instance import Instance
 from edgealloc.data.solution import Solution
 from edgealloc.data.spec import BoundSpec, UnderfitLogistic
 from edgealloc.verify.budgets import check_budgets, demand_of, use_as_balls
-from edgealloc.verify.certificate import _Exact, check_certificate
+from edgealloc.verify.certificate import Exact, check_certificate
 from edgealloc.verify.constraints import check_constraints
 from edgealloc.verify.form import Findings
 from edgealloc.verify.report import Report
-from edgealloc.verify.solution import _exceeds, _excess_gap
+from edgealloc.verify.solution import exceeds, gap_of_excess
 from tests.verify.test_forged import bare_pieces
 from tests.verify.test_form import Rows, said
 
@@ -229,7 +229,7 @@ def test_work_of_nothing_loses_no_digit(make_instance: Any, by_hand: Any) -> Non
 @pytest.mark.parametrize("claim", [0.37, 3.7, -0.37])
 def test_more_digits_are_asked_for_where_little_is_missing(claim: float) -> None:
     """A tenth of the claim at most, or where intervals say nothing."""
-    exact = _Exact(None, None, claim)  # type: ignore[arg-type]
+    exact = Exact(None, None, claim)  # type: ignore[arg-type]
     size = abs(claim)
     for value, asked in (
         (claim, False), (claim + 0.01 * size, False), (math.inf, False), (math.nan, False),
@@ -266,11 +266,11 @@ def test_the_gap_of_the_excess_is_0_where_the_free_minimum_is_attained() -> None
     """To 1e-12 of the objective, whatever its sign, and not beyond."""
     for upper in (0.37, -3.7):
         size = abs(upper)
-        assert _excess_gap(None, upper, upper - 0.9e-12 * size) == 0.0
-        assert _excess_gap(0.2, upper, upper + 0.1) == 0.0
-        assert _excess_gap(0.2, upper, upper - 1.1e-12 * size) == pytest.approx(0.2 / (1.1e-12 * size), rel=1e-2)
-        assert _excess_gap(0.2, upper, upper - 0.25) == pytest.approx(0.8, rel=1e-12)
-        assert _excess_gap(None, upper, upper - 0.25) is None
+        assert gap_of_excess(None, upper, upper - 0.9e-12 * size) == 0.0
+        assert gap_of_excess(0.2, upper, upper + 0.1) == 0.0
+        assert gap_of_excess(0.2, upper, upper - 1.1e-12 * size) == pytest.approx(0.2 / (1.1e-12 * size), rel=1e-2)
+        assert gap_of_excess(0.2, upper, upper - 0.25) == pytest.approx(0.8, rel=1e-12)
+        assert gap_of_excess(None, upper, upper - 0.25) is None
 
 
 @pytest.mark.parametrize(("underfit", "slack"), [("inverse-keep", 1e-12), ("logistic", 1e-9)])
@@ -280,10 +280,10 @@ def test_only_a_feasible_allocation_speaks_against_a_bound(
     term = UnderfitLogistic(0.3, 2.5) if underfit == "logistic" else None
     instance = make_instance(bound=BoundSpec(underfit, underfit_logistic=term))
     report = Report("cell", "by-hand", "feasible", (), objective=0.37, feasible=True)
-    assert _exceeds(0.37 * (1.0 + 1.1 * slack), report, instance)
-    assert not _exceeds(0.37 * (1.0 + 0.9 * slack), report, instance)
-    assert not _exceeds(9.0, replace(report, feasible=False), instance)
-    assert not _exceeds(9.0, replace(report, objective=None), instance)
+    assert exceeds(0.37 * (1.0 + 1.1 * slack), report, instance)
+    assert not exceeds(0.37 * (1.0 + 0.9 * slack), report, instance)
+    assert not exceeds(9.0, replace(report, feasible=False), instance)
+    assert not exceeds(9.0, replace(report, objective=None), instance)
 
 
 # -- records ----------------------------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ def test_only_a_feasible_allocation_speaks_against_a_bound(
 class Kinds:
     """Records of the checker that are not frozen, or compared by their content."""
 
-    COLLECTING: ClassVar[set[str]] = {"Findings", "_Layout", "_Judge", "_Exact", "Found", "Budget"}
+    COLLECTING: ClassVar[set[str]] = {"Findings", "_Layout", "_Judge", "Exact", "Found", "Budget"}
     COMPARED: ClassVar[set[str]] = {
         "Findings", "Report", "_Part", "Region", "Proof", "Box", "Cut", "OwnerCut", "Node", "CurveTerms",
         "NeededTerms",
