@@ -37,7 +37,6 @@ FIRST = (
     "tests/verify/forging", "tests/verify/subcarriers/test_steps.py", "tests/verify/test_covers.py",
     "tests/verify/test_diagnosis.py", "tests/verify/test_folding.py", "tests/verify/test_work.py",
     "tests/verify/test_details.py", "tests/verify/test_form.py", "tests/verify/test_rules.py",
-    "tests/verify/test_parts.py",
 )  # fmt: skip
 # Before them for one room: its formulas again in plain floats.
 PLAIN = {

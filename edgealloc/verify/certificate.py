@@ -35,7 +35,7 @@ from edgealloc.verify.proof.share import Shares, gap_slope, gap_value, stability
 from edgealloc.verify.proof.verdict import BITS, Budget, Found, Proof, TooMuchWork
 from edgealloc.verify.subcarriers.leaf import check_subcarriers
 
-__all__ = ["Proof", "check_certificate"]
+__all__ = ["Proof", "check_certificate", "wants_digits"]
 
 NEAR = 0.1  # claims missed by a larger share than this are no matter of rounding, even where intervals are wide
 
@@ -158,7 +158,7 @@ def _check_leaves(
         listed = sum(cut.options is not None for cut in box.cuts.values())
         budget.prices(count, left, len(box.cuts), listed, pools)
     model, gone = Model.of(instance, certificate, Intervals), np.zeros(count, dtype=bool)
-    proved, exact = math.inf, Exact(model, budget, claim)
+    proved, exact = math.inf, _Exact(model, budget, claim)
     for i, entry in enumerate(certificate.rounds):
         args = (*entry.priced, entry.pieces, gone)
         value = model.forced(*args)
@@ -198,8 +198,13 @@ def _check_leaves(
     return Proof(tuple(found.faults), proved, len(boxes), exact.used)
 
 
+def wants_digits(value: float, claim: float) -> bool:
+    """Whether balls may prove a claim that intervals do not: where these say nothing, or too little by a hair."""
+    return not value >= claim and (value == -math.inf or value >= claim - NEAR * abs(claim))
+
+
 @dataclass(slots=True, eq=False)
-class Exact:
+class _Exact:
     """The model in balls, made when it is first asked for, and how often it was."""
 
     rough: Model
@@ -209,8 +214,8 @@ class Exact:
     made: Model | None = None
 
     def helps(self, value: float) -> bool:
-        """Whether more digits do: where intervals say nothing, or too little by a hair."""
-        return not value >= self.claim and (value == -math.inf or value >= self.claim - NEAR * abs(self.claim))
+        """:func:`wants_digits`, of the claim."""
+        return wants_digits(value, self.claim)
 
     def forced(self, prices: Prices, q: Kept, dropped: IntArray, gone: BoolArray) -> float:
         """:meth:`Model.forced` in balls."""
