@@ -54,6 +54,19 @@ def test_what_is_true_is_accepted_and_its_objective_may_be_a_hair_lower(kind: tu
     assert "objective" in told(cell, claims, objective=claims.objective * (1.0 - 1e-3))
 
 
+@pytest.mark.parametrize("minimise", ["time", "energy", "weighted"])
+def test_the_target_is_reached_or_missed_by_a_hair(minimise: str) -> None:
+    cell, claims = planned(minimise)
+    loss = claims.loss or 0.0
+    for target, wrong in (
+        (loss, False),
+        (loss * (1.0 - 0.5 * REL_TOL), False),
+        (loss * (1.0 - 1e-6), True),
+        (0.0, True),
+    ):
+        assert ("target" in told(cell, claims, target=target)) is wrong, target
+
+
 def test_rounds_may_be_the_first_and_the_last_of_those_asked_for() -> None:
     cell, claims = planned("loss")
     rounds = claims.rounds or 0

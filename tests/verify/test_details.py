@@ -62,6 +62,11 @@ def test_the_efficiency_that_energy_affords(make_instance: Any) -> None:
     assert np.all(found >= low)
     assert np.all(found <= 2.2 * low)
     assert found == pytest.approx(2.0 * np.log(ratio), rel=1e-9)
+    few = instance.with_changes(energy_j=instance.energy_static_j + c * bits * np.array([1.02, 1.3, 2.1, 3.4]))
+    least = most_efficient(Device.of(few, rows, np.zeros(4, np.intp), Intervals), keep)
+    assert least == pytest.approx(
+        [2.0 * 0.02, 2.0 * math.log(1.3), 2.0 * math.log(2.1), 2.0 * math.log(3.4)], rel=0.02
+    )
 
 
 def test_a_line_that_falls_counts_with_its_least_end(make_instance: Any) -> None:

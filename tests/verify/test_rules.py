@@ -17,7 +17,9 @@ from flint import arb, ctx
 
 import edgealloc.certificate
 import edgealloc.verify
+from edgealloc.certificate.file import certificate_from_dict
 from edgealloc.certificate.prices import Certificate, Node
+from edgealloc.certificate.subcarriers import OwnerCut, SubcarrierCertificate
 from edgealloc.data.constraints import (
     HAIR,
     Constraint,
@@ -31,12 +33,19 @@ from edgealloc.data.constraints import (
 from edgealloc.data.instance import Instance
 from edgealloc.data.solution import Solution
 from edgealloc.data.spec import BoundSpec, UnderfitLogistic
+from edgealloc.errors import Fault, InputError
+from edgealloc.verify.blocks import blocks_there
 from edgealloc.verify.budgets import check_budgets, demand_of, use_as_balls
 from edgealloc.verify.certificate import check_certificate, wants_digits
 from edgealloc.verify.constraints import check_constraints
 from edgealloc.verify.form import Findings
+from edgealloc.verify.proof.enclosures import Intervals
 from edgealloc.verify.report import Report
 from edgealloc.verify.solution import exceeds, gap_of_excess
+from edgealloc.verify.subcarriers.claim import Model
+from edgealloc.verify.subcarriers.cover import Region
+from edgealloc.verify.subcarriers.device import needs
+from tests.verify.forging.honest import proof_of
 from tests.verify.test_forged import bare_pieces
 from tests.verify.test_form import Rows, said
 
@@ -312,3 +321,76 @@ def test_records_are_frozen_and_compared_by_identity_but_for_some() -> None:
                 assert ("__setattr__" in vars(kind)) is not (name in Kinds.COLLECTING), name
                 assert "__slots__" in vars(kind), name
     assert seen > Kinds.COLLECTING | Kinds.COMPARED
+
+
+# -- sub-carriers, blocks, reports --------------------------------------------------------------------------------
+
+
+def test_a_sub_carrier_has_one_owner_and_who_does_not_own_it_is_known(make_instance: Any) -> None:
+    region = Region.root(make_instance("ofdma", 3, 4))
+    for cut in (OwnerCut(1, 2, True), OwnerCut(0, 3, False), OwnerCut(2, 0, False)):
+        region = region.meet(cut)
+    fixed = region.fixed(make_instance("ofdma", 3, 4))
+    assert fixed.tolist() == [[-1, -1, 0, 0], [-1, -1, 1, -1], [0, -1, 0, -1]]
+
+
+def test_a_block_more_is_there_when_a_few_ulps_lack(make_instance: Any) -> None:
+    for n in (3, 7, 29, 6007):
+        band = 1.08e6
+        for block, there in (
+            (band / n, n), (band / n * (1.0 + 2.0**-51), n), (band / n * (1.0 + 2.0**-48), n - 1),
+            (band / n * (1.0 - 2.0**-30), n),
+        ):  # fmt: skip
+            assert blocks_there(make_instance("rb", 2, bandwidth_hz=band, block_hz=block)) == there, (n, block)
+
+
+def test_a_report_says_how_many_faults_it_does_not_show() -> None:
+    faults = tuple(Fault("dev", "keep", k, "less") for k in range(InputError.MAX_SHOWN + 3))
+    assert "... and 3 more" in str(Report("cell", "bnb", "optimal", faults))
+    assert "more" not in str(Report("cell", "bnb", "optimal", faults[:-3]))
+
+
+def test_each_reason_alone_leaves_a_device_unserved(make_instance: Any) -> None:
+    """The time after computing, the heat of the least frequency, and all heat of what time there is."""
+    cell = make_instance("ofdma", 1, 4, energy_static_j=0.0, cycles_fixed=3e9, cycles_lora=1e9)
+    work = 3e9 + 0.37e9
+    cases: list[tuple[dict[str, float], float]] = []
+    for side in (1.0 - 1e-6, 1.0 + 1e-6):
+        heat = 1e-28 * 1e9**2 * work
+        cases += [
+            ({"freq_max_hz": work / 2.0, "freq_min_hz": 1.0, "latency_s": 2.0 * side, "energy_j": 1e3}, side),
+            ({"freq_min_hz": 1e9, "freq_max_hz": 4e9, "latency_s": 1e3, "energy_j": heat * side}, side),
+            (
+                {
+                    "freq_min_hz": 1.0,
+                    "freq_max_hz": 1e12,
+                    "latency_s": 5.0,
+                    "energy_j": 1e-28 * work**3 / 25.0 * side,
+                },
+                side,
+            ),
+        ]
+    for changes, side in cases:
+        one = cell.with_changes(capacitance=1e-28, downlink_bps=math.inf, **changes)
+        with np.errstate(all="ignore"):
+            model = Model.of(one, Intervals, False)
+            plane = needs(
+                model.rows.take(np.zeros(1, np.intp)), model.radio.watt(np.array([1e-3])), np.array([0.37])
+            )
+        assert bool(plane.unserved[0]) is (side < 1.0), (changes, side)
+
+
+def test_a_leaf_at_fault_proves_nothing() -> None:
+    """Whatever the others do."""
+    honest = proof_of("two by four")
+    cell, certificate = honest.instance, certificate_from_dict(honest.data)
+    assert isinstance(certificate, SubcarrierCertificate)
+    proved = check_certificate(cell, certificate)
+    assert not proved.faults
+    assert proved.lower_bound >= certificate.lower_bound > 0.0
+    last = certificate.nodes[-1]
+    assert last.least is not None
+    more = replace(last, least=last.least + 0.37)
+    spoilt = check_certificate(cell, replace(certificate, nodes=(*certificate.nodes[:-1], more)), every=True)
+    assert spoilt.faults
+    assert spoilt.lower_bound == -math.inf

@@ -75,7 +75,7 @@ def leaves_of(pooling: str, caps: tuple[Constraint, ...] = CAPS) -> list[Leaf]:
     ]  # fmt: skip
     leaves: list[Leaf] = []
     for j, box in enumerate(boxes):
-        prices = (1.3e-6 + 0.7e-6 * j, *((0.3e-6 + 1e-7 * j, 0.23 + 0.11 * j) if caps and j != 1 else ()))
+        prices = (1.3e-6 + 0.7e-6 * j, *((0.3e-6 + 1e-7 * j, 0.23 + 0.11 * j)[: len(caps)] if j != 1 else ()))
         q: Any = 0.17 + 0.19 * j
         leaves.append((prices, (q, 0.91 - 0.2 * j) if pooling == "cluster" else q, box))
     return leaves
@@ -116,7 +116,7 @@ def best(floors: FloatArray) -> list[float]:
     return [float(np.min(floors[[i for i in range(N) if WHERE[i][0] == k]])) for k in range(3)]
 
 
-@pytest.mark.parametrize("caps", [CAPS, ()], ids=["caps", "none"])
+@pytest.mark.parametrize("caps", [CAPS, CAPS[:1], ()], ids=["caps", "one cap", "none"])
 @pytest.mark.parametrize("pooling", ["global", "cluster", "device"])
 def test_leaves_are_sums_over_devices(
     make_instance: Any, pooling: str, caps: tuple[Constraint, ...], monkeypatch: pytest.MonkeyPatch

@@ -133,6 +133,24 @@ def test_the_rate_that_pays_is_where_the_share_falls_to_the_target() -> None:
     assert sum(share > 0.999 for share in crossed) > 150
 
 
+def test_what_a_set_costs_is_left_of_the_target() -> None:
+    """Its prices, whatever they come to: sets of sub-carriers that cost 0, 0.8, 1.6 and 2.4."""
+    rng = np.random.default_rng(3)
+    instance = random_ofdma(rng, bound=BoundSpec(underfit_weight=3.7), keep_levels=None, adapter_options=None)
+    count = instance.gain.shape[1]
+    part = Part(0, 0, np.array([0.11, 0.47, 0.83]), *np.zeros((3, 0)))
+    sets = np.arange(count)[None, :] < np.arange(4)[:, None]
+    fixed = np.full(count, -1, np.int8)
+    with np.errstate(all="ignore"):
+        model, nothing = Model.of(instance, Intervals, False), Intervals.of(0.0)
+        share = _shares(model, 0.0, np.array([0.29]))[0][0]
+        for j in range(4):
+            claim = Claim(part, share + 0.8 * j, np.full(count, 0.8), nothing, fixed, None)
+            rates = pays_from(model, [claim], [sets])[0]
+            assert rates[j] == pytest.approx(0.29, rel=1e-6)
+            assert np.all(np.diff(rates) >= 0.0)
+
+
 def _shares(model: Model, price: float, keep: Any) -> tuple[Any, Any]:
     """The first device's share at keep rates, and its slope in log s."""
     rows = np.zeros(len(keep), np.intp)
