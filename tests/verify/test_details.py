@@ -122,6 +122,17 @@ def test_the_energy_of_work_that_takes_no_time(room: float, fits: bool) -> None:
     assert task_fits(replace(task, energy_j=(computing + sending) * (1.0 + room))) is fits
 
 
+def test_nothing_fits_without_a_channel_or_without_energy() -> None:
+    task = Task(
+        payload_bits=1e3, work=0.0, latency_s=1.0, energy_j=1.0, energy_static_j=0.3, power_max_w=0.1,
+        freq_min_hz=1e9, freq_max_hz=1e9, capacitance=0.0, downlink_bps=math.inf, bandwidth_hz=1e6, channels=1,
+        gain=np.array([1e-10]), noise_w_per_hz=4e-21,
+    )  # fmt: skip
+    assert task_fits(task) is True
+    assert task_fits(replace(task, gain=np.zeros(0))) is False
+    assert task_fits(replace(task, energy_j=0.3)) is False
+
+
 @pytest.mark.parametrize(("room", "fits"), [(1e-7, True), (1e-10, None), (-1e-10, None), (-1e-7, False)])
 def test_an_energy_too_close_to_call_is_left_open(room: float, fits: bool | None) -> None:
     """Of sending alone, for as long as there is time; and with static energy, of which the margin is a part."""
