@@ -133,6 +133,36 @@ def test_the_rate_that_pays_is_where_the_share_falls_to_the_target() -> None:
     assert sum(share > 0.999 for share in crossed) > 150
 
 
+def test_no_rate_beyond_the_least_share_is_said_to_pay() -> None:
+    """Where the share falls below the target for so short that a grid steps over it, and rises again."""
+    inside = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        bound = BoundSpec("inverse-keep", underfit_weight=0.37)
+        instance = random_ofdma(rng, bound=bound, keep_levels=None, adapter_options=None)
+        with np.errstate(all="ignore"):
+            model, price = Model.of(instance, Intervals, False), float(rng.uniform(0.4, 3.0))
+            low, high = 0.05, 1.0
+            for _ in range(8):
+                grid = np.linspace(low, high, 401)
+                at = int(np.argmin(_shares(model, price, grid)[0]))
+                low, high = float(grid[max(at - 1, 0)]), float(grid[min(at + 1, 400)])
+            turn = 0.5 * (low + high)
+            if not 0.06 < turn < 0.9:
+                continue
+            inside += 1
+            part = Part(0, 0, np.array([0.05, 1.0]), *np.zeros((3, 0)))
+            none = np.zeros((1, instance.gain.shape[1]), bool)
+            lowest = float(_shares(model, price, np.array([turn]))[0][0])
+            for above in (1e-9, 1e-7, 1e-5, 1e-3):
+                least = lowest + above * abs(lowest)
+                fixed = none[0].astype(np.int8) - 1
+                claim = Claim(part, least, np.zeros(none.size), Intervals.of(price), fixed, None)
+                rate = pays_from(model, [claim], [none])[0][0]
+                assert rate <= turn * (1.0 + 1e-6), (seed, above)
+    assert inside > 5
+
+
 def test_what_a_set_costs_is_left_of_the_target() -> None:
     """Its prices, whatever they come to: sets of sub-carriers that cost 0, 0.8, 1.6 and 2.4."""
     rng = np.random.default_rng(3)
