@@ -33,13 +33,8 @@ from edgealloc.verify.subcarriers.pays import pays_from
 _SLACK = 1e-10  # of the objective: what a proof may lose to rounding
 
 
-_STEPS = (
-    1e-2,
-    1e-3,
-    1e-4,
-    1e-6,
-    _SLACK,
-)  # what prices may be found too low by: sets that cost about the same are many
+# What prices may be found too low by, of the objective: sets that cost about the same are many.
+_STEPS = (1e-2, 1e-3, 1e-4, 1e-6, _SLACK)
 
 
 _ROUNDING = 1e-14  # of a cost: what it may lose to rounding
