@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -190,3 +192,26 @@ def test_prices_bound_a_logistic_term_as_a_dense_search_of_them_does(
     found = free_bracket(cell)
     assert found is not None
     assert found[0] == pytest.approx(max(values), rel=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("half", "steepness", "keep"),
+    [
+        (2.0**40, 0.01, 0.011),
+        (2.0**40, 0.01, 0.93),
+        (1e15, 0.01, 0.3),
+        (0.3, 1e9, 0.3 * (1.0 - 1e-12)),
+        (0.3, 1e5, 0.30001),
+    ],
+)
+def test_a_logistic_term_keeps_its_digits_near_its_half_and_far_from_it(
+    make_instance, half: float, steepness: float, keep: float
+) -> None:
+    """The bound is A u(s) where losses have no range: s / half by exact fractions, near 1 by a series."""
+    bound = BoundSpec("logistic", 0.71, loss_range=0.0, underfit_logistic=UnderfitLogistic(half, steepness))
+    cell = make_instance(devices=1, bound=bound)
+    ratio = Fraction(keep) / Fraction(half)
+    small = float(ratio - 1)
+    log = small - small**2 / 2 + small**3 / 3 if abs(small) < 1e-3 else math.log(keep) - math.log(half)
+    value = bound_value(cell, np.array([keep]), np.array([True]), np.ones(1))
+    assert value == pytest.approx(0.71 / (1.0 + math.exp(steepness * log)), rel=1e-10)
