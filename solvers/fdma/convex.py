@@ -178,7 +178,8 @@ class _PriceSearch:
         band = table[BANDWIDTH]
         total = float(np.sum(band))
         square = cell.weight * np.exp(2.0 * table[X])
-        rise = band * table[SLOPE] / total
+        with np.errstate(invalid="ignore"):  # a sum beyond doubles has no shares: the residual is inf too
+            rise = band * table[SLOPE] / total
         bend, kept = 0.0, q
         if pooled:
             step = 1e-6 * q
