@@ -162,7 +162,7 @@ def _check_leaves(
     for i, entry in enumerate(certificate.rounds):
         args = (*entry.priced, entry.pieces, gone)
         value = model.forced(*args)
-        if exact.helps(value):
+        if wants_digits(value, exact.claim):
             value = max(value, exact.forced(*args))
         if not value >= claim:
             found.add(f"rounds[{i}]", f"proves {value!r} only", f"at least lower_bound {claim!r}")
@@ -189,7 +189,7 @@ def _check_leaves(
             break
         some = numbers[first : first + model.at_once]
         for i, value in zip(some, model.values([priced[i] for i in some], gone), strict=True):
-            value = max(value, exact.value(priced[i], gone)) if exact.helps(value) else value
+            value = max(value, exact.value(priced[i], gone)) if wants_digits(value, exact.claim) else value
             proved = min(proved, value)
             if not value >= claim:
                 found.add(f"nodes[{i}]", f"proves {value!r} only", f"at least lower_bound {claim!r}")
@@ -212,10 +212,6 @@ class _Exact:
     claim: float
     used: int = 0
     made: Model | None = None
-
-    def helps(self, value: float) -> bool:
-        """:func:`wants_digits`, of the claim."""
-        return wants_digits(value, self.claim)
 
     def forced(self, prices: Prices, q: Kept, dropped: IntArray, gone: BoolArray) -> float:
         """:meth:`Model.forced` in balls."""

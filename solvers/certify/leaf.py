@@ -73,6 +73,9 @@ _SPLITS = 12  # times that intervals are cut
 _NUMBERS = (1, 3, len(LEVEL_STEPS))  # water levels of the cuts, by depth
 
 
+_Span = tuple[int, float, float, int]  # mode, least and greatest keep rate, depth
+
+
 @dataclass(slots=True)
 class _Draft:
     """A part while it is made: its mode in the cell, how many cuts it gets, whether it is proved."""
@@ -109,23 +112,23 @@ class Leaf:
         enough = claim - _SLACK * self.cell.size
         nu = own.nu if self.cell.counting else self._free_prices()
         self.prices = Prices(np.zeros(self.cell.subcarriers), nu, own.levels)
-        least = self._unpriced()
+        least, intervals = self._unpriced()
         nobody = np.isposinf(least).any()  # a device that all sub-carriers are too few for
         if not nobody and self._worth(least) < enough:  # sub-carriers are worth something
             free, self.prices = self.prices, own
             for step in _STEPS:
-                self.drafts = []
-                least = self._priced(step)
+                least, intervals = self._priced(step)
                 worth = self._worth(least)
                 if worth >= enough:
                     break
             if worth < enough:  # no more than without the price of any sub-carrier, but with their number, say
-                drafts, self.prices, self.drafts = self.drafts, free, []
-                unpaid = self._priced(_SLACK)
+                self.prices = free
+                unpaid, others = self._priced(_SLACK)
                 if self._worth(unpaid) > worth:
-                    least = unpaid
+                    least, intervals = unpaid, others
                 else:
-                    self.prices, self.drafts = own, drafts
+                    self.prices = own
+        self.drafts = [self._draft(*some) for some in intervals]
         self.node = replace(self.node, prices=self.prices.mu, kept_share=self._kept_share())
         self._set_least(least, claim)
         for _ in range(_SPLITS):
@@ -180,32 +183,31 @@ class Leaf:
         """The price of w s^2 of the device of a mode."""
         return float(self.prices.nu[self.cell.pools.device[self.cell.device[mode]]])
 
-    def _unpriced(self) -> FloatArray:
-        """Least costs of the devices where sub-carriers cost nothing [K]; drafts on whole intervals."""
-        cell = self.cell
+    def _unpriced(self) -> tuple[FloatArray, list[_Span]]:
+        """Least costs of the devices where sub-carriers cost nothing [K], and whole intervals of keep rates."""
+        cell, spans = self.cell, list[_Span]()
         least = np.where(self.boxed.out, cell.out, np.inf)
         for i, mode in enumerate(self.boxed.modes):
             if mode is not None:
                 k = int(cell.device[i])
                 bound, intervals = free_price(mode, self.boxed.fixed[k][cell.order[k]], self._price_of(i))
                 least[k] = min(least[k], bound)
-                self._add_drafts(i, intervals)
-        return least
+                spans += self._spans(i, intervals)
+        return least, spans
 
-    def _add_drafts(self, i: int, intervals: list[tuple[float, float, int]]) -> None:
-        """Drafts of a mode on intervals of keep rates, with depths; the last ends where its keep rates do."""
+    def _spans(self, i: int, intervals: list[tuple[float, float, int]]) -> list[_Span]:
+        """Intervals of keep rates of a mode, with depths; the last ends where its keep rates do."""
         mode = self.boxed.modes[i]
         assert mode is not None
-        for low, high, depth in intervals:
-            end = float(mode.row[SMAX]) if (low, high, depth) == intervals[-1] else high
-            self.drafts.append(self._draft(i, low, end, depth))
+        ends = (*(high for _, high, _ in intervals[:-1]), float(mode.row[SMAX]))
+        return [(i, low, end, depth) for (low, _, depth), end in zip(intervals, ends, strict=False)]
 
-    def _priced(self, step: float) -> FloatArray:
-        """Least costs of the devices at the prices [K]; drafts on the intervals that pricing ended with.
+    def _priced(self, step: float) -> tuple[FloatArray, list[_Span]]:
+        """Least costs of the devices at the prices [K], and the intervals that pricing ended with.
 
         ``step`` times the objective is what a cost may be too low by.
         """
-        cell, prices = self.cell, self.prices
+        cell, prices, spans = self.cell, self.prices, list[_Span]()
         least, small = np.where(self.boxed.out, cell.out, np.inf), step * cell.size
         for i, mode in enumerate(self.boxed.modes):
             if mode is None:
@@ -219,8 +221,8 @@ class Leaf:
             answer = price_mode(mode, ask, float(prices.levels[i]), self.control, trace)
             in_time(self.control)
             least[k] = min(least[k], answer.bound)
-            self._add_drafts(i, sorted(trace))
-        return least
+            spans += self._spans(i, sorted(trace))
+        return least, spans
 
     def _set_least(self, least: FloatArray, claim: float) -> None:
         """Costs to be proved, lower so that the leaf proves just what is claimed, or by what rounding may take."""
