@@ -20,6 +20,16 @@ MENU = (
 )
 
 
+def up(x: float) -> float:
+    """The next double above."""
+    return math.nextafter(x, math.inf)
+
+
+def down(x: float) -> float:
+    """The next double below."""
+    return math.nextafter(x, -math.inf)
+
+
 def bound(underfit: Any = "inverse-keep", pooling: Any = "global", **changes: Any) -> BoundSpec:
     """A bound no number of which is 0, 1 or 2."""
     numbers = {

@@ -24,17 +24,9 @@ from edgealloc.verify.proof.cover import (
     root_box,
     uncovered,
 )
-from tests.verify.proof.plain import bound
+from tests.verify.proof.plain import bound, down, up
 
 MENU = tuple(AdapterOption(f"r={i}", 1e6, 1e8) for i in range(3))
-
-
-def up(x: float) -> float:
-    return math.nextafter(x, 2.0)
-
-
-def down(x: float) -> float:
-    return math.nextafter(x, -1.0)
 
 
 def pieces_of(*rows: tuple[int, int, float, float]) -> Pieces:

@@ -13,6 +13,7 @@ import pytest
 from flint import arb, ctx
 
 from edgealloc.verify.proof.enclosures import Balls, Intervals, Number, sum_below
+from tests.verify.proof.plain import down, up
 
 KINDS = pytest.mark.parametrize("kind", [Intervals, Balls])
 ENDS = [(-3.7, -1.3), (-0.37, 1.9), (0.29, 2.3), (1.7, 1.7), (-2.9, -2.9), (0.0, 0.43), (0.0, 0.0), (-0.71, 0.0)]
@@ -23,14 +24,6 @@ def _digits() -> Iterator[None]:
     """As the checker has them."""
     with ctx.workprec(128):
         yield
-
-
-def down(x: float) -> float:
-    return math.nextafter(x, -math.inf)
-
-
-def up(x: float) -> float:
-    return math.nextafter(x, math.inf)
 
 
 @pytest.mark.parametrize("op", [operator.add, operator.sub, operator.mul, operator.truediv])
