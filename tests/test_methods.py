@@ -43,7 +43,7 @@ def test_a_function_is_a_method(make_instance) -> None:
     result = edgealloc.solve(make_instance(), equal_shares)
     assert (result.method, result.status) == ("mine", Status.LOCALLY_SOLVED)
     ours, theirs = edgealloc.compare(make_instance(), ["convex", equal_shares])
-    assert ours.objective <= theirs.objective
+    assert ours.objective <= theirs.objective * (1.0 + 1e-12)
 
 
 def test_a_registered_name_is_known_wherever_methods_are(make_instance) -> None:

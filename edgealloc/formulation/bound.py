@@ -218,7 +218,11 @@ class StabilityTerm:
 
     def pooled_slope(self, kept: float) -> float:
         """As :meth:`slope` for global pooling at one value of Q, without the cost of arrays."""
-        y = self.curvature + 2.0 * self.sparsity * max(1.0 - kept, 0.0)
+        return self.pooled_slope_of_dropped(max(1.0 - kept, 0.0))
+
+    def pooled_slope_of_dropped(self, dropped: float) -> float:
+        """The same where 1 - Q is known better than Q."""
+        y = self.curvature + 2.0 * self.sparsity * dropped
         scale = float(self.scale)
         root = math.sqrt((self.base + self.spread / y) * scale)
         return self.sparsity * self.spread * scale / (y * y * root) if root > 0.0 else 0.0

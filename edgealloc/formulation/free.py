@@ -21,7 +21,9 @@ from edgealloc.units import FloatArray, IntArray
 __all__ = ["free_minimum"]
 
 _GRID = 513  # samples of a keep range before the best interval is refined
-_REFINE = 8  # times a common rate's interval is cut to a 32nd of itself; a curve's minimum may be a kink
+_ROOT = 400  # steps of a root search at most
+_REACHED = 1e-12  # relative: a value so close to its lower bound is the minimum
+_REFINE = 10  # times a common rate's interval is cut to a 32nd of itself: to neighbouring doubles, if need be
 
 
 def free_minimum(objective: Objective) -> tuple[float, FloatArray]:
@@ -108,8 +110,7 @@ class _Minimiser:
         )
 
         def share(keep: FloatArray) -> FloatArray:
-            square = np.square(keep)
-            spread = price * square if objective.pooled else gap.value(square)
+            spread = price * np.square(keep) if objective.pooled else gap.of_dropped(_dropped(keep))
             return np.asarray(weight * term.value(keep) + spread)
 
         if term.name == "inverse-keep" and objective.pooled:
@@ -207,11 +208,11 @@ def _all_at_once(objective: Objective, option: IntArray, keep: FloatArray) -> Fl
     """
     inst, everybody = objective.instance, np.ones(objective.instance.num_devices)
     weight = inst.bound.underfit_weight * float(inst.weights @ chosen_adapter(inst, option).underfit_factor)
-    square = np.square(keep)
+    dropped = _dropped(keep)
     gap = (
-        objective.stability.value(square)
+        objective.stability.of_dropped(dropped)
         if objective.pooled
-        else objective.stability.value(square[:, None]) @ inst.weights
+        else objective.stability.of_dropped(dropped[:, None]) @ inst.weights
     )
     rough = weight * np.asarray(objective.underfit.value(keep)) + gap
     close = np.flatnonzero(~(rough > rough.min() * (1.0 + 1e-12)))
@@ -284,52 +285,62 @@ def _relaxed_selection(objective: Objective, option: IntArray, keep: FloatArray)
 
 
 def _global_pooling(objective: Objective, option: IntArray) -> tuple[float, FloatArray]:
-    """Root in Q: the price gap'(Q) makes devices answer with sum w s^2, which falls as Q grows."""
-    weights = objective.instance.weights
+    """Root in D = 1 - Q: the price gap'(Q) makes devices answer with sum w (1 - s^2), which falls as D grows.
+
+    D may be next to nothing, and the price then changes with digits that Q does not have.
+    """
+    weights, stability = objective.instance.weights, objective.stability
     minimise = _Minimiser.of(objective)
 
-    def answer(q: float) -> tuple[FloatArray, float]:
-        keep = minimise(objective.stability.pooled_slope(q))
-        return keep, float(weights @ np.square(keep)) - q
+    def answer(dropped: float) -> tuple[FloatArray, float]:
+        keep = minimise(stability.pooled_slope_of_dropped(dropped))
+        return keep, dropped - float(weights @ _dropped(keep))
 
     low, high = 0.0, 1.0
-    keep_high, excess_low = answer(low)
-    keep_low, excess_high = answer(high)
-    if excess_high >= 0.0:
+    keep_low, excess_low = answer(low)
+    if excess_low >= 0.0:  # nobody drops anything
         return objective(keep_low, keep_low > 0, option), keep_low
-    side = 0
-    for _ in range(200):  # Illinois: regula falsi that halves the weight of an end that stays
-        q = low + (high - low) * excess_low / (excess_low - excess_high)
-        if not low < q < high:  # at a jump an end is as good as reached, and the other one stays far
-            q = 0.5 * (low + high)
-        if not low < q < high or high - low <= 1e-15:
+    keep_high, excess_high = answer(high)
+    side, widths = 0, [1.0] * 3
+    for _ in range(_ROOT):  # Illinois: regula falsi that halves the weight of an end that stays
+        d = low + (high - low) * excess_low / (excess_low - excess_high)
+        widths.append(high - low)
+        # at a jump an end is as good as reached, and the other one stays far
+        if not low < d < high or widths[-1] > 0.5 * widths[-4]:
+            d = 0.5 * (low + high)
+        if not low < d < high or high - low <= 1e-15 * high:
             break
-        keep, excess = answer(q)
-        if excess >= 0.0:
-            low, keep_high, excess_low = q, keep, excess
-            excess_high *= 0.5 if side == 1 else 1.0
-            side = 1
-        else:
-            high, keep_low, excess_high = q, keep, excess
-            excess_low *= 0.5 if side == -1 else 1.0
+        keep, excess = answer(d)
+        if excess <= 0.0:
+            low, keep_low, excess_low = d, keep, excess
+            excess_high *= 0.5 if side == -1 else 1.0
             side = -1
-        if abs(excess) <= 1e-15:
+        else:
+            high, keep_high, excess_high = d, keep, excess
+            excess_low *= 0.5 if side == 1 else 1.0
+            side = 1
+        if abs(excess) <= 1e-15 * d:
             break
-    # Where answers jump, Q lies between two answers.
-    square_low, square_high = np.square(keep_low), np.square(keep_high)
-    q_low, q_high = float(weights @ square_low), float(weights @ square_high)
-    if q_high - q_low <= 1e-13:
-        return objective(keep_high, keep_high > 0, option), keep_high
-    if objective.underfit.square_convex and objective.instance.exclusion_penalty is None:
-        # every mixture of the squares is as good: take the one that meets Q
-        share = np.clip((low - q_low) / (q_high - q_low), 0.0, 1.0)
-        keep = np.sqrt(square_low + share * (square_high - square_low))
-        keep = np.clip(keep, objective.instance.keep_min, objective.instance.keep_max)
-        return objective(keep, None, option), keep
     # the dual value: tangent of the stability term at Q plus what the devices make of its slope
     best = -np.inf
-    for q, keep in ((low, keep_high), (high, keep_low)):
-        price, kept = objective.stability.pooled_slope(q), float(weights @ np.square(keep))
-        under = objective(keep, keep > 0, option) - float(objective.stability.value(np.asarray(kept)))
-        best = max(best, float(objective.stability.value(np.asarray(q))) + under + price * (kept - q))
-    return best, keep_high
+    for d, keep in ((low, keep_low), (high, keep_high)):
+        price, lost = stability.pooled_slope_of_dropped(d), float(weights @ _dropped(keep))
+        under = objective.terms(keep, keep > 0, option)[0]
+        best = max(best, float(stability.of_dropped(np.asarray(d))) + under + price * (d - lost))
+    answers = [keep_low, keep_high]
+    if objective.underfit.square_convex and objective.instance.exclusion_penalty is None:
+        # where answers jump, D lies between two of them, and every mixture of their squares is as good
+        lost_low, lost_high = _dropped(keep_low), _dropped(keep_high)
+        d_low, d_high = float(weights @ lost_low), float(weights @ lost_high)
+        share = np.clip((low - d_low) / (d_high - d_low), 0.0, 1.0) if d_low != d_high else 0.0
+        mixed = np.sqrt(1.0 - (lost_low + share * (lost_high - lost_low)))
+        answers.append(np.clip(mixed, objective.instance.keep_min, objective.instance.keep_max))
+    values = [objective(keep, keep > 0, option) for keep in answers]
+    value, keep = min(values), answers[int(np.argmin(values))]
+    # they may not reach it where they jump, and near 1, where doubles are far apart beside what is dropped
+    return (value if value <= best + _REACHED * abs(best) else best), keep
+
+
+def _dropped(keep: FloatArray) -> FloatArray:
+    """1 - s^2 of keep rates, which cancels where next to nothing is dropped. Same shape."""
+    return np.asarray((1.0 - keep) * (1.0 + keep))

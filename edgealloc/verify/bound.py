@@ -22,6 +22,8 @@ __all__ = ["bound_value", "free_bracket"]
 
 CURVE_DEVICES = 500  # free minima of curves are recomputed for at most so many devices
 ACCURACY = 1e-9  # relative, of the free minimum
+_HALVINGS = 200  # of what is dropped, at most: near 1 a minimum may be closer than 1e-15
+_CLOSE = 2.0**-45  # relative: how near a price is found
 
 
 def bound_value(instance: Instance, keep: FloatArray, selected: BoolArray, factor: FloatArray) -> float:
@@ -83,29 +85,30 @@ def _log_ratio(s: FloatArray, half: float) -> FloatArray:
     return np.asarray(np.where(near, np.log1p(np.where(near, (s - half) / half, 0.0)), np.log(s) - np.log(half)))
 
 
-def _overfit(instance: Instance, square: FloatArray, samples: FloatArray) -> FloatArray:
-    """sqrt((C^2 + 24 C eta^2 / (Lam + 2 lam (1 - S))) / (2 n delta))."""
-    return _of_dropped(instance, 1.0 - square, samples)
+def _dropped(keep: FloatArray) -> FloatArray:
+    """1 - s^2, which cancels where next to nothing is dropped. Same shape."""
+    return np.asarray((1.0 - keep) * (1.0 + keep))
 
 
 def _of_dropped(instance: Instance, dropped: FloatArray, samples: FloatArray) -> FloatArray:
-    """The same of 1 - S, which is known better where S is near 1."""
+    """sqrt((C^2 + 24 C eta^2 / (Lam + 2 lam (1 - S))) / (2 n delta)) of 1 - S, known better where S is near 1."""
     b = instance.bound
     spread = 24.0 * b.loss_range * b.lipschitz**2 / (b.curvature + 2.0 * b.sparsity_weight * dropped)
     return np.asarray(np.sqrt((b.loss_range**2 + spread) / (2.0 * samples * b.confidence_delta)))
 
 
-def _overfit_slope(instance: Instance, square: FloatArray, samples: FloatArray) -> FloatArray:
-    """Derivative of the overfitting term in S."""
+def _overfit_slope(instance: Instance, dropped: FloatArray, samples: FloatArray) -> FloatArray:
+    """Derivative of the overfitting term in S, at 1 - S."""
     b = instance.bound
-    y = b.curvature + 2.0 * b.sparsity_weight * (1.0 - square)
+    y = b.curvature + 2.0 * b.sparsity_weight * dropped
     rise = 48.0 * b.loss_range * b.lipschitz**2 * b.sparsity_weight / (y * y)
-    value = _overfit(instance, square, samples)
+    value = _of_dropped(instance, dropped, samples)
     return np.asarray(
         np.where(value > 0, rise / (4.0 * samples * b.confidence_delta * np.maximum(value, 1e-300)), 0)
     )
 
 
+@np.errstate(all="ignore")  # slopes where nothing is kept are infinite
 def free_bracket(instance: Instance) -> tuple[float, float, float] | None:
     """Interval that holds G_free, and its relative accuracy; None where it is not recomputed.
 
@@ -156,7 +159,9 @@ def _curve_rounding(instance: Instance) -> float:
 
 
 def _accuracy(instance: Instance) -> float:
-    """Relative accuracy of a free minimum: 1 - S cancels where the curvature is next to nothing beside it."""
+    """Relative accuracy of a free minimum: on a curve 1 - S cancels where the curvature is next to nothing."""
+    if _measured(instance) is None:
+        return ACCURACY
     b, top = instance.bound, float(instance.keep_max.max())
     rise = 2.0 * b.sparsity_weight
     least = b.curvature + rise * (1.0 - top) * (1.0 + top)
@@ -180,43 +185,67 @@ def _factors(instance: Instance) -> tuple[FloatArray, FloatArray]:
 
 
 def _least_shares(instance: Instance, price: float | None) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Bracket of the least ``A f u(s) + price S`` of each device, and its S.
+    """Bracket of the least ``A f u(s) - price (1 - S)`` of each device, and its 1 - S.
 
-    ``price`` None: plus its own overfitting term instead.
+    ``price`` None: plus its own overfitting term instead. The upper end is that of a keep rate in doubles, which
+    near 1 are far apart beside what is dropped.
     """
     spec, weight = instance.bound, instance.bound.underfit_weight * _factors(instance)[0]
-    least, most = instance.keep_min**2, instance.keep_max**2
+    least, most = _dropped(instance.keep_max), _dropped(instance.keep_min)
 
-    def spread(square: FloatArray) -> FloatArray:
-        return _overfit(instance, square, instance.samples) if price is None else price * square
+    def spread(dropped: FloatArray) -> FloatArray:
+        return _of_dropped(instance, dropped, instance.samples) if price is None else -price * dropped
 
     if spec.underfit_logistic is not None and price is not None:
         below, square = _least_of_logistic(instance, price, weight)
-        above = below
+        above, dropped = below, 1.0 - square
     elif _measured(instance) is not None:
         below, above, square = _least_on_curve(instance, price, weight)
+        dropped = 1.0 - square
     else:
-        if spec.underfit == "perturbation" and price is not None:
-            square = np.where(price > weight, least, most)
-        elif price is not None and price > 0:
-            square = np.clip((weight / (2.0 * price)) ** (2.0 / 3.0), least, most)
-        elif price is not None:
-            square = np.where(weight > 0, most, least)
+        if price is None:
+            dropped = _stationary(
+                least, most, lambda d: _overfit_slope(instance, d, instance.samples) > weight * _fall(spec, d)
+            )
+        elif spec.underfit == "perturbation":
+            dropped = np.where(price > weight, most, least)
         else:
-            square = _stationary(instance, weight, least, most)
-        keep = np.clip(np.sqrt(square), instance.keep_min, instance.keep_max)
-        below = above = weight * _underfit(instance.bound)(keep) + spread(keep * keep)
+            with np.errstate(divide="ignore"):
+                size = np.log(weight / (2.0 * price)) if price > 0.0 else np.where(weight > 0.0, np.inf, -np.inf)
+            dropped = np.clip(-np.expm1(size * 2.0 / 3.0), least, most)
+        keep = np.clip(np.sqrt(1.0 - dropped), instance.keep_min, instance.keep_max)
+        near = _beside(keep, instance.keep_min, instance.keep_max)
+        below = weight * _underfit_of_dropped(spec, dropped, keep) + spread(dropped)
+        above = np.min(weight * _underfit(spec)(near) + spread(_dropped(near)), axis=0)
     if instance.exclusion_penalty is not None:
-        out = spec.underfit_weight * instance.exclusion_penalty + spread(np.zeros(instance.num_devices))
-        square = np.where(out < above, 0.0, square)
+        out = spec.underfit_weight * instance.exclusion_penalty + spread(np.ones(instance.num_devices))
+        dropped = np.where(out < above, 1.0, dropped)
         below, above = np.minimum(below, out), np.minimum(above, out)
-    return below, above, square
+    return below, above, dropped
+
+
+def _underfit_of_dropped(spec: BoundSpec, dropped: FloatArray, keep: FloatArray) -> FloatArray:
+    """u(s) of a closed form where 1 - s^2 is given, and s about. Shapes [N]."""
+    if spec.underfit == "perturbation":
+        return dropped
+    near = np.expm1(-0.5 * np.log1p(-np.minimum(dropped, 0.5)))
+    return np.asarray(np.where(dropped <= 0.5, near, (1.0 - keep) / keep))
+
+
+def _fall(spec: BoundSpec, dropped: FloatArray) -> FloatArray:
+    """-du/dS of a closed form where 1 - S is given. Same shape."""
+    return 0.5 * (1.0 - dropped) ** -1.5 if spec.underfit == "inverse-keep" else np.ones_like(dropped)
+
+
+def _beside(keep: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    """Keep rates [N] with the doubles on both sides, in their ranges. Shape [3, N]."""
+    return np.asarray(np.clip(np.stack((np.nextafter(keep, 0.0), keep, np.nextafter(keep, 2.0))), low, high))
 
 
 def _least_on_curve(
     instance: Instance, price: float | None, weight: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """:func:`_least_shares` on a curve or logistic term, once for devices that do not differ in it."""
+    """:func:`_least_shares` on a curve or logistic term, and S; once for devices that do not differ in it."""
     points = _measured(instance)
     assert points is not None
     samples = instance.samples if price is None else np.ones(instance.num_devices)
@@ -226,15 +255,16 @@ def _least_on_curve(
     def convex(row: IntArray, square: FloatArray) -> tuple[FloatArray, FloatArray]:
         if price is not None:
             return price * square, np.full_like(square, price)
-        return _overfit(instance, square, kinds[3, row]), _overfit_slope(instance, square, kinds[3, row])
+        dropped, samples = 1.0 - square, kinds[3, row]
+        return _of_dropped(instance, dropped, samples), _overfit_slope(instance, dropped, samples)
 
     found = curve_minimum(points, kinds[0], kinds[1], kinds[2], convex)
     below, above, square = (column[which.ravel()] for column in found)
-    return below, above, square
+    return below - (price or 0.0), above - (price or 0.0), square
 
 
 def _least_of_logistic(instance: Instance, price: float, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Least ``A f u(s) + price S`` of each device and its S: concave in S up to the inflection, convex beyond."""
+    """Least ``A f u(s) - price (1 - S)`` of each device and its S: concave in S up to its bend, convex beyond."""
     term = instance.bound.underfit_logistic
     assert term is not None
     least, most = instance.keep_min**2, instance.keep_max**2
@@ -251,43 +281,58 @@ def _least_of_logistic(instance: Instance, price: float, weight: FloatArray) -> 
         low, high = np.where(rising, low, middle), np.where(rising, middle, high)
     squares = np.concatenate((ends, (0.5 * (low + high))[None]))
     keeps = np.clip(np.sqrt(squares), instance.keep_min, instance.keep_max)
-    values = weight * _underfit(instance.bound)(keeps) + price * keeps * keeps
+    values = weight * _underfit(instance.bound)(keeps) - price * _dropped(keeps)
     at, everyone = np.argmin(values, axis=0), np.arange(instance.num_devices)
     return values[at, everyone], squares[at, everyone]
 
 
-def _stationary(instance: Instance, weight: FloatArray, least: FloatArray, most: FloatArray) -> FloatArray:
-    """Minimiser in S under device pooling: the derivative increases, for both terms are convex in S."""
+def _stationary(least: FloatArray, most: FloatArray, rises: Callable[[FloatArray], BoolArray]) -> FloatArray:
+    """1 - S where a convex function of S is least, which ``rises`` with S where less is dropped. Shapes [N]."""
     low, high = least.copy(), most.copy()
-    for _ in range(64):
+    for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        inverse = instance.bound.underfit == "inverse-keep"
-        fall = 0.5 * weight * middle**-1.5 if inverse else weight
-        rising = _overfit_slope(instance, middle, instance.samples) > fall
-        low, high = np.where(rising, low, middle), np.where(rising, middle, high)
-    return np.asarray(0.5 * (low + high))
+        rising = rises(middle)
+        low, high = np.where(rising, middle, low), np.where(rising, high, middle)
+    return np.where(rises(least), 0.5 * (low + high), least)
 
 
 def _dual_maximum(instance: Instance) -> float:
-    """Greatest lower bound of G_free under global pooling over prices gap'(Q), by bisection on Q.
+    """Greatest lower bound of G_free under global pooling over prices gap'(Q), by bisection on D = 1 - Q.
 
     For every Q in [0, 1] and every s, ``gap(sum w S) >= gap(Q) + gap'(Q) (sum w S - Q)``, gap being convex.
     """
     share, pooled = _weights(instance), np.asarray(total(instance.samples.tolist()))
     low, high, best = 0.0, 1.0, -math.inf
-    for step in range(60):
-        q = np.asarray(0.5 * (low + high) if step else 1.0)
-        price = float(_overfit_slope(instance, q, pooled))
-        value, _, square = _least_shares(instance, price)
-        tangent = float(_overfit(instance, q, pooled)) - price * float(q)
+    for step in range(_HALVINGS):
+        d = np.asarray(0.5 * (low + high) if step else 0.0)
+        price = float(_overfit_slope(instance, d, pooled))
+        value, _, dropped = _least_shares(instance, price)
+        tangent = float(_of_dropped(instance, d, pooled)) + price * float(d)
         best = max(best, total((share * value).tolist()) + tangent)
-        if float(share @ square) >= q:
+        if float(share @ dropped) <= d:
             if step == 0:
                 break
-            low = float(q)
+            high = float(d)
         else:
-            high = float(q)
+            low = float(d)
+        if high - low <= _CLOSE * high:
+            break
     return best
+
+
+def _common_overfit(instance: Instance, dropped: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The overfitting term of one keep rate for all, and its derivative in S, at 1 - S. Shapes [N]."""
+    if instance.bound.pooling == "global":
+        everything = np.asarray(total(instance.samples.tolist()))
+        return _of_dropped(instance, dropped, everything), _overfit_slope(instance, dropped, everything)
+    share, each = _weights(instance), dropped[:, None]
+    value, slope = (part(instance, each, instance.samples) @ share for part in (_of_dropped, _overfit_slope))
+    return np.asarray(value), np.asarray(slope)
+
+
+def _common_weight(instance: Instance) -> float:
+    """Of the underfitting term where all have one keep rate."""
+    return float(instance.bound.underfit_weight * total((_weights(instance) * _factors(instance)[0]).tolist()))
 
 
 def _common_valley(instance: Instance) -> tuple[float, float] | None:
@@ -295,40 +340,29 @@ def _common_valley(instance: Instance) -> tuple[float, float] | None:
     low, high = instance.keep_min.max(keepdims=True), instance.keep_max.min(keepdims=True)
     if low[0] > high[0]:
         return None
-    share, everything = _weights(instance), np.asarray(total(instance.samples.tolist()))
-    pooled, points = instance.bound.pooling == "global", _measured(instance)
+    points = _measured(instance)
     assert points is not None
 
     def convex(_row: IntArray, square: FloatArray) -> tuple[FloatArray, FloatArray]:
-        parts = []
-        for part in (_overfit, _overfit_slope):
-            own = square[:, None]
-            parts.append(
-                part(instance, square, everything) if pooled else part(instance, own, instance.samples) @ share
-            )
-        return parts[0], parts[1]
+        return _common_overfit(instance, 1.0 - square)
 
-    weight = instance.bound.underfit_weight * total((share * _factors(instance)[0]).tolist())
-    below, above, _ = curve_minimum(points, np.array([weight]), low, high, convex)
+    below, above, _ = curve_minimum(points, np.array([_common_weight(instance)]), low, high, convex)
     return float(below[0]), float(above[0])
 
 
 def _common_minimum(instance: Instance) -> tuple[float, float] | None:
-    """Least G of one keep rate for all, on a grid that is refined around its best point."""
-    low, high = float(instance.keep_min.max()), float(instance.keep_max.min())
-    if low > high:
+    """Bracket of the least G of one keep rate for all, convex in S: at its best, and at doubles beside it."""
+    low, high = instance.keep_min.max(keepdims=True), instance.keep_max.min(keepdims=True)
+    if low[0] > high[0]:
         return None
-    everyone, (least, most) = np.ones(instance.num_devices, dtype=bool), _factors(instance)
+    spec, weight = instance.bound, _common_weight(instance)
 
-    def value(keep: float) -> float:
-        keeps = np.full(instance.num_devices, keep)
-        return min(bound_value(instance, keeps, everyone, factor) for factor in (least, most))
+    def rises(dropped: FloatArray) -> BoolArray:
+        return np.asarray(_common_overfit(instance, dropped)[1] > weight * _fall(spec, dropped))
 
-    points, best = 65, math.inf
-    for _ in range(6):
-        grid = np.linspace(low, high, points)
-        values = [value(float(s)) for s in grid]
-        i = int(np.argmin(values))
-        best = min(best, values[i])
-        low, high = float(grid[max(i - 1, 0)]), float(grid[min(i + 1, len(grid) - 1)])
-    return best, best
+    dropped = _stationary(_dropped(high), _dropped(low), rises)
+    keep = np.clip(np.sqrt(1.0 - dropped), low, high)
+    near = _beside(keep, low, high).ravel()
+    below = weight * _underfit_of_dropped(spec, dropped, keep) + _common_overfit(instance, dropped)[0]
+    above = weight * _underfit(spec)(near) + _common_overfit(instance, _dropped(near))[0]
+    return float(below[0]), float(above.min())

@@ -20,6 +20,7 @@ from edgealloc.solvers.fdma.bandwidth import (
     KINK,
     POWER,
     POWER_FREQ_MAX,
+    STATIONARY,
     best_efficiency,
     energy_shape,
 )
@@ -27,6 +28,8 @@ from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, DOWN, ENERGY
 from edgealloc.units import LN2, FloatArray
 
 __all__ = ["planes_at"]
+
+_SCARCE = 2.0**-21  # of the energy
 
 
 def planes_at(rows: FloatArray, keep: FloatArray) -> Planes:
@@ -57,8 +60,10 @@ def _planes(rows, keep, out):  # type: ignore[no-untyped-def]
         eps, eps1, _eps2 = energy_shape(v)
         e, e_v = row[PER_BIT] * bits * eps, row[PER_BIT] * bits * eps1
         t, t_v, mix = window - work / row[FMAX], 0.0, 0.0
+        spare = row[ENERGY] - e
+        if regime in (STATIONARY, KINK) and spare < _SCARCE * row[ENERGY]:
+            regime = FREQ_FIXED  # what is left for computing has few digits, and is nothing beside what is sent
         if regime not in (POWER_FREQ_MAX, FREQ_FIXED):
-            spare = row[ENERGY] - e
             tau = math.sqrt(row[KAPPA] * work / spare) * work
             t, t_v, mix = window - tau, -tau * 0.5 * e_v / spare, 1.0
             slope = -1.0 / v - t_v / t

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
+from collections.abc import Callable
+from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import numpy as np
@@ -215,3 +217,69 @@ def test_a_logistic_term_keeps_its_digits_near_its_half_and_far_from_it(
     log = small - small**2 / 2 + small**3 / 3 if abs(small) < 1e-3 else math.log(keep) - math.log(half)
     value = bound_value(cell, np.array([keep]), np.array([True]), np.ones(1))
     assert value == pytest.approx(0.71 / (1.0 + math.exp(steepness * log)), rel=1e-10)
+
+
+def _least(value: Callable[[Decimal], Decimal], low: Decimal, high: Decimal) -> Decimal:
+    """The least value of a convex function."""
+    for _ in range(220):  # the least where it is read at two places leaves out what is beyond the other one
+        left, right = low + (high - low) * Decimal("0.4"), low + (high - low) * Decimal("0.6")
+        low, high = (low, right) if value(left) <= value(right) else (left, high)
+    return value((low + high) / 2)
+
+
+@pytest.mark.parametrize("common", [False, True])
+@pytest.mark.parametrize("pooling", ["global", "device"])
+@pytest.mark.parametrize("underfit", ["inverse-keep", "perturbation"])
+def test_the_free_minimum_of_one_device_is_that_of_decimals(underfit: str, pooling: str, common: bool) -> None:
+    """In 60 decimals, over what is dropped: beside a keep rate of 1 it may be less than doubles are apart."""
+    rng = np.random.default_rng([len(underfit), len(pooling), common])
+    alone, beside = conformance.cell().take(np.array([0])), 0
+    for _ in range(25):
+        size = 10.0 ** rng.uniform((-9, -9, -9, -18, -9), (9, 3, 3, 0, 9))
+        bound = BoundSpec(underfit, float(size[0]), pooling, *size[1:].tolist(), 0.1)
+        low, high = float(rng.choice([0.01, 0.3])), float(rng.choice([1.0, 1.0, 0.9, 1.0 - 1e-9, 1.0 - 2.0**-50]))
+        cell = alone.with_changes(
+            bound=bound, samples=10.0 ** rng.uniform(0, 6, 1), common_keep=common,
+            keep_min=np.array([low]), keep_max=np.array([high]),
+        )  # fmt: skip
+        with localcontext() as digits:
+            digits.prec = 60
+            weight, losses, lipschitz, curvature, sparsity = map(Decimal, size.tolist())
+            scale = 1 / (2 * Decimal(float(cell.samples[0])) * Decimal(bound.confidence_delta))
+
+            def bounded(
+                dropped: Decimal,
+                weight: Decimal = weight,
+                base: Decimal = losses**2 * scale,
+                spread: Decimal = 24 * losses * lipschitz**2 * scale,
+                curvature: Decimal = curvature,
+                sparsity: Decimal = sparsity,
+            ) -> Decimal:
+                lost = 1 / (1 - dropped).sqrt() - 1 if underfit == "inverse-keep" else dropped
+                return weight * lost + (base + spread / (curvature + 2 * sparsity * dropped)).sqrt()
+
+            least = float(_least(bounded, 1 - Decimal(high) ** 2, 1 - Decimal(low) ** 2))
+        bracket = free_bracket(cell)
+        assert bracket is not None
+        assert bracket[0] == pytest.approx(least, rel=1e-9)
+        assert bracket[0] <= bracket[1] * (1.0 + 1e-12)
+        found, keep = Problem(cell).free
+        assert least * (1.0 - 1e-9) <= found <= max(least, bracket[1]) * (1.0 + 1e-9)
+        beside += 0.0 < 1.0 - keep[0] < 1e-9
+    assert beside > 0
+
+
+def test_no_allocation_beats_a_free_minimum_between_doubles() -> None:
+    """Three devices of many sizes: keep rates a few doubles beside the best ones are no better."""
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        size = 10.0 ** rng.uniform((-2, -9, -9, -18, 0), (9, 0, 0, -9, 9))
+        bound = BoundSpec("inverse-keep", float(size[0]), "global", *size[1:].tolist(), 0.1)
+        cell = conformance.cell(bound=bound, samples=10.0 ** rng.uniform(0, 6, 3), keep_max=np.ones(3))
+        free, keep = Problem(cell).free
+        bracket = free_bracket(cell)
+        assert bracket is not None
+        assert bracket[0] == pytest.approx(free, rel=1e-9)
+        for _ in range(40):
+            beside = np.clip(keep + rng.integers(-4, 5, 3) * 2.0**-53, cell.keep_min, cell.keep_max)
+            assert Problem(cell).objective(beside) >= free * (1.0 - 1e-11)

@@ -172,6 +172,9 @@ def _touch(
         return bits - watt * e, active
 
     high = np.where(longest > 0.0, longest, 1e-300)
+    clear = np.minimum(high, window * (1.0 - 2.0 * _CANCELLED))
+    # negative there, it is beyond too, where digits are lost: a fast clock leaves next to no time of the window
+    high = np.where((longest > 0.0) & (lean(clear)[0] < 0.0), clear, high)
     last, last_piece = lean(high)
     low = np.zeros_like(high)
     a, b = low, high

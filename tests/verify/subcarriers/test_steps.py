@@ -225,6 +225,25 @@ def test_the_profit_needed_lies_above_its_planes(kind: type[Number]) -> None:
     assert tight > 20
 
 
+def test_planes_touch_where_the_fastest_clock_is_far_beyond_what_energy_pays_for() -> None:
+    """Computing at that clock takes next to nothing of the window, and the time to compute has no digits left."""
+    checked = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        instance = random_ofdma(rng)
+        level, keep, values = 10.0 ** rng.uniform(-5, 0, 12), rng.uniform(0.02, 1.0, 12), []
+        for beyond in (1e4, 1e9):
+            fast = instance.with_changes(freq_max_hz=instance.freq_max_hz * beyond)
+            with np.errstate(all="ignore"):
+                model = Model.of(fast, Intervals, False)
+                rows = model.rows.take(np.arange(12) % len(model.number))
+                values.append(needs(rows, model.radio.watt(level), keep).value.lower())
+        known = np.isfinite(values[0])
+        assert np.all(values[1][known] >= values[0][known] - 3e-2 * np.abs(values[0][known]))
+        checked += known.sum()
+    assert checked > 40
+
+
 def _needed(instance: Instance, pair: tuple[int, int], level: float, keep: float) -> tuple[Any, Any]:
     """Profit rate (D - alpha e(t)) / t on a grid of upload times, written once more; inf where t is too long."""
     k, option = pair
