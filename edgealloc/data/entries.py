@@ -19,9 +19,11 @@ from edgealloc.data.spec import (
     term_faults,
 )
 from edgealloc.errors import Fault
-from edgealloc.units import FloatArray
+from edgealloc.units import LN2, FloatArray, dbm_to_w
 
-__all__ = ["ENTRIES", "cluster_faults", "device_count", "same_values", "underfit_faults"]
+__all__ = ["ENTRIES", "cluster_faults", "device_count", "link_faults", "same_values", "underfit_faults"]
+
+_LEAST_J = 1e-300  # of an upload: what is next to the end of doubles cannot be told from nothing
 
 _MOST_CLUSTER = 2**53 - 1  # beyond, doubles skip whole numbers: two clusters would be one
 
@@ -111,6 +113,22 @@ def cluster_faults(inst: Any) -> list[Fault]:
         for name, cluster in zip(inst.device_names, clusters, strict=True):
             check(faults, cluster is not None, name, "cluster", None, "a whole number >= 0: pooling is cluster")
         check(faults, not inst.common_keep, "instance", "common_keep", True, "false where pooling is cluster")
+    return faults
+
+
+def link_faults(inst: Any) -> list[Fault]:
+    """Channels so good, or payloads so small, that the least energy of an upload has no digits in doubles.
+
+    It is N0 ln 2 / g joules a bit; other fields are right already, and ``keep_min`` gives the least payload.
+    """
+    faults: list[Fault] = []
+    best = inst.gain.reshape(len(inst.device_names), -1).max(axis=1)
+    bits = inst.payload_fixed_bits + inst.payload_lora_bits * inst.keep_min
+    with np.errstate(divide="ignore"):
+        least = float(dbm_to_w(inst.noise_psd_dbm_per_hz)) * LN2 / best * bits
+    for k in np.flatnonzero(least < _LEAST_J).tolist():
+        allowed = "a smaller one, or a larger payload: an upload has to take at least 1e-300 J"
+        faults.append(Fault(inst.device_names[k], "gain", f"{best[k]}", allowed))
     return faults
 
 

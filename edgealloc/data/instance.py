@@ -13,7 +13,7 @@ from typing import Any, get_args
 import numpy as np
 
 from edgealloc.data.display import Displayed
-from edgealloc.data.entries import ENTRIES, cluster_faults, device_count, same_values, underfit_faults
+from edgealloc.data.entries import ENTRIES, cluster_faults, device_count, link_faults, same_values, underfit_faults
 from edgealloc.data.forms import default_names, known_fields, many, names_of, number, numbers
 from edgealloc.data.frame import fields_from
 from edgealloc.data.learning import LearningSpec, learning_faults
@@ -385,7 +385,7 @@ def _device_faults(inst: Instance) -> list[Fault]:
         report(
             inst.keep_min > inst.keep_max.min(), "keep_min", inst.keep_min, "at most every keep_max (common_keep)"
         )
-    faults += underfit_faults(inst) + cluster_faults(inst)
+    faults += underfit_faults(inst) + cluster_faults(inst) + ([] if faults else link_faults(inst))
     for i, levels in enumerate(inst.keep_levels or ()):
         if levels is not None:
             inside = len(levels) > 0 and inst.keep_min[i] <= levels[0] and levels[-1] <= inst.keep_max[i]

@@ -238,6 +238,9 @@ _BOUND_RULES: Mapping[str, Rule] = {
 }
 
 
+_LARGEST_TERM = 1e200
+
+
 # Beyond, powers and their inflection leave the range of doubles.
 LOGISTIC_RULES: Mapping[str, Rule] = {
     "half": (lambda a: (a >= 1e-100) & (a <= 1e100), "a number in [1e-100, 1e100]"),
@@ -277,6 +280,18 @@ def range_faults(where: str, holder: Any, rules: Mapping[str, Rule]) -> list[Fau
     return faults
 
 
+def _size_faults(spec: BoundSpec) -> list[Fault]:
+    """Constants with which the terms of the bound leave the range of doubles, or their products do."""
+    c, eta, least = spec.loss_range, spec.lipschitz, spec.curvature
+    faults: list[Fault] = []
+    allowed = f"at most {_LARGEST_TERM}: the term would leave the range of doubles"
+    check(faults, spec.underfit_weight <= _LARGEST_TERM, "bound", "underfit_weight", spec.underfit_weight, allowed)
+    check(faults, c * c <= _LARGEST_TERM, "bound", "loss_range", c, f"one whose square is {allowed}")
+    allowed = f"one with which 24 loss_range lipschitz^2 / curvature is {allowed}"
+    check(faults, 24.0 * c * eta * eta / least <= _LARGEST_TERM, "bound", "curvature", least, allowed)
+    return faults
+
+
 def bound_faults(spec: Any) -> list[Fault]:
     """What is wrong with the constants of a bound."""
     if not isinstance(spec, BoundSpec):
@@ -285,7 +300,7 @@ def bound_faults(spec: Any) -> list[Fault]:
     for key, kinds in (("underfit", get_args(Underfit)), ("pooling", get_args(Pooling))):
         kind = getattr(spec, key)
         check(faults, isinstance(kind, str) and kind in kinds, "bound", key, kind, ", ".join(kinds))
-    faults += range_faults("bound", spec, _BOUND_RULES)
+    faults += range_faults("bound", spec, _BOUND_RULES) or _size_faults(spec)
     faults += _logistic_faults(spec)
     curve: Any = spec.underfit_curve
     if curve is not None and not isinstance(curve, UnderfitCurve):

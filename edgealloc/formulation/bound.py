@@ -214,7 +214,7 @@ class StabilityTerm:
         y = self.curvature + 2.0 * self.sparsity * np.maximum(1.0 - square, 0.0)
         numerator = self.sparsity * self.spread * self.scale
         root = np.sqrt((self.base + self.spread / y) * self.scale)
-        return np.asarray(np.divide(numerator, y * y * root, out=np.zeros_like(root), where=root > 0))
+        return np.asarray(np.divide(numerator / y / y, root, out=np.zeros_like(root), where=root > 0))
 
     def pooled_slope(self, kept: float) -> float:
         """As :meth:`slope` for global pooling at one value of Q, without the cost of arrays."""
@@ -225,4 +225,4 @@ class StabilityTerm:
         y = self.curvature + 2.0 * self.sparsity * dropped
         scale = float(self.scale)
         root = math.sqrt((self.base + self.spread / y) * scale)
-        return self.sparsity * self.spread * scale / (y * y * root) if root > 0.0 else 0.0
+        return self.sparsity * self.spread * scale / y / y / root if root > 0.0 else 0.0

@@ -6,6 +6,7 @@ menu the row with the least underfitting counts, and a device may be left out wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -21,7 +22,7 @@ from edgealloc.units import FloatArray, IntArray
 __all__ = ["free_minimum"]
 
 _GRID = 513  # samples of a keep range before the best interval is refined
-_ROOT = 400  # steps of a root search at most
+_ROOT = 200  # steps of a root search at most
 _REACHED = 1e-12  # relative: a value so close to its lower bound is the minimum
 _REFINE = 10  # times a common rate's interval is cut to a 32nd of itself: to neighbouring doubles, if need be
 
@@ -307,7 +308,7 @@ def _global_pooling(objective: Objective, option: IntArray) -> tuple[float, Floa
         widths.append(high - low)
         # at a jump an end is as good as reached, and the other one stays far
         if not low < d < high or widths[-1] > 0.5 * widths[-4]:
-            d = 0.5 * (low + high)
+            d = _between(low, high)
         if not low < d < high or high - low <= 1e-15 * high:
             break
         keep, excess = answer(d)
@@ -339,6 +340,11 @@ def _global_pooling(objective: Objective, option: IntArray) -> tuple[float, Floa
     value, keep = min(values), answers[int(np.argmin(values))]
     # they may not reach it where they jump, and near 1, where doubles are far apart beside what is dropped
     return (value if value <= best + _REACHED * abs(best) else best), keep
+
+
+def _between(low: float, high: float) -> float:
+    """The middle, by magnitude where the ends are orders apart: what is dropped may be next to nothing."""
+    return 0.5 * (low + high) if low > 0.25 * high else math.sqrt(max(low, 2.0**-100 * high)) * math.sqrt(high)
 
 
 def _dropped(keep: FloatArray) -> FloatArray:

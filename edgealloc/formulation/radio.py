@@ -27,8 +27,15 @@ def fdma_rate_bps(
     """Shannon rate in bit/s of devices on bandwidth of their own; 0 where the bandwidth is 0. Shape [K]."""
     bandwidth = np.asarray(bandwidth_hz, dtype=np.float64)
     safe = np.where(bandwidth > 0, bandwidth, 1.0)
-    rate = safe * np.log1p(power_w * gain / (noise_psd_w_per_hz * safe)) / LN2
+    rate = safe * _nats(power_w, gain, noise_psd_w_per_hz * safe) / LN2
     return np.where(bandwidth > 0, rate, 0.0)
+
+
+def _nats(power_w: FloatArray, gain: FloatArray, noise_w: FloatArray | float) -> FloatArray:
+    """Spectral efficiency ``log(1 + p g / noise)``; the quotient may be beyond doubles. Of one shape."""
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        nats = np.log1p(power_w * gain / noise_w)
+        return np.where(np.isinf(nats), np.log(power_w) + np.log(gain) - np.log(noise_w), nats)
 
 
 def block_count(bandwidth_hz: float, block_hz: float) -> int:
@@ -81,8 +88,8 @@ def subcarrier_rate_bps(instance: Instance, owner: IntArray, power_w: FloatArray
     used = np.flatnonzero(owner >= 0)
     devices = owner[used]
     width = subcarrier_hz(instance)
-    snr = power_w[used] * instance.gain[devices, used] / (instance.noise_psd_w_per_hz * width)
+    nats = _nats(power_w[used], instance.gain[devices, used], instance.noise_psd_w_per_hz * width)
     k = instance.num_devices
-    rate = np.bincount(devices, weights=width * np.log1p(snr) / LN2, minlength=k)
+    rate = np.bincount(devices, weights=width * nats / LN2, minlength=k)
     power = np.bincount(devices, weights=power_w[used], minlength=k)
     return rate.astype(np.float64), power.astype(np.float64)

@@ -22,7 +22,7 @@ __all__ = ["bound_value", "free_bracket"]
 
 CURVE_DEVICES = 500  # free minima of curves are recomputed for at most so many devices
 ACCURACY = 1e-9  # relative, of the free minimum
-_HALVINGS = 200  # of what is dropped, at most: near 1 a minimum may be closer than 1e-15
+_HALVINGS = 100  # of what is dropped, by orders of magnitude first: near 1 that may be next to nothing
 _CLOSE = 2.0**-45  # relative: how near a price is found
 
 
@@ -290,10 +290,16 @@ def _stationary(least: FloatArray, most: FloatArray, rises: Callable[[FloatArray
     """1 - S where a convex function of S is least, which ``rises`` with S where less is dropped. Shapes [N]."""
     low, high = least.copy(), most.copy()
     for _ in range(_HALVINGS):
-        middle = 0.5 * (low + high)
+        middle = _between(low, high)
         rising = rises(middle)
         low, high = np.where(rising, middle, low), np.where(rising, high, middle)
     return np.where(rises(least), 0.5 * (low + high), least)
+
+
+def _between(low: FloatArray, high: FloatArray) -> FloatArray:
+    """A number between two, by their magnitudes where these are far apart. Of their shape."""
+    apart = np.sqrt(np.maximum(low, 2.0**-100 * high)) * np.sqrt(high)
+    return np.asarray(np.where(low < 0.25 * high, apart, 0.5 * (low + high)))
 
 
 def _dual_maximum(instance: Instance) -> float:
@@ -304,7 +310,7 @@ def _dual_maximum(instance: Instance) -> float:
     share, pooled = _weights(instance), np.asarray(total(instance.samples.tolist()))
     low, high, best = 0.0, 1.0, -math.inf
     for step in range(_HALVINGS):
-        d = np.asarray(0.5 * (low + high) if step else 0.0)
+        d = _between(np.asarray(low), np.asarray(high)) if step else np.zeros(())
         price = float(_overfit_slope(instance, d, pooled))
         value, _, dropped = _least_shares(instance, price)
         tangent = float(_of_dropped(instance, d, pooled)) + price * float(d)

@@ -30,7 +30,12 @@ _SETTINGS = {
     "primal_feasibility_tolerance": 1e-9,
     "dual_feasibility_tolerance": 1e-9,
 }
-_LOOSE = 1e-7
+# What is tried in turn where HiGHS is not sure, for columns are much alike near the end: its primal simplex
+# method, and to be content with less.
+_OTHERWISE: tuple[dict[str, int | float], ...] = (
+    {"simplex_strategy": 4},
+    {"primal_feasibility_tolerance": 1e-7, "dual_feasibility_tolerance": 1e-7},
+)
 _NONE = 1e-9  # weights below it count as zero
 
 
@@ -120,9 +125,12 @@ def mix_columns(
         engine.setOptionValue(name, setting)
     engine.passModel(lp)
     engine.run()
-    if engine.getModelStatus().name == "kUnknown":  # near the end columns are much alike: less is asked for
-        for name in ("primal_feasibility_tolerance", "dual_feasibility_tolerance"):
-            engine.setOptionValue(name, _LOOSE)
+    for other in _OTHERWISE:
+        if engine.getModelStatus().name != "kUnknown":
+            break
+        engine.clearSolver()
+        for name, setting in other.items():
+            engine.setOptionValue(name, setting)
         engine.run()
     if engine.getModelStatus().name != "kOptimal":
         return None

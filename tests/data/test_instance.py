@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -86,6 +89,19 @@ def test_all_faults_are_listed_at_once(make_instance):
 def test_the_message_names_value_and_what_is_allowed(make_instance):
     with pytest.raises(InputError, match=r"dev-0002: power_max_w = -0\.25; allowed: a finite number > 0"):
         make_instance(power_max_w=_one_bad(-0.25, 0.1))
+
+
+def test_numbers_that_leave_the_range_of_doubles_are_named(make_instance):
+    """Each is finite; what the bound or an upload makes of them is not."""
+    for name, value in (("underfit_weight", 1e201), ("loss_range", 1e150), ("curvature", 1e-250)):
+        spec = replace(BoundSpec(), **{name: value})
+        with pytest.raises(InputError, match=rf"bound: {name} = {re.escape(repr(value))}; allowed: .*1e\+200"):
+            make_instance(bound=spec)
+    with pytest.raises(InputError, match=r"dev-0001: gain = 1e\+295; allowed: .* 1e-300 J"):
+        make_instance(gain=_one_bad(1e295, 1e-12, at=1))
+    small = _one_bad(1e-299, 9.0, at=1)
+    with pytest.raises(InputError, match=r"dev-0001: gain = 1e-12; allowed: a smaller one, or a larger payload"):
+        make_instance(payload_fixed_bits=0.0, payload_lora_bits=small, gain=np.full(4, 1e-12))
 
 
 def test_long_lists_of_faults_are_cut_in_the_message_only(make_instance):

@@ -149,6 +149,13 @@ def noise_density(instance: Instance) -> Decimal:
     return Decimal(10) ** ((Decimal(instance.noise_psd_dbm_per_hz) - 30) / 10)
 
 
+def _log1p(ratio: Decimal) -> Decimal:
+    """log(1 + x); a series where x is lost in the digits of 1."""
+    if ratio < Decimal("1e-30"):
+        return ratio * (ONE - ratio / 2 + ratio * ratio / 3)
+    return (ONE + ratio).ln()
+
+
 def _device_faults(instance: Instance, point: Allocation, k: int) -> list[str]:
     def of(field: str) -> Decimal:
         return Decimal(float(getattr(instance, field)[k]))
@@ -171,7 +178,7 @@ def _device_faults(instance: Instance, point: Allocation, k: int) -> list[str]:
         gain = of("gain") if row is None or row.gain is None else Decimal(row.gain)
         links = [(wide, Decimal(float(point.power_w[k])), gain)]
     power = sum((p for _b, p, _g in links), ZERO)
-    rate = sum((b * (ONE + p * g / (noise * b)).ln() for b, p, g in links if b > 0), ZERO) / Decimal(2).ln()
+    rate = sum((b * _log1p(p * g / (noise * b)) for b, p, g in links if b > 0), ZERO) / Decimal(2).ln()
     if rate <= 0:
         return ["no rate"]
     sending = bits / rate

@@ -28,6 +28,7 @@ FEASIBILITY = 1e-9  # tolerance on rows, which only relaxes them
 DUAL = 1e-10  # HiGHS' least tolerance on reduced costs: a bound may be too high by that per unit of a column
 SUMS = 1e-9  # and by this for rounding in its sums, relatively
 _SPREAD = 1e-6  # of the largest cost: HiGHS gives up on costs of 1e11, as where all that is free costs nothing
+_LARGEST, _INFINITE = 1e15, 1e20  # HiGHS takes no program with such a coefficient, or such a side of a row
 SUPPORT = 1e-6  # weights below it count as zero; a guide for refinement only
 
 
@@ -202,7 +203,7 @@ def solve_program(
     pick = first + len(most) + np.arange(len(wide))
     cost = np.zeros(first + len(most) + len(wide))
     cost[ends] = scale * pieces.cost
-    cost[gap] = 0.0 if problem.objective.own else scale * weight
+    cost[gap] = 0.0 if problem.objective.own else weight  # in units of 1 / scale
     upper = np.concatenate((np.ones(first), most, np.ones(len(wide))))
     upper[gap] = highspy.kHighsInf
     upper[ends[~pieces.divisible, 1]] = 0.0  # a point needs one end only
@@ -224,7 +225,8 @@ def solve_program(
     for q in [] if problem.objective.own else touches:
         value, slope = problem.stability.value(q), problem.stability.slope(q)
         for e in range(len(weight)):
-            rows.add(value[e] - slope[e] * q[e], math.inf, (gap[e], 1.0), (kept[e], -slope[e]))
+            least, rise = scale * (value[e] - slope[e] * q[e]), scale * slope[e]
+            rows.add(least, math.inf, (gap[e], 1.0), (kept[e], -rise))
     access.add_rows(rows, first, ends, pieces)
     _add_constraints(rows, access, first, pieces, ends)
     engine = _engine(control)
@@ -333,17 +335,22 @@ def _engine(control: Control) -> Any:
 def _pass(
     highspy: Any, engine: Any, rows: Rows, cost: FloatArray, upper: FloatArray, integral: IntArray | None
 ) -> None:
-    """Give HiGHS the program: costs and upper bounds [C] of its columns, its rows, and which are integral."""
+    """Give HiGHS the program: costs and upper bounds [C] of its columns, its rows, and which are integral.
+
+    Rows with a number that it takes no program with are left out: bounds are lower without them, no more.
+    """
     from scipy.sparse import coo_array
 
-    matrix = coo_array(
-        (np.concatenate(rows.value), (np.concatenate(rows.row), np.concatenate(rows.column))),
-        shape=(len(rows.low), len(cost)),
-    ).tocsr()
+    value, row, column = (np.concatenate(part) for part in (rows.value, rows.row, rows.column))
+    low, high = np.array(rows.low), np.array(rows.high)
+    wild = ~((low < _INFINITE) & (high > -_INFINITE))
+    wild[row[~(np.abs(value) < _LARGEST)]] = True
+    value, low[wild], high[wild] = np.where(wild[row], 0.0, value), -math.inf, math.inf
+    matrix = coo_array((value, (row, column)), shape=(len(low), len(cost))).tocsr()
     lp = highspy.HighsLp()
-    lp.num_col_, lp.num_row_ = len(cost), len(rows.low)
+    lp.num_col_, lp.num_row_ = len(cost), len(low)
     lp.col_cost_, lp.col_lower_, lp.col_upper_ = cost, np.zeros(len(cost)), upper
-    lp.row_lower_, lp.row_upper_ = np.array(rows.low), np.array(rows.high)
+    lp.row_lower_, lp.row_upper_ = low, high
     lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
     lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = matrix.indptr, matrix.indices, matrix.data
     if integral is not None:

@@ -24,6 +24,7 @@ from edgealloc.units import LN2
 __all__ = ["keep_at_rate", "keep_cap", "water", "weak_water"]
 
 _HAIR = 2.0**-40  # of the deadline
+_HALVINGS = 2200  # are enough from the largest double to the least
 _SPENT = 2.0**-42  # of the energy: less than incumbents are drawn in by
 
 
@@ -53,7 +54,7 @@ def keep_at_rate(row, r, p, least, most, unit):  # type: ignore[no-untyped-def]
         s = -np.inf
     if not s >= least:
         return least + min(-1e-12, (room - need * least) / row[DEADLINE]), 0.0, True
-    clock, shortest, forced, high = 0.0, 0.0, False, s
+    clock, forced, high = 0.0, False, s
     for it in range(60):  # energy is convex and increasing in s: Newton from the right is monotone
         bits = row[BIT0] + row[BIT1] * s
         cycles = row[CYC0] + row[CYC1] * s
@@ -84,11 +85,14 @@ def keep_at_rate(row, r, p, least, most, unit):  # type: ignore[no-untyped-def]
             high = s
         elif step < -shortest and s - step >= high:  # rounding led beyond, where slopes say nothing
             return _halved(row, r, p, s, high)
-        if step < shortest and excess > _SPENT * abs(row[ENERGY]):
-            step, forced = shortest, True
+        forced = step < shortest and excess > _SPENT * abs(row[ENERGY])
+        if forced:
+            step = shortest
         if not s - step >= least:
-            lack = (excess - (s - least) * slope) / max(abs(row[ENERGY]), 1e-300)
-            return least - max(1e-12, lack), clock, False
+            lack = excess - (s - least) * slope
+            if not lack > 1e-9 * excess:  # rounding alone: from afar a tangent says little about the least rate
+                return _halved(row, r, p, least, s)
+            return least - max(1e-12, lack / max(abs(row[ENERGY]), 1e-300)), clock, False
         s -= step
         if step <= 1e-15 * (unit + abs(s)) and not forced:
             return s, clock, False
@@ -101,7 +105,7 @@ def _halved(row, r, p, low, high):  # type: ignore[no-untyped-def]
     excess, clock = _excess(row, r, p, low)
     if excess > 0.0:
         return low - max(1e-12, excess / max(abs(row[ENERGY]), 1e-300)), clock, False
-    for _ in range(200):
+    for _ in range(_HALVINGS):
         s = 0.5 * (low + high)
         if not low < s < high:
             break

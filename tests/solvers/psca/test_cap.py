@@ -202,6 +202,21 @@ def test_a_cap_breaks_no_budget_wherever_the_clock_ends() -> None:
     assert caps > 300
 
 
+@pytest.mark.parametrize("deadline", [1e16, 1e30, 1e60, 1e90, 4.5e133, 1e200])
+def test_a_round_without_end_leaves_what_energy_carries(deadline: float) -> None:
+    """Newton comes from rates of 1e117, and goes by what rounding leaves of its slope; halving takes 400 steps."""
+    row = row_of(
+        bit0=0.0, bit1=1e7, cyc0=1e10, cyc1=2e8, down=0.0, energy=2.9, kappa=1e-28, pmax=4e-20, fmin=4e-134,
+        fmax=2e9, deadline=deadline, smax=1.0,
+    )  # fmt: skip
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        power = 3.3e-20 * 10.0 ** rng.uniform(-3.0, 0.0)
+        rate = power * 10.0 ** rng.uniform(9.0, 11.0)
+        s, _clock, _by = ofdma.keep_at_rate(row, rate, power, 0.0, np.inf, 1.0)
+        assert s == pytest.approx(min(2.9 / power, deadline) * rate / 1e7, rel=1e-9)
+
+
 def beyond(row: FloatArray, rate: float, power: float, s: float) -> tuple[float, float]:
     """By what share of deadline and energy, 1e-12 more, a keep rate is beyond them at its best clock, exactly.
 
