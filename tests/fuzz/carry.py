@@ -89,6 +89,13 @@ def carried(row: FloatArray, noise: FloatArray, wide: float) -> tuple[float, flo
     if best >= row[HIGH]:
         return best, at
     high = math.log(top)
+    for _ in range(60):  # so much power that no energy pays for it, at next to no keep rate
+        if best > 1e-9:
+            break
+        high -= 0.1 * SPAN
+        at = math.exp(high)
+        best = keep_at(row, *flow(noise, wide, at))
+    high = min(high + 0.1 * SPAN, math.log(top))
     low = high - SPAN
     a, b = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
     left, right = keep_at(row, *flow(noise, wide, math.exp(a))), keep_at(row, *flow(noise, wide, math.exp(b)))

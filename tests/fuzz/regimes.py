@@ -56,9 +56,7 @@ def draw(
     rate = band / k * np.log1p(snr * k) / math.log(2.0)
     busy = rng.uniform(0.1, 0.97, k)  # share of the deadline that computing takes at most
     fast = power_of_ten(rng, 8.5 - wide, 9.5 + wide, k)
-    linear = rng.choice(
-        [0.0, 0.02, 0.3, 2.0], k
-    )  # cycles that a keep rate of 1 adds, as a share of the fixed ones
+    linear = rng.choice([0.0, 0.02, 0.3, 2.0], k)  # cycles of a keep rate of 1, as a share of the fixed ones
     work = busy * latency * fast / (1.0 + 0.2 * linear)
     lora = rate * latency * (1.0 - busy) * power_of_ten(rng, -1, 0.9, k)
     capacitance = power_of_ten(rng, -1, 1, k) * power * latency / (fast**2 * work)
@@ -234,15 +232,17 @@ def pairs(rng: Rng, seed: int) -> Instance:
     return Instance(**fields)
 
 
+NUMBERS = ["bandwidth_hz", "latency_s", "gain", "power_max_w", "energy_j", "payload_lora_bits", "cycles_fixed",
+           "cycles_lora", "freq_max_hz", "freq_min_hz", "capacitance", "samples"]  # fmt: skip
+
+
 def scales(rng: Rng, _seed: int) -> Instance:
     """Scarce at extreme scales, or single fields moved by 1e-18 to 1e12."""
     fields = draw(rng, extreme=bool(rng.random() < 0.7))
     if rng.random() < 0.4:
         VARIANTS[int(rng.integers(len(VARIANTS)))](rng, fields)
-    numbers = ["bandwidth_hz", "latency_s", "gain", "power_max_w", "energy_j", "payload_lora_bits", "cycles_fixed",
-               "cycles_lora", "freq_max_hz", "freq_min_hz", "capacitance", "samples"]  # fmt: skip
     if rng.random() < 0.6:
-        for name in rng.choice(numbers, int(rng.integers(1, 4)), replace=False):
+        for name in rng.choice(NUMBERS, int(rng.integers(1, 4)), replace=False):
             factor = power_of_ten(rng, -18, 12) if rng.random() < 0.5 else power_of_ten(rng, -3, 3)
             fields[name] = fields[name] * factor
             if name == "bandwidth_hz" and fields["block_hz"] is not None:
@@ -373,6 +373,27 @@ def experts(rng: Rng, _seed: int) -> Instance:
     return Instance(**fields)
 
 
+def magnitudes(rng: Rng, _seed: int) -> Instance:
+    """One to four numbers anywhere between 1e-30 and 1e30, constants of the bound between 1e-15 and 1e15."""
+    fields = draw(rng)
+    if rng.random() < 0.3:
+        VARIANTS[int(rng.integers(len(VARIANTS)))](rng, fields)
+    terms = ["underfit_weight", "loss_range", "lipschitz", "curvature", "sparsity_weight"]
+    for name in rng.choice([*NUMBERS, "payload_fixed_bits", *terms], int(rng.integers(1, 5)), replace=False).tolist():
+        size = power_of_ten(rng, -30, 30)
+        if name in terms:
+            bounded(fields, **{name: float(power_of_ten(rng, -15, 15))})
+        elif np.ndim(fields[name]):
+            fields[name] = np.array(fields[name], dtype=np.float64)
+            fields[name][... if rng.random() < 0.5 else int(rng.integers(len(fields[name])))] = size
+        else:
+            if name == "bandwidth_hz" and fields["block_hz"] is not None:
+                fields["block_hz"] *= size / fields[name]
+            fields[name] = size
+    return Instance(**fields)
+
+
 REGIMES: dict[str, Callable[[Rng, int], Instance]] = {
-    make.__name__: make for make in (plain, pairs, scales, degenerate, constants, curves, boundary, experts)
+    make.__name__: make
+    for make in (plain, pairs, scales, degenerate, constants, curves, boundary, experts, magnitudes)
 }

@@ -26,14 +26,14 @@ from tests.fuzz.relations import larger_of, related
 
 BLOCK = 40
 ALL = (*REGIMES, "relations", "covers")
-LATER = 10_000_000  # from this number on the regimes that were added take their turns too
-FIRST = tuple(name for name in ALL if name != "experts")
+# From these numbers on the regimes that were added take their turns too; older numbers stay what they were.
+ADDED = {"experts": 10_000_000, "magnitudes": 20_000_000}
 Row = dict[str, float]
 
 
 def case_of(number: int) -> tuple[str, int]:
     """Regime and seed of a number: regimes in turn."""
-    turns = ALL if number >= LATER else FIRST
+    turns = [name for name in ALL if number >= ADDED.get(name, 0)]
     return turns[number % len(turns)], number // len(turns)
 
 

@@ -39,6 +39,7 @@ EPS = 2.0**-53
 # Relative rounding of psi: Newton stops at 1e-14, sums of a dozen terms follow; 2^-43 is a thousand units.
 PSI_ROUNDING = 2.0**-43
 CANCELLED = 2.0**-20  # of the window: of a time to compute below it too few digits are left in the difference
+_SHORT = 1e-9  # of the longest upload: where power takes all energy in a shorter one, Newton's steps lose its digits
 _HAIR = 2.0**-40  # of the window: so much sooner an upload ends where no time to compute is left by rounding
 WEAK = 0.02  # signal-to-noise ratio below which a level is counted from the least 1/a, or its digits cancel
 _TRIES = 4  # water levels at which a set is tested before its cap is computed
@@ -99,6 +100,8 @@ def _upload_time(row, target, cycles, window, t_max, t_flat, k3, e_flat):  # typ
                 if step <= 1e-14 * t_max:
                     break
             t_cross = max(t, 0.0)
+            if t < _SHORT * t_max:  # lost in the digits of t_max; what computing takes is the same at any such time
+                t_cross = max(row[ENERGY] - k3 / ((window - t_cross) * (window - t_cross)), 0.0) / row[PMAX]
     if t_cross <= 0.0:
         return 0.0, 0.0
     t = t_max  # so is e - t e'
@@ -244,7 +247,7 @@ def cannot_carry(row, inv_a, s, level):  # type: ignore[no-untyped-def]
         while n < inv_a.size and (n == 0 or n * inv_a[n] - inv < power) and inv_a[n] < np.inf:
             inv += inv_a[n]
             n += 1
-        if n == 0:
+        if n == 0 or not power > 0.0:  # next to nothing is left to send, or less by rounding: no level at all
             return False
         new = (power + inv) / n
         if abs(new - level) <= 1e-4 * level:

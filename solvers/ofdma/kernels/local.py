@@ -182,7 +182,8 @@ def _pooled_choice(rows, obj, nu, levels, caps, squares):  # type: ignore[no-unt
 
 @kernel
 def settled_keeps(rows, obj, levels, caps, scale, left, right):  # type: ignore[no-untyped-def]
-    """Keep rates [K] at the price nu = gap'(sum w s^2), by bisection.
+    """Keep rates [K] at the price nu = gap'(sum w s^2), by bisection: of orders of magnitude first, for the price
+    where nothing is dropped may be 1e30.
 
     Optimal when no device has more than one level: the problem is convex in s_k^2 then, and where the answer jumps
     both sides are mixed until the price fits.
@@ -205,7 +206,7 @@ def settled_keeps(rows, obj, levels, caps, scale, left, right):  # type: ignore[
     _pooled_choice(rows, obj, hi, levels, caps, right)
     trial = np.empty(n_dev)
     for _ in range(60):
-        nu = 0.5 * (lo + hi)
+        nu = 0.5 * (lo + hi) if lo > 0.25 * hi else np.sqrt(max(lo, 2.0**-100 * hi)) * np.sqrt(hi)
         above = stability_slope(_pooled_choice(rows, obj, nu, levels, caps, trial), obj, scale) > nu
         if above:
             lo = nu

@@ -223,7 +223,7 @@ def _free_keep(row, obj, nu):  # type: ignore[no-untyped-def]
             hi = s
         else:
             lo = s
-    return 0.5 * (lo + hi)
+    return lo if share(row, obj, nu, lo) <= share(row, obj, nu, hi) else hi  # they may differ near 1, digits apart
 
 
 @kernel(inner=True)
@@ -248,7 +248,7 @@ def _local_minima(row, obj, nu):  # type: ignore[no-untyped-def]
     Cells are halved until the share rises or falls on them, or they are too narrow to matter.
     """
     low, high, o = row[SMIN], row[SMAX], int(row[TERM])
-    size = share_size(row, obj, low) + abs(_rest(row, obj, nu, high)[0])
+    size = share_size(row, obj, low) + abs(_rest(row, obj, nu, low)[0])  # the rest may be far more at keep rate 1
     flat = _FLAT * size / max(high - low, 1e-300)
     found = np.empty(2 * int(obj[o + PIECES]) + 8)
     n, falling = 0, True
