@@ -38,13 +38,11 @@ def keep_at(row: FloatArray, rate: float, power: float) -> float:
         return NEVER
     slow = row[LESS] + 1.0 / rate
     none = row[D0] / row[D1]
-    if row[W1] > 0.0:
-        none = min(none, row[W0] / row[W1])
     s = min(row[HIGH], (row[T] - row[D0] * slow - row[W0] / row[F_MAX]) / (row[D1] * slow + row[W1] / row[F_MAX]))
-    for _ in range(80):
+    for _ in range(400):
         if not s >= -none:
             return NEVER
-        bits, work = row[D0] + row[D1] * s, row[W0] + row[W1] * s
+        bits, work = row[D0] + row[D1] * s, max(row[W0] + row[W1] * s, 0.0)  # below 0 only to say how far off
         f = min(least_frequency(row, s, rate), row[F_MAX])
         pull = 3.0 * f * f * row[W1] + 2.0 * f * f * f * row[D1] * slow if f > row[F_MIN] else f * f * row[W1]
         over = row[KAPPA] * f * f * work + power * bits / rate - row[E]
@@ -88,13 +86,14 @@ def carried(row: FloatArray, noise: FloatArray, wide: float) -> tuple[float, flo
     best, at = keep_at(row, *flow(noise, wide, top)), top
     if best >= row[HIGH]:
         return best, at
-    high = math.log(top)
-    for _ in range(60):  # so much power that no energy pays for it, at next to no keep rate
+    x = high = math.log(top)
+    for _ in range(60):  # so much power that no energy pays for it, at next to no keep rate: by steps of ten
         if best > 1e-9:
             break
-        high -= 0.1 * SPAN
-        at = math.exp(high)
-        best = keep_at(row, *flow(noise, wide, at))
+        x -= 0.1 * SPAN
+        there = keep_at(row, *flow(noise, wide, math.exp(x)))
+        if there > best:
+            best, at, high = there, math.exp(x), x
     high = min(high + 0.1 * SPAN, math.log(top))
     low = high - SPAN
     a, b = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
