@@ -379,7 +379,8 @@ def magnitudes(rng: Rng, _seed: int) -> Instance:
     if rng.random() < 0.3:
         VARIANTS[int(rng.integers(len(VARIANTS)))](rng, fields)
     terms = ["underfit_weight", "loss_range", "lipschitz", "curvature", "sparsity_weight"]
-    for name in rng.choice([*NUMBERS, "payload_fixed_bits", *terms], int(rng.integers(1, 5)), replace=False).tolist():
+    numbers = [*NUMBERS, "payload_fixed_bits", *terms]
+    for name in rng.choice(numbers, int(rng.integers(1, 5)), replace=False).tolist():
         size = power_of_ten(rng, -30, 30)
         if name in terms:
             bounded(fields, **{name: float(power_of_ten(rng, -15, 15))})

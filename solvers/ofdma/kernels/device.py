@@ -39,7 +39,7 @@ EPS = 2.0**-53
 # Relative rounding of psi: Newton stops at 1e-14, sums of a dozen terms follow; 2^-43 is a thousand units.
 PSI_ROUNDING = 2.0**-43
 CANCELLED = 2.0**-20  # of the window: of a time to compute below it too few digits are left in the difference
-_SHORT = 1e-9  # of the longest upload: where power takes all energy in a shorter one, Newton's steps lose its digits
+_SHORT = 1e-9  # of the longest upload: Newton's steps lose the digits of a time in which power takes all energy
 _HAIR = 2.0**-40  # of the window: so much sooner an upload ends where no time to compute is left by rounding
 WEAK = 0.02  # signal-to-noise ratio below which a level is counted from the least 1/a, or its digits cancel
 _TRIES = 4  # water levels at which a set is tested before its cap is computed
@@ -100,7 +100,7 @@ def _upload_time(row, target, cycles, window, t_max, t_flat, k3, e_flat):  # typ
                 if step <= 1e-14 * t_max:
                     break
             t_cross = max(t, 0.0)
-            if t < _SHORT * t_max:  # lost in the digits of t_max; what computing takes is the same at any such time
+            if t < _SHORT * t_max:  # what computing takes is the same at any such time
                 t_cross = max(row[ENERGY] - k3 / ((window - t_cross) * (window - t_cross)), 0.0) / row[PMAX]
     if t_cross <= 0.0:
         return 0.0, 0.0

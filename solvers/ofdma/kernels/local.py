@@ -182,8 +182,9 @@ def _pooled_choice(rows, obj, nu, levels, caps, squares):  # type: ignore[no-unt
 
 @kernel
 def settled_keeps(rows, obj, levels, caps, scale, left, right):  # type: ignore[no-untyped-def]
-    """Keep rates [K] at the price nu = gap'(sum w s^2), by bisection: of orders of magnitude first, for the price
-    where nothing is dropped may be 1e30.
+    """Keep rates [K] at the price nu = gap'(sum w s^2), by bisection.
+
+    By orders of magnitude first: the price where nothing is dropped may be 1e30.
 
     Optimal when no device has more than one level: the problem is convex in s_k^2 then, and where the answer jumps
     both sides are mixed until the price fits.
