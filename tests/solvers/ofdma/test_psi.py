@@ -5,8 +5,10 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+import pytest
 
-from edgealloc.solvers.ofdma.kernels.device import BAND, MODE_WIDTH, psi
+from edgealloc.solvers.ofdma.kernels.cap import keep_cap
+from edgealloc.solvers.ofdma.kernels.device import BAND, MODE_WIDTH, cannot_carry, psi
 from edgealloc.solvers.row import BIT0, BIT1, CYC0, CYC1, DEADLINE, ENERGY, FMAX, FMIN, KAPPA, PMAX
 from edgealloc.units import LN2, FloatArray
 
@@ -85,3 +87,34 @@ def test_what_is_left_out_of_the_longest_upload_is_paid_for() -> None:
         level = row[BAND] / (bits * rng.uniform(0.3, 2.0) * LN2)  # all energy is worth about as many bits
         latest = Fraction(row[DEADLINE]) - Fraction(row[CYC0]) / Fraction(row[FMAX])
         assert Fraction(float(psi(row, level, _KEEP))) <= Fraction(bits) / latest * (1 - Fraction(2, 10**24))
+
+
+@pytest.mark.parametrize("watt", [1e8, 1e16, 1e20, 1e40, 1e80])
+def test_power_that_takes_all_energy_at_once_is_no_reason_to_call_a_rate_infeasible(watt: float) -> None:
+    """The time that it takes is less than the last digit of the longest upload; psi was infinite there."""
+    rng, finite = np.random.default_rng(3), 0
+    for _ in range(300):
+        row = extreme_row(rng)
+        row[PMAX], level = row[ENERGY] * watt, row[ENERGY] * 10 ** rng.uniform(-4, 4)
+        found = float(psi(row, level, _KEEP))
+        least, size = least_profit(row, level)
+        assert found <= least + 1e-11 * size, (row.tolist(), level)
+        finite += least < np.inf
+    assert finite > 150
+
+
+@pytest.mark.parametrize("noise", [1e-40, 1e-22, 1e-12, 1e-3])
+def test_what_a_set_is_proved_unable_to_carry_is_beyond_its_cap(noise: float) -> None:
+    """From any water level; where next to no power is left, rounding made a level of less than 0."""
+    rng, proved = np.random.default_rng(4), 0
+    for _ in range(400):
+        row = extreme_row(rng)
+        row[PMAX] = row[ENERGY] * 10 ** rng.uniform(-3, 6)
+        inv = np.sort(noise * row[PMAX] * 10 ** rng.uniform(0, 1, 3))
+        cap = keep_cap(row, inv, -np.log2(inv), np.ones(3))[0]
+        for s in (0.3 * cap, 0.999 * cap, 1.01 * cap, 3.0 * cap):
+            if s > 0.0:
+                beyond = bool(cannot_carry(row, inv, s, row[PMAX] * 10 ** rng.uniform(-20, 2)))
+                assert not (beyond and s < cap), (row.tolist(), inv.tolist(), s, cap)
+                proved += beyond
+    assert proved > 20
