@@ -31,7 +31,7 @@ class _Closed:
 
     def value(self, keep: FloatArray) -> Number:
         s = self.kind.of(keep)
-        return 1.0 / s - 1.0 if self.inverse else 1.0 - s * s
+        return (1.0 - s) / s if self.inverse else (1.0 - s) * (1.0 + s)
 
     def ends(self, left: FloatArray, right: FloatArray, squared: bool) -> tuple[Number, Number]:
         """1 - s^2 is its own chord in s^2 and concave in s; 1/s - 1 is convex in both, and has its tangent."""

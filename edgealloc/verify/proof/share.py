@@ -107,8 +107,8 @@ class Shares:
         if self.curve is not None:
             return self.under * self.curve.value(keep)
         if self.underfit == "inverse-keep":
-            return self.under / s - self.under
-        return self.under * (1.0 - s * s)
+            return self.under * ((1.0 - s) / s)  # near 1 digits cancel in 1 / s - 1, and in 1 - s^2
+        return self.under * ((1.0 - s) * (1.0 + s))
 
     def _rest(self, keep: FloatArray, nu: Number) -> tuple[Number, Number]:
         """What is not underfitting, and its derivative in x = log s; convex in s^2 and rising. Shapes [N]."""

@@ -93,9 +93,9 @@ def _underfit(obj, o, s):  # type: ignore[no-untyped-def]
     """Underfitting u(s)."""
     kind = obj[o + KIND]
     if kind == 0.0:
-        return 1.0 / s - 1.0
+        return (1.0 - s) / s
     if kind == 1.0:
-        return 1.0 - s * s
+        return (1.0 - s) * (1.0 + s)
     if kind == CURVE:
         return _cubic(obj, o, _piece(obj, o, s), s)[0]
     return _logistic(obj, o, s)[0]
