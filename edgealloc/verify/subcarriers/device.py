@@ -29,7 +29,7 @@ __all__ = ["Needs", "Radio", "needs"]
 
 _BISECTIONS = 60
 _CANCELLED = 2.0**-20  # of the window: of a time to compute below it too few digits are left in the difference
-_HAIR = 2.0**-45
+_HAIR = 2.0**-42
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,16 +176,16 @@ def _touch(
     # negative there, it is beyond too, where digits are lost: a fast clock leaves next to no time of the window
     high = np.where((longest > 0.0) & (lean(clear)[0] < 0.0), clear, high)
     last, last_piece = lean(high)
+    # a hair above 0, which rounding cannot turn: 1 / t may go far, and the plane must not fall on its way
+    hair = _HAIR * bits
     low = np.zeros_like(high)
     a, b = low, high
     for _ in range(_BISECTIONS):
         middle = 0.5 * (a + b)
-        up = lean(middle)[0] > 0.0
+        up = lean(middle)[0] > hair
         a, b = np.where(up, middle, a), np.where(up, b, middle)
     before, first = lean(a)
     after, second = lean(b)
-    # a hair above 0, which rounding cannot turn: 1 / t may go far, and the plane must not fall on its way
-    hair = _HAIR * bits
     share = (before - hair) / np.maximum(before - after, 1e-300)
     part = np.clip(np.where(first == second, 0.0, share), 0.0, 1.0)
     end = last >= 0.0
