@@ -117,18 +117,25 @@ def cluster_faults(inst: Any) -> list[Fault]:
 
 
 def link_faults(inst: Any) -> list[Fault]:
-    """Channels so good, or payloads so small, that the least energy of an upload has no digits in doubles.
+    """Channels so good, or payloads so small, that the energy of an upload has no digits in doubles.
 
-    It is N0 ln 2 / g joules a bit; other fields are right already, and ``keep_min`` gives the least payload.
+    It is at least N0 ln 2 / g joules a bit, here of all that a device or a row of its menu may send; other fields
+    are right already.
     """
     faults: list[Fault] = []
-    best = inst.gain.reshape(len(inst.device_names), -1).max(axis=1)
-    bits = inst.payload_fixed_bits + inst.payload_lora_bits * inst.keep_min
-    with np.errstate(divide="ignore"):
-        least = float(dbm_to_w(inst.noise_psd_dbm_per_hz)) * LN2 / best * bits
-    for k in np.flatnonzero(least < _LEAST_J).tolist():
-        allowed = "a smaller one, or a larger payload: an upload has to take at least 1e-300 J"
-        faults.append(Fault(inst.device_names[k], "gain", f"{best[k]}", allowed))
+    joule, best = float(dbm_to_w(inst.noise_psd_dbm_per_hz)) * LN2, inst.gain.reshape(len(inst.device_names), -1)
+    allowed = "a smaller one, or a larger payload: an upload has to take at least 1e-300 J"
+    menus = inst.adapter_options or (None,) * len(inst.device_names)
+    for k, (name, menu) in enumerate(zip(inst.device_names, menus, strict=True)):
+        own = float(best[k].max())
+        rows = [(name, own, inst.payload_lora_bits[k])]
+        if menu is not None:
+            gains = [own if row.gain is None else row.gain for row in menu]
+            labels = [f"{name}, adapter option {row.label!r}" for row in menu]
+            rows = list(zip(labels, gains, (row.payload_lora_bits for row in menu), strict=True))
+        for where, gain, bits in rows:
+            sent = float(inst.payload_fixed_bits[k] + bits * inst.keep_max[k])
+            check(faults, not gain > 0.0 or joule / gain * sent >= _LEAST_J, where, "gain", gain, allowed)
     return faults
 
 

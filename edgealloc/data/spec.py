@@ -288,7 +288,8 @@ def _size_faults(spec: BoundSpec) -> list[Fault]:
     check(faults, spec.underfit_weight <= _LARGEST_TERM, "bound", "underfit_weight", spec.underfit_weight, allowed)
     check(faults, c * c <= _LARGEST_TERM, "bound", "loss_range", c, f"one whose square is {allowed}")
     allowed = f"one with which 24 loss_range lipschitz^2 / curvature is {allowed}"
-    check(faults, 24.0 * c * eta * eta / least <= _LARGEST_TERM, "bound", "curvature", least, allowed)
+    name, given = ("lipschitz", eta) if eta > 1.0 / least else ("curvature", least)
+    check(faults, 24.0 * c * eta * eta / least <= _LARGEST_TERM, "bound", name, given, allowed)
     return faults
 
 

@@ -31,8 +31,8 @@ def free_minimum(objective: Objective) -> tuple[float, FloatArray]:
     """Least G without resource constraints and the keep rates that attain it (0 for a device left out).
 
     Exact, measured curves of any shape too, but for curves or selection under global pooling and for selection
-    with one common rate: there the value is that of the convex relaxation, a hair below the minimum, so that no
-    allocation ever beats it.
+    with one common rate: there the value is that of the convex relaxation, below the minimum but for rounding. So
+    it is where no keep rates in doubles reach the minimum, which near 1 are far apart beside what is dropped.
 
     Returns
     -------

@@ -70,7 +70,7 @@ def _underfit(spec: BoundSpec) -> Callable[[FloatArray], FloatArray]:
         return lambda s: np.asarray((1.0 - s) * (1.0 + s))
     if spec.underfit_logistic is not None:
         half, steepness = spec.underfit_logistic.half, spec.underfit_logistic.steepness
-        return lambda s: np.asarray(0.5 - 0.5 * np.tanh(0.5 * steepness * _log_ratio(s, half)))
+        return lambda s: np.exp(-np.logaddexp(0.0, steepness * _log_ratio(s, half)))  # 1 / (1 + (s / half)^m)
     from scipy.interpolate import PchipInterpolator
 
     assert spec.underfit_curve is not None

@@ -144,6 +144,11 @@ class Pieces:
         return np.asarray(weights[self.device][:, None] * np.square(self.safe_keep))
 
     @property
+    def dearest(self) -> float:
+        """The largest cost of an end that there is."""
+        return float(np.max(np.abs(self.cost), where=np.isfinite(self.cost), initial=0.0))
+
+    @property
     def divisible(self) -> BoolArray:
         """Which pieces can be cut. Shape [N]."""
         return np.asarray(self.right - self.left > _NARROW * self.right)

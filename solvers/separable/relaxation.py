@@ -35,6 +35,7 @@ __all__ = ["Dropped", "Separable"]
 _LINES_SHARE = 0.3  # pieces are cut while their lines make up more than this share of a node's gap
 _MANY = 200  # devices from which on exchanges are tried at few nodes only
 _STALLED, _FINE = 4, 1e-10  # cuts in a row that bring nothing, and what lines then understate of the bound at most
+_COSTS = 2.0**-46  # of the costs themselves: what is least may be nothing beside them
 _LEAST_GAP = 1e-13  # relative; the sums of a bound over devices carry about as much rounding
 _EXCHANGE_COLUMNS = 200_000  # columns looked at by exchanges between two looks at the clock
 _CUT_PIECES = 10_000  # pieces cut between two looks at the clock
@@ -64,11 +65,12 @@ class Separable(Relaxation[DeviceBox, Plan]):
     discarded: float = math.inf
     dropped: list[Dropped] = field(default_factory=list)
     calls: int = 0
-    rounding: float = 0.0  # what lines understate by rounding: finer ones understate as much
+    rounding: float = field(init=False)  # what lines understate by rounding: finer ones understate as much
     tangents: list[FloatArray] = field(default_factory=list)  # Q [E] at which the stability terms are touched
 
     def __post_init__(self) -> None:
         self.pieces = Pieces.root(self.choices)
+        self.rounding = _COSTS * self.choices.problem.instance.num_devices * self.pieces.dearest
         self.pools = Pools.of(self.choices.problem)
         self.by_rows = bool(self.choices.caps) or self.pools.several
 
@@ -120,8 +122,7 @@ class Separable(Relaxation[DeviceBox, Plan]):
         inst = self.choices.problem.instance
         self.calls += 1
         prices = guess or (0.2 * self.choices.problem.size / inst.bandwidth_hz, 0.1)
-        bound, searched_at = -math.inf, math.inf
-        finest, stalled = math.inf, 0
+        bound, searched_at, finest, stalled = -math.inf, math.inf, math.inf, 0
         found: list[Found[Plan]] = []
         while True:
             active = self.active(box)

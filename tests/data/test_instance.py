@@ -99,6 +99,11 @@ def test_numbers_that_leave_the_range_of_doubles_are_named(make_instance):
             make_instance(bound=spec)
     with pytest.raises(InputError, match=r"dev-0001: gain = 1e\+295; allowed: .* 1e-300 J"):
         make_instance(gain=_one_bad(1e295, 1e-12, at=1))
+    good = [AdapterOption("r=8", 1e6, 1e7, 1.0), AdapterOption("r=9", 1e6, 1e7, 1.0, gain=1e300)]
+    with pytest.raises(InputError, match=r"dev-0001, adapter option 'r=9': gain = 1e\+300"):
+        make_instance(adapter_options=(None, good, None, None))
+    make_instance(gain=_one_bad(1e295, 1e-12), adapter_options=(None, None, [replace(good[0], gain=1e-9)], None))
+    make_instance(keep_min=1e-300)  # as good as nothing
     small = _one_bad(1e-299, 9.0, at=1)
     with pytest.raises(InputError, match=r"dev-0001: gain = 1e-12; allowed: a smaller one, or a larger payload"):
         make_instance(payload_fixed_bits=0.0, payload_lora_bits=small, gain=np.full(4, 1e-12))

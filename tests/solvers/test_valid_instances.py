@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgealloc import conformance
 from edgealloc.api import solve
 from edgealloc.data.instance import Instance
 from edgealloc.data.outcome import Snapshot, Status
-from edgealloc.data.spec import BoundSpec
+from edgealloc.data.spec import BoundSpec, UnderfitCurve, UnderfitLogistic
 from edgealloc.errors import EdgeallocError, InputError, RefusedError
 from edgealloc.files.instance import load_instance
 from edgealloc.formulation.problem import Problem
@@ -296,3 +297,18 @@ def test_an_ulp_of_spectrum_is_judged_as_the_checker_does(make_instance: Any, by
     result = replace(solve(inst, "bnb", time_limit=SECONDS), allocation=by, objective=use.objective)
     report = verify(inst, replace(result, lower_bound=-math.inf, status=Status.FEASIBLE).solution())
     assert report.ok != over, str(report)
+
+
+@pytest.mark.parametrize("access", ["fdma", "rb"])
+@pytest.mark.parametrize("term", ["curve", "logistic"])
+def test_where_all_that_is_free_costs_nothing_it_is_found(access: str, term: str) -> None:
+    """No range of losses, no stability term: to keep all is best, and a bound of that is what it rounds by."""
+    points = UnderfitCurve(np.array([0.005, 0.1, 0.3, 0.6, 0.8, 1.0]), np.array([3.0, 1.0, 0.5, 0.45, 0.1, 0.0]))
+    more = {"underfit_curve": points} if term == "curve" else {"underfit_logistic": UnderfitLogistic(0.05, 11.0)}
+    bound = BoundSpec(term, loss_range=0.0, **more)
+    blocks = {"access": "rb", "block_hz": 1e5} if access == "rb" else {}
+    result = solve(conformance.cell(bound=bound, bandwidth_hz=6e5, **blocks), time_limit=20.0)
+    assert result.status.has_allocation
+    assert result.objective < 1e-9
+    assert -1e-12 < result.lower_bound <= result.objective
+    assert verify(result.problem.instance, result.solution()).ok

@@ -204,6 +204,8 @@ def test_prices_bound_a_logistic_term_as_a_dense_search_of_them_does(
         (1e15, 0.01, 0.3),
         (0.3, 1e9, 0.3 * (1.0 - 1e-12)),
         (0.3, 1e5, 0.30001),
+        (0.05, 11.0, 1.0),
+        (0.05, 200.0, 0.9),
     ],
 )
 def test_a_logistic_term_keeps_its_digits_near_its_half_and_far_from_it(
@@ -216,7 +218,7 @@ def test_a_logistic_term_keeps_its_digits_near_its_half_and_far_from_it(
     small = float(ratio - 1)
     log = small - small**2 / 2 + small**3 / 3 if abs(small) < 1e-3 else math.log(keep) - math.log(half)
     value = bound_value(cell, np.array([keep]), np.array([True]), np.ones(1))
-    assert value == pytest.approx(0.71 / (1.0 + math.exp(steepness * log)), rel=1e-10)
+    assert value == pytest.approx(0.71 / (1.0 + math.exp(steepness * log)), rel=1e-10, abs=0.0)
 
 
 def _least(value: Callable[[Decimal], Decimal], low: Decimal, high: Decimal) -> Decimal:
