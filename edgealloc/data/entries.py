@@ -123,18 +123,19 @@ def link_faults(inst: Any) -> list[Fault]:
     are right already.
     """
     faults: list[Fault] = []
-    joule, best = float(dbm_to_w(inst.noise_psd_dbm_per_hz)) * LN2, inst.gain.reshape(len(inst.device_names), -1)
+    joule = float(dbm_to_w(inst.noise_psd_dbm_per_hz)) * LN2
     allowed = "a smaller one, or a larger payload: an upload has to take at least 1e-300 J"
-    menus = inst.adapter_options or (None,) * len(inst.device_names)
-    for k, (name, menu) in enumerate(zip(inst.device_names, menus, strict=True)):
-        own = float(best[k].max())
-        rows = [(name, own, inst.payload_lora_bits[k])]
-        if menu is not None:
-            gains = [own if row.gain is None else row.gain for row in menu]
-            labels = [f"{name}, adapter option {row.label!r}" for row in menu]
-            rows = list(zip(labels, gains, (row.payload_lora_bits for row in menu), strict=True))
-        for where, gain, bits in rows:
-            sent = float(inst.payload_fixed_bits[k] + bits * inst.keep_max[k])
+    best, most = inst.gain.reshape(len(inst.device_names), -1).max(axis=1), inst.keep_max
+    menus = inst.adapter_options or (None,) * len(best)
+    with np.errstate(divide="ignore"):
+        little = joule / best * (inst.payload_fixed_bits + inst.payload_lora_bits * most) < _LEAST_J
+    for k in np.flatnonzero(little).tolist():
+        check(faults, menus[k] is not None, inst.device_names[k], "gain", float(best[k]), allowed)
+    for k, menu in enumerate(menus):
+        for row in menu or ():
+            gain = float(best[k]) if row.gain is None else row.gain
+            sent = float(inst.payload_fixed_bits[k] + row.payload_lora_bits * most[k])
+            where = f"{inst.device_names[k]}, adapter option {row.label!r}"
             check(faults, not gain > 0.0 or joule / gain * sent >= _LEAST_J, where, "gain", gain, allowed)
     return faults
 

@@ -385,7 +385,7 @@ def _device_faults(inst: Instance) -> list[Fault]:
         report(
             inst.keep_min > inst.keep_max.min(), "keep_min", inst.keep_min, "at most every keep_max (common_keep)"
         )
-    faults += underfit_faults(inst) + cluster_faults(inst) + ([] if faults else link_faults(inst))
+    faults += underfit_faults(inst) + cluster_faults(inst)
     for i, levels in enumerate(inst.keep_levels or ()):
         if levels is not None:
             inside = len(levels) > 0 and inst.keep_min[i] <= levels[0] and levels[-1] <= inst.keep_max[i]
@@ -396,4 +396,4 @@ def _device_faults(inst: Instance) -> list[Fault]:
             for row in menu if inst.access == "ofdma" else ():
                 where = f"{names[i]}, adapter option {row.label!r}"
                 check(faults, row.gain is None, where, "gain", row.gain, "None for access ofdma")
-    return faults
+    return faults or link_faults(inst)  # which needs all else to be right
