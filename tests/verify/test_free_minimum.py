@@ -221,9 +221,9 @@ def test_a_logistic_term_keeps_its_digits_near_its_half_and_far_from_it(
     assert value == pytest.approx(0.71 / (1.0 + math.exp(steepness * log)), rel=1e-10, abs=0.0)
 
 
-def _least(value: Callable[[Decimal], Decimal], low: Decimal, high: Decimal) -> Decimal:
+def _least(value: Callable[[Decimal], Decimal], low: Decimal, high: Decimal, steps: int = 220) -> Decimal:
     """The least value of a convex function."""
-    for _ in range(220):  # the least where it is read at two places leaves out what is beyond the other one
+    for _ in range(steps):  # the least where it is read at two places leaves out what is beyond the other one
         left, right = low + (high - low) * Decimal("0.4"), low + (high - low) * Decimal("0.6")
         low, high = (low, right) if value(left) <= value(right) else (left, high)
     return value((low + high) / 2)
@@ -285,3 +285,26 @@ def test_no_allocation_beats_a_free_minimum_between_doubles() -> None:
         for _ in range(40):
             beside = np.clip(keep + rng.integers(-4, 5, 3) * 2.0**-53, cell.keep_min, cell.keep_max)
             assert Problem(cell).objective(beside) >= free * (1.0 - 1e-11)
+
+
+@pytest.mark.parametrize("pooling", ["global", "device"])
+def test_next_to_nothing_dropped_is_found_by_orders_of_magnitude(pooling: str) -> None:
+    """1e-60 dropped, between a keep rate of 1 and the double before it: a hundred halvings do not get there."""
+    weight, losses, sparsity = 0.05, 3.19e-94, 8.6e85
+    bound = BoundSpec("perturbation", weight, pooling, losses, 1.0, 0.05, sparsity, 0.1)
+    cell = conformance.cell().take(np.array([0])).with_changes(bound=bound, keep_max=np.ones(1))
+    with localcontext() as digits:
+        digits.prec = 250
+        scale = 1 / (2 * Decimal(float(cell.samples[0])) * Decimal(bound.confidence_delta))
+        base, spread = Decimal(losses) ** 2 * scale, 24 * Decimal(losses) * scale
+
+        def bounded(dropped: Decimal) -> Decimal:
+            y = Decimal(0.05) + 2 * Decimal(sparsity) * dropped
+            return Decimal(weight) * dropped + (base + spread / y).sqrt()
+
+        least = float(_least(bounded, Decimal(0), Decimal("0.9"), 700))
+    bracket = free_bracket(cell)
+    assert bracket is not None
+    assert bracket[0] == pytest.approx(least, rel=1e-9, abs=0.0)
+    if pooling == "global":
+        assert Problem(cell).free_objective == pytest.approx(least, rel=1e-9, abs=0.0)
