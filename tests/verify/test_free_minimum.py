@@ -299,7 +299,7 @@ def test_next_to_nothing_dropped_is_found_by_orders_of_magnitude(pooling: str) -
         base, spread = Decimal(losses) ** 2 * scale, 24 * Decimal(losses) * scale
 
         def bounded(dropped: Decimal) -> Decimal:
-            y = Decimal(0.05) + 2 * Decimal(sparsity) * dropped
+            y = Decimal(bound.curvature) + 2 * Decimal(sparsity) * dropped
             return Decimal(weight) * dropped + (base + spread / y).sqrt()
 
         least = float(_least(bounded, Decimal(0), Decimal("0.9"), 700))
