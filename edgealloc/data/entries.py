@@ -126,12 +126,13 @@ def link_faults(inst: Any) -> list[Fault]:
     joule = float(dbm_to_w(inst.noise_psd_dbm_per_hz)) * LN2
     allowed = "a smaller one, or a larger payload: an upload has to take at least 1e-300 J"
     best, most = inst.gain.reshape(len(inst.device_names), -1).max(axis=1), inst.keep_max
-    menus = inst.adapter_options or (None,) * len(best)
+    menus = inst.adapter_options
     with np.errstate(divide="ignore"):
         little = joule / best * (inst.payload_fixed_bits + inst.payload_lora_bits * most) < _LEAST_J
     for k in np.flatnonzero(little).tolist():
-        check(faults, menus[k] is not None, inst.device_names[k], "gain", float(best[k]), allowed)
-    for k, menu in enumerate(menus):
+        if menus is None or menus[k] is None:  # or its rows are asked below
+            faults.append(Fault(inst.device_names[k], "gain", f"{best[k]}", allowed))
+    for k, menu in enumerate(menus or ()):
         for row in menu or ():
             gain = float(best[k]) if row.gain is None else row.gain
             sent = float(inst.payload_fixed_bits[k] + row.payload_lora_bits * most[k])

@@ -238,7 +238,7 @@ _BOUND_RULES: Mapping[str, Rule] = {
 }
 
 
-_LARGEST_TERM = 1e200
+_LARGEST_TERM = 1e200  # of the bound: beyond, sums and slopes of such leave the range of doubles
 
 
 # Beyond, powers and their inflection leave the range of doubles.
@@ -281,7 +281,7 @@ def range_faults(where: str, holder: Any, rules: Mapping[str, Rule]) -> list[Fau
 
 
 def _size_faults(spec: BoundSpec) -> list[Fault]:
-    """Constants with which the terms of the bound leave the range of doubles, or their products do."""
+    """Constants with which a term of the bound nears the end of the range of doubles."""
     c, eta, least = spec.loss_range, spec.lipschitz, spec.curvature
     faults: list[Fault] = []
     allowed = f"at most {_LARGEST_TERM}: the term would leave the range of doubles"

@@ -23,7 +23,7 @@ from edgealloc.data.spec import BoundSpec
 from edgealloc.formulation.logistic import Logistic
 from edgealloc.units import BoolArray, FloatArray, IntArray
 
-__all__ = ["DeviceTerms", "StabilityTerm", "UnderfitTerm", "device_terms", "underfit_term"]
+__all__ = ["DeviceTerms", "StabilityTerm", "UnderfitTerm", "device_terms", "dropped_of", "underfit_term"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,8 @@ def _inverse_keep_slope(keep: FloatArray) -> FloatArray:
     return np.asarray(-1.0 / np.square(keep))
 
 
-def _perturbation(keep: FloatArray) -> FloatArray:
+def dropped_of(keep: FloatArray) -> FloatArray:
+    """1 - s^2 of keep rates, which cancels where next to nothing is dropped. Same shape."""
     return np.asarray((1.0 - keep) * (1.0 + keep))
 
 
@@ -141,7 +142,7 @@ def underfit_term(spec: BoundSpec, low: float = 0.0) -> UnderfitTerm:
         return UnderfitTerm("inverse-keep", _inverse_keep, _inverse_keep_slope, True, True, reason)
     if spec.underfit == "perturbation":
         reason = "1 - s^2 = 1 - exp(2x) is concave in x = log s"
-        return UnderfitTerm("perturbation", _perturbation, _perturbation_slope, False, True, reason)
+        return UnderfitTerm("perturbation", dropped_of, _perturbation_slope, False, True, reason)
     if spec.underfit_logistic is not None:
         term = Logistic(spec.underfit_logistic.half, spec.underfit_logistic.steepness)
         reason = f"1 / (1 + (s / h)^m) is concave in x = log s up to h = {term.half:.6g}, and convex beyond"

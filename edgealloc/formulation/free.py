@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgealloc.formulation.bound import UnderfitTerm
+from edgealloc.formulation.bound import UnderfitTerm, dropped_of
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.formulation.logistic import Logistic, deepest_rate
 from edgealloc.formulation.objective import Objective
@@ -111,7 +111,7 @@ class _Minimiser:
         )
 
         def share(keep: FloatArray) -> FloatArray:
-            spread = price * np.square(keep) if objective.pooled else gap.of_dropped(_dropped(keep))
+            spread = price * np.square(keep) if objective.pooled else gap.of_dropped(dropped_of(keep))
             return np.asarray(weight * term.value(keep) + spread)
 
         if term.name == "inverse-keep" and objective.pooled:
@@ -209,7 +209,7 @@ def _all_at_once(objective: Objective, option: IntArray, keep: FloatArray) -> Fl
     """
     inst, everybody = objective.instance, np.ones(objective.instance.num_devices)
     weight = inst.bound.underfit_weight * float(inst.weights @ chosen_adapter(inst, option).underfit_factor)
-    dropped = _dropped(keep)
+    dropped = dropped_of(keep)
     gap = (
         objective.stability.of_dropped(dropped)
         if objective.pooled
@@ -295,7 +295,7 @@ def _global_pooling(objective: Objective, option: IntArray) -> tuple[float, Floa
 
     def answer(dropped: float) -> tuple[FloatArray, float]:
         keep = minimise(stability.pooled_slope_of_dropped(dropped))
-        return keep, dropped - float(weights @ _dropped(keep))
+        return keep, dropped - float(weights @ dropped_of(keep))
 
     low, high = 0.0, 1.0
     keep_low, excess_low = answer(low)
@@ -325,13 +325,13 @@ def _global_pooling(objective: Objective, option: IntArray) -> tuple[float, Floa
     # the dual value: tangent of the stability term at Q plus what the devices make of its slope
     best = -np.inf
     for d, keep in ((low, keep_low), (high, keep_high)):
-        price, lost = stability.pooled_slope_of_dropped(d), float(weights @ _dropped(keep))
+        price, lost = stability.pooled_slope_of_dropped(d), float(weights @ dropped_of(keep))
         under = objective.terms(keep, keep > 0, option)[0]
         best = max(best, float(stability.of_dropped(np.asarray(d))) + under + price * (d - lost))
     answers = [keep_low, keep_high]
     if objective.underfit.square_convex and objective.instance.exclusion_penalty is None:
         # where answers jump, D lies between two of them, and every mixture of their squares is as good
-        lost_low, lost_high = _dropped(keep_low), _dropped(keep_high)
+        lost_low, lost_high = dropped_of(keep_low), dropped_of(keep_high)
         d_low, d_high = float(weights @ lost_low), float(weights @ lost_high)
         share = np.clip((low - d_low) / (d_high - d_low), 0.0, 1.0) if d_low != d_high else 0.0
         mixed = np.sqrt(1.0 - (lost_low + share * (lost_high - lost_low)))
@@ -345,8 +345,3 @@ def _global_pooling(objective: Objective, option: IntArray) -> tuple[float, Floa
 def _between(low: float, high: float) -> float:
     """The middle, by magnitude where the ends are orders apart: what is dropped may be next to nothing."""
     return 0.5 * (low + high) if low > 0.25 * high else math.sqrt(max(low, 2.0**-100 * high)) * math.sqrt(high)
-
-
-def _dropped(keep: FloatArray) -> FloatArray:
-    """1 - s^2 of keep rates, which cancels where next to nothing is dropped. Same shape."""
-    return np.asarray((1.0 - keep) * (1.0 + keep))

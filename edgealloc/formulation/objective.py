@@ -9,7 +9,7 @@ import numpy as np
 
 from edgealloc.data.instance import Instance
 from edgealloc.errors import Fault, InputError, RefusedError
-from edgealloc.formulation.bound import StabilityTerm, UnderfitTerm, device_terms, underfit_term
+from edgealloc.formulation.bound import StabilityTerm, UnderfitTerm, device_terms, dropped_of, underfit_term
 from edgealloc.formulation.device import chosen_adapter
 from edgealloc.units import BoolArray, FloatArray, IntArray
 
@@ -129,7 +129,7 @@ class Objective:
         factor = chosen_adapter(inst, choice).underfit_factor
         loss = np.full(k, inst.exclusion_penalty or 0.0)
         loss[on] = factor[on] * self.underfit.at(np.flatnonzero(on), keep[on])
-        dropped = np.where(on, (1.0 - keep) * (1.0 + keep), 1.0)  # 1 - s^2 cancels where next to nothing is
+        dropped = np.where(on, dropped_of(keep), 1.0)
         underfit = inst.bound.underfit_weight * float(inst.weights @ loss)
         if self.pools is not None:
             weight = np.bincount(self.pools, inst.weights)

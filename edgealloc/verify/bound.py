@@ -35,7 +35,7 @@ def bound_value(instance: Instance, keep: FloatArray, selected: BoolArray, facto
     else:
         for k in np.flatnonzero(selected):
             loss[k] = factor[k] * float(_underfit(instance.bound_of(int(k)))(keep[k]))
-    share, dropped = _weights(instance), np.where(selected, (1.0 - keep) * (1.0 + keep), 1.0)
+    share, dropped = _weights(instance), np.where(selected, _dropped(keep), 1.0)
     underfit = instance.bound.underfit_weight * total((share * loss).tolist())
     if instance.bound.pooling == "global":
         pooled = np.asarray(total((share * dropped).tolist()))
@@ -210,8 +210,7 @@ def _least_shares(instance: Instance, price: float | None) -> tuple[FloatArray, 
         elif spec.underfit == "perturbation":
             dropped = np.where(price > weight, most, least)
         else:
-            with np.errstate(divide="ignore"):
-                size = np.log(weight / (2.0 * price)) if price > 0.0 else np.where(weight > 0.0, np.inf, -np.inf)
+            size = np.log(weight / (2.0 * price)) if price > 0.0 else np.where(weight > 0.0, np.inf, -np.inf)
             dropped = np.clip(-np.expm1(size * 2.0 / 3.0), least, most)
         keep = np.clip(np.sqrt(1.0 - dropped), instance.keep_min, instance.keep_max)
         near = _beside(keep, instance.keep_min, instance.keep_max)
